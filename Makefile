@@ -1,0 +1,45 @@
+# One door: everything that CI or a contributor runs is a target here.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench gpu-test clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(READY) ## Make .venv with vram and all that its tests need
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vram needs Python 3.10 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) ## A first answer: the largest batch for an MLP on MNIST, on this machine
+	$(BIN)/vram find-batch --config mlp_mnist.yaml
+
+test: $(READY) lint ## All tests that need no GPU
+	$(BIN)/python -m pytest -m 'not gpu'
+
+lint: $(READY) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+gpu-test: $(READY) ## The tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
+
+bench: $(READY) ## vram's search beside the batch-size finders of other projects
+	$(BIN)/python -m venv --system-site-packages .venv/bench
+	@echo "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')" > "$$(.venv/bench/bin/python -c 'import site; print(site.getsitepackages()[0])')/vram.pth"
+	.venv/bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	.venv/bench/bin/python benchmarks/finders.py
+
+clean: ## Remove .venv and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

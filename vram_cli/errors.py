@@ -1,0 +1,66 @@
+"""Errors that are meant for people; each class owns its exit code.
+
+    VramError
+    ├── ConfigError        2   the command line or a YAML file says something wrong
+    │   └── WorkloadError  2   the user's own model, data or step raised; its traceback is carried
+    ├── MachineError       3   no such device, a missing package, a probe that cannot run here
+    ├── DoesNotFitError    4   not even the smallest batch fits
+    └── ProbeError        70   vram's own child process broke in a way nobody foresaw
+
+Exit code 1 is a *finding* of a gate and never an error; 130 is Ctrl-C. Anything that is not a `VramError` is a bug:
+its traceback is shown and the program exits with 70, because Python's own crash code, 1, would look like a finding.
+"""
+
+from __future__ import annotations
+
+
+class VramError(Exception):
+    """An error with a one-line message and a hint that says what to do next.
+
+    Attributes:
+        message: what happened and where (file, key, value); one line.
+        hint: the next step for the reader, or "".
+    """
+
+    exit_code = 70
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(VramError):
+    """The command line or a YAML file says something wrong."""
+
+    exit_code = 2
+
+
+class WorkloadError(ConfigError):
+    """The user's own code raised at the smallest batch.
+
+    Attributes:
+        traceback: the formatted traceback of the original error.
+    """
+
+    def __init__(self, message: str, hint: str = "", traceback: str = "") -> None:
+        super().__init__(message, hint)
+        self.traceback = traceback
+
+
+class MachineError(VramError):
+    """This machine cannot do what was asked: no such device, a missing package, an unwritable disk."""
+
+    exit_code = 3
+
+
+class DoesNotFitError(VramError):
+    """Not even the smallest batch fits."""
+
+    exit_code = 4
+
+
+class ProbeError(VramError):
+    """The child process that runs trials broke in an unforeseen way."""
+
+    exit_code = 70

@@ -1,0 +1,283 @@
+"""The records that travel through vram: frozen, and bytes are `int`.
+
+`Measurement` is what a probe says of one batch size, `SearchResult` what the search concludes from many, `Result` what
+a command answers, saves and draws. Where a number comes from is part of the record: `Device.kind` says real or
+simulated, `extrapolated_batch_size` is kept apart from sizes that ran.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+class Outcome(str, Enum):
+    """How a trial ended."""
+
+    FITS = "fits"
+    OUT_OF_MEMORY = "out_of_memory"
+    """The device, or the budget that stands for it, had no memory left."""
+    KERNEL_LIMIT = "kernel_limit"
+    """A kernel refused the size: grid dimensions, 32-bit indices, an unsupported shape."""
+    HOST_MEMORY = "host_memory"
+    """The computer's own RAM, not the device, was about to run out."""
+    KILLED = "killed"
+    """The process of the trial died: a signal, a crash in a driver."""
+    TIMED_OUT = "timed_out"
+    """The trial was stopped because its time was over."""
+    ERROR = "error"
+    """The user's own code raised something that has nothing to do with memory."""
+
+
+class Phase(str, Enum):
+    """Where in a trial something happened, in the order in which they run."""
+
+    BUILD = "build"
+    """Model and optimizer are made and moved to the device."""
+    BATCH = "batch"
+    """The batch is collated and moved to the device."""
+    FORWARD = "forward"
+    """Model and loss."""
+    BACKWARD = "backward"
+    OPTIMIZER = "optimizer"
+    """The optimizer's step, with unscaling where a gradient scaler is used."""
+
+
+class Limit(str, Enum):
+    """What stopped the search from going higher."""
+
+    MEMORY = "memory"
+    DATASET = "dataset"
+    """The data set has no more samples than that."""
+    CAP = "cap"
+    """The user's own maximum."""
+    KERNEL_LIMIT = "kernel_limit"
+    HOST_MEMORY = "host_memory"
+    TIME = "time"
+    ERROR = "error"
+    """The user's own code raises at larger sizes, for a reason other than memory."""
+
+
+class Category(str, Enum):
+    """The rows of a breakdown, in the order in which they are shown. Together they are the device's whole memory."""
+
+    PARAMETERS = "parameters"
+    """Parameters and buffers of the model."""
+    GRADIENTS = "gradients"
+    """Gradients of parameters; gradients of activations are temporaries."""
+    OPTIMIZER_STATE = "optimizer_state"
+    BATCH_DATA = "batch_data"
+    ACTIVATIONS = "activations"
+    """Made in the forward pass and still alive when it ends: what the backward pass needs."""
+    TEMPORARIES = "temporaries"
+    """Everything else that a step allocates for a while, workspaces of cuBLAS and cuDNN among it."""
+    ALLOCATOR_SLACK = "allocator_slack"
+    """Reserved by the allocator and not handed out: rounding, fragmentation, cached blocks."""
+    CONTEXT = "context"
+    """Outside PyTorch's allocator: the CUDA context, libraries, other processes on the same device."""
+    FREE = "free"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhasePeak:
+    """The highest memory within one phase, over all steps of a trial."""
+
+    phase: Phase
+    allocated_bytes: int
+    """Handed out to tensors. Grows smoothly with the batch."""
+    reserved_bytes: int
+    """Taken from the device by the allocator; it is this that runs out. Grows in lumps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakdownRow:
+    """One category and its bytes."""
+
+    category: Category
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakdown:
+    """Where the device's memory was at the moment of highest use.
+
+    Raises:
+        ValueError: the rows do not add up to `total_bytes`.
+    """
+
+    batch_size: int
+    rows: tuple[BreakdownRow, ...]
+    """One row for each `Category`, in its order."""
+    total_bytes: int
+    """The device's memory, or the budget that stands for it."""
+    peak_phase: Phase
+    """The phase in which use was highest."""
+
+    def __post_init__(self) -> None:
+        added = sum(row.bytes for row in self.rows)
+        if added != self.total_bytes:
+            raise ValueError(f"breakdown rows add up to {added}, not to {self.total_bytes} bytes")
+
+    def bytes_of(self, category: Category) -> int:
+        """Return the bytes of one category, 0 where it has no row."""
+        return sum(row.bytes for row in self.rows if row.category is category)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a probe says of one batch size."""
+
+    batch_size: int
+    outcome: Outcome
+    phase: Phase | None = None
+    """The phase that failed; None where the trial fits, or where nobody can tell (a killed process)."""
+    peaks: tuple[PhasePeak, ...] = ()
+    """Peaks of the phases that ran, the failing one included as far as it came."""
+    resident_bytes: int = 0
+    """Allocated as a forward pass begins, without the batch: parameters, buffers, optimizer state, and no gradients
+    (`zero_grad` has freed them). What does not grow with the batch; 0 where not known."""
+    allocator_retries: int = 0
+    """How often the allocator had to give its cache back to go on: above 0, the size runs but thrashes."""
+    steps: int = 0
+    """Full training steps that ran to the end."""
+    seconds: float = 0.0
+    """The whole trial, building included."""
+    step_seconds: float | None = None
+    """The fastest full step; None where none ran."""
+    message: str = ""
+    """The exception's own words, or what is known of the process's end."""
+    traceback: str = ""
+    """The formatted traceback, where an exception was raised."""
+    requested_bytes: int | None = None
+    """What the failing allocation asked for, where the allocator says it."""
+    breakdown: Breakdown | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether all steps ran to the end."""
+        return self.outcome is Outcome.FITS
+
+    @property
+    def thrashing(self) -> bool:
+        """Whether it ran only because the allocator gave its cache back on the way."""
+        return self.fits and self.allocator_retries > 0
+
+    @property
+    def peak_allocated_bytes(self) -> int:
+        """The highest memory handed out to tensors, over all phases; 0 where nothing was measured."""
+        return max((peak.allocated_bytes for peak in self.peaks), default=0)
+
+    @property
+    def peak_reserved_bytes(self) -> int:
+        """The highest memory taken from the device, over all phases; 0 where nothing was measured."""
+        return max((peak.reserved_bytes for peak in self.peaks), default=0)
+
+    def peak_in(self, phase: Phase) -> PhasePeak | None:
+        """Return the peak of one phase, or None where it was not measured."""
+        return next((peak for peak in self.peaks if peak.phase is phase), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """The proof of an answer: `fits` ran to the end, `fails` did not."""
+
+    fits: int
+    steps: int
+    """Full steps that `fits` ran."""
+    fails: int | None = None
+    """The smallest size that was run and did not fit; `fits` + 1 for an exact answer; None where a cap came first."""
+    outcome: Outcome | None = None
+    """How `fails` ended."""
+    phase: Phase | None = None
+    """Where `fails` ended."""
+    message: str = ""
+    """The words of the exception that ended `fails`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search found. Every size named here has run to the end, except `extrapolated_batch_size`."""
+
+    max_batch_size: int | None
+    """The largest size that ran; None where none did."""
+    recommended_batch_size: int | None
+    """The largest round size that ran and left the margin free; None where there is none."""
+    limited_by: Limit | None
+    """What stopped the search; None where it was interrupted."""
+    certificate: Certificate | None
+    """None where nothing ran."""
+    trials: tuple[Measurement, ...]
+    """Every trial, in the order in which they ran."""
+    extrapolated_batch_size: int | None = None
+    """What memory alone would allow, by a line through the peaks; never run. Only where another limit came first."""
+    notes: tuple[str, ...] = ()
+    """One sentence each on what a reader should know: thrashing, a size skipped, a tolerance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What the trials stood on."""
+
+    kind: str
+    """"real" or "simulated"."""
+    name: str
+    """Such as "NVIDIA A100-SXM4-80GB" or "CPU (AMD EPYC 7B13, 2 cores)"."""
+    type: str
+    """Such as "cuda:0" or "cpu"."""
+    capacity_bytes: int
+    """The memory that all rows of a breakdown add up to: the card's, or the budget where one was given."""
+    budget_bytes: int | None = None
+    """The budget the user gave; None for the whole device."""
+    enforced_by: str = ""
+    """What makes a trial fail at the limit, such as "RLIMIT_DATA" or "the CUDA allocator"."""
+    other_processes: tuple[str, ...] = ()
+    """Other processes that hold memory on the device, one line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """The data that the batches were made of."""
+
+    name: str
+    source: str
+    """"files" or "synthetic"."""
+    detail: str
+    """Why this source, or where the files lie; one line."""
+    shape: tuple[int, ...]
+    """Of one sample, without the batch dimension."""
+    dtype: str
+    classes: int
+    num_samples: int | None
+    """Length of the data set; None where there is no such thing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The answer of a command: saved by `--save`, printed by `--json`, drawn again by `vram show`."""
+
+    command: str
+    """"find-batch" or "breakdown"."""
+    config_name: str
+    """The config's file name, as the user knows it."""
+    config: dict[str, Any]
+    """The whole config that was used, defaults included."""
+    device: Device
+    data: DataInfo | None
+    versions: dict[str, str]
+    """Of vram, Python, torch, CUDA, the driver and the system: compare like with like."""
+    trials: tuple[Measurement, ...]
+    max_batch_size: int | None = None
+    recommended_batch_size: int | None = None
+    limited_by: Limit | None = None
+    certificate: Certificate | None = None
+    extrapolated_batch_size: int | None = None
+    shortfall_bytes: int | None = None
+    """Where nothing fits: what the smallest batch was short of, at least, when it failed."""
+    breakdown: Breakdown | None = None
+    interrupted: bool = False
+    """Whether Ctrl-C ended it early: the figures are then what was known by then."""
+    notes: tuple[str, ...] = ()
+    schema_version: int = field(default=SCHEMA_VERSION)
