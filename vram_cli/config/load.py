@@ -1,0 +1,108 @@
+"""From what somebody typed after --config to a checked `Config`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from vram_cli.config.document import parse_document
+from vram_cli.config.overrides import apply_overrides
+from vram_cli.config.problems import first_problem
+from vram_cli.config.schema import Config, ConfigSource
+from vram_cli.config.suggest import did_you_mean
+from vram_cli.errors import ConfigError
+
+DEFAULT_CONFIG = "mlp_mnist.yaml"
+
+_MAX_BYTES = 64 * 1024  # a config is about 1 KiB; PyYAML needs a second or two for this much
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a config.
+
+    Args:
+        path: a YAML file. A bare name is looked for in the current folder, then among the bundled configs, with and
+            without ".yaml". None takes the bundled `mlp_mnist.yaml`; `Config.source` says so.
+        overrides: such as "optimizer.name=adamw", as `--set` takes them.
+
+    Raises:
+        ConfigError: there is no such file, or what it says is wrong; the message names the file, the line and the key.
+    """
+    source = _find(path)
+    label = source.name if source.is_bundled else str(source.path)
+    file = bundled_folder() / source.name if source.is_bundled else Path(label)
+    document = parse_document(_read(file, label), label)
+    apply_overrides(document, overrides)
+    try:
+        return Config.model_validate(document.values).with_source(source)
+    except ValidationError as error:
+        raise first_problem(error, document) from None
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the configs that come with vram: inside the wheel, or beside the package in a checkout."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def bundled_configs() -> list[str]:
+    """Return the file names of the configs that come with vram, sorted."""
+    return sorted(file.name for file in bundled_folder().glob("*.yaml"))
+
+
+def _find(path: str | Path | None) -> ConfigSource:
+    if path is None:
+        return ConfigSource(name=DEFAULT_CONFIG, folder=Path.cwd(), is_bundled=True, is_default=True)
+    file = Path(path)
+    if len(file.parts) != 1 or file.is_absolute():
+        return _source_of(file)
+    names = [str(path)] if file.suffix in (".yaml", ".yml") else [str(path), f"{path}.yaml"]
+    for name in names:
+        if _exists(Path(name)) and not Path(name).is_dir():
+            return _source_of(Path(name))
+    for name in names:
+        if name in bundled_configs():
+            return ConfigSource(name=name, folder=Path.cwd(), is_bundled=True)
+    if _exists(file):
+        return _source_of(file)  # a folder: reading it says what is wrong
+    bundled = bundled_configs()
+    meant = did_you_mean(str(path), bundled)
+    message = f"{path}: no such config in {Path.cwd()} or among the bundled ones{meant}"
+    raise ConfigError(message, f"bundled: {', '.join(bundled)}; `vram init` writes a new one")
+
+
+def _source_of(file: Path) -> ConfigSource:
+    return ConfigSource(name=file.name, path=file, folder=file.absolute().parent)
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a name too long for the file system, among others
+        return False
+
+
+def _read(file: Path, label: str) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{label}: no such file", f"bundled configs: {', '.join(bundled_configs())}") from None
+    except OSError as error:
+        # Windows says "permission denied" of a folder.
+        if isinstance(error, (IsADirectoryError, PermissionError)) and file.is_dir():
+            raise ConfigError(f"{label}: is a folder, not a YAML file", "name a file in it") from None
+        raise ConfigError(f"{label}: cannot be read: {error.strerror}") from None
+    if len(content) > _MAX_BYTES:
+        raise ConfigError(
+            f"{label}: larger than {_MAX_BYTES // 1024} KiB, so it is no config", "see `vram init` for one"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        message = f"{label}:{line}: not UTF-8 text: byte 0x{content[error.start]:02x}"
+        raise ConfigError(message, "save the file as UTF-8") from None

@@ -1,0 +1,59 @@
+"""`--set optimizer.name=adamw`: values from the command line, put over those of a file before they are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vram_cli.config.document import Document, parse_value
+from vram_cli.config.problems import keys_of, unknown_key
+from vram_cli.config.schema import SECTIONS
+from vram_cli.errors import ConfigError
+
+_PLACE = "command line"
+
+
+def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
+    """Set keys of a document, each written as `section.key=value` with the value in YAML.
+
+    Another `name` leaves out what the file says for the old one only: `optimizer.name=adam` drops the file's momentum,
+    which Adam does not have. What another override sets is kept, and refused later if it makes no sense.
+
+    Raises:
+        ConfigError: an override has no "=", names no key, or its value is not YAML.
+    """
+    parsed = [_parse(text) for text in overrides]
+    for path, value in parsed:
+        if path[1:] == ("name",):
+            _drop_keys_of_old_name(document, path[0], value)
+    for path, value in parsed:
+        _set(document, path, value)
+
+
+def _parse(text: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{_PLACE}: {text!r} sets nothing", "write section.key=value, such as optimizer.name=adamw")
+    path = tuple(key.strip().split("."))
+    for depth in range(len(path)):
+        if path[depth] not in keys_of(path[:depth]):
+            raise unknown_key(path[: depth + 1], _PLACE)
+    return path, parse_value(value, f"{_PLACE}: {key}")
+
+
+def _drop_keys_of_old_name(document: Document, section: str, name: Any) -> None:
+    values = document.values.get(section)
+    if isinstance(values, dict):
+        document.values[section] = {key: value for key, value in values.items() if SECTIONS[section].takes(name, key)}
+
+
+def _set(document: Document, path: tuple[str, ...], value: Any) -> None:
+    # Places of what is replaced would name lines that no longer count.
+    document.places = {where: place for where, place in document.places.items() if where[: len(path)] != path}
+    document.places[path] = _PLACE
+    if len(path) == 1:
+        document.values[path[0]] = value
+        return
+    values = document.values.get(path[0])
+    values = {"name": values} if isinstance(values, str) else values if isinstance(values, dict) else {}
+    document.values[path[0]] = {**values, path[1]: value}

@@ -1,0 +1,109 @@
+"""What is wrong with a config, in one line: where, which key, what was expected, and what was probably meant."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from vram_cli.config.document import Document, KeyPath, dotted
+from vram_cli.config.fields import shown
+from vram_cli.config.schema import SECTIONS, Config
+from vram_cli.config.suggest import did_you_mean, nearest
+from vram_cli.errors import ConfigError
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "model_type": "a section with keys of its own",
+    "finite_number": "a finite number",
+    "string_too_short": "some text",
+}
+_BOUNDS = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
+def first_problem(error: ValidationError, document: Document) -> ConfigError:
+    """Turn pydantic's errors into one for people: the first, a misspelt key before a missing one."""
+    problem = min(error.errors(include_url=False), key=lambda details: details["type"] == "missing")
+    path = problem["loc"]
+    if problem["type"] == "extra_forbidden":
+        return unknown_key(path, document.place(path))
+    context = problem.get("ctx", {})
+    if blamed := context.get("key"):
+        path = (*path, blamed)
+    text, hint = _explain(problem, path, context)
+    return ConfigError(f"{document.place(path)}: {dotted(path)}: {text}", hint)
+
+
+def unknown_key(path: KeyPath, place: str) -> ConfigError:
+    """Make the error for a key that there is none of, naming the nearest that there is, in any section."""
+    *above, last = path
+    siblings = keys_of(tuple(above))
+    found = nearest(str(last), siblings)
+    meant = dotted((*above, found)) if found else _key_elsewhere(str(last))
+    message = f"{place}: unknown key {dotted(path)}" + (f", did you mean {meant}?" if meant else "")
+    holder = dotted(tuple(above)) or "a config"
+    return ConfigError(message, f"{holder} takes {', '.join(siblings) or 'one value, and no keys'}")
+
+
+def choices(path: KeyPath) -> tuple[str, ...]:
+    """Return the words that a key may have for its value, or () where it is not one of a few words."""
+    section = SECTIONS.get(str(path[0])) if len(path) == 2 else Config
+    found = section.model_fields.get(str(path[-1])) if section else None
+    return tuple(word for word in get_args(found.annotation) if isinstance(word, str)) if found else ()
+
+
+def keys_of(path: KeyPath) -> list[str]:
+    """Return the keys under a path: those of a section, the sections of a config for (), or none."""
+    if not path:
+        return list(Config.model_fields)
+    section = SECTIONS.get(str(path[0])) if len(path) == 1 else None
+    return list(section.model_fields) if section else []
+
+
+def _key_elsewhere(word: str) -> str | None:
+    homes = {key: f"{name}.{key}" for name, section in SECTIONS.items() for key in section.model_fields}
+    homes.pop("name")  # every section has one
+    found = nearest(word, homes)
+    return homes[found] if found else None
+
+
+def _explain(problem: ErrorDetails, path: KeyPath, context: dict[str, Any]) -> tuple[str, str]:
+    """Return the message and the hint for one of pydantic's errors."""
+    kind, given = problem["type"], problem["input"]
+    if kind == "vram":
+        return context["problem"], context["hint"]
+    if kind == "missing":
+        return "is missing", _one_of(path) or _example(path)
+    if kind == "literal_error" and isinstance(given, str):
+        noun = path[0] if path[-1] == "name" else path[-1]
+        return f"unknown {noun} {shown(given)}{did_you_mean(given, choices(path))}", _one_of(path)
+    if kind in _BOUNDS:
+        word, bound = _BOUNDS[kind][0], context[_BOUNDS[kind][1]]
+        return f"must be {word} {int(bound) if bound == int(bound) else bound}, got {shown(given)}", ""
+    expected = _one_of(path) or _EXPECTED.get(kind, problem["msg"])
+    return f"expected {expected}, got {shown(given)}", _example(path)
+
+
+def _one_of(path: KeyPath) -> str:
+    options = choices(path)
+    return f"one of {', '.join(options)}" if options else ""
+
+
+def _example(path: KeyPath) -> str:
+    section = SECTIONS.get(str(path[0]))
+    if section is None or len(path) > 1:
+        return ""
+    key, *_ = section.model_fields
+    options = choices((path[0], key))
+    if options:
+        return f"such as {path[0]}: {{{key}: {options[0]}}}"
+    return f"its keys are {', '.join(section.model_fields)}"
