@@ -1,0 +1,64 @@
+"""What is trained: model, loss, optimizer and precision, on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from vram_cli.config import Config
+from vram_cli.workload.models import build_model
+from vram_cli.workload.optimizers import build_optimizer
+
+_AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """All that `train_step` needs besides a batch."""
+
+    model: nn.Module
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    autocast_dtype: torch.dtype | None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the forward pass runs."""
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+
+def build_workload(config: Config, device: torch.device) -> Workload:
+    """Build model and optimizer on the device, in the order in which a training script does."""
+    model = build_model(config).to(device=device, dtype=parameter_dtype(config))
+    return Workload(
+        model=model,
+        loss=nn.CrossEntropyLoss(),
+        optimizer=build_optimizer(config, model.parameters()),
+        # A scale of 1 takes as much memory as the usual 65536, and never makes the first steps overflow: a step
+        # skipped for infinite gradients would leave the optimizer's state unmade, and the peak too low.
+        scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=config.precision == "amp-fp16"),
+        device=device,
+        autocast_dtype=_AUTOCAST.get(config.precision),
+    )
+
+
+def parameter_dtype(config: Config) -> torch.dtype:
+    """Return the dtype of weights and inputs: bfloat16 for pure bf16, float32 for all others."""
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
+
+
+def set_matmul_precision(config: Config) -> None:
+    """Let float32 matrix products and convolutions use TensorFloat-32 for `tf32`, and IEEE float32 otherwise.
+
+    A setting of the whole process: for the child process that runs trials, not for a caller's own.
+    """
+    precision = "tf32" if config.precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
