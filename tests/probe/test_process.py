@@ -1,0 +1,186 @@
+"""Real trials in a real child process, under a limit that Linux enforces: no mock anywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from tests.probe.conftest import small_config
+from vram_cli.errors import ConfigError, MachineError
+from vram_cli.probe import ProcessProbe
+from vram_cli.results import Category, Outcome, Phase
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
+
+MIB = 1024**2
+
+
+def test_a_size_that_fits_ran_all_its_steps_through_all_phases(probe: ProcessProbe) -> None:
+    measured = probe.measure(1000)
+    assert measured.outcome is Outcome.FITS
+    assert measured.steps == 3
+    assert [peak.phase for peak in measured.peaks] == list(Phase)
+    assert measured.step_seconds is not None
+    assert measured.seconds > measured.step_seconds > 0
+    assert measured.phase is None
+    assert measured.message == ""
+
+
+def test_resident_memory_is_weights_and_momentum(probe: ProcessProbe) -> None:
+    assert probe.measure(10).resident_bytes == 2 * 4 * 101_770
+
+
+def test_a_size_that_does_not_fit_is_the_systems_own_error(probe: ProcessProbe) -> None:
+    measured = probe.measure(30_000)  # 94 MB of images alone
+    assert measured.outcome is Outcome.OUT_OF_MEMORY
+    assert measured.phase is Phase.BATCH
+    assert measured.requested_bytes == 30_000 * 784 * 4
+    assert "can't allocate memory" in measured.message
+    assert "make_batch" in measured.traceback
+    assert measured.steps == 0
+
+
+def test_the_same_process_goes_on_after_running_out_of_memory(probe: ProcessProbe) -> None:
+    pid = probe.pid
+    before = probe.measure(1000)
+    assert not probe.measure(50_000).fits
+    after = probe.measure(1000)
+    assert after.fits
+    assert after.peak_allocated_bytes == before.peak_allocated_bytes
+    assert probe.pid == pid
+
+
+def test_peaks_never_exceed_the_budget(probe: ProcessProbe) -> None:
+    for size in (1, 5_000, 12_000, 14_000, 15_000, 16_000):
+        assert probe.measure(size).peak_reserved_bytes <= 64 * MIB
+
+
+def test_rows_add_up_to_the_budget_and_hold_what_is_known_by_hand(probe: ProcessProbe) -> None:
+    measured = probe.measure(8192, explain=True)
+    breakdown = measured.breakdown
+    assert breakdown is not None
+    assert breakdown.total_bytes == 64 * MIB == sum(row.bytes for row in breakdown.rows)
+    assert [row.category for row in breakdown.rows] == list(Category)
+    assert breakdown.bytes_of(Category.PARAMETERS) == 4 * 101_770
+    assert breakdown.bytes_of(Category.OPTIMIZER_STATE) == 4 * 101_770
+    assert breakdown.bytes_of(Category.BATCH_DATA) == 8192 * (784 * 4 + 8)
+    # ReLU saves its output for the backward pass, and the loss lives on.
+    assert breakdown.bytes_of(Category.ACTIVATIONS) == 8192 * 128 * 4 + 4
+    assert breakdown.bytes_of(Category.FREE) == 64 * MIB - measured.peak_reserved_bytes
+    assert all(row.bytes >= 0 for row in breakdown.rows)
+
+
+def test_only_what_is_asked_for_carries_a_breakdown(probe: ProcessProbe) -> None:
+    assert probe.measure(16).breakdown is None
+
+
+def test_a_fresh_measurement_comes_from_another_process(probe: ProcessProbe) -> None:
+    pid = probe.pid
+    measured = probe.measure_afresh(64)
+    assert measured.fits
+    assert measured.breakdown is not None
+    assert probe.pid not in (pid, None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "size", "phase"),
+    [
+        (["model.hidden=40000"], 1, Phase.BUILD),  # 127 MB of weights
+        ([], 25_000, Phase.BATCH),
+        (["model.hidden=10000"], 400, Phase.FORWARD),  # 16 MB a hidden activation, 32 MB of weights
+        (["model.hidden=12000"], 1, Phase.BACKWARD),  # 38 MB of weights, and as much again of gradients
+        (["model.hidden=8000", "optimizer={name: adam}"], 1, Phase.OPTIMIZER),  # 25 MB, four times
+    ],
+)
+def test_the_phase_that_runs_out_of_memory_is_named(overrides: list[str], size: int, phase: Phase) -> None:
+    with ProcessProbe(small_config(*overrides)) as own:
+        measured = own.measure(size)
+    assert (measured.outcome, measured.phase) == (Outcome.OUT_OF_MEMORY, phase)
+
+
+def test_the_users_own_error_is_told_as_such() -> None:
+    with ProcessProbe(
+        small_config("data={name: synthetic, shape: [1, 2, 2], classes: 10}", "model={name: cnn}")
+    ) as own:
+        measured = own.measure(4)
+        assert measured.outcome is Outcome.ERROR
+        assert measured.phase is Phase.FORWARD
+        assert "max_pool2d" in measured.traceback
+
+
+def test_a_killed_trial_is_an_outcome_and_the_next_one_runs() -> None:
+    with ProcessProbe(small_config("search.steps=100000")) as own:
+        pid = own.pid
+        assert pid is not None
+        threading.Timer(1.0, os.kill, (pid, signal.SIGKILL)).start()
+        measured = own.measure(128)
+        assert measured.outcome is Outcome.KILLED
+        assert measured.phase in (Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER)
+        assert "SIGKILL" in measured.message
+    with ProcessProbe(small_config()) as own:
+        pid = own.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert own.measure(128).outcome is Outcome.KILLED  # noticed by the trial that it was asked for
+        assert own.measure(128).fits
+        assert own.pid != pid
+
+
+def test_a_hung_trial_is_stopped_and_its_process_replaced() -> None:
+    with ProcessProbe(small_config("search.steps=1000000"), trial_timeout=1) as own:
+        pid = own.pid
+        measured = own.measure(128)
+        assert measured.outcome is Outcome.TIMED_OUT
+        assert measured.phase is not None
+        assert not psutil.pid_exists(pid or 0)
+
+
+def test_a_deadline_that_is_over_stops_a_running_trial() -> None:
+    with ProcessProbe(small_config("search.steps=1000000"), deadline=time.monotonic()) as own:
+        assert own.measure(128).outcome is Outcome.TIMED_OUT
+
+
+def test_the_child_ends_with_the_context() -> None:
+    with ProcessProbe(small_config()) as own:
+        pid = own.pid
+    assert not psutil.pid_exists(pid or 0)
+
+
+def test_a_device_that_is_not_there_is_told_before_any_trial() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with (
+        pytest.raises(MachineError, match=r"device\.name: cuda was asked for") as caught,
+        ProcessProbe(small_config("device={name: cuda}")),
+    ):
+        pass
+    assert caught.value.exit_code == 3
+    assert "--device cpu" in caught.value.hint
+
+
+def test_missing_data_files_are_told_before_any_trial(tmp_path: object) -> None:
+    with (
+        pytest.raises(ConfigError, match="no usable mnist files"),
+        ProcessProbe(small_config("data.source=files", f"data.root={tmp_path}")),
+    ):
+        pass
+
+
+def test_the_callers_environment_and_random_state_are_left_alone(probe: ProcessProbe) -> None:
+    import random
+
+    import torch
+
+    environment, state, torch_state = dict(os.environ), random.getstate(), torch.get_rng_state()
+    probe.measure(32)
+    assert dict(os.environ) == environment
+    assert random.getstate() == state
+    assert torch.equal(torch.get_rng_state(), torch_state)

@@ -1,0 +1,18 @@
+"""Where a workload runs: cuda, cpu, simulated; the child process; which exception is which outcome."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vram_cli.probe.process import ProcessProbe
+from vram_cli.results import Measurement
+
+__all__ = ["Probe", "ProcessProbe"]
+
+
+class Probe(Protocol):
+    """The one seam between the search and the world; tests put a fake here."""
+
+    def measure(self, batch_size: int) -> Measurement:
+        """Run a batch size and say how it went."""
+        ...

@@ -1,0 +1,103 @@
+"""The operating system's side of the child process: pipes, signals, resident memory, last words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import IO, cast
+
+import psutil
+
+from vram_cli.probe.wire import REPLY, Reply
+
+POLL_SECONDS = 0.05
+"""How long `receive` waits before the caller looks at limits again."""
+
+ENVIRONMENT = {
+    # glibc raises its mmap threshold as blocks are freed, after which freed batches stay in the heap; one arena and a
+    # fixed threshold give every freed tensor back to the system, so that trials do not depend on those before.
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+    # oneDNN keeps a kernel for every shape it has met: about 20 MiB a batch size for a ResNet-18.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0",
+}
+"""For the child alone: its C runtime and oneDNN read them as they start."""
+
+
+class Child:
+    """A running `vram_cli.probe.worker`."""
+
+    def __init__(self) -> None:
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
+        self._replies: queue.Queue[bytes | None] = queue.Queue()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "vram_cli.probe.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, **ENVIRONMENT},
+        )
+        self._stdin = cast("IO[bytes]", self.process.stdin)
+        self._stdout = cast("IO[bytes]", self.process.stdout)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.gone = False
+
+    def send(self, line: bytes) -> None:
+        """Send one line; a child that is gone is noticed by `receive`."""
+        with contextlib.suppress(OSError):
+            self._stdin.write(line + b"\n")
+            self._stdin.flush()
+
+    def receive(self) -> Reply | None:
+        """Return the next reply, or None where there is none within `POLL_SECONDS` or the child is `gone`."""
+        try:
+            line = self._replies.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return None
+        if line is None:
+            self.process.wait()
+            self.gone = True
+            return None
+        return REPLY.validate_json(line)
+
+    def resident_bytes(self) -> int:
+        """Return the child's resident memory, 0 where it is gone."""
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def how_it_ended(self) -> str:
+        """Say how a child that is gone ended, for a sentence that begins with it."""
+        code = self.process.returncode
+        if code is not None and code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    @property
+    def last_words(self) -> str:
+        """The last line that the child wrote to standard error."""
+        self._stderr.seek(0)
+        lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")
+
+    def end(self) -> None:
+        """Kill the child and free what belonged to it. GPU memory is free once the process is reaped."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        for stream in (self._stdin, self._stdout, self._stderr):
+            with contextlib.suppress(BrokenPipeError):  # buffered words to a child that was killed
+                stream.close()
+
+    def _read(self) -> None:
+        for line in self._stdout:
+            self._replies.put(line)
+        self._replies.put(None)

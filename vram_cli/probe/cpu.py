@@ -1,0 +1,130 @@
+"""The CPU under a byte budget that the system enforces: real out-of-memory errors without a GPU.
+
+On Linux the budget is `RLIMIT_DATA`, counted from the start of each trial: it is what training itself may allocate,
+the interpreter and its libraries not included. Other systems do not enforce such a limit; there the parent process
+watches resident memory (see `process.py`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+from vram_cli.memory.ledger import Ledger
+from vram_cli.probe.host import available_bytes
+from vram_cli.probe.meter import Meter, Reading
+from vram_cli.results import Device
+
+ENFORCED = sys.platform.startswith("linux")
+"""Whether the system itself makes an allocation above the budget fail."""
+
+DEFAULT_SHARE = 0.8
+"""Of the RAM that is available when no budget is given."""
+
+
+class CpuMeter(Meter):
+    """Counts tensors by the ledger, and the process's data segment by the system."""
+
+    needs_ledger = True
+
+    def __init__(self, budget_bytes: int | None) -> None:
+        self._counter = _DataSegment()
+        super().__init__(torch.device("cpu"))
+        # Threads are made at the first parallel operation, and a thread's stack counts as data.
+        torch.ones(1 << 20).mul_(2).sum()
+        self._budget = budget_bytes
+        self._capacity = budget_bytes or int(available_bytes() * DEFAULT_SHARE)
+        self._base = self._peak = 0
+
+    def describe(self) -> Device:
+        """Return the processor, with the budget as its capacity."""
+        return Device(
+            kind="real",
+            name=f"CPU ({_processor_name()})",
+            type="cpu",
+            capacity_bytes=self._capacity,
+            budget_bytes=self._budget,
+            enforced_by="RLIMIT_DATA" if ENFORCED else "a guard on resident memory",
+        )
+
+    def capacity(self) -> tuple[int, int]:
+        """Return the budget; nothing of it lies outside, since it is counted from the start of the trial."""
+        return self._capacity, 0
+
+    def new_ledger(self) -> Ledger:
+        """Return a ledger that samples the data segment at every birth of a storage."""
+        return Ledger(self.device, on_birth=self._sample)
+
+    def apply_limit(self) -> None:
+        """Limit the data segment to its present size and the budget."""
+        self._base = self._counter.read()
+        if ENFORCED:
+            import resource
+
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (self._base + self._capacity, hard))
+
+    def lift_limit(self) -> None:
+        """Take the limit off."""
+        if ENFORCED:
+            import resource
+
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+    def read(self) -> Reading:
+        """Return tensors by the ledger, and the growth of the data segment, which holds at least them."""
+        self._sample()
+        tensors = self.ledger.phase_peak_bytes
+        return Reading(tensors, tensors, max(tensors, self._peak - self._base))
+
+    def reset(self) -> None:
+        """Count from what is in use now."""
+        self._peak = self._counter.read()
+
+    def allocated_now(self) -> int:
+        """Return the bytes of all living tensors."""
+        return self.ledger.live_bytes
+
+    def end(self) -> None:
+        """Give freed heap pages back to the system."""
+        if ENFORCED:
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
+            if trim is not None:
+                trim(0)
+
+    def _sample(self) -> None:
+        self._peak = max(self._peak, self._counter.read())
+
+
+class _DataSegment:
+    """The size of the process's private writable memory: what `RLIMIT_DATA` counts, or resident memory elsewhere."""
+
+    def __init__(self) -> None:
+        # Field 6 of statm is data + stack in pages (proc(5)); an open file makes a reading cost microseconds.
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY) if ENFORCED else None
+        self._page = os.sysconf("SC_PAGE_SIZE") if ENFORCED else 1
+        self._process = psutil.Process()
+
+    def read(self) -> int:
+        """Return the size in bytes."""
+        if self._statm is None:
+            return int(self._process.memory_info().rss)
+        return int(os.pread(self._statm, 256, 0).split()[5]) * self._page
+
+
+def _processor_name() -> str:
+    """Return the processor's name and how many cores this process may use."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"

@@ -1,0 +1,50 @@
+"""How much RAM this computer still has, cgroup limits of a container included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes() -> int:
+    """Return the RAM that a process could still take: the system's figure, or a container's if that is less."""
+    return min([int(psutil.virtual_memory().available), *_cgroup_headrooms()])
+
+
+def _cgroup_headrooms() -> list[int]:
+    """Return limit minus use of each memory cgroup that holds this process (v2, then v1)."""
+    folders = [(_CGROUP, "memory.max", "memory.current")]
+    folders.append((_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
+    membership = Path("/proc/self/cgroup")
+    if membership.exists():
+        for line in membership.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            inside = path.strip("/")
+            if inside and not controllers:
+                folders.append((_CGROUP / inside, "memory.max", "memory.current"))
+            elif inside and "memory" in controllers.split(","):
+                folders.append((_CGROUP / "memory" / inside, "memory.limit_in_bytes", "memory.usage_in_bytes"))
+    rooms = (_headroom(folder / limit, folder / usage) for folder, limit, usage in folders)
+    return [room for room in rooms if room is not None]
+
+
+def _headroom(limit: Path, usage: Path) -> int | None:
+    try:
+        most, used = limit.read_text().strip(), int(usage.read_text())
+    except OSError:
+        return None
+    if not most.isdigit():  # "max": no limit here
+        return None
+    return max(0, int(most) - used + _reclaimable(limit.parent / "memory.stat"))
+
+
+def _reclaimable(stat: Path) -> int:
+    """Return the page cache that the kernel gives up before it kills anybody; it is counted in the group's use."""
+    try:
+        lines = [line.split() for line in stat.read_text().splitlines()]
+    except OSError:
+        return 0
+    return next((int(value) for key, value in lines if key in ("inactive_file", "total_inactive_file")), 0)

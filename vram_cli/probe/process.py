@@ -1,0 +1,159 @@
+"""Trials in a child process, seen from the parent: started, watched, ended, replaced. Imports no torch."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from vram_cli.config import Config
+from vram_cli.errors import ConfigError, MachineError, ProbeError
+from vram_cli.probe.child import Child
+from vram_cli.probe.host import available_bytes
+from vram_cli.probe.wire import ORDER, TASK, Done, Entered, Order, Ready, Refused, Task
+from vram_cli.results import DataInfo, Device, Measurement, Outcome, Phase
+
+HOST_FLOOR = 256 * 1024**2
+"""RAM that trials must leave to the rest of the computer; below it the child is ended before the kernel ends others."""
+
+START_TIMEOUT = 600.0
+"""Seconds for importing torch, reading or downloading the data, and the warm-up."""
+
+_ERRORS = {"ConfigError": ConfigError, "MachineError": MachineError, "ProbeError": ProbeError}
+
+
+class ProcessProbe:
+    """Measures batch sizes in a child process, which it replaces after anything that may have poisoned it.
+
+    A context manager: leaving it ends the child.
+
+    Args:
+        config: what to train and where.
+        download: whether missing data files may be downloaded.
+        trial_timeout: seconds after which a trial counts as hung.
+        deadline: `time.monotonic()` value after which a running trial is stopped, or None.
+    """
+
+    def __init__(
+        self, config: Config, *, download: bool = False, trial_timeout: float = 900.0, deadline: float | None = None
+    ) -> None:
+        self._order = Order(config=config.model_dump(mode="json"), download=download)
+        self._trial_timeout, self._deadline = trial_timeout, deadline
+        self._child: Child | None = None
+        self._ready: Ready | None = None
+
+    def __enter__(self) -> ProcessProbe:
+        """Start the child, so that a device or data that is not there is told at once."""
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the child."""
+        self._end()
+
+    @property
+    def device(self) -> Device:
+        """What the trials stand on."""
+        return self._known().device
+
+    @property
+    def data(self) -> DataInfo:
+        """What the batches are made of."""
+        return self._known().data
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of everything that the result depends on."""
+        return self._known().versions
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What PyTorch's allocator may reserve: the device's memory less what lies outside it."""
+        ready = self._known()
+        return ready.device.capacity_bytes - ready.outside_bytes
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while there is one."""
+        return self._child.process.pid if self._child else None
+
+    def measure(self, batch_size: int, *, explain: bool = False) -> Measurement:
+        """Run a batch size: full steps, counted and limited. With `explain` the measurement carries a breakdown.
+
+        Raises:
+            ProbeError: the child could not be started again after the last one was replaced.
+        """
+        child = self._child or self._start()
+        began = time.monotonic()
+        child.send(TASK.dump_json(Task(batch_size=batch_size, explain=explain)))
+        end = began + self._trial_timeout
+        measurement, keep = self._wait_for_trial(child, batch_size, began, min(end, self._deadline or end))
+        if not keep:
+            self._end()
+        return measurement
+
+    def measure_afresh(self, batch_size: int) -> Measurement:
+        """Run a batch size in a new child, with a breakdown: the confirmation that it did not fit by luck."""
+        self._end()
+        return self.measure(batch_size, explain=True)
+
+    def _wait_for_trial(self, child: Child, batch_size: int, began: float, end: float) -> tuple[Measurement, bool]:
+        phase: Phase | None = None
+
+        def ended(outcome: Outcome, message: str) -> tuple[Measurement, bool]:
+            seconds = time.monotonic() - began
+            return (
+                Measurement(batch_size=batch_size, outcome=outcome, phase=phase, seconds=seconds, message=message),
+                False,
+            )
+
+        while True:
+            reply = child.receive()
+            if isinstance(reply, Done):
+                return reply.measurement, not reply.poisoned
+            if isinstance(reply, Entered):
+                phase = reply.phase
+            elif child.gone:
+                return ended(Outcome.KILLED, f"the trial's process {child.how_it_ended()}")
+            elif time.monotonic() > end:
+                return ended(Outcome.TIMED_OUT, f"stopped after {time.monotonic() - began:.0f} s")
+            elif self._over_guard(child):
+                return ended(Outcome.OUT_OF_MEMORY, "resident memory grew above the budget")
+            elif available_bytes() < HOST_FLOOR:
+                return ended(Outcome.HOST_MEMORY, "the computer was about to run out of RAM")
+
+    def _over_guard(self, child: Child) -> bool:
+        guard = self._known().guard_bytes
+        return guard is not None and child.resident_bytes() > guard
+
+    def _start(self) -> Child:
+        self._end()
+        self._child = child = Child()
+        child.send(ORDER.dump_json(self._order))
+        end = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < end:
+            reply = child.receive()
+            if isinstance(reply, Refused):
+                self._end()
+                raise _ERRORS[reply.error](reply.message, reply.hint)
+            if isinstance(reply, Ready):
+                # Figures of the first child stay: a later one may see the card differently, and an answer needs one.
+                self._ready = self._ready or reply
+                return child
+            if child.gone:
+                break
+        how = child.how_it_ended() if child.gone else f"did not answer within {START_TIMEOUT:.0f} s"
+        words = child.last_words
+        self._end()
+        raise ProbeError(f"the process for trials {how} before its first trial", words)
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _known(self) -> Ready:
+        if self._ready is None:
+            raise ProbeError("the probe was asked before it was entered as a context")
+        return self._ready

@@ -1,0 +1,126 @@
+"""One trial: build, collate a batch of n, run k full training steps, and say how it went."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from vram_cli.config import Config
+from vram_cli.probe.failures import Failure, describe
+from vram_cli.probe.meter import Meter
+from vram_cli.results import Breakdown, Category, Measurement, Outcome, Phase
+from vram_cli.workload import DataSource, Workload, build_workload, parameter_dtype, train_step
+
+
+class Trial:
+    """Runs one batch size on one device and remembers how far it came.
+
+    Args:
+        meter: counts the device's memory.
+        tell: told of each phase as it begins.
+        explain: whether the measurement should carry a breakdown of the last step.
+    """
+
+    def __init__(self, meter: Meter, tell: Callable[[Phase], None], *, explain: bool) -> None:
+        self._meter, self._tell, self._explain = meter, tell, explain
+        self._steps = 0
+        self._step_seconds: float | None = None
+        self._resident = 0
+        self._breakdown: Breakdown | None = None
+
+    def run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> tuple[Measurement, bool]:
+        """Return what was measured, and whether the process may be poisoned."""
+        began, failure, phase = time.perf_counter(), None, None
+        self._meter.begin()
+        try:
+            self._run(config, data, batch_size, steps)
+        except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
+            self._meter.lift_limit()
+            phase = self._meter.phase
+            self._meter.leave(failed=True)
+            failure = describe(error, self._meter.device.type)
+        # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
+        self._clean(failure)
+        return self._measurement(batch_size, time.perf_counter() - began, phase, failure), bool(
+            failure and failure.poisoned
+        )
+
+    def _run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> None:
+        meter = self._meter
+        with meter.ledger if meter.needs_ledger else nullcontext():
+            self._enter(Phase.BUILD)
+            work = build_workload(config, meter.device)
+            self._enter(Phase.BATCH)
+            batch = data.make_batch(batch_size, meter.device, parameter_dtype(config))
+            for step in range(steps):
+                self._step(work, batch, watch=self._explain and step == steps - 1)
+            if self._explain:
+                self._breakdown = meter.breakdown(batch_size)
+
+    def _step(self, work: Workload, batch: tuple[torch.Tensor, torch.Tensor], *, watch: bool) -> None:
+        meter = self._meter
+        self._label(work, batch)
+        watching: AbstractContextManager[object] = meter.ledger if watch and not meter.needs_ledger else nullcontext()
+        meter.begin_step()
+
+        def enter(phase: Phase) -> None:
+            if phase is Phase.FORWARD:
+                self._resident = meter.allocated_now() - sum(tensor.untyped_storage().nbytes() for tensor in batch)
+            if phase is Phase.OPTIMIZER:
+                meter.ledger.adopt(_gradients(work), Category.GRADIENTS)
+            self._enter(phase)
+
+        began = time.perf_counter()
+        with watching:
+            train_step(work, batch, enter)
+            meter.leave()
+        seconds = time.perf_counter() - began
+        self._step_seconds = min(self._step_seconds or seconds, seconds)
+        self._steps += 1
+        self._label(work, batch)
+
+    def _enter(self, phase: Phase) -> None:
+        self._meter.enter(phase)
+        self._tell(phase)
+
+    def _label(self, work: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Tell the ledger what lives between steps."""
+        ledger = self._meter.ledger
+        ledger.adopt((*work.model.parameters(), *work.model.buffers()), Category.PARAMETERS)
+        ledger.adopt(batch, Category.BATCH_DATA)
+        ledger.adopt(_gradients(work), Category.GRADIENTS)
+        states = (value for state in work.optimizer.state.values() for value in state.values())
+        ledger.adopt((value for value in states if isinstance(value, torch.Tensor)), Category.OPTIMIZER_STATE)
+
+    def _clean(self, failure: Failure | None) -> None:
+        self._meter.lift_limit()
+        gc.collect()
+        if failure is None or not failure.poisoned:
+            self._meter.end()
+
+    def _measurement(
+        self, batch_size: int, seconds: float, phase: Phase | None, failure: Failure | None
+    ) -> Measurement:
+        return Measurement(
+            batch_size=batch_size,
+            outcome=failure.outcome if failure else Outcome.FITS,
+            phase=phase,
+            peaks=self._meter.peaks,
+            resident_bytes=self._resident,
+            allocator_retries=self._meter.retries,
+            steps=self._steps,
+            seconds=seconds,
+            step_seconds=self._step_seconds,
+            message=failure.message if failure else "",
+            traceback=failure.traceback if failure else "",
+            requested_bytes=failure.requested_bytes if failure else None,
+            breakdown=self._breakdown,
+        )
+
+
+def _gradients(work: Workload) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in work.model.parameters() if parameter.grad is not None]

@@ -1,0 +1,76 @@
+"""What the parent and the child process say to each other: one JSON object a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from vram_cli.results import DataInfo, Device, Measurement, Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Parent to child, first: what to train and where."""
+
+    config: dict[str, Any]
+    download: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Parent to child, then again and again: run this size."""
+
+    batch_size: int
+    explain: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """Child to parent: the device and the data are there."""
+
+    kind: Literal["ready"] = "ready"
+    device: Device
+    outside_bytes: int
+    """Of the device's capacity, held outside PyTorch's allocator before the first trial."""
+    guard_bytes: int | None
+    """Resident memory at which the parent ends the child, where the system enforces no budget."""
+    data: DataInfo
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Child to parent: it cannot start."""
+
+    kind: Literal["refused"] = "refused"
+    error: str
+    """The name of the class in `vram_cli.errors`."""
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entered:
+    """Child to parent: a phase has begun; tells where a killed child was."""
+
+    kind: Literal["entered"] = "entered"
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """Child to parent: a trial is over."""
+
+    kind: Literal["done"] = "done"
+    measurement: Measurement
+    poisoned: bool
+    """Whether the child should be replaced before the next trial."""
+
+
+Reply = Ready | Refused | Entered | Done
+
+ORDER: TypeAdapter[Order] = TypeAdapter(Order)
+TASK: TypeAdapter[Task] = TypeAdapter(Task)
+REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
