@@ -1,0 +1,76 @@
+"""Imports point down the table of rooms, and nothing on the way to `--help` loads torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "vram_cli"
+
+# Room -> rooms it may import from. `errors`, `units` and `results` are the floor that everything stands on.
+FLOOR = {"errors", "units", "results"}
+MAY_IMPORT = {
+    "errors": set(),
+    "units": {"errors"},
+    "results": set(),
+    "bound": set(),
+    "predict": FLOOR,
+    "search": FLOOR | {"predict", "bound"},
+    "config": FLOOR,
+    "memory": FLOOR,
+    "workload": FLOOR | {"config"},
+    "probe": FLOOR | {"config", "workload", "memory"},
+    "report": FLOOR,
+    "api": FLOOR | {"config", "probe", "search"},
+    "cli": FLOOR | {"config", "report", "api", "memory"},
+    "__init__": {"api", "config", "results", "search"},
+    "__main__": {"cli"},
+}
+MAY_IMPORT_TORCH = {"workload", "probe", "memory"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    room = room_of(path)
+    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("vram_cli.")} - {"__version__"}
+    assert rooms - {room} <= MAY_IMPORT[room], f"{path} reaches up"
+    if room not in MAY_IMPORT_TORCH:
+        assert not {name for name in imported(path) if name.split(".")[0] in ("torch", "torchvision")}
+
+
+@pytest.mark.parametrize("code", ["import vram_cli", "import vram_cli.cli", "from vram_cli import find_batch"])
+def test_importing_loads_no_torch(code: str) -> None:
+    listing = f"{code}; import sys; print([name for name in sys.modules if name.split('.')[0] in ('torch', 'numpy')])"
+    answer = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_help_loads_neither_torch_nor_what_only_commands_need() -> None:
+    code = (
+        "import sys, runpy\nsys.argv = ['vram', '--help']\n"
+        "try:\n    runpy.run_module('vram_cli', run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert stop.code == 0, stop.code\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'yaml', 'psutil', 'torchvision'}\n"
+        "sys.stderr.write(str(sorted(heavy & {name.split('.')[0] for name in sys.modules})))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stderr == "[]"
+    assert "find-batch" in answer.stdout

@@ -1,0 +1,54 @@
+"""The largest batch that fits on a GPU, proved by real steps, and where every byte of its memory goes.
+
+    from vram_cli import find_batch, breakdown, load_config
+
+    result = find_batch(load_config("mlp_mnist.yaml"))
+    print(result.max_batch_size, result.limited_by)
+
+Everything is imported when it is first used: `import vram_cli` loads neither torch nor pydantic.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vram_cli.api import Interrupted, breakdown, find_batch
+    from vram_cli.config import Config, load_config
+    from vram_cli.results import Measurement, Result, SearchResult
+    from vram_cli.search import find_largest
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "Interrupted",
+    "Measurement",
+    "Result",
+    "SearchResult",
+    "breakdown",
+    "find_batch",
+    "find_largest",
+    "load_config",
+]
+
+_ROOMS = {
+    "Config": "config",
+    "Interrupted": "api",
+    "Measurement": "results",
+    "Result": "results",
+    "SearchResult": "results",
+    "breakdown": "api",
+    "find_batch": "api",
+    "find_largest": "search",
+    "load_config": "config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room on first use (PEP 562)."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"vram_cli.{_ROOMS[name]}"), name)

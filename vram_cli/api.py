@@ -1,0 +1,187 @@
+"""The two questions as functions: the same records that the command line prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from vram_cli.config import Config, load_config
+from vram_cli.errors import DoesNotFitError, WorkloadError
+from vram_cli.probe import ProcessProbe
+from vram_cli.results import Limit, Measurement, Outcome, Result, SearchResult
+from vram_cli.search import SearchInterrupted, SearchListener, find_largest
+from vram_cli.units import format_bytes
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came while a search was running; `result` holds what was known by then."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__("interrupted")
+        self.result = result
+
+
+def find_batch(
+    config: Config | str | None = None,
+    *,
+    download: bool = False,
+    listener: SearchListener | None = None,
+    status: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Find the largest batch size that trains within the device's memory, by real training steps.
+
+    All trials run in a child process: weights, random state and settings of the caller are not touched.
+
+    Args:
+        config: what to train and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
+        download: whether torchvision may download the data set if it is not there.
+        listener: told of each trial as it starts and ends.
+        status: told in a few words what is going on before the first trial.
+
+    Returns:
+        The answer with its certificate, every trial and the breakdown at the size found. `max_batch_size` is None
+        where not even the smallest batch fits.
+
+    Raises:
+        ConfigError: the config says something wrong.
+        WorkloadError: the model or its data raise at the smallest batch.
+        MachineError: the device asked for is not there.
+        Interrupted: Ctrl-C.
+    """
+    settings = _loaded(config)
+    search = settings.search
+    deadline = time.monotonic() + search.time_limit if search.time_limit else None
+    cap, cap_limit = _cap(settings)
+    status("starting the process for trials")
+    with ProcessProbe(settings, download=download, trial_timeout=search.trial_timeout, deadline=deadline) as probe:
+        interrupted = False
+        try:
+            found = find_largest(
+                probe.measure,
+                capacity_bytes=probe.capacity_bytes,
+                margin_bytes=int(probe.device.capacity_bytes * search.margin),
+                cap=cap,
+                cap_limit=cap_limit,
+                tolerance=search.tolerance,
+                multiple_of=search.multiple_of,
+                time_limit=search.time_limit,
+                confirm=probe.measure_afresh,
+                listener=listener,
+            )
+        except SearchInterrupted as stop:
+            found, interrupted = stop.partial, True
+        _raise_own_error(found)
+        result = _find_batch_result(settings, probe, found, interrupted=interrupted)
+    if interrupted:
+        raise Interrupted(result)
+    return result
+
+
+def breakdown(
+    config: Config | str | None = None,
+    *,
+    batch_size: int | None = None,
+    download: bool = False,
+    status: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Account for the device's memory at the peak of a real training step.
+
+    Args:
+        config: what to train and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
+        batch_size: in place of the config's `train.batch_size`.
+        download: whether torchvision may download the data set if it is not there.
+        status: told in a few words what is going on.
+
+    Raises:
+        DoesNotFitError: the batch does not fit; the message says where it failed and what was missing.
+        ConfigError, WorkloadError, MachineError: as `find_batch`.
+    """
+    settings = _loaded(config)
+    size = batch_size or settings.train.batch_size
+    status("starting the process for trials")
+    with ProcessProbe(settings, download=download, trial_timeout=settings.search.trial_timeout) as probe:
+        status(f"running {settings.search.steps} steps at batch size {size:,}")
+        measured = probe.measure(size, explain=True)
+        if measured.outcome is Outcome.ERROR:
+            raise _own_error(measured)
+        if not measured.fits:
+            where = f" in {measured.phase.value}" if measured.phase else ""
+            missing = shortfall_bytes(measured, probe.capacity_bytes)
+            raise DoesNotFitError(
+                f"batch {size:,} does not run on {probe.device.name}: {measured.message}{where}"
+                + (f"; at least {format_bytes(missing)} short" if missing else ""),
+                "run `vram find-batch` with the same options to find the largest that does",
+            )
+        return Result(
+            command="breakdown",
+            config_name=settings.source.name,
+            config=settings.model_dump(mode="json"),
+            device=probe.device,
+            data=probe.data,
+            versions=probe.versions,
+            trials=(measured,),
+            breakdown=measured.breakdown,
+        )
+
+
+def shortfall_bytes(measured: Measurement, capacity_bytes: int) -> int | None:
+    """Return how much memory a trial that ran out of it was short of, at least; None where that cannot be told.
+
+    What was in use when it failed, and what the failing allocation asked for, less what there is. Later allocations
+    would have asked for more.
+    """
+    if measured.outcome is not Outcome.OUT_OF_MEMORY or measured.requested_bytes is None:
+        return None
+    return max(1, measured.peak_allocated_bytes + measured.requested_bytes - capacity_bytes)
+
+
+def _loaded(config: Config | str | None) -> Config:
+    return config if isinstance(config, Config) else load_config(config)
+
+
+def _cap(config: Config) -> tuple[int | None, Limit]:
+    """Return the size never to exceed, and which limit that is."""
+    length = config.data.length if config.search.cap == "dataset" else None
+    if length is not None and (config.search.max is None or length <= config.search.max):
+        return length, Limit.DATASET
+    return config.search.max, Limit.CAP
+
+
+def _find_batch_result(config: Config, probe: ProcessProbe, found: SearchResult, *, interrupted: bool) -> Result:
+    explained = (trial for trial in found.trials if trial.batch_size == found.max_batch_size and trial.breakdown)
+    last = next(explained, None)
+    failed = found.trials[-1] if found.trials and found.max_batch_size is None else None
+    return Result(
+        command="find-batch",
+        config_name=config.source.name,
+        config=config.model_dump(mode="json"),
+        device=probe.device,
+        data=probe.data,
+        versions=probe.versions,
+        trials=found.trials,
+        max_batch_size=found.max_batch_size,
+        recommended_batch_size=found.recommended_batch_size,
+        limited_by=found.limited_by,
+        certificate=found.certificate,
+        extrapolated_batch_size=found.extrapolated_batch_size,
+        shortfall_bytes=shortfall_bytes(failed, probe.capacity_bytes) if failed else None,
+        breakdown=last.breakdown if last else None,
+        interrupted=interrupted,
+        notes=found.notes,
+    )
+
+
+def _raise_own_error(found: SearchResult) -> None:
+    """Raise the user's own error where that is why nothing ran."""
+    error = next((trial for trial in found.trials if trial.outcome is Outcome.ERROR), None)
+    if found.max_batch_size is None and error is not None:
+        raise _own_error(error)
+
+
+def _own_error(measured: Measurement) -> WorkloadError:
+    where = measured.phase.value if measured.phase else "a trial"
+    return WorkloadError(
+        f"a batch of {measured.batch_size:,} fails in {where}, and not for memory: {measured.message}",
+        "the traceback above is from the model, its data or its step; mend that first",
+        traceback=measured.traceback,
+    )

@@ -1,0 +1,21 @@
+"""The command line: flags in, exit codes out. One short file a command."""
+
+from __future__ import annotations
+
+from vram_cli.cli.app import app
+from vram_cli.cli.breakdown import breakdown
+from vram_cli.cli.find_batch import find_batch
+from vram_cli.cli.init import init
+from vram_cli.cli.schema import schema
+from vram_cli.cli.show import show
+
+__all__ = ["app"]
+
+for command, example in (
+    (find_batch, "vram find-batch --config mlp_mnist.yaml"),
+    (breakdown, "vram breakdown --config resnet18_cifar10.yaml --batch-size 256"),
+    (show, "vram find-batch --save run.json && vram show run.json"),
+    (init, "vram init my.yaml && vram find-batch --config my.yaml"),
+    (schema, "vram schema > vram.schema.json"),
+):
+    app.command(epilog=f"Example: {example}")(command)

@@ -1,0 +1,44 @@
+"""`vram breakdown`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from vram_cli.cli import options
+
+
+def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
+    config: options.ConfigName = None,
+    overrides: options.Overrides = None,
+    batch_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--batch-size", "-n", min=1, metavar="N", help="In place of the config's train.batch_size."),
+    ] = None,
+    device: options.DeviceName = None,
+    budget: options.Budget = None,
+    steps: options.Steps = None,
+    download: options.Download = False,
+    json: options.Json = False,
+    save: options.Save = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show where the memory goes at the peak of a real training step, to the byte."""
+    from vram_cli import api
+    from vram_cli.cli.output import deliver
+    from vram_cli.report.progress import SearchProgress
+    from vram_cli.report.saved import check_writable
+
+    flags = {
+        "device.name": device,
+        "device.budget": budget,
+        "search.steps": steps,
+    }
+    settings = options.configure(config, overrides, flags, quiet=quiet)
+    if save is not None:
+        check_writable(save, force=force)
+    with SearchProgress(quiet=quiet) as progress:
+        result = api.breakdown(settings, batch_size=batch_size, download=download, status=progress.status)
+    deliver(result, json=json, save=save, force=force)

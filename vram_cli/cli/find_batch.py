@@ -1,0 +1,79 @@
+"""`vram find-batch`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from vram_cli.cli import options
+
+_DOES_NOT_FIT = 4
+
+
+def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
+    config: options.ConfigName = None,
+    overrides: options.Overrides = None,
+    device: options.DeviceName = None,
+    budget: options.Budget = None,
+    maximum: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--max", metavar="N", help="Never try more than N. [config: search.max]"),
+    ] = None,
+    cap: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--cap", metavar="dataset|none", help="Stop at the data set's length? [config: search.cap]"),
+    ] = None,
+    time_limit: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--time-limit", metavar="SECONDS", help="Answer with what is known by then."),
+    ] = None,
+    steps: options.Steps = None,
+    tolerance: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--tolerance", metavar="SHARE", help="Stop this close to the maximum, such as 0.01; 0 is exact."),
+    ] = None,
+    multiple_of: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--multiple-of", metavar="N", help="Recommend a multiple of N. [config: search.multiple_of]"),
+    ] = None,
+    margin: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--margin", metavar="SHARE", help="Memory that the recommended size leaves free, such as 0.05."),
+    ] = None,
+    download: options.Download = False,
+    json: options.Json = False,
+    save: options.Save = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the largest batch size that fits, by real training steps, and prove it."""
+    from vram_cli import api
+    from vram_cli.cli.output import deliver
+    from vram_cli.report.progress import SearchProgress
+    from vram_cli.report.saved import check_writable
+
+    flags = {
+        "device.name": device,
+        "device.budget": budget,
+        "search.max": maximum,
+        "search.cap": cap,
+        "search.time_limit": time_limit,
+        "search.steps": steps,
+        "search.tolerance": tolerance,
+        "search.multiple_of": multiple_of,
+        "search.margin": margin,
+    }
+    settings = options.configure(config, overrides, flags, quiet=quiet)
+    if save is not None:
+        check_writable(save, force=force)
+    code = 0
+    try:
+        with SearchProgress(quiet=quiet) as progress:
+            result = api.find_batch(settings, download=download, listener=progress, status=progress.status)
+    except api.Interrupted as stop:
+        result, code = stop.result, 130
+    deliver(result, json=json, save=save, force=force)
+    if code == 0 and result.max_batch_size is None:
+        code = _DOES_NOT_FIT
+    raise typer.Exit(code)

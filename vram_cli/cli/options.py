@@ -1,0 +1,58 @@
+"""The flags that commands share, and how they become config overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from vram_cli.config import Config
+
+# Typer reads these annotations as it builds the parser, where Python 3.10 cannot be given `X | None` strings lazily.
+ConfigName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="YAML file, here or bundled with vram. [default: mlp_mnist.yaml]"
+    ),
+]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as optimizer.name=adamw. Repeatable."),
+]
+DeviceName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N. [config: device.name]"),
+]
+Budget = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--budget", metavar="SIZE", help="Act as a device of that size, such as 8GiB. [config: device.budget]"
+    ),
+]
+Steps = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--steps", metavar="N", help="Full training steps a trial. [config: search.steps]"),
+]
+Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set if it is not there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Save = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--save", metavar="FILE", help="Keep the result, for `vram show FILE`."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Let --save overwrite a file.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+def configure(config: str | None, overrides: list[str] | None, flags: Mapping[str, object], *, quiet: bool) -> Config:
+    """Load the config with `--set` and then the flags applied; flags that were not given are None."""
+    from vram_cli.config import load_config
+    from vram_cli.report.console import inform
+
+    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    loaded = load_config(config, [*(overrides or []), *given])
+    if config is None and not quiet:
+        inform(f"no --config given: using the bundled {loaded.source.name}")
+    return loaded
