@@ -1,0 +1,238 @@
+"""Results of the kinds that a reader meets, for the tests of how they look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vram_cli.results import (
+    Breakdown,
+    BreakdownRow,
+    Category,
+    Certificate,
+    DataInfo,
+    Device,
+    Limit,
+    Measurement,
+    Outcome,
+    Phase,
+    PhasePeak,
+    Result,
+)
+from vram_cli.units import GIB, MIB
+
+OOM = (
+    "OutOfMemoryError: CUDA out of memory. Tried to allocate 196.00 MiB. GPU 0 has a total capacity of 12.00 GiB of "
+    "which 61.25 MiB is free. Including non-PyTorch memory, this process has 11.93 GiB memory in use."
+)
+
+GPU = Device(
+    kind="real",
+    name="NVIDIA GeForce RTX 3060",
+    type="cuda:0",
+    capacity_bytes=12 * GIB,
+    enforced_by="the driver",
+    other_processes=("/usr/lib/xorg/Xorg (pid 1210): 312 MiB",),
+)
+CPU = Device(
+    kind="real",
+    name="CPU (AMD EPYC 7B13, 2 cores)",
+    type="cpu",
+    capacity_bytes=1 * GIB,
+    budget_bytes=1 * GIB,
+    enforced_by="RLIMIT_DATA",
+)
+CIFAR = DataInfo(
+    name="cifar10",
+    source="files",
+    detail="cifar10 files under data",
+    shape=(3, 32, 32),
+    dtype="float32",
+    classes=10,
+    num_samples=50_000,
+)
+MNIST = DataInfo(
+    name="mnist",
+    source="synthetic",
+    detail="no mnist files under data, same shape instead",
+    shape=(1, 28, 28),
+    dtype="float32",
+    classes=10,
+    num_samples=60_000,
+)
+VERSIONS = {
+    "vram": "0.1.0",
+    "python": "3.11.7",
+    "torch": "2.14.1+cu130",
+    "torchvision": "0.29.1",
+    "system": "Linux 6.8.0 x86_64",
+    "cuda": "13.0",
+    "driver": "580.65.06",
+    "cudnn": "92400",
+}
+
+
+def config(model: str, precision: str = "fp32", device: str = "auto") -> dict[str, object]:
+    return {
+        "model": {"name": model},
+        "optimizer": {"name": "sgd", "momentum": 0.9},
+        "precision": precision,
+        "search": {"multiple_of": 8, "margin": 0.05, "time_limit": None},
+        "device": {"name": device, "budget": None},
+    }
+
+
+def peaks(resident: int, per_sample: int, n: int, last: Phase = Phase.OPTIMIZER) -> tuple[PhasePeak, ...]:
+    """Return peaks that grow with the batch in forward and backward, up to the phase that was reached."""
+    allocated = {
+        Phase.BUILD: resident // 3,
+        Phase.BATCH: resident + per_sample * n // 100,
+        Phase.FORWARD: resident + per_sample * n * 9 // 10,
+        Phase.BACKWARD: resident + per_sample * n,
+        Phase.OPTIMIZER: resident + per_sample * n // 50,
+    }
+    reached = list(allocated)[: list(allocated).index(last) + 1]
+    lump = 20 * MIB
+    return tuple(
+        PhasePeak(phase=phase, allocated_bytes=allocated[phase], reserved_bytes=-(-allocated[phase] // lump) * lump)
+        for phase in reached
+    )
+
+
+def ran(n: int, seconds: float = 2.0, retries: int = 0) -> Measurement:
+    return Measurement(
+        batch_size=n,
+        outcome=Outcome.FITS,
+        peaks=peaks(180 * MIB, 7_300_000, n),
+        resident_bytes=180 * MIB,
+        allocator_retries=retries,
+        steps=3,
+        seconds=seconds,
+        step_seconds=seconds / 4,
+    )
+
+
+def failed(n: int, outcome: Outcome = Outcome.OUT_OF_MEMORY, phase: Phase | None = Phase.BACKWARD) -> Measurement:
+    return Measurement(
+        batch_size=n,
+        outcome=outcome,
+        phase=phase,
+        peaks=peaks(180 * MIB, 7_300_000, 1536, phase or Phase.BACKWARD),
+        seconds=1.4,
+        message=OOM,
+        requested_bytes=196 * MIB if outcome is Outcome.OUT_OF_MEMORY else None,
+    )
+
+
+def breakdown(batch_size: int, device: Device, *bytes_of: int) -> Breakdown:
+    """Return a breakdown with the bytes of all categories but the last, which is what is left of the device."""
+    sizes = (*bytes_of, device.capacity_bytes - sum(bytes_of))
+    rows = tuple(BreakdownRow(category=category, bytes=size) for category, size in zip(Category, sizes, strict=True))
+    return Breakdown(batch_size=batch_size, rows=rows, total_bytes=device.capacity_bytes, peak_phase=Phase.BACKWARD)
+
+
+MEMORY = Result(
+    command="find-batch",
+    config_name="resnet18_cifar10.yaml",
+    config=config("resnet18"),
+    device=GPU,
+    data=CIFAR,
+    versions=VERSIONS,
+    trials=(ran(1), ran(2), ran(1456), failed(1600), ran(1536, 3.1), failed(1537)),
+    max_batch_size=1536,
+    recommended_batch_size=1456,
+    limited_by=Limit.MEMORY,
+    certificate=Certificate(
+        fits=1536, steps=3, fails=1537, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD, message=OOM
+    ),
+    breakdown=breakdown(
+        1536, GPU, 44_734_144, 44_695_848, 44_695_848, 18_886_656, 10_214_211_584, 205_520_896, 96_468_992, 763_363_328
+    ),
+)
+
+DATASET = Result(
+    command="find-batch",
+    config_name="mlp_mnist.yaml",
+    config=config("mlp", device="cpu"),
+    device=CPU,
+    data=MNIST,
+    versions={
+        "vram": "0.1.0",
+        "python": "3.11.7",
+        "torch": "2.14.1+cpu",
+        "torchvision": "0.29.1",
+        "system": "Linux 6.8.0 x86_64",
+    },
+    trials=(ran(1, 0.4), ran(2, 0.1), ran(60_000, 0.7)),
+    max_batch_size=60_000,
+    recommended_batch_size=60_000,
+    limited_by=Limit.DATASET,
+    certificate=Certificate(fits=60_000, steps=3),
+    extrapolated_batch_size=311_482,
+    breakdown=breakdown(60_000, CPU, 407_080, 407_080, 0, 188_640_000, 66_240_000, 24_001_024, 1_130_496, 402_653_184),
+)
+
+INTERRUPTED = replace(
+    MEMORY,
+    trials=(ran(1), ran(2), ran(512), failed(1024)),
+    max_batch_size=512,
+    recommended_batch_size=None,
+    limited_by=None,
+    certificate=Certificate(
+        fits=512, steps=3, fails=1024, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD, message=OOM
+    ),
+    breakdown=None,
+    interrupted=True,
+)
+
+DOES_NOT_FIT = replace(
+    MEMORY,
+    config=config("resnet18", "amp-bf16"),
+    trials=(replace(failed(1), peaks=peaks(12_100 * MIB, 1, 1, Phase.BACKWARD)),),
+    max_batch_size=None,
+    recommended_batch_size=None,
+    certificate=None,
+    shortfall_bytes=28 * MIB,
+    breakdown=None,
+)
+
+THRASHING = replace(
+    MEMORY,
+    trials=(ran(1), ran(2), ran(1456), ran(1536, 9.4, retries=4), failed(1537)),
+    notes=("batch size 1536 ran only because the allocator gave its cache back on the way: it thrashes",),
+)
+
+BREAKDOWN = replace(
+    MEMORY,
+    command="breakdown",
+    config_name="resnet50_imagenet.yaml",
+    config=config("resnet50"),
+    data=replace(
+        CIFAR,
+        name="synthetic",
+        source="synthetic",
+        detail="images of the config's shape",
+        shape=(3, 224, 224),
+        classes=1000,
+        num_samples=None,
+    ),
+    device=replace(GPU, name="NVIDIA A10G", capacity_bytes=24 * GIB, other_processes=()),
+    trials=(ran(128),),
+    max_batch_size=None,
+    recommended_batch_size=None,
+    limited_by=None,
+    certificate=None,
+    breakdown=breakdown(
+        128,
+        replace(GPU, capacity_bytes=24 * GIB),
+        *(102_437_376, 102_228_128, 102_228_128, 77_071_360, 10_912_514_048, 1_233_125_376, 96_468_992, 463_470_592),
+    ),
+)
+
+ALL = {
+    "find-batch-memory": MEMORY,
+    "find-batch-dataset": DATASET,
+    "find-batch-interrupted": INTERRUPTED,
+    "find-batch-does-not-fit": DOES_NOT_FIT,
+    "find-batch-thrashing": THRASHING,
+    "breakdown": BREAKDOWN,
+}

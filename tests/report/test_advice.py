@@ -1,0 +1,35 @@
+"""The next command is one that can be pasted: it asks about the same thing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.report import examples
+from vram_cli.config import DEFAULT_CONFIG
+from vram_cli.report import advice
+
+
+def words(*overrides: str, command: str = "find-batch") -> tuple[str, ...]:
+    result = replace(examples.MEMORY, command=command, overrides=overrides)
+    return advice.next_step(result).words
+
+
+def test_the_default_config_is_the_one_that_is_left_out() -> None:
+    assert advice.DEFAULT_CONFIG == DEFAULT_CONFIG
+
+
+def test_overrides_are_carried_over() -> None:
+    assert ("--set", "model.hidden=64") in zip(words("model.hidden=64"), words("model.hidden=64")[1:], strict=False)
+
+
+def test_what_the_advice_sets_itself_is_not_set_twice() -> None:
+    assert "precision=tf32" not in words("precision=tf32")
+
+
+def test_a_breakdown_takes_no_keys_of_the_search_but_its_steps() -> None:
+    given = ("search.cap=none", "search.steps=2", "optimizer.name=adam")
+    found = replace(examples.MEMORY, overrides=given, config={"precision": "bf16"})
+    step = advice.next_step(found)
+    assert step.words[1] == "breakdown"
+    assert "search.cap=none" not in step.words
+    assert {"search.steps=2", "optimizer.name=adam"} <= set(step.words)

@@ -1,0 +1,116 @@
+"""stdout is the answer and stderr the rest; widths, colours, errors, and a reader who leaves early."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vram_cli.errors import ConfigError, WorkloadError
+from vram_cli.report.answer import answer
+from vram_cli.report.console import inform, print_answer, print_error, stderr_console, stdout_console, warn
+
+from .drawing import draw
+from .examples import MEMORY
+from .processes import PRELUDE, environment, needs_terminal, run_on_terminal, run_piped
+
+
+def test_a_pipe_gets_80_columns_and_no_escape_codes() -> None:
+    done = run_piped("print_answer(answer(MEMORY))")
+    assert done.stdout == draw(answer(MEMORY), 80)
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_columns_overrules_and_an_encoding_may_be_poor() -> None:
+    done = run_piped("print_answer(answer(MEMORY))", COLUMNS="61", PYTHONIOENCODING="ascii")
+    assert done.stdout == draw(answer(MEMORY), 61, "ascii")
+
+
+def test_a_character_that_stdout_cannot_take_does_not_end_the_program() -> None:
+    done = run_piped("print_answer('caf\\u00e9'); warn('caf\\u00e9')", PYTHONIOENCODING="ascii")
+    assert (done.stdout, done.stderr) == ("caf?\n", "warning: caf?\n")
+
+
+@needs_terminal
+def test_a_terminal_gets_its_own_width_and_styles() -> None:
+    sent = run_on_terminal("print_answer(answer(MEMORY))", columns=100)
+    assert "\x1b[1mLargest batch size:\x1b[0m" in sent
+    bare = run_on_terminal("print_answer(answer(MEMORY), plain=True)", columns=100)
+    assert bare == draw(answer(MEMORY), 100)
+
+
+@needs_terminal
+def test_no_color_takes_all_styles_away() -> None:
+    code = "print_answer(answer(MEMORY)); warn('w'); print_error(ConfigError('m', 'h'))"
+    sent = run_on_terminal(f"from vram_cli.errors import *\n{code}", columns=100, NO_COLOR="1")
+    assert sent == draw(answer(MEMORY), 100) + "warning: w\nerror: m\nhint: h\n"
+
+
+def test_a_console_is_never_too_narrow_for_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert stdout_console().width == 60
+    monkeypatch.setenv("COLUMNS", "90")
+    assert stdout_console().width == 90
+
+
+def test_a_dumb_terminal_honours_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert stdout_console().width == 100
+
+
+def test_a_reader_who_has_gone_is_left_to_the_command() -> None:
+    code = """
+import os, sys
+sys.stdin.read()
+try:
+    print_answer(answer(MEMORY))
+except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(42)
+"""
+    command = [sys.executable, "-c", PRELUDE + code]
+    child = subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin
+    assert child.stdout
+    child.stdout.close()
+    child.stdin.close()
+    assert child.wait(60) == 42
+
+
+def test_an_error_and_its_hint_are_shown_as_they_are_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "c.yaml: [red]shape[/red]: [1, 2] :smile: " + "long/" * 60
+    print_error(ConfigError(message, "set [1, 28, 28]"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"error: {message}\nhint: set [1, 28, 28]\n"
+
+
+def test_an_error_without_a_hint_has_no_hint_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error(ConfigError("no"))
+    assert capsys.readouterr().err == "error: no\n"
+
+
+def test_the_traceback_of_a_users_own_error_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    traceback = 'Traceback (most recent call last):\n  File "m.py", line 1, in f\nValueError: [bold] bad\n'
+    print_error(WorkloadError("the step raised ValueError", "mend it", traceback))
+    assert capsys.readouterr().err == f"{traceback}error: the step raised ValueError\nhint: mend it\n"
+
+
+def test_remarks_and_warnings_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    inform("saved to [1].json")
+    warn("[1, 2] is [b]old[/b]")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "saved to [1].json\nwarning: [1, 2] is [b]old[/b]\n")
+
+
+def test_strings_in_an_answer_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_answer("[red]x[/red] :smile:")
+    assert capsys.readouterr().out == "[red]x[/red] :smile:\n"
+
+
+def test_all_that_goes_to_stderr_shares_a_console() -> None:
+    assert stderr_console() is stderr_console()

@@ -1,0 +1,249 @@
+"""Results as JSON: nothing is lost on the way there and back, nothing wrong is believed, no file is overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vram_cli.errors import ConfigError
+from vram_cli.report import saved
+from vram_cli.report.answer import answer
+from vram_cli.report.saved import check_writable, from_json, load, save, to_json
+from vram_cli.results import Breakdown, BreakdownRow, Category, Device, Measurement, Phase, Result
+
+from .drawing import draw
+from .examples import ALL, DATASET, MEMORY
+
+SIZES = st.integers(0, 2**63)
+TEXT = st.text(max_size=20)
+SECONDS = st.floats(0, 1e9)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def breakdowns() -> st.SearchStrategy[Breakdown]:
+    rows = st.lists(st.builds(BreakdownRow, category=st.sampled_from(Category), bytes=SIZES), max_size=9).map(tuple)
+    return st.builds(
+        lambda batch_size, rows, phase: Breakdown(
+            batch_size=batch_size, rows=rows, total_bytes=sum(row.bytes for row in rows), peak_phase=phase
+        ),
+        SIZES,
+        rows,
+        st.sampled_from(Phase),
+    )
+
+
+def records(kind: type[Any], **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Draw all fields of a record, those with defaults too."""
+    return st.builds(kind, **{field.name: ... for field in fields(kind)} | strategies)
+
+
+TRIALS = records(Measurement, seconds=SECONDS, step_seconds=st.none() | SECONDS, breakdown=st.none() | breakdowns())
+RESULTS = records(
+    Result,
+    config=st.dictionaries(TEXT, VALUES, max_size=4),
+    device=records(Device),
+    trials=st.lists(TRIALS, max_size=3).map(tuple),
+    breakdown=st.none() | breakdowns(),
+    schema_version=st.just(1),
+)
+
+
+@given(RESULTS)
+@settings(max_examples=30, deadline=None)
+def test_any_result_comes_back_as_it_was(result: Result) -> None:
+    text = to_json(result)
+    assert text.isascii()
+    assert from_json(text, "here") == result
+
+
+@given(RESULTS)
+@settings(max_examples=30, deadline=None)
+def test_any_result_can_be_drawn(result: Result) -> None:
+    text = draw(answer(result), 80)
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert "Next: " in text
+
+
+def test_the_keys_that_readers_of_the_json_rely_on() -> None:
+    document = json.loads(to_json(MEMORY))
+    assert document["schema_version"] == 1
+    assert (document["max_batch_size"], document["recommended_batch_size"]) == (1536, 1456)
+    assert document["limited_by"] == "memory"
+    proof = document["certificate"]
+    assert [proof[key] for key in ("fits", "fails", "outcome", "phase")] == [1536, 1537, "out_of_memory", "backward"]
+    assert len(document["trials"]) == 6
+    assert {
+        key: document["trials"][3][key]
+        for key in ("batch_size", "outcome", "phase", "peak_allocated_bytes", "peak_reserved_bytes", "seconds")
+    } == {
+        "batch_size": 1600,
+        "outcome": "out_of_memory",
+        "phase": "backward",
+        "peak_allocated_bytes": MEMORY.trials[3].peak_allocated_bytes,
+        "peak_reserved_bytes": MEMORY.trials[3].peak_reserved_bytes,
+        "seconds": 1.4,
+    }
+    assert document["device"]["kind"] == "real"
+    assert document["device"]["name"] == "NVIDIA GeForce RTX 3060"
+    assert document["device"]["capacity_bytes"] == 12 * 1024**3
+    shown = document["breakdown"]
+    assert shown["batch_size"] == 1536
+    assert sum(row["bytes"] for row in shown["rows"]) == shown["total_bytes"] == 12 * 1024**3
+    assert [row["category"] for row in shown["rows"]] == [category.value for category in Category]
+    assert document["versions"]["torch"] == "2.14.1+cu130"
+
+
+def test_unknown_keys_are_ignored() -> None:
+    document = json.loads(to_json(DATASET)) | {"comment": "mine"}
+    assert from_json(json.dumps(document), "here") == DATASET
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> str:
+    document = json.loads(to_json(MEMORY))
+    change(document)
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        (changed(lambda d: d["trials"][0].update(seconds=float("nan"))), "not JSON: NaN is not a finite number"),
+        ('{"seconds": 1e999}', "not JSON: 1e999 is not a finite number"),
+        ("[]", "it has no schema_version"),
+        ("{}", "it has no schema_version"),
+        ('{"schema_version": true}', "it has no schema_version"),
+        ('{"schema_version": 2}', "schema_version is 2, and this vram reads 1"),
+        ('{"schema_version": 0}', "schema_version is 0, which no vram ever wrote"),
+        ('{"schema_version": 1}', "command is missing"),
+        (changed(lambda d: d["trials"][2].pop("outcome")), r"trials\[2\].outcome is missing"),
+        (changed(lambda d: d["trials"][2].update(outcome="fine")), r"trials\[2\].outcome: input should be 'fits'"),
+        (changed(lambda d: d.update(max_batch_size="many")), "max_batch_size: input should be a valid integer"),
+        (changed(lambda d: d.update(max_batch_size="1536")), "max_batch_size: input should be a valid integer"),
+        (changed(lambda d: d["device"].update(capacity_bytes=1.5)), "device.capacity_bytes: input should be"),
+        (changed(lambda d: d.update(trials=None)), "trials: input should be"),
+        (changed(lambda d: d["breakdown"]["rows"][4].update(bytes=1)), "breakdown: breakdown rows add up to"),
+        (changed(lambda d: d["trials"][0].update(peak_reserved_bytes=1)), r"trials\[0\].peak_reserved_bytes should be"),
+        (changed(lambda d: d["trials"][0].pop("peak_allocated_bytes")), r"trials\[0\].peak_allocated_bytes should be"),
+        (changed(lambda d: d.update(command="\ud800")), "here: "),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        from_json(text, "here")
+    assert caught.value.message.startswith("here: ")
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 250
+    assert caught.value.hint
+
+
+def test_a_file_of_a_newer_vram_says_to_upgrade() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_json('{"schema_version": 99}', "run.json")
+    assert "pip install --upgrade vram-cli" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_saved_result_is_drawn_as_before(name: str, tmp_path: Path) -> None:
+    save(ALL[name], tmp_path / "run.json")
+    assert draw(answer(load(tmp_path / "run.json")), 80) == draw(answer(ALL[name]), 80)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("precious")
+    with pytest.raises(ConfigError, match="exists already") as caught:
+        check_writable(path)
+    assert "--force" in caught.value.hint
+    assert caught.value.exit_code == 2
+    with pytest.raises(ConfigError, match="exists already"):
+        save(MEMORY, path)
+    assert path.read_text() == "precious"
+    check_writable(path, force=True)
+    assert path.read_text() == "precious"
+    save(MEMORY, path, force=True)
+    assert load(path) == MEMORY
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("precious")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
+        save(MEMORY, path, force=True)
+    assert path.read_text() == "precious"
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text("old")
+    link = tmp_path / "link.json"
+    link.symlink_to("real.json")
+    save(MEMORY, link, force=True)
+    assert link.is_symlink()
+    assert load(tmp_path / "real.json") == MEMORY
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (".", "is a folder"),
+        ("missing/run.json", "there is no folder"),
+        ("file/run.json", "there is no folder"),
+    ],
+)
+def test_places_that_cannot_be_written(name: str, message: str, force: bool, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_writable(tmp_path / name, force=force)
+    assert caught.value.hint
+    with pytest.raises(ConfigError, match=message):
+        save(MEMORY, tmp_path / name, force=force)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="devices and read-only folders are files of Unix here")
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("/dev/null", "is not a regular file"), ("/proc/self/run.json", "cannot be written")],
+)
+def test_unwritable_places_of_the_system(path: str, message: str) -> None:
+    if not Path(path).parent.is_dir():
+        pytest.skip(f"no {Path(path).parent} here")
+    with pytest.raises(ConfigError, match=message):
+        check_writable(Path(path), force=True)
+
+
+def test_files_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "binary").write_bytes(b"\x80\xff\x00")
+    (tmp_path / "large").write_bytes(b" " * 101)
+    monkeypatch.setattr(saved, "MAX_FILE_BYTES", 100)
+    for name, message in (
+        (".", "is a folder"),
+        ("missing.json", "cannot be read: No such file"),
+        ("binary", "not JSON"),
+        ("large", "larger than any result"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            load(tmp_path / name)
+        assert str(tmp_path) in caught.value.message
+        assert caught.value.hint

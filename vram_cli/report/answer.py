@@ -1,0 +1,87 @@
+"""The text of an answer: the answer first, then where the memory goes, how that is known, and what to try next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from vram_cli.report.advice import Step, next_step
+from vram_cli.report.evidence import evidence
+from vram_cli.report.headline import headline
+from vram_cli.report.tables import breakdown_table
+from vram_cli.report.words import literal
+from vram_cli.results import Result
+
+_INDENT = 2
+
+
+def answer(result: Result) -> RenderableType:
+    """Return the text of a result, to be drawn as wide as the console is."""
+    return _Answer(result)
+
+
+class _Answer:
+    """How wide it is and which characters it may use is known only when it is drawn."""
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the sections with an empty line between two."""
+        for index, section in enumerate(_sections(self._result, options.max_width)):
+            if index:
+                yield Segment.line()
+            yield section
+
+
+def _sections(result: Result, width: int) -> Iterator[RenderableType]:
+    yield _headline(result)
+    if result.breakdown is not None:
+        yield breakdown_table(result.breakdown, result.device, width)
+    yield _evidence(result)
+    if result.notes:
+        yield _pairs([(Text("Note:", "yellow"), literal(note)) for note in result.notes])
+    yield _next(next_step(result), width - _INDENT)
+
+
+def _headline(result: Result) -> RenderableType:
+    lines = headline(result)
+    if len(lines) == 1:
+        label, text = lines[0]
+        return Text.assemble(literal(label, "bold"), " ", literal(text))
+    return _pairs([(literal(label, "bold"), literal(text)) for label, text in lines])
+
+
+def _evidence(result: Result) -> RenderableType:
+    title = "How it was measured" if result.device.kind == "real" else "How it was predicted"
+    lines = _pairs([(literal(name, "dim"), literal(text)) for name, text in evidence(result)])
+    return Group(Text(title, "bold"), Padding(lines, (0, 0, 0, _INDENT)))
+
+
+def _pairs(pairs: Sequence[tuple[Text, Text]]) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for pair in pairs:
+        grid.add_row(*pair)
+    return grid
+
+
+def _next(step: Step, width: int) -> RenderableType:
+    command = literal(_command(step.words, width), "cyan")
+    return Group(Text.assemble(("Next: ", "bold"), step.purpose), Padding(command, (0, 0, 0, _INDENT)))
+
+
+def _command(words: Sequence[str], width: int) -> str:
+    """Return the command quoted for a shell; where it is too long for a line, each option has a line of its own."""
+    quoted = [shlex.quote(word) for word in words]
+    line = " ".join(quoted)
+    if len(line) <= width:
+        return line
+    return "".join(f" \\\n  {word}" if word.startswith("--") else f" {word}" for word in quoted).lstrip()

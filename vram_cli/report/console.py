@@ -1,0 +1,110 @@
+"""The only consoles: the answer goes to stdout, everything else to stderr; width and colour are decided here.
+
+On a terminal the answer is as wide as the terminal, elsewhere 80 columns; `COLUMNS` overrules both. `NO_COLOR` takes
+colours and all other styles away. An encoding without block characters gets plain ASCII drawings.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from functools import cache
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.text import Text
+
+from vram_cli.errors import VramError, WorkloadError
+from vram_cli.report.words import literal
+
+MIN_WIDTH = 60
+"""Numbers would be cut in less; a narrower terminal folds the lines instead."""
+
+
+class _Console(Console):
+    """A console that leaves a reader who has gone (`| head`) to the command; rich would exit with 1, a finding."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+class Trimmed:
+    """A drawing without the spaces that rich fills lines up with: pipes, diffs and READMEs want none."""
+
+    def __init__(self, drawing: RenderableType) -> None:
+        self._drawing = drawing
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it."""
+        for line in console.render_lines(self._drawing, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
+            yield from line
+            yield Segment.line()
+
+
+def stdout_console(*, plain: bool = False) -> Console:
+    """Return the console of answers; `plain` takes all styles away, as `NO_COLOR` does."""
+    _never_fail_to_encode(sys.stdout)
+    width, height = shutil.get_terminal_size((80, 25))
+    # A height is given too, since rich ignores the width of a dumb terminal otherwise.
+    return _console(stderr=False, plain=plain, width=max(width, MIN_WIDTH), height=height)
+
+
+@cache
+def stderr_console() -> Console:
+    """Return the console of progress, warnings and errors: one for all, so that a live line and a warning share it."""
+    _never_fail_to_encode(sys.stderr)
+    return _console(stderr=True)
+
+
+def print_answer(drawing: RenderableType, *, plain: bool = False) -> None:
+    """Print an answer to stdout."""
+    stdout_console(plain=plain).print(Trimmed(drawing))
+
+
+def print_error(error: VramError) -> None:
+    """Print an error and its hint to stderr; before them the traceback, where the user's own code raised."""
+    if isinstance(error, WorkloadError) and error.traceback:
+        _say(literal(error.traceback.rstrip()))
+    _say(Text.assemble(("error: ", "bold red"), literal(error.message)))
+    if error.hint:
+        _say(Text.assemble(("hint: ", "bold"), literal(error.hint)))
+
+
+def inform(text: str) -> None:
+    """Print a remark to stderr."""
+    _say(literal(text))
+
+
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    _say(Text.assemble(("warning: ", "yellow"), literal(text)))
+
+
+def _say(text: Text) -> None:
+    # Not wrapped: a path or a command in a message must be there to be copied.
+    stderr_console().print(text, soft_wrap=True)
+
+
+def _console(*, stderr: bool, plain: bool = False, width: int | None = None, height: int | None = None) -> Console:
+    styled = not plain and not os.environ.get("NO_COLOR")
+    return _Console(
+        stderr=stderr,
+        width=width,
+        height=height,
+        color_system="auto" if styled else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def _never_fail_to_encode(stream: object) -> None:
+    """Let a character that the stream's encoding lacks become `?`, rather than end the program."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")

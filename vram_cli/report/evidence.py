@@ -1,0 +1,73 @@
+"""How an answer was come by: the device, the data, the trials that prove it, and the versions they ran on."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from vram_cli.report.words import OUTCOME_LABELS, count, duration, ended, number, one_line, setting
+from vram_cli.results import DataInfo, Device, Result
+from vram_cli.units import format_bytes
+
+_MESSAGE_LIMIT = 100
+"""Characters of an exception's message: its kind and what it asked for. The rest is in the JSON."""
+
+
+def evidence(result: Result) -> list[tuple[str, str]]:
+    """Return name and text of each line; lines about which nothing is known are left out."""
+    lines = [
+        ("device", _device(result.device)),
+        ("memory", _memory(result.device)),
+        ("others", "\n".join(one_line(line) for line in result.device.other_processes)),
+        ("config", _config(result)),
+        ("data", "" if result.data is None else _data(result.data)),
+        ("trials", _trials(result)),
+        ("proof", _proof(result)),
+        ("versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())),
+    ]
+    return [(name, text) for name, text in lines if text]
+
+
+def _device(device: Device) -> str:
+    return device.name if device.type.lower() in device.name.lower() else f"{device.name} ({device.type})"
+
+
+def _memory(device: Device) -> str:
+    size = format_bytes(device.capacity_bytes)
+    whole = size if device.budget_bytes is None else f"a budget of {size}"
+    return f"{whole}, enforced by {device.enforced_by}" if device.enforced_by else whole
+
+
+def _config(result: Result) -> str:
+    keys = (("model", "name"), ("optimizer", "name"), ("precision",))
+    chosen = ", ".join(str(value) for value in (setting(result.config, *key) for key in keys) if value is not None)
+    return f"{result.config_name}: {chosen}" if chosen else result.config_name
+
+
+def _data(data: DataInfo) -> str:
+    name = data.name if data.name == data.source else f"{data.name}, {data.source}"
+    shape = "x".join(str(size) for size in data.shape)
+    return f"{name} ({data.detail}); {shape} {data.dtype}, {count(data.classes, 'class', 'classes')}"
+
+
+def _trials(result: Result) -> str:
+    if not result.trials:
+        return "none"
+    steps = max(trial.steps for trial in result.trials)
+    ran = sum(trial.fits for trial in result.trials)
+    ends = [f"{number(ran)} ran to the end ({count(steps, 'full training step')})"] if ran else []
+    failed = Counter(OUTCOME_LABELS[trial.outcome] for trial in result.trials if not trial.fits)
+    ends += [f"{number(times)} {label}" for label, times in failed.items()]
+    seconds = duration(sum(trial.seconds for trial in result.trials))
+    return f"{number(len(result.trials))} in {seconds}: {', '.join(ends)}"
+
+
+def _proof(result: Result) -> str:
+    """Return what ran and what did not, with the words of the exception."""
+    proof = result.certificate
+    if proof is None:
+        return ""
+    ran = f"{number(proof.fits)} ran {count(proof.steps, 'full step')}"
+    if proof.fails is None or proof.outcome is None:
+        return f"{ran}; nothing larger was tried"
+    words = f": {one_line(proof.message, _MESSAGE_LIMIT)}" if proof.message else ""
+    return f"{ran}; {number(proof.fails)} {ended(proof.outcome, proof.phase)}{words}"

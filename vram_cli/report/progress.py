@@ -1,0 +1,98 @@
+"""What is shown on stderr while a search runs: a live line on a terminal, a plain line a trial elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from vram_cli.report.console import stderr_console
+from vram_cli.report.words import duration, literal, number, outcome_label
+from vram_cli.results import Measurement
+from vram_cli.units import format_bytes
+
+
+class Bracket(Protocol):
+    """What a search knows so far."""
+
+    @property
+    def fits(self) -> int:
+        """The largest size that ran; 0 where none did."""
+        ...
+
+    @property
+    def fails(self) -> int | None:
+        """The smallest size that did not; None where none failed."""
+        ...
+
+
+class SearchProgress:
+    """A listener of a search, used as a context manager; `quiet` shows nothing at all."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = stderr_console()
+        self._quiet = quiet
+        self._live: Progress | None = None
+
+    def __enter__(self) -> SearchProgress:
+        if self._console.is_interactive and not self._quiet:
+            self._live = self._live_line()
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def status(self, text: str) -> None:
+        """Say what goes on between trials, such as "importing torch". Shown on a terminal only."""
+        if self._live is not None:
+            self._live.update(self._live.task_ids[0], description=literal(text).plain)
+
+    def started(self, batch_size: int, bracket: Bracket) -> None:
+        """A trial begins."""
+        self.status(f"trying {number(batch_size)}{_known(bracket)}")
+
+    def finished(self, measurement: Measurement, bracket: Bracket) -> None:
+        """A trial ended: one line, which stays."""
+        if self._quiet:
+            return
+        line = _line(measurement)
+        if self._live is None:
+            line.append(_known(bracket))
+        self._console.print(line, soft_wrap=True)
+
+    def _live_line(self) -> Progress:
+        ascii_only = self._console.options.ascii_only
+        live = Progress(
+            SpinnerColumn("line" if ascii_only else "dots"),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+        )
+        live.add_task("starting", total=None)
+        return live
+
+
+def _line(trial: Measurement) -> Text:
+    peak = format_bytes(trial.peak_reserved_bytes) if trial.peaks else ""
+    style = "yellow" if trial.thrashing else "green" if trial.fits else "red"
+    return Text.assemble(
+        f"{number(trial.batch_size):>11}  ",
+        (outcome_label(trial), style),
+        f", {peak} at its peak" if peak else "",
+        f", {duration(trial.seconds)}",
+    )
+
+
+def _known(bracket: Bracket) -> str:
+    known = [f"fits {number(bracket.fits)}"] if bracket.fits else []
+    known += [f"fails {number(bracket.fails)}"] if bracket.fails is not None else []
+    return f" ({', '.join(known)})" if known else ""
