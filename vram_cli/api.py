@@ -114,8 +114,9 @@ def breakdown(
             )
         return Result(
             command="breakdown",
-            config_name=settings.source.name,
+            config_name=_name(settings),
             config=settings.model_dump(mode="json"),
+            overrides=settings.source.overrides,
             device=probe.device,
             data=probe.data,
             versions=probe.versions,
@@ -139,6 +140,10 @@ def _loaded(config: Config | str | None) -> Config:
     return config if isinstance(config, Config) else load_config(config)
 
 
+def _name(config: Config) -> str:
+    return str(config.source.path or config.source.name)
+
+
 def _cap(config: Config) -> tuple[int | None, Limit]:
     """Return the size never to exceed, and which limit that is."""
     length = config.data.length if config.search.cap == "dataset" else None
@@ -153,8 +158,9 @@ def _find_batch_result(config: Config, probe: ProcessProbe, found: SearchResult,
     failed = found.trials[-1] if found.trials and found.max_batch_size is None else None
     return Result(
         command="find-batch",
-        config_name=config.source.name,
+        config_name=_name(config),
         config=config.model_dump(mode="json"),
+        overrides=config.source.overrides,
         device=probe.device,
         data=probe.data,
         versions=probe.versions,
@@ -173,7 +179,8 @@ def _find_batch_result(config: Config, probe: ProcessProbe, found: SearchResult,
 
 def _raise_own_error(found: SearchResult) -> None:
     """Raise the user's own error where that is why nothing ran."""
-    error = next((trial for trial in found.trials if trial.outcome is Outcome.ERROR), None)
+    # The last one: a batch of 1 may fail for batch norm alone, and then a batch of 2 shows what is wrong.
+    error = next((trial for trial in reversed(found.trials) if trial.outcome is Outcome.ERROR), None)
     if found.max_batch_size is None and error is not None:
         raise _own_error(error)
 

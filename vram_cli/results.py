@@ -261,9 +261,11 @@ class Result:
     command: str
     """"find-batch" or "breakdown"."""
     config_name: str
-    """The config's file name, as the user knows it."""
+    """The config's file, as the user named it."""
     config: dict[str, Any]
     """The whole config that was used, defaults included."""
+    overrides: tuple[str, ...] = ()
+    """What the command line changed of the file, such as "optimizer.name=adamw"."""
     device: Device
     data: DataInfo | None
     versions: dict[str, str]

@@ -103,15 +103,16 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             problem = error.problem or error.context or ""
             line, column = (error.problem_mark.line, error.problem_mark.column) if error.problem_mark else (0, 0)
-            hint = "indent with spaces, not with tabs" if "'\\t'" in problem else ""
+            tabs = "'\\t'" in problem
+            hint = "indent with spaces, not with tabs" if tabs else "look for a bracket, quote or colon too few there"
             message = f"{self.place(line + 1)}: not valid YAML: {problem} (column {column + 1})"
             raise ConfigError(message, hint) from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             message = f"{self.place(line)}: not valid YAML: a control character (0x{error.character:02x})"
-            raise ConfigError(message) from None
+            raise ConfigError(message, "save the file as plain UTF-8 text") from None
         except RecursionError:
-            raise ConfigError(f"{self.place(1)}: nested too deep to be a config") from None
+            raise ConfigError(f"{self.place(1)}: nested too deep to be a config", "see `vram init` for one") from None
 
     def read(self, node: yaml.Node, path: KeyPath) -> Any:
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
@@ -133,7 +134,7 @@ class _Reader:
                 return convert(node.value)
         except ValueError:  # more digits than Python turns into a number
             pass
-        raise ConfigError(f"{self._at(node)}: {shown(node.value)} is no {kind} that vram can read")
+        raise ConfigError(f"{self._at(node)}: {shown(node.value)} is no {kind} that vram can read", "quote it if it is text")
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -154,7 +155,7 @@ class _Reader:
 
     def _key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            raise ConfigError(f"{self._at(node)}: a key must be a plain word")
+            raise ConfigError(f"{self._at(node)}: a key must be a plain word", "see `vram init` for the keys there are")
         self.read(node, ())  # for its tag
         return str(node.value)
 

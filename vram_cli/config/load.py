@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -31,7 +32,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: there is no such file, or what it says is wrong; the message names the file, the line and the key.
     """
-    source = _find(path)
+    source = replace(_find(path), overrides=tuple(overrides))
     label = source.name if source.is_bundled else str(source.path)
     file = bundled_folder() / source.name if source.is_bundled else Path(label)
     document = parse_document(_read(file, label), label)
@@ -95,7 +96,7 @@ def _read(file: Path, label: str) -> str:
         # Windows says "permission denied" of a folder.
         if isinstance(error, (IsADirectoryError, PermissionError)) and file.is_dir():
             raise ConfigError(f"{label}: is a folder, not a YAML file", "name a file in it") from None
-        raise ConfigError(f"{label}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{label}: cannot be read: {error.strerror}", "check its permissions") from None
     if len(content) > _MAX_BYTES:
         raise ConfigError(
             f"{label}: larger than {_MAX_BYTES // 1024} KiB, so it is no config", "see `vram init` for one"

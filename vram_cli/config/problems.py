@@ -40,7 +40,7 @@ def first_problem(error: ValidationError, document: Document) -> ConfigError:
     if blamed := context.get("key"):
         path = (*path, blamed)
     text, hint = _explain(problem, path, context)
-    return ConfigError(f"{document.place(path)}: {dotted(path)}: {text}", hint)
+    return ConfigError(f"{document.place(path)}: {dotted(path)}: {text}", hint or _about(path))
 
 
 def unknown_key(path: KeyPath, place: str) -> ConfigError:
@@ -91,6 +91,16 @@ def _explain(problem: ErrorDetails, path: KeyPath, context: dict[str, Any]) -> t
         return f"must be {word} {int(bound) if bound == int(bound) else bound}, got {shown(given)}", ""
     expected = _one_of(path) or _EXPECTED.get(kind, problem["msg"])
     return f"expected {expected}, got {shown(given)}", _example(path)
+
+
+def _about(path: KeyPath) -> str:
+    """Say what a key is for and what it is where nobody sets it."""
+    section = SECTIONS.get(str(path[0])) if len(path) >= 2 else Config
+    field = section.model_fields.get(str(path[1 if len(path) >= 2 else 0])) if section else None
+    if field is None or not field.description:
+        return "`vram schema` prints what each key takes"
+    default = "" if field.is_required() or field.default is None else f" (left out: {field.default})"
+    return " ".join(field.description.split()) + default
 
 
 def _one_of(path: KeyPath) -> str:

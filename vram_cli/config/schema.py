@@ -33,6 +33,8 @@ class ConfigSource:
     is_bundled: bool = False
     is_default: bool = False
     """Whether nobody named it: it is what vram takes when no config is given."""
+    overrides: tuple[str, ...] = ()
+    """What the command line changed, such as "optimizer.name=adamw"."""
 
     def __str__(self) -> str:
         return f"{self.name} (bundled)" if self.is_bundled else str(self.path or self.name)

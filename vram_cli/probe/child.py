@@ -19,11 +19,20 @@ from vram_cli.probe.wire import REPLY, Reply
 POLL_SECONDS = 0.05
 """How long `receive` waits before the caller looks at limits again."""
 
+HEAP_PAD = 4 * 1024**2
+"""Bytes of free heap that glibc keeps when it grows or trims."""
+
 ENVIRONMENT = {
     # glibc raises its mmap threshold as blocks are freed, after which freed batches stay in the heap; one arena and a
     # fixed threshold give every freed tensor back to the system, so that trials do not depend on those before.
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_ARENA_MAX": "1",
+    # Small objects come from 4 MiB of heap kept in hand: no page more or less decides about a batch. Python's own
+    # arenas, 1 MiB each, would.
+    "MALLOC_TOP_PAD_": str(HEAP_PAD),
+    "PYTHONMALLOC": "malloc",
+    # MKL keeps the packed copies of matrices that it has multiplied.
+    "MKL_DISABLE_FAST_MM": "1",
     # oneDNN keeps a kernel for every shape it has met: about 20 MiB a batch size for a ResNet-18.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0",
 }

@@ -17,6 +17,7 @@ import psutil
 import torch
 
 from vram_cli.memory.ledger import Ledger
+from vram_cli.probe.child import HEAP_PAD
 from vram_cli.probe.host import available_bytes
 from vram_cli.probe.meter import Meter, Reading
 from vram_cli.results import Device
@@ -63,12 +64,14 @@ class CpuMeter(Meter):
 
     def apply_limit(self) -> None:
         """Limit the data segment to its present size and the budget."""
-        self._base = self._counter.read()
+        # The heap kept in hand is free for small tensors, so it counts as taken from the start.
+        self._base = self._counter.read() - HEAP_PAD
         if ENFORCED:
             import resource
 
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            resource.setrlimit(resource.RLIMIT_DATA, (self._base + self._capacity, hard))
+            limit = self._base + max(self._capacity, HEAP_PAD)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
     def lift_limit(self) -> None:
         """Take the limit off."""
@@ -97,7 +100,7 @@ class CpuMeter(Meter):
         if ENFORCED:
             trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
             if trim is not None:
-                trim(0)
+                trim(HEAP_PAD)
 
     def _sample(self) -> None:
         self._peak = max(self._peak, self._counter.read())

@@ -1,0 +1,127 @@
+"""Bad input as a user gives it: one line that names it, a hint, the right exit code, and no traceback."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Answer, vram
+
+GOOD = "model: {name: mlp}\ndata: {name: mnist, source: synthetic}\noptimizer: {name: sgd}\n"
+
+# What the file holds (None: there is no file), further arguments, exit code, and what the message must name.
+CASES = {
+    "missing file": (None, [], 2, ["bad.yaml"]),
+    "YAML syntax error": ("model: {name: mlp\ndata: [", [], 2, ["bad.yaml:2"]),
+    "unknown key": (GOOD + "optimiser: {name: sgd}\n", [], 2, ["bad.yaml:4", "optimiser", "optimizer"]),
+    "wrong type": (GOOD + "train: {batch_size: many}\n", [], 2, ["bad.yaml:4", "train.batch_size", "'many'"]),
+    "negative size": (GOOD + "train: {batch_size: -3}\n", [], 2, ["train.batch_size", "-3"]),
+    "python tag": ("model: !!python/object/apply:os.system ['echo hacked']\n", [], 2, ["bad.yaml:1", "tag"]),
+    "unknown model": (GOOD.replace("mlp", "resnet19"), [], 2, ["model.name", "resnet18"]),
+    "10 MB config": ("# " + "x" * 10_000_000, [], 2, ["bad.yaml", "KiB"]),
+    "no files": (GOOD.replace("synthetic", "files"), ["--set", "data.root=/nowhere"], 2, ["data.root", "/nowhere"]),
+    "bad budget": (GOOD, ["--budget", "8GB"], 2, ["8GB", "8GiB"]),
+    "bad override": (GOOD, ["--set", "optimizer.nam=adam"], 2, ["optimizer.nam", "optimizer.name"]),
+    "unwritable save": (GOOD, ["--save", "/proc/run.json"], 2, ["/proc/run.json"]),
+    "save in a missing folder": (GOOD, ["--save", "nowhere/run.json"], 2, ["nowhere"]),
+    "bad batch size": (GOOD, ["--max", "0"], 2, ["search.max", "0"]),
+}
+
+
+def check_message(answer: Answer, code: int, names: list[str]) -> None:
+    assert answer.code == code, answer.stderr
+    assert answer.stdout == ""
+    assert "Traceback" not in answer.stderr
+    lines = [line for line in answer.stderr.splitlines() if line.strip()]
+    assert sum(line.startswith("error:") for line in lines) == 1, answer.stderr
+    assert any(line.startswith("hint:") for line in lines), answer.stderr
+    flat = " ".join(answer.stderr.split())
+    for name in names:
+        assert name in flat, answer.stderr
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(case: str, tmp_path: Path) -> None:
+    text, arguments, code, names = CASES[case]
+    if text is not None:
+        (tmp_path / "bad.yaml").write_text(text)
+    answer = vram("find-batch", "--config", "bad.yaml", "--device", "cpu", *arguments, folder=tmp_path)
+    check_message(answer, code, names)
+
+
+def test_a_folder_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").mkdir()
+    check_message(vram("breakdown", "--config", "bad.yaml", folder=tmp_path), 2, ["bad.yaml", "folder"])
+
+
+def test_cuda_where_there_is_none(tmp_path: Path) -> None:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    check_message(vram("breakdown", "--device", "cuda", folder=tmp_path, env=environment), 3, ["device.name", "cuda"])
+
+
+def test_a_save_that_would_overwrite_is_refused_before_any_trial(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("precious")
+    check_message(vram("find-batch", "--save", "run.json", folder=tmp_path), 2, ["run.json", "--force"])
+    assert (tmp_path / "run.json").read_text() == "precious"
+
+
+def test_a_budget_smaller_than_the_model_is_answered_with_the_shortfall(tmp_path: Path) -> None:
+    arguments = ["--device", "cpu", "--budget", "16MiB", "--set", "model.hidden=40000", "--quiet"]
+    answer = vram("find-batch", *arguments, folder=tmp_path)
+    assert answer.code == 4
+    assert "Not even a batch of 1 fits" in answer.stdout
+    assert "short" in answer.stdout
+    assert "Traceback" not in answer.stderr
+
+
+def test_the_users_own_error_comes_with_its_traceback_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(
+        "model: {name: cnn}\ndata: {name: synthetic, shape: [1, 2, 2], classes: 10}\noptimizer: {name: sgd}\n"
+    )
+    arguments = ["--device", "cpu", "--budget", "64MiB", "--quiet", "--json"]
+    answer = vram("find-batch", "--config", "tiny.yaml", *arguments, folder=tmp_path)
+    assert answer.code == 2
+    assert "max_pool2d" in answer.stderr
+    assert "Traceback" in answer.stderr
+    assert "fails in forward, and not for memory" in answer.stderr
+    assert answer.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["find-batch", "--nonsense"], ["find-batch", "--max", "many"]])
+def test_usage_errors(arguments: list[str], tmp_path: Path) -> None:
+    answer = vram(*arguments, folder=tmp_path)
+    assert answer.code == 2
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"schema_version": 99}', "[]"])
+def test_show_refuses_what_is_no_result(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    check_message(vram("show", "run.json", folder=tmp_path), 2, ["run.json"])
+
+
+def test_init_never_overwrites(tmp_path: Path) -> None:
+    assert vram("init", "mine.yaml", folder=tmp_path).code == 0
+    written = (tmp_path / "mine.yaml").read_text()
+    check_message(vram("init", "mine.yaml", folder=tmp_path), 2, ["mine.yaml", "--force"])
+    assert (tmp_path / "mine.yaml").read_text() == written
+    assert vram("init", "mine.yaml", "--force", folder=tmp_path).code == 0
+
+
+def test_a_bug_is_exit_code_70_with_its_traceback_and_never_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import vram_cli.config
+    from vram_cli.cli import app
+
+    def broken() -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(vram_cli.config, "json_schema", broken)
+    with pytest.raises(SystemExit) as caught:
+        app(["schema"], prog_name="vram")
+    assert caught.value.code == 70
+    assert "ZeroDivisionError: a bug" in capsys.readouterr().err

@@ -1,0 +1,202 @@
+"""`vram find-batch` and `vram breakdown` as a user runs them, with real steps and real out-of-memory errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.cli.running import vram
+from tests.real_data import mnist_root
+from vram_cli.search.bound import plain_trials
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
+
+SMALL = ["--device", "cpu", "--budget", "64MiB", "--set", "data.source=synthetic"]
+MIB = 1024**2
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One search that memory ends, saved to a file and printed as JSON."""
+    folder = tmp_path_factory.mktemp("found")
+    answer = vram("find-batch", "--config", "mlp_mnist.yaml", *SMALL, "--json", "--save", "run.json", folder=folder)
+    assert answer.code == 0, answer.stderr
+    return folder, json.loads(answer.stdout)
+
+
+def test_the_answer_ran_and_the_next_size_failed_by_a_real_error(found: tuple[Path, dict[str, Any]]) -> None:
+    _, result = found
+    certificate, largest = result["certificate"], result["max_batch_size"]
+    assert (certificate["fits"], certificate["fails"]) == (largest, largest + 1)
+    assert certificate["outcome"] == "out_of_memory"
+    assert certificate["phase"] in ("forward", "backward")
+    assert certificate["steps"] == 3
+    assert "can't allocate memory" in certificate["message"]
+    assert result["limited_by"] == "memory"
+    outcomes = [(trial["batch_size"], trial["outcome"]) for trial in result["trials"]]
+    assert (largest, "fits") in outcomes
+    assert (largest + 1, "out_of_memory") in outcomes
+    assert len(outcomes) < plain_trials(largest)
+
+
+def test_the_answer_is_the_one_that_arithmetic_gives(found: tuple[Path, dict[str, Any]]) -> None:
+    # At the peak a sample holds its image and label, ReLU's output, its gradient and that of ReLU's input.
+    per_sample = 784 * 4 + 8 + 3 * 128 * 4
+    ceiling = (64 * MIB - 2 * 4 * 101_770) // per_sample
+    assert 0.9 * ceiling < found[1]["max_batch_size"] <= ceiling
+
+
+def test_the_recommended_size_ran_and_leaves_the_margin(found: tuple[Path, dict[str, Any]]) -> None:
+    _, result = found
+    recommended = result["recommended_batch_size"]
+    assert recommended % 8 == 0
+    trial = next(trial for trial in result["trials"] if trial["batch_size"] == recommended)
+    assert trial["outcome"] == "fits"
+    assert trial["peak_reserved_bytes"] <= 0.95 * 64 * MIB
+
+
+def test_the_breakdown_of_the_answer_adds_up(found: tuple[Path, dict[str, Any]]) -> None:
+    _, result = found
+    breakdown = result["breakdown"]
+    assert breakdown["batch_size"] == result["max_batch_size"]
+    assert sum(row["bytes"] for row in breakdown["rows"]) == breakdown["total_bytes"] == 64 * MIB
+    assert all(row["bytes"] >= 0 for row in breakdown["rows"])
+    assert result["device"]["kind"] == "real"
+    assert result["device"]["capacity_bytes"] == 64 * MIB
+    assert {"vram", "torch", "python"} <= result["versions"].keys()
+
+
+def test_a_saved_result_is_drawn_again_without_a_device(found: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = found
+    again = vram("show", "run.json", "--json", folder=folder)
+    assert json.loads(again.stdout) == result
+    drawn = vram("show", "run.json", folder=folder).stdout
+    assert drawn.startswith(f"Largest batch size: {result['max_batch_size']:,}")
+    assert "\x1b" not in drawn
+    rows = re.findall(r"(?:iB| B) +(-?[\d,]+) +-?[\d.]+ %", drawn)
+    *parts, total = [int(row.replace(",", "")) for row in rows]
+    assert len(parts) == 9
+    assert sum(parts) == total == 64 * MIB
+
+
+def test_stdout_is_the_answer_and_stderr_the_progress(tmp_path: Path) -> None:
+    answer = vram("find-batch", *SMALL, "--max", "20", folder=tmp_path)
+    assert answer.code == 0
+    assert answer.stdout.startswith("Largest batch size: 20")
+    assert "using the bundled mlp_mnist.yaml" in answer.stderr
+    assert re.search(r"^ *20 +fits", answer.stderr, re.MULTILINE)
+    assert "Limited by" in answer.stdout
+
+
+def test_real_mnist_goes_through_files_and_caps_the_batch(tmp_path: Path) -> None:
+    root = mnist_root()
+    arguments = ["--set", "data.source=files", "--set", f"data.root={root}", "--device", "cpu", "--budget", "1GiB", "--steps", "2"]
+    answer = vram("find-batch", *arguments, "--json", folder=tmp_path)
+    assert answer.code == 0, answer.stderr
+    result = json.loads(answer.stdout)
+    assert result["data"]["source"] == "files"
+    assert result["data"]["num_samples"] == result["max_batch_size"] == 60_000
+    assert result["limited_by"] == "dataset"
+    assert result["extrapolated_batch_size"] > 60_000
+    assert len(result["trials"]) <= 5
+
+
+def test_breakdown_at_a_size_and_at_one_that_does_not_fit(tmp_path: Path) -> None:
+    answer = vram("breakdown", *SMALL, "--batch-size", "4096", "--json", "--quiet", folder=tmp_path)
+    result = json.loads(answer.stdout)
+    rows = {row["category"]: row["bytes"] for row in result["breakdown"]["rows"]}
+    assert rows["batch_data"] == 4096 * (784 * 4 + 8)
+    assert answer.stderr == ""
+    answer = vram("breakdown", *SMALL, "--batch-size", "50000", folder=tmp_path)
+    assert answer.code == 4
+    assert "50,000 does not run" in answer.stderr
+    assert "find-batch" in answer.stderr
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "vram_cli", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+def await_trial(process: subprocess.Popen[str], words: str) -> None:
+    """Read stderr up to the line of a trial that holds some words."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    pytest.fail(f"no trial said {words!r}")
+
+
+def test_ctrl_c_reports_what_is_known_and_exits_130(tmp_path: Path) -> None:
+    # Many steps a trial: the second one is running for long when the signal comes.
+    process = start("find-batch", *SMALL, "--steps", "400", "--json", folder=tmp_path)
+    await_trial(process, " fits")
+    time.sleep(0.5)
+    child = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    result = json.loads(stdout)
+    assert result["interrupted"] is True
+    assert result["limited_by"] is None
+    assert result["max_batch_size"] >= 1
+    assert "Traceback" not in stderr
+    assert not psutil.wait_procs(child, timeout=10)[1]
+
+
+def test_a_child_killed_in_the_middle_of_a_trial_is_survived_and_reported(tmp_path: Path) -> None:
+    process = start("find-batch", *SMALL, "--max", "300", "--steps", "80", "--json", folder=tmp_path)
+    await_trial(process, " fits")
+    time.sleep(0.2)
+    (child,) = psutil.Process(process.pid).children()
+    child.kill()
+    stdout, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    result = json.loads(stdout)
+    assert "killed" in [trial["outcome"] for trial in result["trials"]]
+    assert (result["max_batch_size"], result["limited_by"]) == (300, "cap")
+
+
+def test_batch_norm_at_one_sample_is_not_taken_for_memory(tmp_path: Path) -> None:
+    arguments = ["--config", "resnet18_cifar10.yaml", "--device", "cpu", "--budget", "1GiB", "--max", "2", "--steps", "2", "--json"]
+    answer = vram("find-batch", *arguments, "--set", "data.source=synthetic", folder=tmp_path)
+    assert answer.code == 0, answer.stderr
+    result = json.loads(answer.stdout)
+    assert result["max_batch_size"] == 2
+    assert result["trials"][0]["outcome"] == "error"
+    assert any("1" in note for note in result["notes"])
+
+
+def test_every_commands_help_has_an_example(tmp_path: Path) -> None:
+    for command in ("find-batch", "breakdown", "show", "init", "schema"):
+        answer = vram(command, "--help", folder=tmp_path)
+        assert answer.code == 0
+        assert re.search(rf"Example: .*vram {command}", answer.stdout)
+    assert "Example: vram find-batch" in vram("--help", folder=tmp_path).stdout
+
+
+def test_the_starter_config_runs_as_it_is(tmp_path: Path) -> None:
+    assert vram("init", folder=tmp_path).code == 0
+    answer = vram("breakdown", "--config", "vram.yaml", "--device", "cpu", "--budget", "1GiB", "--json", folder=tmp_path)
+    assert answer.code == 0, answer.stderr
+    assert json.loads(answer.stdout)["config_name"] == "vram.yaml"
+
+
+def test_the_schema_is_json(tmp_path: Path) -> None:
+    assert "properties" in json.loads(vram("schema", folder=tmp_path).stdout)
