@@ -100,7 +100,18 @@ def test_stdout_is_the_answer_and_stderr_the_progress(tmp_path: Path) -> None:
 
 def test_real_mnist_goes_through_files_and_caps_the_batch(tmp_path: Path) -> None:
     root = mnist_root()
-    arguments = ["--set", "data.source=files", "--set", f"data.root={root}", "--device", "cpu", "--budget", "1GiB", "--steps", "2"]
+    arguments = [
+        "--set",
+        "data.source=files",
+        "--set",
+        f"data.root={root}",
+        "--device",
+        "cpu",
+        "--budget",
+        "1GiB",
+        "--steps",
+        "2",
+    ]
     answer = vram("find-batch", *arguments, "--json", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     result = json.loads(answer.stdout)
@@ -174,7 +185,19 @@ def test_a_child_killed_in_the_middle_of_a_trial_is_survived_and_reported(tmp_pa
 
 
 def test_batch_norm_at_one_sample_is_not_taken_for_memory(tmp_path: Path) -> None:
-    arguments = ["--config", "resnet18_cifar10.yaml", "--device", "cpu", "--budget", "1GiB", "--max", "2", "--steps", "2", "--json"]
+    arguments = [
+        "--config",
+        "resnet18_cifar10.yaml",
+        "--device",
+        "cpu",
+        "--budget",
+        "1GiB",
+        "--max",
+        "2",
+        "--steps",
+        "2",
+        "--json",
+    ]
     answer = vram("find-batch", *arguments, "--set", "data.source=synthetic", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     result = json.loads(answer.stdout)
@@ -193,7 +216,9 @@ def test_every_commands_help_has_an_example(tmp_path: Path) -> None:
 
 def test_the_starter_config_runs_as_it_is(tmp_path: Path) -> None:
     assert vram("init", folder=tmp_path).code == 0
-    answer = vram("breakdown", "--config", "vram.yaml", "--device", "cpu", "--budget", "1GiB", "--json", folder=tmp_path)
+    answer = vram(
+        "breakdown", "--config", "vram.yaml", "--device", "cpu", "--budget", "1GiB", "--json", folder=tmp_path
+    )
     assert answer.code == 0, answer.stderr
     assert json.loads(answer.stdout)["config_name"] == "vram.yaml"
 

@@ -88,6 +88,15 @@ def test_a_fresh_measurement_comes_from_another_process(probe: ProcessProbe) -> 
     assert probe.pid not in (pid, None)
 
 
+def test_without_a_budget_every_process_gets_the_memory_that_the_first_one_found() -> None:
+    with ProcessProbe(small_config("device={name: cpu}")) as own:
+        capacity = own.device.capacity_bytes
+        assert 0 < capacity < psutil.virtual_memory().total
+        for measured in (own.measure_afresh(8), own.measure_afresh(8)):
+            assert measured.breakdown is not None
+            assert measured.breakdown.total_bytes == capacity
+
+
 @pytest.mark.parametrize(
     ("overrides", "size", "phase"),
     [

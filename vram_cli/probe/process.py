@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import TracebackType
 
 from vram_cli.config import Config
@@ -71,7 +72,7 @@ class ProcessProbe:
     def capacity_bytes(self) -> int:
         """What PyTorch's allocator may reserve: the device's memory less what lies outside it."""
         ready = self._known()
-        return ready.device.capacity_bytes - ready.outside_bytes
+        return max(0, ready.device.capacity_bytes - ready.outside_bytes)
 
     @property
     def pid(self) -> int | None:
@@ -130,7 +131,7 @@ class ProcessProbe:
     def _start(self) -> Child:
         self._end()
         self._child = child = Child()
-        child.send(ORDER.dump_json(self._order))
+        child.send(ORDER.dump_json(self._next_order()))
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
             reply = child.receive()
@@ -147,6 +148,14 @@ class ProcessProbe:
         words = child.last_words
         self._end()
         raise ProbeError(f"the process for trials {how} before its first trial", words)
+
+    def _next_order(self) -> Order:
+        """Return what to tell a new child; on the CPU it gets the memory that the first one found, which changes."""
+        if self._ready is None or self._ready.device.type != "cpu":
+            return self._order
+        config = self._order.config
+        device = {**config["device"], "budget": self._ready.device.capacity_bytes}
+        return replace(self._order, config={**config, "device": device})
 
     def _end(self) -> None:
         if self._child is not None:
