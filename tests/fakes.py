@@ -1,0 +1,96 @@
+"""A training step's memory as a formula: what the search is given in place of a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from vram_cli.results import Measurement, Outcome, Phase, PhasePeak
+
+MIB = 2**20
+BLOCK = 512
+"""The caching allocator rounds every tensor up to this."""
+
+
+@dataclass
+class FakeMemory:
+    """A measuring function: forward and backward hold resident + n * sample bytes, the optimizer what it needs.
+
+    Attributes:
+        gradient_bytes: part of the resident bytes that the forward pass and the peak of backward do not hold yet.
+        optimizer_bytes: peak of the optimizer's step, whatever the batch.
+        lump_bytes: what is reserved comes in multiples of this.
+        workspace_bytes: most of a workspace in backward that goes up and down with the batch, without any order.
+        asked: the sizes that were tried, in order.
+    """
+
+    capacity_bytes: int
+    resident_bytes: int
+    sample_bytes: int
+    gradient_bytes: int = 0
+    optimizer_bytes: int = 0
+    lump_bytes: int = BLOCK
+    workspace_bytes: int = 0
+    seed: int = 0
+    asked: list[int] = field(default_factory=list)
+
+    def __call__(self, batch_size: int) -> Measurement:
+        self.asked.append(batch_size)
+        peaks = self.peaks(batch_size)
+        fits = peaks[-1].reserved_bytes <= self.capacity_bytes
+        failed = next((peak.phase for peak in peaks if peak.reserved_bytes > self.capacity_bytes), None)
+        return Measurement(
+            batch_size=batch_size,
+            outcome=Outcome.FITS if fits else Outcome.OUT_OF_MEMORY,
+            phase=failed,
+            peaks=peaks if fits else (),
+            resident_bytes=self.resident_bytes,
+            steps=3 if fits else 0,
+        )
+
+    def peaks(self, batch_size: int) -> tuple[PhasePeak, ...]:
+        activations = batch_size * self.sample_bytes
+        early = self.resident_bytes - self.gradient_bytes + activations
+        late = self.resident_bytes + activations // 64
+        workspace = Random(f"{self.seed}/{batch_size}").randrange(self.workspace_bytes + 1)
+        held = (early, max(early, late) + workspace, max(self.optimizer_bytes, self.resident_bytes))
+        peaks: list[PhasePeak] = []
+        for phase, size in zip((Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER), held, strict=True):
+            allocated = round_up(size, BLOCK)
+            # What was reserved once stays reserved: the allocator keeps it for later phases.
+            reserved = max(round_up(allocated, self.lump_bytes), peaks[-1].reserved_bytes if peaks else 0)
+            peaks.append(PhasePeak(phase=phase, allocated_bytes=allocated, reserved_bytes=reserved))
+        return tuple(peaks)
+
+
+SHAPES = ("smooth", "2 MiB", "20 MiB", "optimizer", "gradients", "workspace")
+"""Kinds of memory that `limited_to` makes; all but "workspace" are monotone."""
+
+
+def limited_to(largest: int, shape: str = "smooth", sample_bytes: int = 10_000) -> FakeMemory:
+    """Return memory of a shape in which exactly `largest` fits (for "workspace": about that, and not monotone)."""
+    activations = (largest + 1) * sample_bytes
+    resident = round_up(max(activations // 10, 40 * MIB), BLOCK)
+    plain = FakeMemory(capacity_bytes=0, resident_bytes=resident, sample_bytes=sample_bytes)
+    if shape in ("2 MiB", "20 MiB"):
+        plain = replace(plain, lump_bytes=int(shape.split(maxsplit=1)[0]) * MIB)
+    if shape == "optimizer":
+        plain = replace(plain, optimizer_bytes=resident + activations // 2)
+    if shape == "gradients":
+        plain = replace(plain, gradient_bytes=min(resident // 3, largest * sample_bytes // 2))
+    if shape == "workspace":
+        plain = replace(plain, lump_bytes=2 * MIB, workspace_bytes=activations // 50)
+    return _with_limit(plain, largest)
+
+
+def _with_limit(memory: FakeMemory, largest: int) -> FakeMemory:
+    """Set the capacity so that `largest` is the limit, and move the resident bytes so that a lump ends right there."""
+    lump = memory.lump_bytes
+    at_limit = memory.resident_bytes - memory.gradient_bytes + largest * memory.sample_bytes
+    moved = memory.resident_bytes + round_up(at_limit, lump) - at_limit
+    capacity = round_up(at_limit, lump)
+    return replace(memory, resident_bytes=moved, capacity_bytes=capacity, asked=[])
+
+
+def round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple

@@ -1,0 +1,15 @@
+"""How the largest batch is found with few trials, and how it is proved: that size ran, the next one did not.
+
+A trial may jump to where the measured memory points (`predict`), as long as the whole search cannot come to need more
+trials than doubling and bisection (`bound`). Only the first jump is a bet: that memory grows at most in proportion to
+the batch, or is less than four times as steep as at the smallest sizes. Lost, it costs one trial more than that.
+Predictions choose what to try, and nothing else; the answer is always something that ran, so memory that is lumpy,
+noisy or not even monotone costs trials and never the truth.
+"""
+
+from __future__ import annotations
+
+from vram_cli.search.largest import SearchInterrupted, find_largest
+from vram_cli.search.trials import Bracket, Measure, SearchListener
+
+__all__ = ["Bracket", "Measure", "SearchInterrupted", "SearchListener", "find_largest"]

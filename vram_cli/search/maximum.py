@@ -1,0 +1,117 @@
+"""The search for the largest size that runs: jumps where memory points, plain steps where it says nothing."""
+
+from __future__ import annotations
+
+from vram_cli.results import Limit, Outcome
+from vram_cli.search.bound import BEYOND, affordable, halfway
+from vram_cli.search.predict import Stride, forecast, proportional
+from vram_cli.search.trials import Measure, Trials
+
+_LIMITS = {
+    Outcome.OUT_OF_MEMORY: Limit.MEMORY,
+    Outcome.KERNEL_LIMIT: Limit.KERNEL_LIMIT,
+    Outcome.HOST_MEMORY: Limit.HOST_MEMORY,
+    # The system's own out-of-memory killer is by far the most frequent reason.
+    Outcome.KILLED: Limit.HOST_MEMORY,
+    Outcome.TIMED_OUT: Limit.TIME,
+    Outcome.ERROR: Limit.ERROR,
+}
+
+
+class Maximum:
+    """The search for the largest size."""
+
+    def __init__(
+        self, trials: Trials, capacity_bytes: int | None, cap: int | None, cap_limit: Limit, tolerance: float
+    ) -> None:
+        self._trials, self._capacity_bytes = trials, capacity_bytes
+        self._cap = min(cap or BEYOND, BEYOND - 1)
+        self._cap_limit, self._tolerance = cap_limit, tolerance
+        self._stride = Stride()
+        self._target: int | None = None
+        """What the forecast held for the largest size when the last trial was chosen."""
+        self._believed: int | None = 0
+        """A size that is taken to fit: what the first jump bets on; None once it has failed."""
+
+    def find(self, confirm: Measure | None) -> Limit:
+        """Close the bracket and confirm its lower end, until one holds; return what stopped the search."""
+        while True:
+            limit = self._close()
+            fits = self._trials.bracket().fits
+            if limit is Limit.TIME or not fits or confirm is None:
+                return limit
+            if self._trials.time_is_over():
+                self._trials.notes.append(f"time was over before batch size {fits} was run again in a fresh state")
+                return limit
+            if self._trials.run(fits, confirm).fits:
+                return limit
+            if not self._trials.verdicts[fits].fits:
+                self._trials.notes.append(f"batch size {fits} ran once, and failed when run again in a fresh state")
+
+    def extrapolated(self, limit: Limit) -> int | None:
+        """Return what memory alone would allow, where something else came first."""
+        lines = forecast(self._trials.fitting(), self._capacity_bytes)
+        if limit is Limit.MEMORY or lines is None or lines.largest <= self._trials.bracket().fits:
+            return None
+        return lines.largest
+
+    def _close(self) -> Limit:
+        while (size := self._next_size()) is not None:
+            if self._trials.time_is_over():
+                return Limit.TIME
+            trial = self._trials.run(size)
+            if self._target is not None:
+                self._stride.learn(expected=size <= self._target, fitted=trial.fits)
+            if self._believed is not None and size <= self._believed and not trial.fits:
+                self._believed = None
+        bracket = self._trials.bracket()
+        if bracket.fails is None:
+            return self._cap_limit
+        return _LIMITS[self._trials.verdicts[bracket.fails].outcome]
+
+    def _next_size(self) -> int | None:
+        """Return the size to try next; None where the answer is known."""
+        bracket = self._trials.bracket()
+        fits, fails = bracket.fits, bracket.fails or BEYOND
+        if not fits:
+            return self._smallest()
+        if fits == self._cap or fails - 1 - fits <= self._tolerance * fits:
+            return None
+        size = self._guess(fits, fails)
+        low, high = self._affordable(fits, fails)
+        if self._believed is not None and size >= 4 * high:
+            # Plain steps would crawl towards a size that the lines see far above. They may be wrong by a factor, as
+            # where gradients hide the activations of a tiny batch, but hardly by four: bet on a quarter of it.
+            size = max(size // 4, 2 * high)
+            self._believe(size)
+            low, high = self._affordable(fits, fails)
+        return min(max(size, low), high, self._cap)
+
+    def _affordable(self, fits: int, fails: int) -> tuple[int, int]:
+        return affordable(fits, fails, len(self._trials.verdicts), self._believed or 0)
+
+    def _smallest(self) -> int | None:
+        """Return 1, or 2 where 1 raised an error: batch norm refuses a single value a channel, and rightly so."""
+        tried = self._trials.verdicts
+        if not tried:
+            return 1
+        return 2 if len(tried) == 1 and tried[1].outcome is Outcome.ERROR and self._cap > 1 else None
+
+    def _guess(self, fits: int, fails: int) -> int:
+        """Return the size that the measured memory points at; without a word from it, twice `fits` or the middle."""
+        self._target = None
+        if fails < BEYOND and self._trials.verdicts[fails].outcome is not Outcome.OUT_OF_MEMORY:
+            return halfway(fits, fails)
+        lines = forecast(self._trials.fitting(), self._capacity_bytes)
+        if lines is None:
+            jump = proportional(self._trials.verdicts[fits], self._capacity_bytes)
+            self._believe(jump)
+            return jump if fits < jump < fails else halfway(fits, fails)
+        self._target = lines.largest
+        size = self._stride.aim(lines.largest, lines.lump, fits, fails)
+        # Reaching far, aim a little low: what fits there makes the line exact, what fails costs an out-of-memory error.
+        return size - (size - fits) // 64 if size > 4 * fits else size
+
+    def _believe(self, size: int) -> None:
+        if self._believed is not None:
+            self._believed = max(self._believed, size)
