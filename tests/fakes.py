@@ -21,6 +21,7 @@ class FakeMemory:
         optimizer_bytes: peak of the optimizer's step, whatever the batch.
         lump_bytes: what is reserved comes in multiples of this.
         workspace_bytes: most of a workspace in backward that goes up and down with the batch, without any order.
+        unseen_bytes: scratch memory for each sample that no counter sees; the error says what was asked for, though.
         asked: the sizes that were tried, in order.
     """
 
@@ -31,21 +32,22 @@ class FakeMemory:
     optimizer_bytes: int = 0
     lump_bytes: int = BLOCK
     workspace_bytes: int = 0
+    unseen_bytes: int = 0
     seed: int = 0
     asked: list[int] = field(default_factory=list)
 
     def __call__(self, batch_size: int) -> Measurement:
         self.asked.append(batch_size)
-        peaks = self.peaks(batch_size)
-        fits = peaks[-1].reserved_bytes <= self.capacity_bytes
-        failed = next((peak.phase for peak in peaks if peak.reserved_bytes > self.capacity_bytes), None)
+        peaks, scratch = self.peaks(batch_size), batch_size * self.unseen_bytes
+        failed = next((peak for peak in peaks if peak.reserved_bytes + scratch > self.capacity_bytes), None)
         return Measurement(
             batch_size=batch_size,
-            outcome=Outcome.FITS if fits else Outcome.OUT_OF_MEMORY,
-            phase=failed,
-            peaks=peaks if fits else (),
+            outcome=Outcome.OUT_OF_MEMORY if failed else Outcome.FITS,
+            phase=failed.phase if failed else None,
+            peaks=() if failed and not scratch else peaks,
+            requested_bytes=scratch if failed and scratch else None,
             resident_bytes=self.resident_bytes,
-            steps=3 if fits else 0,
+            steps=0 if failed else 3,
         )
 
     def peaks(self, batch_size: int) -> tuple[PhasePeak, ...]:

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "memory": FLOOR,
     "workload": FLOOR | {"config"},
     "probe": FLOOR | {"config", "workload", "memory"},
-    "report": FLOOR,
+    "report": FLOOR | {"memory"},
     "api": FLOOR | {"config", "probe", "search"},
     "cli": FLOOR | {"config", "report", "api", "memory"},
     "__init__": {"api", "config", "results", "search"},

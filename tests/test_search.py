@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import BLOCK, MIB, SHAPES, FakeMemory, limited_to
-from vram_cli.results import Limit, Measurement, Outcome, SearchResult
+from vram_cli.results import Limit, Measurement, Outcome, Phase, PhasePeak, SearchResult
 from vram_cli.search import Bracket, SearchInterrupted, find_largest
 from vram_cli.search.bound import BEYOND, ONE, affordable, plain_trials, tail
 from vram_cli.search.predict import forecast, proportional
@@ -638,6 +638,50 @@ def test_no_line_is_drawn_where_nothing_grows_or_capacity_is_unknown() -> None:
     assert forecast(measured(flat, (1, 2)), flat.capacity_bytes) is None
     assert forecast(measured(limited_to(9), (1, 2)), None) is None
     assert forecast(measured(limited_to(9), (1,)), 2**40) is None
+
+
+def test_the_lines_take_in_that_more_is_lost_with_a_larger_batch() -> None:
+    memory = FakeMemory(capacity_bytes=1200 * MIB, resident_bytes=100 * MIB, sample_bytes=MIB)
+
+    def fragmented(size: int) -> Measurement:
+        peak = PhasePeak(
+            phase=Phase.BACKWARD,
+            allocated_bytes=memory.peaks(size)[1].allocated_bytes,
+            reserved_bytes=(100 + 2 * size) * MIB,  # as much lost as used
+        )
+        return Measurement(batch_size=size, outcome=Outcome.FITS, steps=1, peaks=(peak,))
+
+    lines = forecast([fragmented(20), fragmented(100)], memory.capacity_bytes)
+    assert lines is not None
+    assert lines.largest == 550
+
+
+def test_what_a_failed_trial_was_short_of_beyond_the_line_is_taken_to_grow_with_the_batch() -> None:
+    memory = limited_to(4000)
+    fitting = measured(memory, (100, 3000))
+    failed = Measurement(
+        batch_size=3900,
+        outcome=Outcome.OUT_OF_MEMORY,
+        peaks=memory.peaks(3900),
+        requested_bytes=memory.capacity_bytes - memory.peaks(3900)[1].allocated_bytes + 500 * memory.sample_bytes,
+    )
+    before = forecast(fitting, memory.capacity_bytes)
+    after = forecast(fitting, memory.capacity_bytes, failed)
+    assert before is not None
+    assert after is not None
+    assert before.largest == pytest.approx(4000, abs=1)
+    unseen = 600 / 3900  # of a sample, for each sample: 500 that were missing, and 100 that the line held to be free
+    assert after.largest == pytest.approx(4000 / (1 + unseen), abs=2)
+
+
+@pytest.mark.parametrize("unseen", [200, 400, 800])
+def test_scratch_memory_that_no_counter_sees_costs_few_trials(unseen: int) -> None:
+    for largest in (300, 2000, 50_000):
+        memory = limited_to(largest)
+        memory = replace(memory, unseen_bytes=unseen, asked=[])
+        result = search(memory)
+        assert_proved(result)
+        assert len(memory.asked) <= 7
 
 
 @given(st.integers(0, 2**36), st.integers(1, 2**30), st.floats(0, 0.5), st.floats(1, 1000), st.integers(1, 50))

@@ -121,6 +121,7 @@ def breakdown(
             data=probe.data,
             versions=probe.versions,
             trials=(measured,),
+            remark=probe.remark,
             breakdown=measured.breakdown,
         )
 
@@ -173,6 +174,7 @@ def _find_batch_result(config: Config, probe: ProcessProbe, found: SearchResult,
         shortfall_bytes=shortfall_bytes(failed, probe.capacity_bytes) if failed else None,
         breakdown=last.breakdown if last else None,
         interrupted=interrupted,
+        remark=probe.remark,
         notes=found.notes,
     )
 

@@ -207,7 +207,7 @@ def test_batch_norm_at_one_sample_is_not_taken_for_memory(tmp_path: Path) -> Non
 
 
 def test_every_commands_help_has_an_example(tmp_path: Path) -> None:
-    for command in ("find-batch", "breakdown", "show", "init", "schema"):
+    for command in ("find-batch", "breakdown", "show", "gpus", "init", "schema"):
         answer = vram(command, "--help", folder=tmp_path)
         assert answer.code == 0
         assert re.search(rf"Example: .*vram {command}", answer.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vram_cli.cli.app import app
 from vram_cli.cli.breakdown import breakdown
 from vram_cli.cli.find_batch import find_batch
+from vram_cli.cli.gpus import gpus
 from vram_cli.cli.init import init
 from vram_cli.cli.schema import schema
 from vram_cli.cli.show import show
@@ -15,6 +16,7 @@ for command, example in (
     (find_batch, "vram find-batch --config mlp_mnist.yaml"),
     (breakdown, "vram breakdown --config resnet18_cifar10.yaml --batch-size 256"),
     (show, "vram find-batch --save run.json && vram show run.json"),
+    (gpus, "vram gpus ada 24gb"),
     (init, "vram init my.yaml && vram find-batch --config my.yaml"),
     (schema, "vram schema > vram.schema.json"),
 ):

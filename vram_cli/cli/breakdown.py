@@ -17,7 +17,9 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
         typer.Option("--batch-size", "-n", min=1, metavar="N", help="In place of the config's train.batch_size."),
     ] = None,
     device: options.DeviceName = None,
+    gpu: options.GpuName = None,
     budget: options.Budget = None,
+    overhead: options.Overhead = None,
     steps: options.Steps = None,
     download: options.Download = False,
     json: options.Json = False,
@@ -32,8 +34,9 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     from vram_cli.report.saved import check_writable
 
     flags = {
-        "device.name": device,
+        **options.place(device, gpu),
         "device.budget": budget,
+        "device.overhead": overhead,
         "search.steps": steps,
     }
     settings = options.configure(config, overrides, flags, quiet=quiet)

@@ -15,7 +15,9 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     config: options.ConfigName = None,
     overrides: options.Overrides = None,
     device: options.DeviceName = None,
+    gpu: options.GpuName = None,
     budget: options.Budget = None,
+    overhead: options.Overhead = None,
     maximum: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--max", metavar="N", help="Never try more than N. [config: search.max]"),
@@ -54,8 +56,9 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     from vram_cli.report.saved import check_writable
 
     flags = {
-        "device.name": device,
+        **options.place(device, gpu),
         "device.budget": budget,
+        "device.overhead": overhead,
         "search.max": maximum,
         "search.cap": cap,
         "search.time_limit": time_limit,

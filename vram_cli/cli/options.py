@@ -29,7 +29,20 @@ DeviceName = Annotated[
 Budget = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--budget", metavar="SIZE", help="Act as a device of that size, such as 8GiB. [config: device.budget]"
+        "--budget",
+        "--capacity",
+        metavar="SIZE",
+        help="Act as a device of that size, such as 8GiB. [config: device.budget]",
+    ),
+]
+GpuName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--gpu", metavar="NAME", help="Predict for that card, such as rtx-4090; `vram gpus` lists them."),
+]
+Overhead = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--overhead", metavar="SIZE", help="Predictions: memory outside PyTorch's allocator. [config: the card's]"
     ),
 ]
 Steps = Annotated[
@@ -44,6 +57,15 @@ Save = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Let --save overwrite a file.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+def place(device: str | None, gpu: str | None) -> dict[str, object]:
+    """Return the overrides for `--device` and `--gpu`: either of them replaces what the config says of both."""
+    if gpu is not None and device is None:
+        return {"device.name": "auto", "device.gpu": gpu}
+    if device is not None and gpu is None:
+        return {"device.gpu": "null", "device.name": device}
+    return {"device.name": device, "device.gpu": gpu}
 
 
 def configure(config: str | None, overrides: list[str] | None, flags: Mapping[str, object], *, quiet: bool) -> Config:

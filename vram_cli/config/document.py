@@ -134,7 +134,9 @@ class _Reader:
                 return convert(node.value)
         except ValueError:  # more digits than Python turns into a number
             pass
-        raise ConfigError(f"{self._at(node)}: {shown(node.value)} is no {kind} that vram can read", "quote it if it is text")
+        raise ConfigError(
+            f"{self._at(node)}: {shown(node.value)} is no {kind} that vram can read", "quote it if it is text"
+        )
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}

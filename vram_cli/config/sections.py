@@ -122,6 +122,8 @@ class TrainConfig(Section):
     """The batch size that a breakdown is made for."""
     learning_rate: float = Field(default=0.01, gt=0)
     """The learning rate that goes with batch_size."""
+    zero_grad: Literal["none", "zero"] = "none"
+    """none frees gradients before the forward pass, as PyTorch does; zero keeps them and fills them with zeros."""
 
 
 class SearchConfig(Section):
@@ -152,8 +154,21 @@ class DeviceConfig(Section):
     """auto, cpu, cuda, cuda:N, mps or xpu; a ROCm GPU is cuda."""
     budget: Size | None = None
     """Memory to stay within, such as 8GiB; null for all there is."""
+    gpu: str | None = Field(default=None, min_length=1)
+    """A card to predict for instead of measuring, such as rtx-4090; `vram gpus` lists them."""
+    overhead: Size | None = None
+    """Predictions: memory outside PyTorch's allocator (context, display, other processes); null for the card's own."""
+    expandable_segments: bool = False
+    """The CUDA allocator's option of that name: less fragmentation."""
 
     @model_validator(mode="before")
     @classmethod
     def _bare_name(cls, given: Any) -> Any:
         return {"name": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _measured_or_predicted(self) -> DeviceConfig:
+        if self.gpu and self.name != "auto":
+            hint = f"leave gpu out to measure on {self.name}, or set name: auto to predict"
+            raise wrong(f"a prediction for {self.gpu} needs no device, got name: {self.name}", hint, key="gpu")
+        return self

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, model_validator
 
 from vram_cli.errors import ConfigError
 from vram_cli.units import parse_bytes
@@ -77,6 +77,10 @@ class Gpu(_Frozen):
         capability = values.get("compute_capability")
         return {**values, "compute_capability": capability.split(".")} if isinstance(capability, str) else values
 
+    @field_serializer("compute_capability", when_used="json")
+    def _join_capability(self, capability: tuple[int, int] | None) -> str | None:
+        return None if capability is None else "{}.{}".format(*capability)
+
 
 class ContextModel(_Frozen):
     """What a context takes on cards where nobody measured it: a base, and so much for each thread they can hold."""
@@ -107,6 +111,19 @@ def find_gpu(name: str) -> Gpu:
     question = f"did you mean {_either(names)}? " if names else ""
     hint = f"{question}`vram gpus` lists all; for another card give --capacity SIZE"
     raise ConfigError(f"unknown GPU {name!r}", hint)
+
+
+def select_gpus(text: str = "") -> tuple[Gpu, ...]:
+    """Return the card of exactly that name, or else those that `all_gpus` or `find_gpu` find.
+
+    Raises:
+        ConfigError: nothing matches; the hint names the nearest.
+    """
+    named = tuple(gpu for gpu in _catalogue() if gpu.name == text.lower())
+    try:
+        return named or all_gpus(text) or (find_gpu(text),)
+    except ConfigError as unknown:
+        raise ConfigError(f"no GPU matches {text!r}", unknown.hint) from None
 
 
 def all_gpus(text: str = "") -> tuple[Gpu, ...]:

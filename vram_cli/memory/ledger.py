@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vram_cli.memory.modules import Modules
 from vram_cli.results import Category, Phase
 
 
@@ -28,6 +29,10 @@ class Life:
     died: int | None
     phase: Phase
     category: Category | None
+    op: str = ""
+    """The operation that made it, where the ledger was told."""
+    module: str = ""
+    """The module in which that ran, where the ledger was told."""
 
 
 class Ledger(TorchDispatchMode):
@@ -37,7 +42,8 @@ class Ledger(TorchDispatchMode):
     the forward pass and still lives when the backward pass begins is an activation.
 
     `live_bytes` is what is alive, `phase_peak_bytes` the most since `enter`, `peak_bytes` the most since `reset_peak`,
-    in phase `peak_phase`.
+    in phase `peak_phase`. `lives` are all storages in order of birth, `marks` the clock at which each phase began;
+    `op` and `module` are noted with every birth; the module only where `modules` has been set.
 
     Args:
         device: storages on other devices are not looked at.
@@ -50,20 +56,32 @@ class Ledger(TorchDispatchMode):
         self.peak_bytes = 0
         self.peak_phase = Phase.BUILD
         self.phase_peak_bytes = 0
+        self.op = ""
+        self.modules: Modules | None = None
+        self.lives: list[Life] = []
+        self.marks: list[tuple[int, Phase | None]] = []
         self._device_type = device.type
         self._on_birth = on_birth
         self._phase = Phase.BUILD
         self._clock = 0
         self._peak_clock = 0
-        self._lives: list[Life] = []
         self._alive: dict[int, tuple[weakref.ref[Any], Life]] = {}
 
-    def adopt(self, tensors: Iterable[torch.Tensor], category: Category) -> None:
-        """Name the category of tensors, whether the ledger knows their storages or not."""
+    @property
+    def module(self) -> str:
+        """The name of the module that is running."""
+        return self.modules.running if self.modules else ""
+
+    def adopt(self, tensors: Iterable[torch.Tensor], category: Category, owner: str | None = None) -> None:
+        """Name the category of tensors, and the module whose they are, whether the ledger knows their storages or not.
+
+        Without an owner they stay with the module that made them.
+        """
         for tensor in tensors:
             life = self._see(tensor)
             if life is not None:
                 life.category = category
+                life.module = life.module if owner is None else owner
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase; what the forward pass leaves alive becomes an activation as the backward pass begins."""
@@ -71,7 +89,14 @@ class Ledger(TorchDispatchMode):
             for _, life in self._alive.values():
                 if life.category is None and life.phase is Phase.FORWARD:
                     life.category = Category.ACTIVATIONS
+        if self.modules:
+            self.modules.begin_phase()
         self._phase, self.phase_peak_bytes = phase, self.live_bytes
+        self.marks.append((self._clock, phase))
+
+    def mark_step(self) -> None:
+        """Note that a step begins, or the last one ends."""
+        self.marks.append((self._clock, None))
 
     def reset_peak(self) -> None:
         """Forget the highest use so far: from here on, it is what is alive now."""
@@ -83,7 +108,7 @@ class Ledger(TorchDispatchMode):
         To be asked when the step is over: only then is it known what became of each storage.
         """
         totals: Counter[Category] = Counter()
-        for life in self._lives:
+        for life in self.lives:
             if life.born <= self._peak_clock and (life.died is None or life.died > self._peak_clock):
                 totals[life.category or Category.TEMPORARIES] += life.bytes
         return totals
@@ -96,6 +121,8 @@ class Ledger(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation and note the storages that it made."""
+        if self.modules:
+            self.modules.enter_running_node()
         result = func(*args, **(kwargs or {}))
         clock = self._clock
         for leaf in (result,) if isinstance(result, torch.Tensor) else tree_leaves(result):
@@ -113,20 +140,25 @@ class Ledger(TorchDispatchMode):
         known = self._alive.get(id(storage))
         if known is not None:
             return known[1]
-        self._clock += 1
-        life = Life(bytes=storage.nbytes(), born=self._clock, died=None, phase=self._phase, category=None)
-        self._lives.append(life)
+        life = self.begin_life(storage.nbytes())
         key = id(storage)
         # PyTorch keeps a storage's Python object for as long as the storage lives, so the callback marks its death.
-        self._alive[key] = (weakref.ref(storage, lambda _: self._bury(key)), life)
-        self.live_bytes += life.bytes
+        self._alive[key] = (weakref.ref(storage, lambda _: self.end_life(self._alive.pop(key)[1])), life)
+        return life
+
+    def begin_life(self, size: int) -> Life:
+        """Count bytes as alive, those of no tensor (a kernel's workspace) too, until `end_life`."""
+        self._clock += 1
+        life = Life(size, self._clock, None, self._phase, None, self.op, self.module)
+        self.lives.append(life)
+        self.live_bytes += size
         self.phase_peak_bytes = max(self.phase_peak_bytes, self.live_bytes)
         if self.live_bytes > self.peak_bytes:
             self.peak_bytes, self.peak_phase, self._peak_clock = self.live_bytes, self._phase, self._clock
         return life
 
-    def _bury(self, key: int) -> None:
-        _, life = self._alive.pop(key)
+    def end_life(self, life: Life) -> None:
+        """Count them no longer."""
         self._clock += 1
         life.died = self._clock
         self.live_bytes -= life.bytes

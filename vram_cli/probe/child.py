@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from typing import IO, cast
 
 import psutil
@@ -40,9 +41,9 @@ ENVIRONMENT = {
 
 
 class Child:
-    """A running `vram_cli.probe.worker`."""
+    """A running `vram_cli.probe.worker`, with additions to this process's environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         self._replies: queue.Queue[bytes | None] = queue.Queue()
         self.process = subprocess.Popen(
@@ -50,7 +51,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **ENVIRONMENT, **environment},
         )
         self._stdin = cast("IO[bytes]", self.process.stdin)
         self._stdout = cast("IO[bytes]", self.process.stdout)

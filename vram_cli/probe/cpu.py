@@ -10,23 +10,23 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import sys
 from pathlib import Path
 
-import psutil
 import torch
 
 from vram_cli.memory.ledger import Ledger
 from vram_cli.probe.child import HEAP_PAD
 from vram_cli.probe.host import available_bytes
+from vram_cli.probe.memory_of_process import ENFORCED, ProcessMemory
 from vram_cli.probe.meter import Meter, Reading
 from vram_cli.results import Device
 
-ENFORCED = sys.platform.startswith("linux")
-"""Whether the system itself makes an allocation above the budget fail."""
-
 DEFAULT_SHARE = 0.8
 """Of the RAM that is available when no budget is given."""
+
+
+RESIDENT_NOISE = 8 * 1024**2
+"""Bytes by which resident memory may be off: Linux counts it per processor, in batches, and code pages count too."""
 
 
 class CpuMeter(Meter):
@@ -35,13 +35,13 @@ class CpuMeter(Meter):
     needs_ledger = True
 
     def __init__(self, budget_bytes: int | None) -> None:
-        self._counter = _DataSegment()
+        self._counter = ProcessMemory()
         super().__init__(torch.device("cpu"))
         # Threads are made at the first parallel operation, and a thread's stack counts as data.
         torch.ones(1 << 20).mul_(2).sum()
         self._budget = budget_bytes
         self._capacity = budget_bytes or int(available_bytes() * DEFAULT_SHARE)
-        self._base = self._peak = 0
+        self._base = self._peak = self._resident_base = 0
 
     def describe(self) -> Device:
         """Return the processor, with the budget as its capacity."""
@@ -65,7 +65,8 @@ class CpuMeter(Meter):
     def apply_limit(self) -> None:
         """Limit the data segment to its present size and the budget."""
         # The heap kept in hand is free for small tensors, so it counts as taken from the start.
-        self._base = self._counter.read() - HEAP_PAD
+        self._base = self._counter.data() - HEAP_PAD
+        self._resident_base = self._counter.resident()
         if ENFORCED:
             import resource
 
@@ -82,14 +83,21 @@ class CpuMeter(Meter):
             resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
     def read(self) -> Reading:
-        """Return tensors by the ledger, and the growth of the data segment, which holds at least them."""
+        """Return tensors by the ledger, the growth of the data segment, and in both what kernels took in between.
+
+        Scratch that a kernel takes and frees within one operation is seen by no sample, only by the system's own
+        high-water mark of resident memory.
+        """
         self._sample()
-        tensors = self.ledger.phase_peak_bytes
-        return Reading(tensors, tensors, max(tensors, self._peak - self._base))
+        tensors, sampled = self.ledger.phase_peak_bytes, self._peak - self._base
+        scratch = self._counter.resident_peak() - self._resident_base - sampled
+        taken = tensors + (scratch if scratch > RESIDENT_NOISE else 0)
+        return Reading(taken, taken, max(tensors, sampled) + taken - tensors)
 
     def reset(self) -> None:
         """Count from what is in use now."""
-        self._peak = self._counter.read()
+        self._peak = self._counter.data()
+        self._counter.reset_resident_peak()
 
     def allocated_now(self) -> int:
         """Return the bytes of all living tensors."""
@@ -103,23 +111,7 @@ class CpuMeter(Meter):
                 trim(HEAP_PAD)
 
     def _sample(self) -> None:
-        self._peak = max(self._peak, self._counter.read())
-
-
-class _DataSegment:
-    """The size of the process's private writable memory: what `RLIMIT_DATA` counts, or resident memory elsewhere."""
-
-    def __init__(self) -> None:
-        # Field 6 of statm is data + stack in pages (proc(5)); an open file makes a reading cost microseconds.
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY) if ENFORCED else None
-        self._page = os.sysconf("SC_PAGE_SIZE") if ENFORCED else 1
-        self._process = psutil.Process()
-
-    def read(self) -> int:
-        """Return the size in bytes."""
-        if self._statm is None:
-            return int(self._process.memory_info().rss)
-        return int(os.pread(self._statm, 256, 0).split()[5]) * self._page
+        self._peak = max(self._peak, self._counter.data())
 
 
 def _processor_name() -> str:

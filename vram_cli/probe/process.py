@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from types import TracebackType
@@ -69,6 +70,11 @@ class ProcessProbe:
         return self._known().versions
 
     @property
+    def remark(self) -> str:
+        """What the reader of an answer should know first, such as that no GPU is here."""
+        return self._known().remark
+
+    @property
     def capacity_bytes(self) -> int:
         """What PyTorch's allocator may reserve: the device's memory less what lies outside it."""
         ready = self._known()
@@ -95,8 +101,12 @@ class ProcessProbe:
         return measurement
 
     def measure_afresh(self, batch_size: int) -> Measurement:
-        """Run a batch size in a new child, with a breakdown: the confirmation that it did not fit by luck."""
-        self._end()
+        """Run a batch size in a new child, with a breakdown: the confirmation that it did not fit by luck.
+
+        A prediction knows no luck: there the size is simulated anew.
+        """
+        if self.device.kind == "real":
+            self._end()
         return self.measure(batch_size, explain=True)
 
     def _wait_for_trial(self, child: Child, batch_size: int, began: float, end: float) -> tuple[Measurement, bool]:
@@ -113,6 +123,9 @@ class ProcessProbe:
             reply = child.receive()
             if isinstance(reply, Done):
                 return reply.measurement, not reply.poisoned
+            if isinstance(reply, Refused):
+                self._end()
+                raise _ERRORS[reply.error](reply.message, reply.hint)
             if isinstance(reply, Entered):
                 phase = reply.phase
             elif child.gone:
@@ -130,7 +143,7 @@ class ProcessProbe:
 
     def _start(self) -> Child:
         self._end()
-        self._child = child = Child()
+        self._child = child = Child(self._environment())
         child.send(ORDER.dump_json(self._next_order()))
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
@@ -148,6 +161,14 @@ class ProcessProbe:
         words = child.last_words
         self._end()
         raise ProbeError(f"the process for trials {how} before its first trial", words)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the allocator options of the config; PyTorch reads them as it starts."""
+        if not self._order.config["device"]["expandable_segments"]:
+            return {}
+        # The older of its two names: PyTorch 2.9 reads this option under that name only (pytorch#183387).
+        name = "PYTORCH_CUDA_ALLOC_CONF"
+        return {name: ",".join(filter(None, (os.environ.get(name), "expandable_segments:True")))}
 
     def _next_order(self) -> Order:
         """Return what to tell a new child; on the CPU it gets the memory that the first one found, which changes."""

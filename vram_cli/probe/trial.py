@@ -10,9 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from vram_cli.config import Config
+from vram_cli.memory.explain import explained
+from vram_cli.memory.modules import Modules
+from vram_cli.memory.tape import record
 from vram_cli.probe.failures import Failure, describe
+from vram_cli.probe.labels import label, label_gradients
 from vram_cli.probe.meter import Meter
-from vram_cli.results import Breakdown, Category, Measurement, Outcome, Phase
+from vram_cli.results import Breakdown, Measurement, Outcome, Phase
 from vram_cli.workload import DataSource, Workload, build_workload, parameter_dtype, train_step
 
 
@@ -23,10 +27,13 @@ class Trial:
         meter: counts the device's memory.
         tell: told of each phase as it begins.
         explain: whether the measurement should carry a breakdown of the last step.
+        detail: whether the breakdown should carry modules and timeline; then each module call is followed too.
     """
 
-    def __init__(self, meter: Meter, tell: Callable[[Phase], None], *, explain: bool) -> None:
-        self._meter, self._tell, self._explain = meter, tell, explain
+    def __init__(
+        self, meter: Meter, tell: Callable[[Phase], None], *, explain: bool = False, detail: bool = False
+    ) -> None:
+        self._meter, self._tell, self._explain, self._detail = meter, tell, explain or detail, detail
         self._steps = 0
         self._step_seconds: float | None = None
         self._resident = 0
@@ -58,43 +65,42 @@ class Trial:
             batch = data.make_batch(batch_size, meter.device, parameter_dtype(config))
             for step in range(steps):
                 self._step(work, batch, watch=self._explain and step == steps - 1)
+            meter.ledger.mark_step()
             if self._explain:
                 self._breakdown = meter.breakdown(batch_size)
+            if self._breakdown and self._detail:
+                self._breakdown = explained(self._breakdown, record(meter.ledger.lives, meter.ledger.marks))
 
     def _step(self, work: Workload, batch: tuple[torch.Tensor, torch.Tensor], *, watch: bool) -> None:
         meter = self._meter
-        self._label(work, batch)
+        label(meter.ledger, work, batch)
         watching: AbstractContextManager[object] = meter.ledger if watch and not meter.needs_ledger else nullcontext()
+        following: AbstractContextManager[object] = nullcontext()
+        if watch and self._detail:
+            modules = meter.ledger.modules = Modules(work.model)
+            following = modules.followed()
         meter.begin_step()
+        meter.ledger.mark_step()
 
         def enter(phase: Phase) -> None:
             if phase is Phase.FORWARD:
                 self._resident = meter.allocated_now() - sum(tensor.untyped_storage().nbytes() for tensor in batch)
             if phase is Phase.OPTIMIZER:
-                meter.ledger.adopt(_gradients(work), Category.GRADIENTS)
+                label_gradients(meter.ledger, work)
             self._enter(phase)
 
         began = time.perf_counter()
-        with watching:
+        with following, watching:
             train_step(work, batch, enter)
             meter.leave()
         seconds = time.perf_counter() - began
         self._step_seconds = min(self._step_seconds or seconds, seconds)
         self._steps += 1
-        self._label(work, batch)
+        label(meter.ledger, work, batch)
 
     def _enter(self, phase: Phase) -> None:
         self._meter.enter(phase)
         self._tell(phase)
-
-    def _label(self, work: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Tell the ledger what lives between steps."""
-        ledger = self._meter.ledger
-        ledger.adopt((*work.model.parameters(), *work.model.buffers()), Category.PARAMETERS)
-        ledger.adopt(batch, Category.BATCH_DATA)
-        ledger.adopt(_gradients(work), Category.GRADIENTS)
-        states = (value for state in work.optimizer.state.values() for value in state.values())
-        ledger.adopt((value for value in states if isinstance(value, torch.Tensor)), Category.OPTIMIZER_STATE)
 
     def _clean(self, failure: Failure | None) -> None:
         self._meter.lift_limit()
@@ -120,7 +126,3 @@ class Trial:
             requested_bytes=failure.requested_bytes if failure else None,
             breakdown=self._breakdown,
         )
-
-
-def _gradients(work: Workload) -> list[torch.Tensor]:
-    return [parameter.grad for parameter in work.model.parameters() if parameter.grad is not None]

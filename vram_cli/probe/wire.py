@@ -38,11 +38,13 @@ class Ready:
     """Resident memory at which the parent ends the child, where the system enforces no budget."""
     data: DataInfo
     versions: dict[str, str]
+    remark: str = ""
+    """What the reader of an answer should know first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Child to parent: it cannot start."""
+    """Child to parent: it cannot start, or not go on; it ends."""
 
     kind: Literal["refused"] = "refused"
     error: str

@@ -71,6 +71,8 @@ def _step(result: Result, purpose: str, command: str, *words: str) -> Step:
     """Return a command on the same config, device, budget and overrides as the result's, as far as it takes them."""
     device, budget = setting(result.config, "device", "name"), result.device.budget_bytes
     same: tuple[str, ...] = ("--device", device) if isinstance(device, str) and device != "auto" else ()
+    gpu = setting(result.config, "device", "gpu")
+    same += ("--gpu", gpu) if isinstance(gpu, str) else ()
     same += ("--budget", _size(budget)) if budget is not None else ()
     for override in result.overrides:
         key = override.partition("=")[0]
@@ -87,8 +89,8 @@ def _said(words: tuple[str, ...]) -> set[str]:
 
 
 def _concerns(key: str, command: str) -> bool:
-    """Whether an override matters to a command; the device and its budget have flags of their own."""
-    if key.startswith("device"):
+    """Whether an override matters to a command; the device, the card and the budget have flags of their own."""
+    if key in ("device", "device.name", "device.gpu", "device.budget"):
         return False
     return command == "find-batch" or not key.startswith("search.") or key == "search.steps"
 

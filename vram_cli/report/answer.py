@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from vram_cli.report.advice import Step, next_step
 from vram_cli.report.evidence import evidence
 from vram_cli.report.headline import headline
-from vram_cli.report.tables import breakdown_table
+from vram_cli.report.tables import breakdown_table, pairs
 from vram_cli.report.words import literal
 from vram_cli.results import Result
 
@@ -41,12 +40,14 @@ class _Answer:
 
 
 def _sections(result: Result, width: int) -> Iterator[RenderableType]:
+    if result.remark:
+        yield literal(result.remark, "yellow")
     yield _headline(result)
     if result.breakdown is not None:
         yield breakdown_table(result.breakdown, result.device, width)
     yield _evidence(result)
     if result.notes:
-        yield _pairs([(Text("Note:", "yellow"), literal(note)) for note in result.notes])
+        yield pairs([(Text("Note:", "yellow"), literal(note)) for note in result.notes])
     yield _next(next_step(result), width - _INDENT)
 
 
@@ -55,22 +56,13 @@ def _headline(result: Result) -> RenderableType:
     if len(lines) == 1:
         label, text = lines[0]
         return Text.assemble(literal(label, "bold"), " ", literal(text))
-    return _pairs([(literal(label, "bold"), literal(text)) for label, text in lines])
+    return pairs([(literal(label, "bold"), literal(text)) for label, text in lines])
 
 
 def _evidence(result: Result) -> RenderableType:
     title = "How it was measured" if result.device.kind == "real" else "How it was predicted"
-    lines = _pairs([(literal(name, "dim"), literal(text)) for name, text in evidence(result)])
+    lines = pairs([(literal(name, "dim"), literal(text)) for name, text in evidence(result)])
     return Group(Text(title, "bold"), Padding(lines, (0, 0, 0, _INDENT)))
-
-
-def _pairs(pairs: Sequence[tuple[Text, Text]]) -> Table:
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for pair in pairs:
-        grid.add_row(*pair)
-    return grid
 
 
 def _next(step: Step, width: int) -> RenderableType:

@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.measure import Measurement as Extent
 from rich.segment import Segment
 from rich.table import Column, Table
+from rich.text import Text
 
 from vram_cli.report.words import CATEGORY_LABELS, literal, number, origin, outcome_label, percent, place
 from vram_cli.results import Breakdown, BreakdownRow, Category, Device, Measurement
@@ -72,11 +73,11 @@ def breakdown_table(breakdown: Breakdown, device: Device, width: int) -> Rendera
     follow the part of what is used, with the thresholds of memray's summary: red above 60 %, yellow above 20 %.
     """
     total = breakdown.total_bytes
-    table = _table(
-        _names("", "total"),
-        _numbers("size", format_bytes(total)),
-        _numbers("bytes", format_exact(total)),
-        _numbers("share", percent(total, total, 1)),
+    table = ruled(
+        names("", "total"),
+        numbers("size", format_bytes(total)),
+        numbers("bytes", format_exact(total)),
+        numbers("share", percent(total, total, 1)),
     )
     table.show_footer = True
     if width >= _WIDE:
@@ -90,8 +91,8 @@ def breakdown_table(breakdown: Breakdown, device: Device, width: int) -> Rendera
 
 def trials_table(trials: Sequence[Measurement], width: int) -> RenderableType:
     """Return the trials in the order in which they ran; below 80 columns without what was allocated at the peak."""
-    allocated = [_numbers("allocated")] if width >= _WIDE else []
-    table = _table(_numbers("batch size"), _names("outcome"), *allocated, _numbers("reserved"), _numbers("seconds"))
+    allocated = [numbers("allocated")] if width >= _WIDE else []
+    table = ruled(numbers("batch size"), names("outcome"), *allocated, numbers("reserved"), numbers("seconds"))
     for trial in trials:
         peaks = [trial.peak_allocated_bytes, trial.peak_reserved_bytes][0 if allocated else 1 :]
         sizes = [format_bytes(peak) if peak else "-" for peak in peaks]
@@ -102,19 +103,32 @@ def trials_table(trials: Sequence[Measurement], width: int) -> RenderableType:
     return Group(literal("Trials in order, with their peak memory", "bold"), table)
 
 
-def _table(*columns: Column) -> Table:
+def ruled(*columns: Column) -> Table:
+    """Return an empty table with a rule below its head."""
     return Table(
         *columns, box=_RULES, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim",
         border_style="dim", footer_style="bold",
     )  # fmt: skip
 
 
-def _names(header: str, footer: str = "") -> Column:
+def names(header: str, footer: str = "") -> Column:
+    """Return a column of words, which give way where the console is narrow."""
     return Column(header, footer, overflow="ellipsis")
 
 
-def _numbers(header: str, footer: str = "") -> Column:
+def numbers(header: str, footer: str = "") -> Column:
+    """Return a column of numbers, which are never cut."""
     return Column(header, footer, justify="right", no_wrap=True)
+
+
+def pairs(lines: Sequence[tuple[Text, Text]]) -> Table:
+    """Return labels, never cut, with what follows them folded beside them."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row(*line)
+    return grid
 
 
 def _title(breakdown: Breakdown, device: Device) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vram_cli.results import Limit, Outcome
 from vram_cli.search.bound import BEYOND, affordable, halfway
-from vram_cli.search.predict import Stride, forecast, proportional
+from vram_cli.search.predict import aim, forecast, proportional
 from vram_cli.search.trials import Measure, Trials
 
 _LIMITS = {
@@ -27,9 +27,6 @@ class Maximum:
         self._trials, self._capacity_bytes = trials, capacity_bytes
         self._cap = min(cap or BEYOND, BEYOND - 1)
         self._cap_limit, self._tolerance = cap_limit, tolerance
-        self._stride = Stride()
-        self._target: int | None = None
-        """What the forecast held for the largest size when the last trial was chosen."""
         self._believed: int | None = 0
         """A size that is taken to fit: what the first jump bets on; None once it has failed."""
 
@@ -60,8 +57,6 @@ class Maximum:
             if self._trials.time_is_over():
                 return Limit.TIME
             trial = self._trials.run(size)
-            if self._target is not None:
-                self._stride.learn(expected=size <= self._target, fitted=trial.fits)
             if self._believed is not None and size <= self._believed and not trial.fits:
                 self._believed = None
         bracket = self._trials.bracket()
@@ -99,16 +94,15 @@ class Maximum:
 
     def _guess(self, fits: int, fails: int) -> int:
         """Return the size that the measured memory points at; without a word from it, twice `fits` or the middle."""
-        self._target = None
-        if fails < BEYOND and self._trials.verdicts[fails].outcome is not Outcome.OUT_OF_MEMORY:
+        failed = self._trials.verdicts.get(fails)
+        if failed and failed.outcome is not Outcome.OUT_OF_MEMORY:
             return halfway(fits, fails)
-        lines = forecast(self._trials.fitting(), self._capacity_bytes)
+        lines = forecast(self._trials.fitting(), self._capacity_bytes, failed)
         if lines is None:
             jump = proportional(self._trials.verdicts[fits], self._capacity_bytes)
             self._believe(jump)
             return jump if fits < jump < fails else halfway(fits, fails)
-        self._target = lines.largest
-        size = self._stride.aim(lines.largest, lines.lump, fits, fails)
+        size = aim(lines.largest, lines.lump, fits, fails)
         # Reaching far, aim a little low: what fits there makes the line exact, what fails costs an out-of-memory error.
         return size - (size - fits) // 64 if size > 4 * fits else size
 

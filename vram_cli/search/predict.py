@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, isqrt
 
 from vram_cli.results import Measurement, Phase
 
@@ -30,31 +30,41 @@ class Forecast:
     """How many samples one lump of reserved memory holds; at least 1."""
 
 
-def forecast(fitting: Sequence[Measurement], capacity_bytes: int | None) -> Forecast | None:
+def forecast(
+    fitting: Sequence[Measurement], capacity_bytes: int | None, failed: Measurement | None = None
+) -> Forecast | None:
     """Draw a line for each phase through two of the fitting trials; None where they show no limit.
 
     Args:
         fitting: in order of batch size, each size once.
         capacity_bytes: what the allocator may reserve.
+        failed: the smallest trial that ran out of memory. What it was short of, at least, says how far below it to go.
     """
     if capacity_bytes is None or len(fitting) < 2:
         return None
     base, top = _ends_of_line(fitting, capacity_bytes)
     lump_bytes = gcd(_LARGEST_LUMP_BYTES, *(trial.peak_reserved_bytes for trial in fitting))
-    # Full lumps between reserved and allocated are fragmentation and stay; less than a lump is rounding.
-    lost = (top.peak_reserved_bytes - top.peak_allocated_bytes) // lump_bytes * lump_bytes
-    limit_bytes = capacity_bytes // lump_bytes * lump_bytes - lost
+    lost = [_lost_bytes(trial, lump_bytes) for trial in (base, top)]
+    limit_bytes = capacity_bytes // lump_bytes * lump_bytes - lost[1]
     samples = top.batch_size - base.batch_size
     lines = []
     for peak in top.peaks:
         before = base.peak_in(peak.phase)
         growth = peak.allocated_bytes - before.allocated_bytes if before else 0
         if growth > 0:
-            largest = top.batch_size + (limit_bytes - peak.allocated_bytes) * samples // growth
-            lines.append(Forecast(max(largest, 0), max(lump_bytes * samples // growth, 1)))
+            growth += max(lost[1] - lost[0], 0)
+            lines.append((top.batch_size + (limit_bytes - peak.allocated_bytes) * samples // growth, growth))
         elif peak.allocated_bytes > limit_bytes:
-            lines.append(Forecast(0, 1))
-    return min(lines, key=lambda line: line.largest, default=None)
+            return Forecast(0, 1)
+    if not lines:
+        return None
+    largest, growth = min(lines)
+    if failed and (missing := _shortfall_bytes(failed, capacity_bytes)):
+        # What is missing beyond what the line says is memory that no peak shows, such as a kernel's scratch.
+        unseen = missing - (failed.batch_size - largest) * growth // samples
+        growth += max(unseen, 0) * samples // failed.batch_size
+        largest = min(largest, failed.batch_size - 1 - missing * samples // growth)
+    return Forecast(max(largest, 0), max(lump_bytes * samples // growth, 1))
 
 
 def proportional(trial: Measurement, capacity_bytes: int | None) -> int:
@@ -72,35 +82,32 @@ def proportional(trial: Measurement, capacity_bytes: int | None) -> int:
     return trial.batch_size * max((capacity_bytes - taken) // own, 0)
 
 
-class Stride:
-    """How to step where the forecast points at a size that has been tried: away from it, faster while it errs."""
+def aim(target: int, lump: int, fits: int, fails: int) -> int:
+    """Return `target` where it lies between `fits` and `fails`, else a step in from the end, at most halfway.
 
-    def __init__(self) -> None:
-        self._errors = 0
-        """Surprises in a row: above 0 where sizes fitted against the forecast, below 0 where they failed."""
+    Upwards, the first step is 1: where the forecast is right, that proves it. Downwards it is an eighth of what the
+    forecast has reached over, or a lump. Further steps grow with how far the forecast is off already.
+    """
+    middle = (fits + fails) // 2
+    if target >= fails:
+        off, reach = target - fails, target - fits
+        return max(min(target - max(isqrt(off * reach), reach // 8, lump), fails - 1), middle, fits + 1)
+    if target <= fits:
+        off = fits - target
+        return max(min(fits + (max(4 * off, lump) if off else 1), middle), fits + 1)
+    return target
 
-    def learn(self, *, expected: bool, fitted: bool) -> None:
-        """Compare how a trial went with what the forecast said of it."""
-        if expected == fitted:
-            self._errors = 0
-        elif fitted:
-            self._errors = max(self._errors, 0) + 1
-        else:
-            self._errors = min(self._errors, 0) - 1
 
-    def aim(self, target: int, lump: int, fits: int, fails: int) -> int:
-        """Return `target` where it lies between `fits` and `fails`, else a step in from the end, at most halfway.
+def _lost_bytes(trial: Measurement, lump_bytes: int) -> int:
+    """Return the whole lumps between reserved and allocated: fragmentation and workspaces. The rest is rounding."""
+    return (trial.peak_reserved_bytes - trial.peak_allocated_bytes) // lump_bytes * lump_bytes
 
-        One above `fits` is the first step up: where the forecast is right, it proves it. Down, it is an eighth of the
-        bracket or a lump, the larger: a forecast that failed has erred by some share of what it reached over.
-        """
-        middle = (fits + fails) // 2
-        faster = 1 << 2 * max(abs(self._errors) - 1, 0)
-        if target >= fails:
-            return max(fails - max(lump, (fails - fits) // 8) * faster, middle, fits + 1)
-        if target <= fits:
-            return max(min(fits + (lump * faster // 4 if self._errors > 1 else 1), middle), fits + 1)
-        return target
+
+def _shortfall_bytes(failed: Measurement, capacity_bytes: int) -> int:
+    """Return what a trial that ran out of memory was short of, at least; 0 where that cannot be told."""
+    if failed.requested_bytes is None:
+        return 0
+    return max(failed.peak_allocated_bytes + failed.requested_bytes - capacity_bytes, 0)
 
 
 def _ends_of_line(fitting: Sequence[Measurement], capacity_bytes: int) -> tuple[Measurement, Measurement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vram_cli.results import Measurement
-from vram_cli.search.predict import Stride, forecast
+from vram_cli.search.predict import aim, forecast
 from vram_cli.search.trials import Trials
 
 
@@ -34,7 +34,6 @@ class Recommended:
 
     def _close(self, top: int) -> bool:
         """Close the bracket, counted in units; return whether it is closed."""
-        stride = Stride()
         while True:
             good = (self.size or 0) // self._unit
             bad = [trial.batch_size // self._unit for trial in self._round_trials() if not self._is_good(trial)]
@@ -43,8 +42,8 @@ class Recommended:
                 return end - good <= 1
             lines = forecast(self._trials.fitting(), self._limit_bytes)
             target = min(lines.largest if lines else top, top) // self._unit
-            units = stride.aim(target, max(lines.lump // self._unit, 1) if lines else 1, good, end)
-            stride.learn(expected=units <= target, fitted=self._is_good(self._trials.run(units * self._unit)))
+            lump = max(lines.lump // self._unit, 1) if lines else 1
+            self._trials.run(aim(target, lump, good, end) * self._unit)
 
     def _round_trials(self) -> list[Measurement]:
         return [trial for size, trial in self._trials.verdicts.items() if size % self._unit == 0]

@@ -21,7 +21,7 @@ def train_step(
         enter: told the name of each phase as it begins.
     """
     images, targets = batch
-    work.optimizer.zero_grad(set_to_none=True)
+    work.optimizer.zero_grad(set_to_none=work.zero_grad_to_none)
     enter(Phase.FORWARD)
     with work.autocast():
         loss = work.loss(work.model(images), targets)

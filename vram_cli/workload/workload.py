@@ -26,6 +26,7 @@ class Workload:
     scaler: torch.amp.GradScaler
     device: torch.device
     autocast_dtype: torch.dtype | None
+    zero_grad_to_none: bool = True
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""
@@ -36,7 +37,11 @@ class Workload:
 
 def build_workload(config: Config, device: torch.device) -> Workload:
     """Build model and optimizer on the device, in the order in which a training script does."""
-    model = build_model(config).to(device=device, dtype=parameter_dtype(config))
+    return workload_of(config, build_model(config).to(device=device, dtype=parameter_dtype(config)), device)
+
+
+def workload_of(config: Config, model: nn.Module, device: torch.device) -> Workload:
+    """Return the config's workload around a model that lies on the device already."""
     return Workload(
         model=model,
         loss=nn.CrossEntropyLoss(),
@@ -46,6 +51,7 @@ def build_workload(config: Config, device: torch.device) -> Workload:
         scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=config.precision == "amp-fp16"),
         device=device,
         autocast_dtype=_AUTOCAST.get(config.precision),
+        zero_grad_to_none=config.train.zero_grad == "none",
     )
 
 

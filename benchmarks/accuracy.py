@@ -1,0 +1,225 @@
+"""Predicted against measured: brackets of timm on an RTX 3090, and peaks of xMem on an RTX 3060 and an RTX 4060.
+
+Run `python -m benchmarks.accuracy [timm|xmem] [--every N] [--only WORD] [--rows]`. The timm rows need timm installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+from torch import nn
+
+from vram_cli.memory.gpus import find_gpu
+from vram_cli.memory.replay import Played, play
+from vram_cli.probe.simulated import Simulation, Subject
+from vram_cli.results import Phase
+from vram_cli.units import GIB
+from vram_cli.workload import Workload
+
+DATA = Path(__file__).parent / "data"
+
+TIMM_CONTEXT = 1_687_000_000
+"""RTX 3090, torch 1.8.2 + CUDA 11.1 without lazy loading: the nearest to theirs that was measured (pytorch#55277)."""
+TIMM_CARD = int(23.69 * GIB)
+"""What torch reported on that card; see data/README.md."""
+XMEM_CONTEXT = 0
+"""Their figures are used memory above what was used as the monitor started: the base context is probably excluded."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="*", default=["xmem", "timm"])
+    parser.add_argument("--every", type=int, default=1, help="take each N-th row only")
+    parser.add_argument("--start", type=int, default=0, help="skip so many rows")
+    parser.add_argument("--only", default="", help="rows whose model has this in its name")
+    options = parser.parse_args()
+    for name in options.sets:
+        rows = [row for row in _rows(name) if options.only in row["model"]][options.start :: options.every]
+        {"xmem": xmem, "timm": brackets}[name](rows)
+
+
+def brackets(rows: list[dict[str, str]]) -> None:
+    """Print in which share of rows batch_fits is predicted to run and batch_failed to fail."""
+    os.environ["TIMM_FUSED_ATTN"] = "0"
+    gpu, inside, counted = find_gpu("rtx-3090"), 0, 0
+    for row in rows:
+        began = time.perf_counter()
+        subject = timm_subject(row["model"], int(row["img_size"]), channels_last=row["channels_last"] == "True")
+        try:
+            simulation = Simulation(subject, gpu, torch_version=(1, 12), fused_attention=False)
+            ran, failed = (
+                play(simulation.tape(int(row[column])), TIMM_CARD - TIMM_CONTEXT)
+                for column in ("batch_fits", "batch_failed")
+            )
+        except Exception as error:  # noqa: BLE001 - a model that cannot be predicted is a row of the table
+            print(f"{row['model']:42} {type(error).__name__}: {str(error)[:100]}", flush=True)
+            counted += 1
+            continue
+        good = ran.failure is None and failed.failure is not None
+        inside, counted = inside + good, counted + 1
+        verdict = "inside" if good else "too high" if failed.failure is None else "too low"
+        print(
+            f"{row['model']:42} {row['batch_fits']:>5} {_shown(ran)} {row['batch_failed']:>5} {_shown(failed)} "
+            f"{verdict:9} {time.perf_counter() - began:5.1f} s",
+            flush=True,
+        )
+    print(f"timm: {inside} of {counted} inside the bracket ({inside / max(counted, 1):.1%})")
+
+
+def xmem(rows: list[dict[str, str]]) -> None:
+    """Print the error of the reserved peak on rows that fit, and the share of right calls on all."""
+    errors, right, counted = [], 0, 0
+    for row in rows:
+        subject = xmem_subject(row)
+        if subject is None:
+            print(f"{row['model']:28} skipped: not a torchvision model", flush=True)
+            continue
+        gpu = find_gpu("rtx-3060" if "3060" in row["gpu"] else "rtx-4060")
+        simulation = Simulation(subject, gpu, torch_version=(2, 6), tf32=True)
+        capacity = int(row["gpu_total_bytes"]) - gpu.context_bytes
+        played = play(simulation.tape(int(row["batch"])), capacity, steps=4)
+        fits, fitted = played.failure is None, row["outcome"] == "fits"
+        right, counted = right + (fits == fitted), counted + 1
+        error = ""
+        if fitted:
+            errors.append(_peak(played) / int(row["measured"]) - 1)
+            error = f"{errors[-1]:+7.2%}"
+        print(
+            f"{row['model']:16} {row['optimizer']:8} {row['batch']:>4} {_peak(played) / GIB:6.2f} GiB "
+            f"measured {int(row['measured']) / GIB:6.2f} {'fits' if fitted else 'OOM':5} "
+            f"predicted {'fits' if fits else 'OOM':5} {error}",
+            flush=True,
+        )
+    sizes = sorted(map(abs, errors))
+    p90 = quantiles(sizes, n=10)[-1] if len(sizes) > 1 else float("nan")
+    print(f"xmem: median {median(sizes):.2%}, p90 {p90:.2%}, worst {sizes[-1]:.2%}; {right} of {counted} calls right")
+
+
+def timm_subject(name: str, size: int, *, channels_last: bool) -> Subject:
+    """The training of timm's benchmark.py: autocast around backward too, gradients zeroed in place."""
+    import timm
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def make_batch(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.empty(n, 3, size, size, device=device)
+        return images.contiguous(memory_format=layout), torch.empty(0, dtype=torch.int64, device=device)
+
+    def step(work: Workload, batch: tuple[torch.Tensor, torch.Tensor], enter: Callable[[Phase], None]) -> torch.Tensor:
+        work.optimizer.zero_grad(set_to_none=False)
+        enter(Phase.FORWARD)
+        with work.autocast():
+            output = work.model(batch[0])
+            output = output[0] if isinstance(output, tuple) else output
+            targets = torch.empty(len(output), dtype=torch.int64, device=output.device)
+            loss = work.loss(output, targets)
+            enter(Phase.BACKWARD)
+            loss.backward()
+        enter(Phase.OPTIMIZER)
+        work.optimizer.step()
+        return output
+
+    return Subject(
+        build_model=lambda: _sized(timm.create_model, name, size).to(memory_format=layout),
+        workload=lambda model, device: _workload(
+            model,
+            device,
+            torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, nesterov=True, foreach=False),
+            torch.float16,
+        ),
+        make_batch=make_batch,
+        step=step,
+    )
+
+
+def xmem_subject(row: dict[str, str]) -> Subject | None:
+    """Float32 training of a torchvision model, every step with a batch of its own."""
+    from torchvision import models
+
+    name = row["model"].lower().replace("convnext", "convnext_").replace("regnet", "regnet_")
+    name = name.replace("mnasnet", "mnasnet1_0").replace("mobilenetv", "mobilenet_v").replace("x400", "_x_400")
+    name = name.replace("y400", "_y_400").replace("__", "_").replace("v3l", "v3_large").replace("v3s", "v3_small")
+    if name not in models.list_models():
+        return None
+    classes = 10 if "num_classes=10;" in row["extra_setup"] else 1000
+    between = "between forward and backward;" in row["extra_setup"].replace("(mode 1);", "")
+    optimizer: Any = getattr(torch.optim, row["optimizer"])
+    wanted = [0]
+
+    def make_batch(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted[0] = n
+        return torch.empty(0, device=device), torch.empty(0, device=device, dtype=torch.int64)
+
+    held: list[torch.Tensor] = []
+
+    def step(work: Workload, _: tuple[torch.Tensor, torch.Tensor], enter: Callable[[Phase], None]) -> torch.Tensor:
+        held[:] = [
+            torch.empty(wanted[0], 3, 86, 86, device=work.device),
+            torch.empty(wanted[0], device=work.device, dtype=torch.int64),
+        ]
+        if not between:
+            work.optimizer.zero_grad()
+        enter(Phase.FORWARD)
+        loss = work.loss(work.model(held[0]), held[1])
+        if between:
+            work.optimizer.zero_grad()
+        enter(Phase.BACKWARD)
+        loss.backward()
+        enter(Phase.OPTIMIZER)
+        work.optimizer.step()
+        return loss
+
+    return Subject(
+        build_model=lambda: models.get_model(name, weights=None, num_classes=classes),
+        workload=lambda model, device: _workload(model, device, optimizer(model.parameters(), lr=1e-3), None),
+        make_batch=make_batch,
+        step=step,
+    )
+
+
+def _workload(
+    model: nn.Module, device: torch.device, optimizer: torch.optim.Optimizer, autocast: torch.dtype | None
+) -> Workload:
+    return Workload(
+        model=model.train(),
+        loss=nn.CrossEntropyLoss(),
+        optimizer=optimizer,
+        scaler=torch.amp.GradScaler("cuda", enabled=False),
+        device=device,
+        autocast_dtype=autocast,
+    )
+
+
+def _sized(create: Callable[..., nn.Module], name: str, size: int) -> nn.Module:
+    """Make the model for an image size, where it takes one."""
+    try:
+        return create(name, img_size=size)
+    except TypeError:
+        return create(name)
+
+
+def _shown(played: Played) -> str:
+    return f"{_peak(played) / GIB:6.2f} GiB {'OOM' if played.failure else '':3}"
+
+
+def _peak(played: Played) -> int:
+    return max(peak.reserved_bytes for peak in played.peaks)
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    file = DATA / {"xmem": "xmem_peaks.csv", "timm": "timm_rtx3090_brackets.csv"}[name]
+    with file.open(newline="") as stream:
+        yield from csv.DictReader(stream)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

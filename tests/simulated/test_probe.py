@@ -1,0 +1,86 @@
+"""The simulated probe answers as the real ones do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from vram_cli.config import Config, load_config
+from vram_cli.errors import ConfigError
+from vram_cli.memory.gpus import find_gpu
+from vram_cli.probe.simulated import SimulatedProbe
+from vram_cli.results import Category, Outcome, Phase
+from vram_cli.search import find_largest
+from vram_cli.units import GIB, MIB
+from vram_cli.workload import build_model
+
+CNN = load_config("cnn_cifar10")
+
+
+def probe(config: Config = CNN, **options: Any) -> SimulatedProbe:
+    return SimulatedProbe(config, find_gpu("t4"), **options)
+
+
+def test_device_and_capacity_are_the_cards() -> None:
+    gpu = find_gpu("t4")
+    with probe() as simulated:
+        assert simulated.device.kind == "simulated"
+        assert simulated.device.name == gpu.product
+        assert simulated.device.capacity_bytes == gpu.memory_bytes
+        assert simulated.capacity_bytes == gpu.memory_bytes - gpu.context_bytes
+        assert simulated.data.shape == (3, 32, 32)
+        assert simulated.versions["torch"] == torch.__version__
+
+
+def test_overhead_and_capacity_can_be_given() -> None:
+    simulated = probe(overhead_bytes=100 * MIB, capacity_bytes=GIB)
+    assert (simulated.device.capacity_bytes, simulated.capacity_bytes) == (GIB, 924 * MIB)
+    with pytest.raises(ConfigError, match="leaves nothing"):
+        probe(overhead_bytes=GIB, capacity_bytes=GIB)
+
+
+def test_the_breakdown_adds_up_to_the_card() -> None:
+    measured = probe().measure(128, explain=True)
+    assert measured.fits
+    assert measured.breakdown is not None  # it adds up, or it could not have been made
+    model = build_model(CNN)
+    weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    assert measured.breakdown.bytes_of(Category.PARAMETERS) == weights
+    assert measured.breakdown.bytes_of(Category.BATCH_DATA) == 128 * (3 * 32 * 32 * 4 + 8)
+    assert [peak.phase for peak in measured.peaks] == list(Phase)
+    assert measured.steps >= CNN.search.steps
+
+
+def test_the_largest_size_is_found_and_the_next_one_says_what_broke() -> None:
+    simulated = probe(overhead_bytes=100 * MIB, capacity_bytes=GIB)
+    found = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.measure_afresh)
+    assert found.max_batch_size is not None
+    assert found.certificate is not None
+    failed = simulated.measure_afresh(found.max_batch_size + 1)
+    assert failed.outcome is Outcome.OUT_OF_MEMORY
+    assert failed.phase in {Phase.FORWARD, Phase.BACKWARD}
+    assert failed.requested_bytes is not None
+    assert failed.message.startswith("fails in ")
+    assert "(aten." in failed.message
+    assert "wanting" in failed.message
+    assert found.certificate.message == failed.message
+    assert all(trial.peak_reserved_bytes <= simulated.capacity_bytes for trial in found.trials)
+
+
+def test_sizes_read_off_the_line_are_those_of_a_simulation_of_their_own() -> None:
+    fast, slow = probe(), probe()
+    fast.measure(2)
+    fast.measure(9)
+    for n in (64, 777):
+        seen, own = fast.measure(n), slow.measure_afresh(n)
+        assert (seen.peaks, seen.resident_bytes, seen.steps) == (own.peaks, own.resident_bytes, own.steps)
+
+
+def test_what_the_model_raises_is_an_outcome_with_its_traceback() -> None:
+    config = load_config("resnet18_cifar10")
+    measured = probe(config).measure(1)  # batch norm over a single value
+    assert measured.outcome is Outcome.ERROR
+    assert "more than 1 value per channel" in measured.message
+    assert "batch_norm" in measured.traceback

@@ -1,0 +1,110 @@
+"""What the child process serves: real trials on a device that is here, or predictions for one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import psutil
+import torch
+
+from vram_cli.config import Config
+from vram_cli.memory.allocator_settings import AllocatorSettings
+from vram_cli.memory.gpus import find_gpu
+from vram_cli.probe.devices import make_meter
+from vram_cli.probe.memory_of_process import ENFORCED
+from vram_cli.probe.simulated import SimulatedProbe
+from vram_cli.probe.trial import Trial
+from vram_cli.probe.versions import versions
+from vram_cli.probe.wire import Done, Ready, Task
+from vram_cli.results import Phase
+from vram_cli.workload import open_data, set_matmul_precision
+
+DEFAULT_GPU = "t4"
+"""What is predicted for where there is no GPU and none is named: the card of a free notebook."""
+
+
+class Trials(Protocol):
+    """Answers for batch sizes, one after the other."""
+
+    ready: Ready
+
+    def run(self, task: Task, enter: Callable[[Phase], None]) -> Done:
+        """Try one batch size; `enter` is told of each phase as it begins."""
+        ...
+
+
+def open_trials(config: Config, *, download: bool) -> Trials:
+    """Return real trials, or predictions where the config names a card or there is no GPU to take.
+
+    Raises:
+        ConfigError: the data or the card that the config names cannot be had.
+        MachineError: there is no such device.
+    """
+    if config.device.gpu is not None:
+        return PredictedTrials(config, config.device.gpu)
+    if config.device.name == "auto" and not torch.cuda.is_available():
+        why = (
+            f"There is no GPU here: this is a prediction for a {DEFAULT_GPU.upper()}. Another card: --gpu NAME, from "
+            "`vram gpus`. Real steps on this computer: --device cpu."
+        )
+        return PredictedTrials(config, DEFAULT_GPU, why)
+    return RealTrials(config, download=download)
+
+
+class RealTrials:
+    """Real steps, with a meter of the device."""
+
+    def __init__(self, config: Config, *, download: bool) -> None:
+        set_matmul_precision(config)
+        self._config, self._data = config, open_data(config, download=download)
+        # A small trial on the whole device first: modules imported and kernels loaded at their first use stay, and
+        # would be taken for the training's own memory. Whatever it meets, the first real trial meets again and tells.
+        Trial(make_meter(config.device.name, None), lambda _: None, explain=False).run(config, self._data, 2, 2)
+        self._meter = make_meter(config.device.name, config.device.budget)
+        device = self._meter.describe()
+        guarded = self._meter.device.type == "cpu" and not ENFORCED
+        self.ready = Ready(
+            device=device,
+            outside_bytes=self._meter.capacity()[1],
+            guard_bytes=psutil.Process().memory_info().rss + device.capacity_bytes if guarded else None,
+            data=self._data.info,
+            versions=versions() | self._meter.versions(),
+        )
+
+    def run(self, task: Task, enter: Callable[[Phase], None]) -> Done:
+        """Run a trial; a second time where the context grew on the way and the budget was overrun."""
+        for _ in range(2):
+            trial = Trial(self._meter, enter, explain=task.explain)
+            measurement, poisoned = trial.run(self._config, self._data, task.batch_size, self._config.search.steps)
+            if not (measurement.fits and self._meter.overran()):
+                break
+        return Done(measurement=measurement, poisoned=poisoned)
+
+
+class PredictedTrials:
+    """Fake steps for a card of the catalogue."""
+
+    def __init__(self, config: Config, gpu: str, why: str = "") -> None:
+        device = config.device
+        self._probe = SimulatedProbe(
+            config,
+            find_gpu(gpu),
+            settings=AllocatorSettings(expandable_segments=device.expandable_segments),
+            overhead_bytes=device.overhead,
+            capacity_bytes=device.budget,
+        )
+        self.ready = Ready(
+            device=self._probe.device,
+            outside_bytes=self._probe.outside_bytes,
+            guard_bytes=None,
+            data=self._probe.data,
+            versions=self._probe.versions,
+            remark=why,
+        )
+
+    def run(self, task: Task, enter: Callable[[Phase], None]) -> Done:  # noqa: ARG002 - a prediction cannot be killed
+        """Predict a size; one that is to be explained is simulated itself, not read off a line."""
+        probe, size = self._probe, task.batch_size
+        measurement = probe.measure_afresh(size, explain=True) if task.explain else probe.measure(size)
+        return Done(measurement=measurement, poisoned=False)

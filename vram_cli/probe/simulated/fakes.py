@@ -1,0 +1,67 @@
+"""A model whose tensors have shapes and no memory, on a GPU that is not there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+Build = Callable[[], nn.Module]
+
+
+def build_without_memory(build: Build) -> nn.Module:
+    """Return the model as `build` makes it, on the meta device, or on the CPU where it reads values while it is built.
+
+    On the CPU `torch.nn.init` is switched off: pages that are never written take no memory.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):
+        with _no_init():
+            return build()
+
+
+def place(model: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    """Replace parameters and buffers by fakes on the device, one after the other as `Module.to` moves them.
+
+    A parameter that several modules share stays shared. Must be called under a FakeTensorMode.
+    """
+    _place(model, device, dtype, {})
+
+
+def _place(module: nn.Module, device: torch.device, dtype: torch.dtype | None, done: dict[int, Any]) -> None:
+    for child in module.children():
+        _place(child, device, dtype, done)
+    for store in (module._parameters, module._buffers):
+        for name, tensor in store.items():
+            if tensor is not None:
+                if id(tensor) not in done:
+                    # The old tensor is kept as well: its id must not be given to another one.
+                    done[id(tensor)] = (_fake(tensor, device, dtype), tensor)
+                store[name] = done[id(tensor)][0]
+    if isinstance(module, nn.RNNBase):
+        module._init_flat_weights()
+
+
+def _fake(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor:
+    kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=kind, device=device)
+    return nn.Parameter(fake, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+
+
+@contextlib.contextmanager
+def _no_init() -> Iterator[None]:
+    """Make `torch.nn.init` leave tensors as they are."""
+    names = [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]
+    known = {name: getattr(nn.init, name) for name in names}
+    try:
+        for name in names:
+            setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
+    finally:
+        for name, function in known.items():
+            setattr(nn.init, name, function)

@@ -1,0 +1,182 @@
+"""The probe that answers for a GPU that is not there: the same questions and the same records as the real ones."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from dataclasses import replace
+from types import TracebackType
+
+from vram_cli.config import Config
+from vram_cli.errors import ConfigError
+from vram_cli.memory.allocator_settings import DEFAULT_SETTINGS, AllocatorSettings
+from vram_cli.memory.explain import explained
+from vram_cli.memory.gpus import Gpu
+from vram_cli.memory.replay import Played, play
+from vram_cli.memory.tape import Line, Tape, line_through
+from vram_cli.probe.simulated.errors import UnsupportedError
+from vram_cli.probe.simulated.simulation import Simulation
+from vram_cli.probe.simulated.subject import Subject, subject_of
+from vram_cli.probe.versions import versions
+from vram_cli.results import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
+from vram_cli.units import format_bytes
+
+
+class SimulatedProbe:
+    """Measures batch sizes on fake tensors and a model of the allocator; a context manager like the real probe.
+
+    Where two simulations differ in nothing but bytes, each storage is `a + b * n`, and other sizes are read off that
+    line. The two sizes that prove an answer are simulated themselves: one that fails while the one below it fits, and
+    one that is measured afresh. A size that contradicts the line ends it; from then on every size is simulated.
+
+    Args:
+        config: what to train.
+        gpu: the card.
+        settings: of the caching allocator.
+        overhead_bytes: of the card's memory, what lies outside PyTorch's allocator; None takes the catalogue's context.
+        capacity_bytes: makes the card act as one of another size.
+        subject: what to train in place of the config's own model, data and step.
+
+    Raises:
+        ConfigError: nothing is left of the card beside the overhead.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        gpu: Gpu,
+        *,
+        settings: AllocatorSettings = DEFAULT_SETTINGS,
+        overhead_bytes: int | None = None,
+        capacity_bytes: int | None = None,
+        subject: Subject | None = None,
+    ) -> None:
+        own, data = subject_of(config)
+        self.data: DataInfo = data
+        self.versions = versions()
+        self._simulation = Simulation(subject or own, gpu, tf32=config.precision == "tf32")
+        self._settings, self._steps = settings, config.search.steps
+        self._total = capacity_bytes or gpu.memory_bytes
+        self.outside_bytes = gpu.context_bytes if overhead_bytes is None else overhead_bytes
+        if self.outside_bytes >= self._total:
+            raise ConfigError(
+                f"an overhead of {format_bytes(self.outside_bytes)} leaves nothing of {format_bytes(self._total)}",
+                "give a smaller --overhead or a larger --capacity",
+            )
+        self.device = Device(
+            kind="simulated",
+            name=gpu.product,
+            type="cuda:0",
+            capacity_bytes=self._total,
+            budget_bytes=capacity_bytes,
+            enforced_by="a model of the CUDA caching allocator",
+        )
+        self._tapes: dict[int, Tape] = {}
+        self._line: Line | None = None
+        self._straight = True
+
+    def __enter__(self) -> SimulatedProbe:
+        """Start; nothing is held that would have to be given back."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What PyTorch's allocator may reserve."""
+        return self._total - self.outside_bytes
+
+    def measure(self, batch_size: int, *, explain: bool = False) -> Measurement:
+        """Predict a batch size. With `explain` the measurement carries a breakdown."""
+        if self._line is not None and batch_size not in self._tapes:
+            predicted = self._measure(batch_size, self._line.at(batch_size), explain=explain)
+            if predicted.fits or not self._fits_on_the_line(batch_size - 1):
+                return predicted
+        return self.measure_afresh(batch_size, explain=explain)
+
+    def _fits_on_the_line(self, n: int) -> bool:
+        if self._line is None or n < 1:
+            return True
+        return play(self._line.at(n), self.capacity_bytes, self._settings, steps=self._steps).failure is None
+
+    def measure_afresh(self, batch_size: int, *, explain: bool = True, detail: bool = False) -> Measurement:
+        """Predict a batch size by a simulation of its own. With `detail` its breakdown has modules and a timeline."""
+        began = time.perf_counter()
+        try:
+            tape = self._tape(batch_size)
+        except UnsupportedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the user's model raises is an outcome
+            return Measurement(
+                batch_size=batch_size,
+                outcome=Outcome.ERROR,
+                seconds=time.perf_counter() - began,
+                message=f"{type(error).__name__}: {error}",
+                traceback="".join(traceback.format_exception(error)),
+            )
+        measured = self._measure(batch_size, tape, explain=explain or detail)
+        if measured.breakdown is not None and detail:
+            measured = replace(measured, breakdown=explained(measured.breakdown, tape))
+        return replace(measured, seconds=time.perf_counter() - began)
+
+    def _tape(self, n: int) -> Tape:
+        if n not in self._tapes:
+            tape = self._tapes[n] = self._simulation.tape(n)
+            if self._line is not None and self._line.at(n) != tape:
+                self._line, self._straight = None, False
+            if self._line is None and self._straight:
+                self._line = self._find_line(n)
+        return self._tapes[n]
+
+    def _find_line(self, n: int) -> Line | None:
+        """Return the line through this size and another one, and none that a third size contradicts."""
+        for m in self._tapes:
+            small, large = sorted((n, m))
+            line = line_through(self._tapes[small], small, self._tapes[large], large) if n != m else None
+            if line is not None:
+                return line
+        return None
+
+    def _measure(self, n: int, tape: Tape, *, explain: bool) -> Measurement:
+        began = time.perf_counter()
+        played = play(tape, self.capacity_bytes, self._settings, steps=self._steps)
+        failure = played.failure
+        return Measurement(
+            batch_size=n,
+            outcome=Outcome.FITS if failure is None else Outcome.OUT_OF_MEMORY,
+            phase=played.failed_phase,
+            peaks=played.peaks,
+            resident_bytes=played.resident_bytes,
+            allocator_retries=played.retries,
+            steps=played.steps,
+            seconds=time.perf_counter() - began,
+            message=_words(played),
+            requested_bytes=failure.requested_bytes if failure else None,
+            breakdown=self._breakdown(n, played) if explain and failure is None else None,
+        )
+
+    def _breakdown(self, n: int, played: Played) -> Breakdown:
+        totals = Counter(played.at_peak)
+        totals[Category.ALLOCATOR_SLACK] = played.reserved_bytes - sum(played.at_peak.values())
+        totals[Category.CONTEXT] = self.outside_bytes
+        totals[Category.FREE] = self.capacity_bytes - played.reserved_bytes
+        return Breakdown(
+            batch_size=n,
+            rows=tuple(BreakdownRow(category=category, bytes=totals[category]) for category in Category),
+            total_bytes=self._total,
+            peak_phase=played.peak_phase,
+        )
+
+
+def _words(played: Played) -> str:
+    """Say what broke: "fails in layer3.1.conv2 backward (aten.convolution_backward), wanting 410 MiB"."""
+    if played.failure is None or played.failed_storage is None or played.failed_phase is None:
+        return ""
+    storage = played.failed_storage
+    where = " ".join(filter(None, (storage.module, played.failed_phase.value)))
+    operation = f" ({storage.op})" if storage.op else ""
+    return f"fails in {where}{operation}, wanting {format_bytes(played.failure.requested_bytes)}"

@@ -1,0 +1,104 @@
+"""From a subject and a batch size to the tape of its training on a card."""
+
+from __future__ import annotations
+
+import torch
+
+from vram_cli.memory.gpus import Gpu
+from vram_cli.memory.modules import Modules
+from vram_cli.memory.tape import Tape, record
+from vram_cli.probe.labels import label, label_gradients
+from vram_cli.probe.simulated.attention import Attention
+from vram_cli.probe.simulated.cuda_facts import Workspaces, no_workspaces
+from vram_cli.probe.simulated.engine import Engine
+from vram_cli.probe.simulated.errors import refusing
+from vram_cli.probe.simulated.fakes import build_without_memory, place
+from vram_cli.probe.simulated.patches import simulated_cuda
+from vram_cli.probe.simulated.recorder import Recorder, WorkspaceRule
+from vram_cli.probe.simulated.subject import Subject
+from vram_cli.results import Phase
+from vram_cli.workload import Workload
+
+CUDA = torch.device("cuda:0")
+STEPS = 2
+"""The first step makes the optimizer's state; the second is like all that follow."""
+
+
+class Simulation:
+    """Runs a subject's training on fake tensors of a card.
+
+    Args:
+        subject: what is trained.
+        gpu: decides which kernels run and what they take for themselves.
+        torch_version: whose rules for workspaces hold; by default, those of the torch that runs.
+        tf32: whether convolutions of float32 may run as TensorFloat-32.
+        fused_attention: whether the fused kernels of attention may be chosen.
+        device: where the fakes claim to lie; "cpu" takes the CPU's operations, to be compared with real steps.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        gpu: Gpu,
+        *,
+        torch_version: tuple[int, int] | None = None,
+        tf32: bool = False,
+        fused_attention: bool = True,
+        device: torch.device = CUDA,
+    ) -> None:
+        self._subject, self._gpu, self._device = subject, gpu, device
+        self._tf32 = tf32
+        self._version = torch_version or running_version()
+        self._attention = Attention(gpu.compute_capability) if fused_attention and gpu.compute_capability else None
+        self._model = build_without_memory(subject.build_model)
+
+    def tape(self, n: int) -> Tape:
+        """Run building, batch and steps at a batch size.
+
+        Raises:
+            UnsupportedError: the step asks for a value, which fakes do not have, or something else beyond prediction.
+            Exception: whatever the model itself raises.
+        """
+        recorder = self.record(n)
+        return record(recorder.lives, recorder.marks)
+
+    def record(self, n: int) -> Recorder:
+        """Run the same and return the ledger that watched it."""
+        engine = Engine(adds_in_place=self._version >= (2, 0))
+        workspaces: WorkspaceRule = no_workspaces
+        if self._device.type == "cuda":
+            workspaces = Workspaces(self._gpu, self._version, lambda: engine.running > 0, tf32=self._tf32)
+        with refusing(), simulated_cuda(engine, self._attention):
+            modules = Modules(self._model)
+            recorder = Recorder(self._device, modules, workspaces)
+            engine.entering = modules.enter_node
+            with modules.followed(), recorder:
+                self._run(recorder, n)
+        return recorder
+
+    def _run(self, recorder: Recorder, n: int) -> None:
+        subject = self._subject
+        recorder.enter(Phase.BUILD)
+        place(self._model, self._device, subject.dtype)
+        work = subject.workload(self._model, self._device)
+        recorder.enter(Phase.BATCH)
+        batch = subject.make_batch(n, self._device)
+        for _ in range(STEPS):
+            label(recorder, work, batch)
+            recorder.mark_step()
+            recorder.reset_peak()
+            subject.step(work, batch, lambda phase: _enter(recorder, work, phase))
+        label(recorder, work, batch)
+        recorder.mark_step()
+
+
+def running_version() -> tuple[int, int]:
+    """Return major and minor of the torch that runs."""
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _enter(recorder: Recorder, work: Workload, phase: Phase) -> None:
+    if phase is Phase.OPTIMIZER:
+        label_gradients(recorder, work)
+    recorder.enter(phase)
