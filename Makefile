@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Where the demo's real steps run: a GPU if there is one, else the CPU under a budget that it can reach in seconds.
+HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --budget 256MiB --cap none)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench gpu-test clean
@@ -17,8 +19,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(READY)
 
-demo: $(READY) ## A first answer: the largest batch for an MLP on MNIST, on this machine
-	$(BIN)/vram find-batch --config mlp_mnist.yaml
+demo: $(READY) ## Two answers in a minute: one predicted for a card, one by real steps on this machine
+	$(BIN)/vram breakdown --config resnet50_imagenet.yaml --batch-size 192 --gpu rtx-4090
+	$(BIN)/vram find-batch --config mlp_mnist.yaml $(HERE)
 
 test: $(READY) lint ## All tests that need no GPU
 	$(BIN)/python -m pytest -m 'not gpu'

@@ -489,13 +489,22 @@ def test_the_answer_is_run_once_more() -> None:
 
 
 def test_a_size_that_fails_when_confirmed_is_not_the_answer() -> None:
-    fresh = up_to(46)
-    result = find_largest(up_to(50), confirm=fresh, multiple_of=1)
+    warm, fresh = up_to(50), up_to(46)
+    result = find_largest(warm, confirm=fresh, multiple_of=1)
     assert_proved(result)
     assert result.max_batch_size == 46
     assert result.limited_by is Limit.MEMORY
-    assert fresh.sizes == [50, 49, 48, 47, 46]
-    assert sum("failed when run again" in note for note in result.notes) == 4
+    assert fresh.sizes[0] == 50
+    assert any("batch size 50 ran once, and failed when run again" in note for note in result.notes)
+
+
+def test_after_a_failed_confirmation_all_trials_run_in_the_fresh_state_and_none_twice() -> None:
+    warm, fresh = up_to(1000), up_to(700)
+    result = find_largest(warm, confirm=fresh, multiple_of=1)
+    assert_proved(result)
+    assert result.max_batch_size == 700
+    assert [trial.batch_size for trial in result.trials] == warm.sizes + fresh.sizes
+    assert len(fresh.sizes) == len(set(fresh.sizes))
 
 
 def test_a_confirmation_that_never_holds_ends_with_nothing() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from vram_cli.config import Config, load_config
 from vram_cli.errors import DoesNotFitError, WorkloadError
 from vram_cli.probe import ProcessProbe
-from vram_cli.results import Limit, Measurement, Outcome, Result, SearchResult
+from vram_cli.results import Breakdown, Limit, Measurement, Outcome, Result, SearchResult
 from vram_cli.search import SearchInterrupted, SearchListener, find_largest
 from vram_cli.units import format_bytes
 
@@ -71,6 +72,9 @@ def find_batch(
         except SearchInterrupted as stop:
             found, interrupted = stop.partial, True
         _raise_own_error(found)
+        if not interrupted and found.max_batch_size and not _explained(found):
+            status("accounting for the memory at the size found")
+            found = _explain_below(probe, found)
         result = _find_batch_result(settings, probe, found, interrupted=interrupted)
     if interrupted:
         raise Interrupted(result)
@@ -154,8 +158,7 @@ def _cap(config: Config) -> tuple[int | None, Limit]:
 
 
 def _find_batch_result(config: Config, probe: ProcessProbe, found: SearchResult, *, interrupted: bool) -> Result:
-    explained = (trial for trial in found.trials if trial.batch_size == found.max_batch_size and trial.breakdown)
-    last = next(explained, None)
+    explained = _explained(found)
     failed = found.trials[-1] if found.trials and found.max_batch_size is None else None
     return Result(
         command="find-batch",
@@ -172,10 +175,29 @@ def _find_batch_result(config: Config, probe: ProcessProbe, found: SearchResult,
         certificate=found.certificate,
         extrapolated_batch_size=found.extrapolated_batch_size,
         shortfall_bytes=shortfall_bytes(failed, probe.capacity_bytes) if failed else None,
-        breakdown=last.breakdown if last else None,
+        breakdown=explained,
         interrupted=interrupted,
         remark=probe.remark,
         notes=found.notes,
+    )
+
+
+def _explained(found: SearchResult) -> Breakdown | None:
+    """Return the breakdown at the size found, or at the one that is nearest below it."""
+    known = [
+        trial.breakdown for trial in found.trials if trial.breakdown and trial.batch_size <= (found.max_batch_size or 0)
+    ]
+    return max(known, key=lambda breakdown: breakdown.batch_size, default=None)
+
+
+def _explain_below(probe: ProcessProbe, found: SearchResult) -> SearchResult:
+    """Account for a smaller size where the largest one leaves no room to watch a step."""
+    largest = found.max_batch_size or 1
+    size = min(found.recommended_batch_size or largest, max(1, largest * 9 // 10))
+    measured = probe.measure(size, explain=True)
+    note = f"the breakdown is for {size:,}: at {largest:,} there is no room to watch a step as well"
+    return replace(
+        found, trials=(*found.trials, measured), notes=(*found.notes, note) if measured.breakdown else found.notes
     )
 
 

@@ -300,6 +300,8 @@ class Device:
     """What makes a trial fail at the limit, such as "RLIMIT_DATA" or "the CUDA allocator"."""
     other_processes: tuple[str, ...] = ()
     """Other processes that hold memory on the device, one line each."""
+    accuracy: str = ""
+    """Of a simulated device: how far such predictions were from measurements, and from which; one line."""
 
 
 @dataclass(frozen=True, kw_only=True)

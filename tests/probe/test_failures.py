@@ -94,6 +94,9 @@ def test_the_message_is_one_line_with_the_exceptions_name() -> None:
     failure = describe(RuntimeError("first line\nsecond line"), "cpu")
     assert failure.message == "RuntimeError: first line"
     assert describe(MemoryError(), "cpu").message == "MemoryError"
+    assert describe(RuntimeError(CPU_OOM), "cpu").message.startswith(
+        "RuntimeError: DefaultCPUAllocator: can't allocate"
+    )
 
 
 def test_a_failure_holds_no_reference_to_its_exception() -> None:

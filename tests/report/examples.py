@@ -13,10 +13,13 @@ from vram_cli.results import (
     Device,
     Limit,
     Measurement,
+    ModuleShare,
     Outcome,
     Phase,
     PhasePeak,
     Result,
+    Timeline,
+    TimelinePoint,
 )
 from vram_cli.units import GIB, MIB
 
@@ -236,3 +239,60 @@ ALL = {
     "find-batch-thrashing": THRASHING,
     "breakdown": BREAKDOWN,
 }
+
+SHARES = (
+    ("", {Category.BATCH_DATA: 77_071_360, Category.TEMPORARIES: 20_000_000}),
+    ("layer1", {}),
+    ("layer1.0", {Category.ACTIVATIONS: 411_041_792}),
+    ("layer1.0.conv1", {Category.PARAMETERS: 16_384, Category.ACTIVATIONS: 102_760_448}),
+    ("layer1.0.bn1", {Category.PARAMETERS: 1_032, Category.ACTIVATIONS: 102_760_448}),
+    ("layer1.1", {Category.PARAMETERS: 301_032, Category.ACTIVATIONS: 4_821_041_792}),
+    ("conv1", {Category.PARAMETERS: 37_632, Category.ACTIVATIONS: 411_041_792, Category.GRADIENTS: 37_632}),
+    ("layer4", {}),
+    ("layer4.conv_with_a_name_that_is_long", {Category.PARAMETERS: 59_000_000, Category.OPTIMIZER_STATE: 118_000_000}),
+    ("fc", {Category.PARAMETERS: 8_196_000, Category.GRADIENTS: 8_196_000, Category.OPTIMIZER_STATE: 16_392_000}),
+)
+"""Of each module, what it holds beside those in it."""
+
+
+def modules() -> tuple[ModuleShare, ...]:
+    """Return the shares, with each module's parts added to it."""
+    made = []
+    for path, _ in SHARES:
+        within = [own for other, own in SHARES if path in ("", other) or other.startswith(f"{path}.")]
+        held = {category: sum(own.get(category, 0) for own in within) for category in Category}
+        held = {category: size for category, size in held.items() if size}
+        made.append(ModuleShare(path=path, bytes=sum(held.values()), by_category=held))
+    return tuple(made)
+
+
+def timeline(events: int = 240) -> Timeline:
+    """Return a step whose activations rise in the forward pass and fall in the backward pass, gradients the reverse."""
+    points = []
+    for event in range(events + 1):
+        share = event / events
+        phase = Phase.FORWARD if share < 0.4 else Phase.BACKWARD if share < 0.9 else Phase.OPTIMIZER
+        rising = share / 0.4 if phase is Phase.FORWARD else max((0.9 - share) / 0.5, 0)
+        held = {
+            Category.PARAMETERS: 102_437_376,
+            Category.GRADIENTS: int(102_228_128 * max(min((share - 0.4) / 0.5, 1), 0)),
+            Category.OPTIMIZER_STATE: 204_456_256,
+            Category.BATCH_DATA: 77_071_360,
+            Category.ACTIVATIONS: int(1_912_514_048 * rising),
+            Category.TEMPORARIES: 233_125_376 if event % 3 and phase is not Phase.OPTIMIZER else 8_519_680,
+        }
+        by_category = {category: size for category, size in held.items() if size}
+        points.append(TimelinePoint(event=event, phase=phase, by_category=by_category))
+    return Timeline(points=tuple(points), events=events)
+
+
+def detailed() -> Result:
+    """Return a breakdown with modules and a timeline."""
+    held = modules()[0].by_category
+    sizes = [held.get(category, 0) for category in list(Category)[:6]]
+    made = replace(
+        breakdown(128, replace(GPU, capacity_bytes=24 * GIB), *sizes, 96_468_992, 463_470_592),
+        modules=modules(),
+        timeline=timeline(),
+    )
+    return replace(BREAKDOWN, breakdown=made)

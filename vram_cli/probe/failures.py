@@ -52,6 +52,8 @@ _REQUESTED = (
     re.compile(r"you tried to allocate (\d+) bytes"),
     re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)"),
 )
+_ENFORCE = re.compile(r"^\[enforce fail at [^]]*\] \S+ == \S+\. ")
+"""Where in PyTorch's own source a check failed: the traceback keeps it, a one-line message need not."""
 _FACTORS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
@@ -105,4 +107,5 @@ def requested_bytes(text: str) -> int | None:
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return _ENFORCE.sub("", line)

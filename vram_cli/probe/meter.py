@@ -83,16 +83,22 @@ class Meter(ABC):
         """The peaks of the phases that ran in this trial."""
         return tuple(self._trial_peaks.values())
 
-    def breakdown(self, batch_size: int) -> Breakdown:
-        """Account for the whole device at the highest use of the last step, which the ledger has watched.
+    @property
+    def step_peak(self) -> Reading:
+        """The highest use of the last step."""
+        return self._step_peak
 
-        What the counters show above the ledger is memory that kernels took for themselves: workspaces.
+    def breakdown(self, batch_size: int, peak: Reading) -> Breakdown:
+        """Account for the whole device at a step's highest use, with what the ledger saw of that or a like step.
+
+        What the counters show above the ledger is memory that kernels took for themselves: workspaces. Below it is a
+        temporary that only a watched step makes.
         """
-        peak = self._step_peak
         capacity, outside = self.capacity()
         totals: Counter[Category] = self.ledger.bytes_at_peak()
-        totals[Category.TEMPORARIES] += peak.requested - self.ledger.peak_bytes
-        totals[Category.ALLOCATOR_SLACK] = peak.reserved - peak.requested
+        unseen = max(peak.requested - self.ledger.peak_bytes, -totals[Category.TEMPORARIES])
+        totals[Category.TEMPORARIES] += unseen
+        totals[Category.ALLOCATOR_SLACK] = peak.reserved - self.ledger.peak_bytes - unseen
         totals[Category.CONTEXT] = outside
         totals[Category.FREE] = capacity - outside - peak.reserved
         return Breakdown(

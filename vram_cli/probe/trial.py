@@ -16,7 +16,7 @@ from vram_cli.memory.tape import record
 from vram_cli.probe.failures import Failure, describe
 from vram_cli.probe.labels import label, label_gradients
 from vram_cli.probe.meter import Meter
-from vram_cli.results import Breakdown, Measurement, Outcome, Phase
+from vram_cli.results import Breakdown, Measurement, Outcome, Phase, PhasePeak
 from vram_cli.workload import DataSource, Workload, build_workload, parameter_dtype, train_step
 
 
@@ -38,6 +38,9 @@ class Trial:
         self._step_seconds: float | None = None
         self._resident = 0
         self._breakdown: Breakdown | None = None
+        self._peaks: tuple[PhasePeak, ...] = ()
+        self._retries: int | None = None
+        self._poisoned = False
 
     def run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> tuple[Measurement, bool]:
         """Return what was measured, and whether the process may be poisoned."""
@@ -52,9 +55,8 @@ class Trial:
             failure = describe(error, self._meter.device.type)
         # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
         self._clean(failure)
-        return self._measurement(batch_size, time.perf_counter() - began, phase, failure), bool(
-            failure and failure.poisoned
-        )
+        poisoned = self._poisoned or bool(failure and failure.poisoned)
+        return self._measurement(batch_size, time.perf_counter() - began, phase, failure), poisoned
 
     def _run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> None:
         meter = self._meter
@@ -64,12 +66,31 @@ class Trial:
             self._enter(Phase.BATCH)
             batch = data.make_batch(batch_size, meter.device, parameter_dtype(config))
             for step in range(steps):
-                self._step(work, batch, watch=self._explain and step == steps - 1)
-            meter.ledger.mark_step()
+                self._step(work, batch, watch=meter.needs_ledger and step == steps - 1)
             if self._explain:
-                self._breakdown = meter.breakdown(batch_size)
-            if self._breakdown and self._detail:
-                self._breakdown = explained(self._breakdown, record(meter.ledger.lives, meter.ledger.marks))
+                self._account(work, batch)
+
+    def _account(self, work: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Break the last step down; where it was not watched, run it once more for that.
+
+        Under watch PyTorch adds gradients out of place: tensors that Python has seen are never reused. So the peak is
+        that of the step before, and at the very limit there may be no room to watch: then there is no breakdown.
+        """
+        meter, peak = self._meter, self._meter.step_peak
+        self._peaks, self._retries = meter.peaks, meter.retries
+        if not meter.needs_ledger:
+            try:
+                self._step(work, batch, watch=True)
+            except Exception as error:
+                failure = describe(error, meter.device.type)
+                if failure.outcome is Outcome.ERROR:
+                    raise
+                self._poisoned = failure.poisoned
+                return
+        meter.ledger.mark_step()
+        self._breakdown = meter.breakdown(len(batch[0]), peak)
+        if self._detail:
+            self._breakdown = explained(self._breakdown, record(meter.ledger.lives, meter.ledger.marks))
 
     def _step(self, work: Workload, batch: tuple[torch.Tensor, torch.Tensor], *, watch: bool) -> None:
         meter = self._meter
@@ -93,9 +114,10 @@ class Trial:
         with following, watching:
             train_step(work, batch, enter)
             meter.leave()
-        seconds = time.perf_counter() - began
-        self._step_seconds = min(self._step_seconds or seconds, seconds)
-        self._steps += 1
+        if not watch or meter.needs_ledger:
+            seconds = time.perf_counter() - began
+            self._step_seconds = min(self._step_seconds or seconds, seconds)
+            self._steps += 1
         label(meter.ledger, work, batch)
 
     def _enter(self, phase: Phase) -> None:
@@ -115,9 +137,9 @@ class Trial:
             batch_size=batch_size,
             outcome=failure.outcome if failure else Outcome.FITS,
             phase=phase,
-            peaks=self._meter.peaks,
+            peaks=self._peaks or self._meter.peaks,
             resident_bytes=self._resident,
-            allocator_retries=self._meter.retries,
+            allocator_retries=self._meter.retries if self._retries is None else self._retries,
             steps=self._steps,
             seconds=seconds,
             step_seconds=self._step_seconds,

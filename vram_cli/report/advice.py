@@ -43,7 +43,10 @@ def _after_nothing(result: Result) -> Step:
 
 def _after_success(result: Result, largest: int) -> Step:
     if result.limited_by is Limit.DATASET:
-        return _step(result, "find out by real steps how far memory goes", "find-batch", "--cap", "none")
+        purpose = (
+            "find out by real steps how far memory goes" if result.device.kind == "real" else "see how far memory goes"
+        )
+        return _step(result, purpose, "find-batch", "--cap", "none")
     if result.limited_by is Limit.CAP:
         higher = 2 * (result.extrapolated_batch_size or largest)
         return _step(result, "look further", "find-batch", "--max", str(higher))

@@ -17,6 +17,7 @@ def evidence(result: Result) -> list[tuple[str, str]]:
     lines = [
         ("device", _device(result.device)),
         ("memory", _memory(result.device)),
+        ("accuracy", result.device.accuracy),
         ("others", "\n".join(one_line(line) for line in result.device.other_processes)),
         ("config", _config(result)),
         ("data", "" if result.data is None else _data(result.data)),
@@ -54,7 +55,9 @@ def _trials(result: Result) -> str:
         return "none"
     steps = max(trial.steps for trial in result.trials)
     ran = sum(trial.fits for trial in result.trials)
-    ends = [f"{number(ran)} ran to the end ({count(steps, 'full training step')})"] if ran else []
+    real = result.device.kind == "real"
+    went = f"ran to the end ({count(steps, 'full training step')})" if real else "fit, by prediction"
+    ends = [f"{number(ran)} {went}"] if ran else []
     failed = Counter(OUTCOME_LABELS[trial.outcome] for trial in result.trials if not trial.fits)
     ends += [f"{number(times)} {label}" for label, times in failed.items()]
     seconds = duration(sum(trial.seconds for trial in result.trials))
@@ -66,7 +69,8 @@ def _proof(result: Result) -> str:
     proof = result.certificate
     if proof is None:
         return ""
-    ran = f"{number(proof.fits)} ran {count(proof.steps, 'full step')}"
+    real = result.device.kind == "real"
+    ran = f"{number(proof.fits)} " + (f"ran {count(proof.steps, 'full step')}" if real else "is predicted to fit")
     if proof.fails is None or proof.outcome is None:
         return f"{ran}; nothing larger was tried"
     words = f": {one_line(proof.message, _MESSAGE_LIMIT)}" if proof.message else ""

@@ -120,7 +120,8 @@ def _beyond(result: Result) -> str:
     if result.extrapolated_batch_size is None:
         return ""
     size = number(_two_digits(result.extrapolated_batch_size))
-    return f"; memory alone would allow about {size} (extrapolated, not run)"
+    how = "extrapolated, not run" if result.device.kind == "real" else "extrapolated"
+    return f"; memory alone would allow about {size} ({how})"
 
 
 def _two_digits(value: int) -> int:

@@ -27,15 +27,21 @@ class Maximum:
         self._trials, self._capacity_bytes = trials, capacity_bytes
         self._cap = min(cap or BEYOND, BEYOND - 1)
         self._cap_limit, self._tolerance = cap_limit, tolerance
+        self._measure: Measure | None = None
+        """What runs trials in a fresh state, once they have to be; None before."""
+        self._fresh: set[int] = set()
         self._believed: int | None = 0
         """A size that is taken to fit: what the first jump bets on; None once it has failed."""
 
     def find(self, confirm: Measure | None) -> Limit:
-        """Close the bracket and confirm its lower end, until one holds; return what stopped the search."""
+        """Close the bracket and run its lower end in a fresh state, until one holds; return what stopped the search.
+
+        Once a size has failed there, all further trials run in a fresh state.
+        """
         while True:
             limit = self._close()
             fits = self._trials.bracket().fits
-            if limit is Limit.TIME or not fits or confirm is None:
+            if limit is Limit.TIME or not fits or confirm is None or fits in self._fresh:
                 return limit
             if self._trials.time_is_over():
                 self._trials.notes.append(f"time was over before batch size {fits} was run again in a fresh state")
@@ -44,6 +50,7 @@ class Maximum:
                 return limit
             if not self._trials.verdicts[fits].fits:
                 self._trials.notes.append(f"batch size {fits} ran once, and failed when run again in a fresh state")
+                self._measure = confirm
 
     def extrapolated(self, limit: Limit) -> int | None:
         """Return what memory alone would allow, where something else came first."""
@@ -56,7 +63,9 @@ class Maximum:
         while (size := self._next_size()) is not None:
             if self._trials.time_is_over():
                 return Limit.TIME
-            trial = self._trials.run(size)
+            trial = self._trials.run(size, self._measure)
+            if self._measure:
+                self._fresh.add(size)
             if self._believed is not None and size <= self._believed and not trial.fits:
                 self._believed = None
         bracket = self._trials.bracket()

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
+from vram_cli.memory.accuracy import accuracy_of
 from vram_cli.memory.allocator_settings import DEFAULT_SETTINGS, AllocatorSettings
 from vram_cli.memory.explain import explained
 from vram_cli.memory.gpus import Gpu
@@ -71,6 +72,7 @@ class SimulatedProbe:
             capacity_bytes=self._total,
             budget_bytes=capacity_bytes,
             enforced_by="a model of the CUDA caching allocator",
+            accuracy=accuracy_of(gpu.vendor),
         )
         self._tapes: dict[int, Tape] = {}
         self._line: Line | None = None

@@ -1,0 +1,143 @@
+"""Memory over one training step as a chart of characters: a column a moment, categories stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.table import Table
+
+from vram_cli.report.words import CATEGORY_LABELS, literal, number, place
+from vram_cli.results import Breakdown, Category, Phase, Timeline, TimelinePoint
+from vram_cli.units import format_bytes
+
+_HEIGHT = 12
+_LABEL_EVERY = 4
+_LABELS = 9
+"""The width of a size such as "9.31 GiB", with a space."""
+_TWO_IN_A_ROW = 70
+"""Below this width the legend has two columns, else three."""
+
+
+class Ink(NamedTuple):
+    """How a category is drawn: a block, a letter where the encoding has no blocks, a colour."""
+
+    block: str
+    letter: str
+    colour: str
+
+
+INKS = {
+    Category.PARAMETERS: Ink("█", "P", "blue"),
+    Category.OPTIMIZER_STATE: Ink("▓", "O", "cyan"),
+    Category.GRADIENTS: Ink("▒", "G", "magenta"),
+    Category.BATCH_DATA: Ink("░", "B", "white"),
+    Category.ACTIVATIONS: Ink("▞", "A", "yellow"),
+    Category.TEMPORARIES: Ink("•", "T", "red"),
+}
+"""From the bottom of the stack to its top: what stays first."""
+
+
+def timeline_chart(breakdown: Breakdown, timeline: Timeline) -> RenderableType:
+    """Return the chart with its title and a legend of what is held at the peak."""
+    peak = timeline.peak
+    title = f"Memory over one step at batch size {number(breakdown.batch_size)}"
+    highest = f"highest {place(peak.phase)}: {format_bytes(peak.bytes)} in tensors"
+    return Group(literal(title, "bold"), _Chart(timeline), literal(highest), _Legend(peak))
+
+
+class _Chart:
+    """Each column stands for a run of events, and shows the highest moment of it."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as the console is."""
+        ascii_only = options.ascii_only
+        columns = _columns(self._timeline, options.max_width - _LABELS - 1)
+        peak = self._timeline.peak.bytes
+        stacks = [_stack(column, peak) for column in columns]
+        for row in range(_HEIGHT):
+            label = format_bytes(peak * (_HEIGHT - row) // _HEIGHT) if row % _LABEL_EVERY == 0 else ""
+            yield Segment(f"{label:>{_LABELS}}" + ("|" if ascii_only else "┤" if label else "│"))
+            yield from _cells(console, [stack[_HEIGHT - 1 - row] for stack in stacks], ascii_only=ascii_only)
+            yield Segment.line()
+        yield from _axis([column.phase for column in columns], ascii_only=ascii_only)
+
+
+class _Legend:
+    def __init__(self, peak: TimelinePoint) -> None:
+        self._peak = peak
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it in as many columns as there is room for."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        entries = []
+        for category, ink in INKS.items():
+            mark = literal(ink.letter if options.ascii_only else ink.block, ink.colour)
+            label = CATEGORY_LABELS[category].split(" and ")[0]
+            size = format_bytes(self._peak.by_category.get(category, 0))
+            entries.append(literal("").append(mark).append(f" {label} {size}"))
+        across = 2 if options.max_width < _TWO_IN_A_ROW else 3
+        for i in range(0, len(entries), across):
+            grid.add_row(*entries[i : i + across])
+        yield grid
+
+
+def _columns(timeline: Timeline, width: int) -> list[TimelinePoint]:
+    """Return a point for each column: the highest of its events, or the last one before where it has none."""
+    points, columns, at = timeline.points, [], 0
+    last = points[0]
+    for column in range(width):
+        end = (column + 1) * (timeline.events + 1) / width
+        first = at
+        while at < len(points) and points[at].event < end:
+            at += 1
+        if at > first:
+            last = points[at - 1]
+            columns.append(max(points[first:at], key=lambda point: point.bytes))
+        else:
+            columns.append(last)
+    return columns
+
+
+def _stack(point: TimelinePoint, peak: int) -> list[Category | None]:
+    """Return what lies at the middle of each row, from the bottom up."""
+    stack: list[Category | None] = []
+    filled = 0
+    for category in INKS:
+        filled += point.by_category.get(category, 0)
+        rows = round(filled * _HEIGHT / peak) if peak else 0
+        stack += [category] * (rows - len(stack))
+    return stack + [None] * (_HEIGHT - len(stack))
+
+
+def _cells(console: Console, row: list[Category | None], *, ascii_only: bool) -> Iterator[Segment]:
+    for category, run in groupby(row):
+        length = len(list(run))
+        if category is None:
+            yield Segment(" " * length)
+        else:
+            ink = INKS[category]
+            yield Segment((ink.letter if ascii_only else ink.block) * length, console.get_style(ink.colour))
+
+
+def _axis(phases: list[Phase], *, ascii_only: bool) -> Iterator[Segment]:
+    """Return the line below the chart, with a tick and the name where a phase begins."""
+    rule, tick, corner = ("-", "+", "+") if ascii_only else ("─", "┬", "└")
+    line, names, start = "", "", 0
+    for phase, run in groupby(phases):
+        length = len(list(run))
+        line += tick + rule * (length - 1)
+        # A name that has no room below its phase moves to the left, as far as the name before lets it.
+        left = max(min(start, len(phases) - len(phase.value)), len(names) + 1 if names else 0)
+        names = names.ljust(left) + phase.value
+        start += length
+    yield Segment(f"{'0 B':>{_LABELS}}{corner}{line}")
+    yield Segment.line()
+    yield Segment(" " * (_LABELS + 1) + names[: len(phases)])
+    yield Segment.line()
