@@ -41,7 +41,7 @@ class CpuMeter(Meter):
         torch.ones(1 << 20).mul_(2).sum()
         self._budget = budget_bytes
         self._capacity = budget_bytes or int(available_bytes() * DEFAULT_SHARE)
-        self._base = self._peak = self._resident_base = 0
+        self._base = self._peak = self._resident_base = self._size_base = self._size_peak = 0
 
     def describe(self) -> Device:
         """Return the processor, with the budget as its capacity."""
@@ -66,7 +66,7 @@ class CpuMeter(Meter):
         """Limit the data segment to its present size and the budget."""
         # The heap kept in hand is free for small tensors, so it counts as taken from the start.
         self._base = self._counter.data() - HEAP_PAD
-        self._resident_base = self._counter.resident()
+        self._resident_base, self._size_base = self._counter.resident(), self._counter.size()
         if ENFORCED:
             import resource
 
@@ -86,11 +86,15 @@ class CpuMeter(Meter):
         """Return tensors by the ledger, the growth of the data segment, and in both what kernels took in between.
 
         Scratch that a kernel takes and frees within one operation is seen by no sample, only by the system's own
-        high-water mark of resident memory.
+        high-water marks: of resident memory, as far as it is written to, and of the address space, as far as it was
+        never larger before.
         """
         self._sample()
         tensors, sampled = self.ledger.phase_peak_bytes, self._peak - self._base
         scratch = self._counter.resident_peak() - self._resident_base - sampled
+        size_peak = self._counter.size_peak()
+        if size_peak > self._size_peak:
+            scratch = max(scratch, size_peak - self._size_base + HEAP_PAD - sampled)
         taken = tensors + (scratch if scratch > RESIDENT_NOISE else 0)
         return Reading(taken, taken, max(tensors, sampled) + taken - tensors)
 
@@ -98,6 +102,7 @@ class CpuMeter(Meter):
         """Count from what is in use now."""
         self._peak = self._counter.data()
         self._counter.reset_resident_peak()
+        self._size_peak = self._counter.size_peak()
 
     def allocated_now(self) -> int:
         """Return the bytes of all living tensors."""

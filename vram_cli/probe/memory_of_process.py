@@ -29,16 +29,21 @@ class ProcessMemory:
         """Return the bytes of private writable memory: what `RLIMIT_DATA` counts."""
         return self._field(5)
 
+    def size(self) -> int:
+        """Return the bytes of the whole address space."""
+        return self._field(0)
+
+    def size_peak(self) -> int:
+        """Return the largest that the address space ever was; 0 where the system does not tell. Nothing resets it."""
+        return _status("VmPeak:") if ENFORCED else 0
+
     def resident(self) -> int:
         """Return the bytes of resident memory."""
         return self._field(1)
 
     def resident_peak(self) -> int:
         """Return the highest resident memory since `reset_resident_peak`; 0 where the system does not tell."""
-        if not self._resettable:
-            return 0
-        lines = (line.split() for line in _STATUS.read_text().splitlines())
-        return next((int(words[1]) * 1024 for words in lines if words[0] == "VmHWM:"), 0)
+        return _status("VmHWM:") if self._resettable else 0
 
     def reset_resident_peak(self) -> None:
         """Start to count the highest resident memory anew; where that is forbidden, it is not told at all."""
@@ -52,3 +57,8 @@ class ProcessMemory:
         if self._statm is None:
             return int(self._process.memory_info().rss)
         return int(os.pread(self._statm, 256, 0).split()[index]) * self._page
+
+
+def _status(key: str) -> int:
+    lines = (line.split() for line in _STATUS.read_text().splitlines())
+    return next((int(words[1]) * 1024 for words in lines if words[0] == key), 0)

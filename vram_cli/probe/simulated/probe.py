@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 from vram_cli.config import Config
@@ -15,6 +16,7 @@ from vram_cli.memory.allocator_settings import DEFAULT_SETTINGS, AllocatorSettin
 from vram_cli.memory.explain import explained
 from vram_cli.memory.gpus import Gpu
 from vram_cli.memory.replay import Played, play
+from vram_cli.memory.snapshot import snapshot_of, write_snapshot
 from vram_cli.memory.tape import Line, Tape, line_through
 from vram_cli.probe.simulated.errors import UnsupportedError
 from vram_cli.probe.simulated.simulation import Simulation
@@ -124,6 +126,14 @@ class SimulatedProbe:
         if measured.breakdown is not None and detail:
             measured = replace(measured, breakdown=explained(measured.breakdown, tape))
         return replace(measured, seconds=time.perf_counter() - began)
+
+    def save_snapshot(self, batch_size: int, path: Path) -> None:
+        """Write the run at a batch size as a snapshot for PyTorch's memory_viz; one that runs out of memory too.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        write_snapshot(snapshot_of(self._tape(batch_size), self.capacity_bytes, self._settings), path)
 
     def _tape(self, n: int) -> Tape:
         if n not in self._tapes:
