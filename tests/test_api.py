@@ -1,0 +1,78 @@
+"""The Python API: the command line's answers as records."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import vram_cli
+from tests.probe.conftest import small_config
+from vram_cli import breakdown, find_batch, find_largest, load_config
+from vram_cli.errors import DoesNotFitError, WorkloadError
+from vram_cli.results import Limit, Measurement, Phase
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
+
+
+class Listener:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.started_sizes: list[int] = []
+        self.finished_sizes: list[int] = []
+
+    def started(self, batch_size: int, bracket: object) -> None:
+        self.started_sizes.append(batch_size)
+
+    def finished(self, measurement: Measurement, bracket: object) -> None:
+        self.finished_sizes.append(measurement.batch_size)
+
+
+def test_every_public_name_can_be_imported_and_no_other() -> None:
+    for name in vram_cli.__all__:
+        assert getattr(vram_cli, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = vram_cli.nonsense  # type: ignore[attr-defined]
+
+
+def test_an_own_measure_needs_no_torch_and_no_config() -> None:
+    found = find_largest(lambda n: n <= 1000)
+    assert (found.max_batch_size, found.limited_by) == (1000, Limit.MEMORY)
+
+
+@linux
+def test_find_batch_returns_what_it_ran_and_tells_a_listener_of_each_trial() -> None:
+    listener, words = Listener(), []
+    result = find_batch(small_config("search.max=50"), listener=listener, status=words.append)
+    assert (result.max_batch_size, result.limited_by) == (50, Limit.CAP)
+    assert [trial.batch_size for trial in result.trials] == listener.started_sizes == listener.finished_sizes
+    assert result.breakdown is not None
+    assert result.breakdown.batch_size == 50
+    assert result.config["search"]["max"] == 50
+    assert "search.max=50" in result.overrides
+    assert words
+
+
+@linux
+def test_a_breakdown_that_does_not_fit_raises_with_phase_and_shortfall() -> None:
+    with pytest.raises(DoesNotFitError, match=r"batch 100,000 .* in batch; at least .* short") as caught:
+        breakdown(small_config(), batch_size=100_000)
+    assert caught.value.exit_code == 4
+
+
+@linux
+def test_the_users_own_error_carries_its_traceback() -> None:
+    config = small_config("data={name: synthetic, shape: [1, 2, 2], classes: 10}", "model={name: cnn}")
+    with pytest.raises(WorkloadError, match="fails in forward") as caught:
+        breakdown(config, batch_size=2)
+    assert "max_pool2d" in caught.value.traceback
+
+
+def test_a_prediction_is_called_one() -> None:
+    result = breakdown(load_config("mlp_mnist.yaml", ["device.gpu=l4"]), batch_size=256)
+    assert (result.device.kind, result.device.type) == ("simulated", "cuda:0")
+    assert "published" in result.device.accuracy
+    assert result.breakdown is not None
+    assert result.breakdown.total_bytes == result.device.capacity_bytes
+    assert result.trials[0].peak_in(Phase.FORWARD) is not None
