@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
+import time
 from pathlib import Path
 
 import torch
@@ -25,8 +27,8 @@ DEFAULT_SHARE = 0.8
 """Of the RAM that is available when no budget is given."""
 
 
-RESIDENT_NOISE = 8 * 1024**2
-"""Bytes by which resident memory may be off: Linux counts it per processor, in batches, and code pages count too."""
+SAMPLE_SECONDS = 0.002
+"""Between two looks at the data segment: a kernel's scratch that matters lives longer."""
 
 
 class CpuMeter(Meter):
@@ -41,7 +43,9 @@ class CpuMeter(Meter):
         torch.ones(1 << 20).mul_(2).sum()
         self._budget = budget_bytes
         self._capacity = budget_bytes or int(available_bytes() * DEFAULT_SHARE)
-        self._base = self._peak = self._resident_base = self._size_base = self._size_peak = 0
+        self._base = self._peak = 0
+        self._lock = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def describe(self) -> Device:
         """Return the processor, with the budget as its capacity."""
@@ -59,14 +63,13 @@ class CpuMeter(Meter):
         return self._capacity, 0
 
     def new_ledger(self) -> Ledger:
-        """Return a ledger that samples the data segment at every birth of a storage."""
+        """Return a ledger that samples the data segment at every birth of a storage, too."""
         return Ledger(self.device, on_birth=self._sample)
 
     def apply_limit(self) -> None:
         """Limit the data segment to its present size and the budget."""
         # The heap kept in hand is free for small tensors, so it counts as taken from the start.
         self._base = self._counter.data() - HEAP_PAD
-        self._resident_base, self._size_base = self._counter.resident(), self._counter.size()
         if ENFORCED:
             import resource
 
@@ -83,26 +86,18 @@ class CpuMeter(Meter):
             resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
     def read(self) -> Reading:
-        """Return tensors by the ledger, the growth of the data segment, and in both what kernels took in between.
+        """Return what tensors take by the ledger, or all that the data segment grew by beyond the heap kept in hand.
 
-        Scratch that a kernel takes and frees within one operation is seen by no sample, only by the system's own
-        high-water marks: of resident memory, as far as it is written to, and of the address space, as far as it was
-        never larger before.
+        The difference is scratch that kernels take and free within an operation, which no ledger sees.
         """
         self._sample()
-        tensors, sampled = self.ledger.phase_peak_bytes, self._peak - self._base
-        scratch = self._counter.resident_peak() - self._resident_base - sampled
-        size_peak = self._counter.size_peak()
-        if size_peak > self._size_peak:
-            scratch = max(scratch, size_peak - self._size_base + HEAP_PAD - sampled)
-        taken = tensors + (scratch if scratch > RESIDENT_NOISE else 0)
-        return Reading(taken, taken, max(tensors, sampled) + taken - tensors)
+        taken = max(self.ledger.phase_peak_bytes, self._peak - self._base - HEAP_PAD)
+        return Reading(taken, taken, min(taken + HEAP_PAD, max(taken, self._capacity)))
 
     def reset(self) -> None:
         """Count from what is in use now."""
-        self._peak = self._counter.data()
-        self._counter.reset_resident_peak()
-        self._size_peak = self._counter.size_peak()
+        with self._lock:
+            self._peak = self._counter.data()
 
     def allocated_now(self) -> int:
         """Return the bytes of all living tensors."""
@@ -115,8 +110,15 @@ class CpuMeter(Meter):
             if trim is not None:
                 trim(HEAP_PAD)
 
+    def _watch(self) -> None:
+        """Sample all the time, from a thread of its own: kernels run without Python's lock."""
+        while True:
+            time.sleep(SAMPLE_SECONDS)
+            self._sample()
+
     def _sample(self) -> None:
-        self._peak = max(self._peak, self._counter.data())
+        with self._lock:
+            self._peak = max(self._peak, self._counter.data())
 
 
 def _processor_name() -> str:
