@@ -140,12 +140,19 @@ class Timeline:
     """Memory over one step of a training that has settled, `zero_grad` before the forward pass included.
 
     What kernels take for themselves is in it only where it was predicted: on a real device nobody sees when.
+
+    Raises:
+        ValueError: there are no points.
     """
 
     points: tuple[TimelinePoint, ...]
     """In order. Of a long step, the highest of each run of events; the highest of all is always among them."""
     events: int
     """Allocations and frees of the whole step."""
+
+    def __post_init__(self) -> None:
+        if not self.points:
+            raise ValueError("a timeline has at least one point")
 
     @property
     def peak(self) -> TimelinePoint:
@@ -158,7 +165,8 @@ class Breakdown:
     """Where the device's memory was at the moment of highest use.
 
     Raises:
-        ValueError: the rows do not add up to `total_bytes`, or the modules not to the rows of what tensors hold.
+        ValueError: the rows do not add up to `total_bytes`, or the modules not to the rows of what tensors hold, or
+            they are no tree.
     """
 
     batch_size: int
@@ -179,6 +187,11 @@ class Breakdown:
             raise ValueError(f"breakdown rows add up to {added}, not to {self.total_bytes} bytes")
         if self.modules and self.modules[0].bytes != self.tensor_bytes:
             raise ValueError(f"modules hold {self.modules[0].bytes} bytes, tensors {self.tensor_bytes}")
+        known = {""}
+        for share in self.modules[1:]:
+            if share.path in known or share.path.rpartition(".")[0] not in known:
+                raise ValueError(f"module {share.path!r} is there twice, or before the one that it is in")
+            known.add(share.path)
 
     @property
     def tensor_bytes(self) -> int:

@@ -20,7 +20,7 @@ from vram_cli.report.saved import check_writable, from_json, load, save, to_json
 from vram_cli.results import Breakdown, BreakdownRow, Category, Device, Measurement, Phase, Result
 
 from .drawing import draw
-from .examples import ALL, DATASET, MEMORY
+from .examples import ALL, DATASET, MEMORY, detailed
 
 SIZES = st.integers(0, 2**63)
 TEXT = st.text(max_size=20)
@@ -66,6 +66,23 @@ def test_any_result_comes_back_as_it_was(result: Result) -> None:
     text = to_json(result)
     assert text.isascii()
     assert from_json(text, "here") == result
+
+
+def test_modules_and_timeline_come_back_as_they_were() -> None:
+    result = detailed()
+    assert from_json(to_json(result), "here") == result
+    document = json.loads(to_json(result))["breakdown"]
+    assert document["modules"][1]["path"] == "layer1"
+    assert document["timeline"]["points"][0]["by_category"]["parameters"] == 102_437_376
+
+
+@pytest.mark.parametrize(("key", "value"), [("modules", {"bytes": 1}), ("timeline", {"points": []})])
+def test_modules_and_timeline_that_contradict_themselves_are_refused(key: str, value: dict[str, Any]) -> None:
+    document = json.loads(to_json(detailed()))
+    part = document["breakdown"][key]
+    (part[0] if isinstance(part, list) else part).update(value)
+    with pytest.raises(ConfigError, match=rf"here: breakdown.{key}"):
+        from_json(json.dumps(document), "here")
 
 
 @given(RESULTS)

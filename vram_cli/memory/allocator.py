@@ -8,6 +8,7 @@ graphs and of users.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Callable
 
 from vram_cli.memory.allocator_settings import (
     DEFAULT_SETTINGS,
@@ -61,12 +62,15 @@ class CachingAllocator:
         reserved_bytes: taken from the device (memory_reserved).
         peak_allocated_bytes, peak_requested_bytes, peak_reserved_bytes: their highest values since `reset_peaks`.
         retries: how often the whole cache was given back to go on, or to fail (num_alloc_retries).
+        on_segment: told what is taken from the device or given back to it: the action as PyTorch's traces name it
+            ("segment_alloc", "segment_free", "segment_map", "segment_unmap"), address and size.
     """
 
     def __init__(self, capacity_bytes: int | None = None, settings: AllocatorSettings = DEFAULT_SETTINGS) -> None:
         self.capacity_bytes = capacity_bytes
         self.settings = settings
         self.allocated_bytes = self.requested_bytes = self.reserved_bytes = self.retries = 0
+        self.on_segment: Callable[[str, int, int], None] = lambda *_: None
         self.reset_peaks()
         self._small = Pool(small=True, page=SMALL_SEGMENT)
         self._large = Pool(small=False, page=LARGE_SEGMENT)
@@ -189,7 +193,9 @@ class CachingAllocator:
         segment = segment_size(size)
         if not self._reserve(segment):
             return None
-        return self._heap.add(Block(pool, self._claim_addresses(segment), segment))
+        address = self._claim_addresses(segment)
+        self.on_segment("segment_alloc", address, segment)
+        return self._heap.add(Block(pool, address, segment))
 
     def _expand(self, pool: Pool, size: int) -> Block | None:
         """Map pages at the lowest address where `size` fits (try_allocate_expandable_block)."""
@@ -224,6 +230,7 @@ class CachingAllocator:
         length = round_up(size, block.pool.page)
         if not self._reserve(length):
             return False
+        self.on_segment("segment_map", block.address, length)
         self._heap.remove(block)
         if length < block.size:
             self._heap.insert(self._heap.cut(block, length))
@@ -239,6 +246,7 @@ class CachingAllocator:
         length = (block.address + block.size - start) // page * page
         if length <= 0:
             return
+        self.on_segment("segment_unmap", start, length)
         self._heap.remove(block)
         if start > block.address:
             front, block = block, self._heap.cut(block, start - block.address)
@@ -273,6 +281,7 @@ class CachingAllocator:
 
     def _release(self, block: Block) -> None:
         """Return a whole segment to the device (release_block)."""
+        self.on_segment("segment_free", block.address, block.size)
         self._heap.remove(block)
         self._heap.drop(block)
         self.reserved_bytes -= block.size

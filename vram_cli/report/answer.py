@@ -10,45 +10,78 @@ from rich.padding import Padding
 from rich.segment import Segment
 from rich.text import Text
 
+from vram_cli.errors import ConfigError
 from vram_cli.report.advice import Step, next_step
 from vram_cli.report.evidence import evidence
 from vram_cli.report.headline import headline
+from vram_cli.report.modules import modules_table
 from vram_cli.report.tables import breakdown_table, pairs
+from vram_cli.report.timeline import timeline_chart
 from vram_cli.report.words import literal
-from vram_cli.results import Result
+from vram_cli.results import Breakdown, Result
 
 _INDENT = 2
 
 
-def answer(result: Result) -> RenderableType:
-    """Return the text of a result, to be drawn as wide as the console is."""
-    return _Answer(result)
+def answer(result: Result, *, depth: int | None = None, timeline: bool = False) -> RenderableType:
+    """Return the text of a result, to be drawn as wide as the console is.
+
+    Args:
+        result: what a command found.
+        depth: down to which depth the peak is shown by module; None shows no modules.
+        timeline: whether memory over a step is shown.
+
+    Raises:
+        ConfigError: what is to be shown was not measured.
+    """
+    if depth is not None or timeline:
+        require_detail(result)
+    return _Answer(result, depth, timeline=timeline)
+
+
+def require_detail(result: Result) -> Breakdown:
+    """Return the result's breakdown, which has modules and a timeline.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    made = result.breakdown
+    if made is None or not made.modules or made.timeline is None:
+        raise ConfigError(
+            f"this result of `vram {result.command}` has no modules and no timeline",
+            "`vram breakdown --by module --timeline --save FILE` measures both and keeps them",
+        )
+    return made
 
 
 class _Answer:
     """How wide it is and which characters it may use is known only when it is drawn."""
 
-    def __init__(self, result: Result) -> None:
-        self._result = result
+    def __init__(self, result: Result, depth: int | None, *, timeline: bool) -> None:
+        self._result, self._depth, self._timeline = result, depth, timeline
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the sections with an empty line between two."""
-        for index, section in enumerate(_sections(self._result, options.max_width)):
+        for index, section in enumerate(self._sections(options.max_width)):
             if index:
                 yield Segment.line()
             yield section
 
-
-def _sections(result: Result, width: int) -> Iterator[RenderableType]:
-    if result.remark:
-        yield literal(result.remark, "yellow")
-    yield _headline(result)
-    if result.breakdown is not None:
-        yield breakdown_table(result.breakdown, result.device, width)
-    yield _evidence(result)
-    if result.notes:
-        yield pairs([(Text("Note:", "yellow"), literal(note)) for note in result.notes])
-    yield _next(next_step(result), width - _INDENT)
+    def _sections(self, width: int) -> Iterator[RenderableType]:
+        result = self._result
+        if result.remark:
+            yield literal(result.remark, "yellow")
+        yield _headline(result)
+        if result.breakdown is not None:
+            yield breakdown_table(result.breakdown, result.device, width)
+        if self._depth is not None:
+            yield modules_table(require_detail(result), result.device, width, self._depth)
+        if self._timeline:
+            yield timeline_chart(require_detail(result), result.device)
+        yield _evidence(result)
+        if result.notes:
+            yield pairs([(Text("Note:", "yellow"), literal(note)) for note in result.notes])
+        yield _next(next_step(result), width - _INDENT)
 
 
 def _headline(result: Result) -> RenderableType:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from rich.console import Group, RenderableType
 
 from vram_cli.report.tables import Bar, names, numbers, ruled
-from vram_cli.report.words import CATEGORY_LABELS, literal, number, percent
-from vram_cli.results import Breakdown, Category, ModuleShare
+from vram_cli.report.words import CATEGORY_LABELS, literal, number, origin, percent
+from vram_cli.results import Breakdown, Category, Device, ModuleShare
 from vram_cli.units import format_bytes
 
 DEFAULT_DEPTH = 2
@@ -29,7 +29,7 @@ class _Branch(NamedTuple):
     by_category: dict[Category, int]
 
 
-def modules_table(breakdown: Breakdown, width: int, depth: int = DEFAULT_DEPTH) -> RenderableType:
+def modules_table(breakdown: Breakdown, device: Device, width: int, depth: int = DEFAULT_DEPTH) -> RenderableType:
     """Return the modules down to a depth, the largest first, for a console of `width` columns.
 
     A module's row holds all that is in it. Where its parts are shown, what it holds beside them has a row of its own,
@@ -49,7 +49,7 @@ def modules_table(breakdown: Breakdown, width: int, depth: int = DEFAULT_DEPTH) 
         if width >= _WITH_BAR:
             cells.append(_bar(branch, total, width))
         table.add_row(*cells)
-    title = f"Peak memory by module at batch size {number(breakdown.batch_size)}"
+    title = f"Peak memory by module at batch size {number(breakdown.batch_size)} ({origin(device)})"
     return Group(literal(title, "bold"), table)
 
 

@@ -9,7 +9,7 @@ from vram_cli.errors import ConfigError, MachineError
 from vram_cli.report.saved import check_writable
 from vram_cli.report.timeline import INKS
 from vram_cli.report.words import CATEGORY_LABELS, number, origin
-from vram_cli.results import Breakdown, Category, Device, Timeline
+from vram_cli.results import Breakdown, Category, Device
 from vram_cli.units import GIB, MIB
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -37,12 +37,12 @@ def check_plot(path: Path, *, force: bool = False) -> None:
     if find_spec("matplotlib") is None:
         raise MachineError(
             f"{path}: drawing a picture needs matplotlib, which is not installed",
-            "pip install 'vram-cli[plot]', or draw in the terminal: --timeline without a file",
+            "pip install 'vram-cli[plot]', or draw it in the terminal: --timeline",
         )
     check_writable(path, force=force)
 
 
-def save_plot(breakdown: Breakdown, timeline: Timeline, device: Device, path: Path) -> None:
+def save_plot(breakdown: Breakdown, device: Device, path: Path) -> None:
     """Draw the timeline into a file whose suffix says the format; an existing one is replaced.
 
     Raises:
@@ -51,6 +51,9 @@ def save_plot(breakdown: Breakdown, timeline: Timeline, device: Device, path: Pa
     # Without pyplot: it would look for a screen, and keep the figure for ever.
     from matplotlib.figure import Figure
 
+    timeline = breakdown.timeline
+    if timeline is None:
+        raise ValueError("a breakdown without a timeline")
     unit, factor = ("GiB", GIB) if timeline.peak.bytes >= GIB else ("MiB", MIB)
     events = [point.event for point in timeline.points]
     heights = [[point.by_category.get(category, 0) / factor for point in timeline.points] for category in INKS]

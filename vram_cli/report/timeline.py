@@ -9,17 +9,18 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
-from vram_cli.report.words import CATEGORY_LABELS, literal, number, place
-from vram_cli.results import Breakdown, Category, Phase, Timeline, TimelinePoint
+from vram_cli.report.words import CATEGORY_LABELS, literal, number, origin, place
+from vram_cli.results import Breakdown, Category, Device, Phase, Timeline, TimelinePoint
 from vram_cli.units import format_bytes
 
 _HEIGHT = 12
 _LABEL_EVERY = 4
 _LABELS = 9
 """The width of a size such as "9.31 GiB", with a space."""
-_TWO_IN_A_ROW = 70
-"""Below this width the legend has two columns, else three."""
+_THREE_ACROSS = 76
+"""From this width on the legend has three columns, else two."""
 
 
 class Ink(NamedTuple):
@@ -41,12 +42,15 @@ INKS = {
 """From the bottom of the stack to its top: what stays first."""
 
 
-def timeline_chart(breakdown: Breakdown, timeline: Timeline) -> RenderableType:
-    """Return the chart with its title and a legend of what is held at the peak."""
+def timeline_chart(breakdown: Breakdown, device: Device) -> RenderableType:
+    """Return the chart with its title and a legend that says what is held at the highest moment."""
+    timeline = breakdown.timeline
+    if timeline is None:
+        raise ValueError("a breakdown without a timeline")
     peak = timeline.peak
-    title = f"Memory over one step at batch size {number(breakdown.batch_size)}"
-    highest = f"highest {place(peak.phase)}: {format_bytes(peak.bytes)} in tensors"
-    return Group(literal(title, "bold"), _Chart(timeline), literal(highest), _Legend(peak))
+    title = f"Memory over one step at batch size {number(breakdown.batch_size)} ({origin(device)})"
+    highest = f"At the highest moment, {place(peak.phase)}, tensors hold {format_bytes(peak.bytes)}:"
+    return Group(literal(title, "bold"), _Chart(timeline), literal(highest), _Legend(timeline))
 
 
 class _Chart:
@@ -60,48 +64,47 @@ class _Chart:
         ascii_only = options.ascii_only
         columns = _columns(self._timeline, options.max_width - _LABELS - 1)
         peak = self._timeline.peak.bytes
-        stacks = [_stack(column, peak) for column in columns]
+        stacks = [_stack(point, peak) for point, _ in columns]
         for row in range(_HEIGHT):
             label = format_bytes(peak * (_HEIGHT - row) // _HEIGHT) if row % _LABEL_EVERY == 0 else ""
             yield Segment(f"{label:>{_LABELS}}" + ("|" if ascii_only else "┤" if label else "│"))
             yield from _cells(console, [stack[_HEIGHT - 1 - row] for stack in stacks], ascii_only=ascii_only)
             yield Segment.line()
-        yield from _axis([column.phase for column in columns], ascii_only=ascii_only)
+        yield from _axis([phase for _, phase in columns], ascii_only=ascii_only)
 
 
 class _Legend:
-    def __init__(self, peak: TimelinePoint) -> None:
-        self._peak = peak
+    """What the characters mean, and the bytes of each category at the peak; those that are never there are left out."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._peak = timeline.peak
+        self._drawn = {category for point in timeline.points for category in point.by_category}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it in as many columns as there is room for."""
+        across = 3 if options.max_width >= _THREE_ACROSS else 2
         grid = Table.grid(padding=(0, 2, 0, 0))
         entries = []
-        for category, ink in INKS.items():
-            mark = literal(ink.letter if options.ascii_only else ink.block, ink.colour)
-            label = CATEGORY_LABELS[category].split(" and ")[0]
+        for category in (category for category in INKS if category in self._drawn):
+            ink, label = INKS[category], CATEGORY_LABELS[category].split(" and ")[0]
+            mark = Text(ink.letter if options.ascii_only else ink.block, ink.colour)
             size = format_bytes(self._peak.by_category.get(category, 0))
-            entries.append(literal("").append(mark).append(f" {label} {size}"))
-        across = 2 if options.max_width < _TWO_IN_A_ROW else 3
+            entries.append(Text.assemble(mark, f" {label} {size}"))
         for i in range(0, len(entries), across):
             grid.add_row(*entries[i : i + across])
         yield grid
 
 
-def _columns(timeline: Timeline, width: int) -> list[TimelinePoint]:
-    """Return a point for each column: the highest of its events, or the last one before where it has none."""
+def _columns(timeline: Timeline, width: int) -> list[tuple[TimelinePoint, Phase]]:
+    """Return for each column the highest of its events, or the last one before it has any, and the phase at its end."""
     points, columns, at = timeline.points, [], 0
-    last = points[0]
     for column in range(width):
         end = (column + 1) * (timeline.events + 1) / width
         first = at
         while at < len(points) and points[at].event < end:
             at += 1
-        if at > first:
-            last = points[at - 1]
-            columns.append(max(points[first:at], key=lambda point: point.bytes))
-        else:
-            columns.append(last)
+        run = points[first:at] or points[max(first - 1, 0) :][:1]
+        columns.append((max(run, key=lambda point: point.bytes), run[-1].phase))
     return columns
 
 

@@ -1,0 +1,88 @@
+"""The tree of modules: rows add up level by level, at every depth and width."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vram_cli.errors import ConfigError
+from vram_cli.report.answer import answer
+from vram_cli.report.modules import modules_table
+from vram_cli.results import Breakdown, Category, ModuleShare
+from vram_cli.units import MIB, format_bytes
+
+from .drawing import draw
+from .examples import BREAKDOWN, GPU, detailed
+
+ROW = re.compile(r"^( *)(.+?) +(-?[\d.]+ [KMGT]?i?B) +(-?[\d.]+) %")
+
+
+def rows(text: str) -> list[tuple[int, str, str, float]]:
+    """Return depth, label, size and share of each row."""
+    found = [ROW.match(line) for line in text.splitlines()]
+    return [(len(match[1]) // 2, match[2], match[3], float(match[4])) for match in found if match]
+
+
+def example() -> Breakdown:
+    made = detailed().breakdown
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_as_it_looks(width: int, golden: Callable[[str, str], None]) -> None:
+    golden(f"modules-{width}", draw(modules_table(example(), GPU, width, 3), width))
+
+
+def test_depth_says_how_far_down() -> None:
+    def labels(depth: int) -> set[str]:
+        return {label for _, label, _, _ in rows(draw(modules_table(example(), GPU, 80, depth), 80))}
+
+    assert labels(0) == {"model"}
+    assert labels(1) == {"model", "layer1", "conv1", "layer4", "fc", "(outside its modules)"}
+    assert labels(2) - labels(1) == {"0", "1", "conv_with_a_name_that_is_long"}
+    assert labels(3) - labels(2) == {"bn1", "(itself)"}
+    assert labels(4) == labels(3)
+
+
+@given(depth=st.integers(0, 4), width=st.integers(60, 160), encoding=st.sampled_from(["utf-8", "ascii"]))
+@settings(max_examples=30, deadline=None)
+def test_rows_below_a_row_add_up_to_it(depth: int, width: int, encoding: str) -> None:
+    text = draw(modules_table(example(), GPU, width, depth), width, encoding)
+    assert max(map(len, text.splitlines())) <= width
+    shown = rows(text)
+    assert shown[0][:3] == (0, "model", format_bytes(example().tensor_bytes))
+    for i, (level, _, _, share) in enumerate(shown):
+        end = next((j for j in range(i + 1, len(shown)) if shown[j][0] <= level), len(shown))
+        parts = [other[3] for other in shown[i + 1 : end] if other[0] == level + 1]
+        assert not parts or sum(parts) == pytest.approx(share, abs=0.06 * (len(parts) + 1))
+
+
+def test_a_wide_console_says_what_a_module_mostly_holds() -> None:
+    lines = draw(modules_table(example(), GPU, 120, 1), 120).splitlines()
+    assert next(line for line in lines if line.startswith("  fc")).split("%")[1].strip().startswith("optimizer state")
+    assert "mostly" not in draw(modules_table(example(), GPU, 99, 1), 99)
+
+
+def test_an_answer_has_the_tree_only_where_it_is_asked_for() -> None:
+    assert "by module" not in draw(answer(detailed()), 80)
+    assert "Peak memory by module at batch size 128 (measured)" in draw(answer(detailed(), depth=1), 80)
+
+
+def test_what_was_not_measured_cannot_be_shown() -> None:
+    for wish in ({"depth": 2}, {"timeline": True}):
+        with pytest.raises(ConfigError, match="no modules and no timeline") as error:
+            answer(BREAKDOWN, **wish)  # type: ignore[arg-type]
+        assert "--by module" in error.value.hint
+
+
+@pytest.mark.parametrize("path", ["layer1.0", "layer9.0.conv1", ""])
+def test_modules_that_are_no_tree_are_refused(path: str) -> None:
+    stray = ModuleShare(path=path, bytes=MIB, by_category={Category.ACTIVATIONS: MIB})
+    with pytest.raises(ValueError, match="is there twice, or before"):
+        replace(example(), modules=(*example().modules, stray))
