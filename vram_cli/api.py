@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from vram_cli.config import Config, load_config
-from vram_cli.errors import DoesNotFitError, WorkloadError
+from vram_cli.errors import ConfigError, DoesNotFitError, WorkloadError
 from vram_cli.probe import ProcessProbe
 from vram_cli.results import Breakdown, Limit, Measurement, Outcome, Result, SearchResult
 from vram_cli.search import SearchInterrupted, SearchListener, find_largest
@@ -85,6 +86,8 @@ def breakdown(
     config: Config | str | None = None,
     *,
     batch_size: int | None = None,
+    detail: bool = False,
+    snapshot: Path | None = None,
     download: bool = False,
     status: Callable[[str], None] = lambda _: None,
 ) -> Result:
@@ -93,6 +96,8 @@ def breakdown(
     Args:
         config: what to train and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
         batch_size: in place of the config's `train.batch_size`.
+        detail: whether the breakdown should carry its modules and a timeline.
+        snapshot: a file to write for PyTorch's memory_viz page; predictions only.
         download: whether torchvision may download the data set if it is not there.
         status: told in a few words what is going on.
 
@@ -105,7 +110,12 @@ def breakdown(
     status("starting the process for trials")
     with ProcessProbe(settings, download=download, trial_timeout=settings.search.trial_timeout) as probe:
         status(f"running {settings.search.steps} steps at batch size {size:,}")
-        measured = probe.measure(size, explain=True)
+        if snapshot is not None and probe.device.kind == "real":
+            raise ConfigError(
+                "--snapshot is written from predictions only",
+                "for a real run, call torch.cuda.memory._record_memory_history() in your own script",
+            )
+        measured = probe.measure(size, explain=True, detail=detail, snapshot=snapshot)
         if measured.outcome is Outcome.ERROR:
             raise _own_error(measured)
         if not measured.fits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 from vram_cli.config import Config
@@ -85,15 +86,26 @@ class ProcessProbe:
         """The child's process id, while there is one."""
         return self._child.process.pid if self._child else None
 
-    def measure(self, batch_size: int, *, explain: bool = False) -> Measurement:
+    def measure(
+        self, batch_size: int, *, explain: bool = False, detail: bool = False, snapshot: Path | None = None
+    ) -> Measurement:
         """Run a batch size: full steps, counted and limited. With `explain` the measurement carries a breakdown.
+
+        With `detail` that has modules and a timeline. `snapshot` is where a prediction writes its allocations for
+        PyTorch's memory_viz.
 
         Raises:
             ProbeError: the child could not be started again after the last one was replaced.
         """
         child = self._child or self._start()
         began = time.monotonic()
-        child.send(TASK.dump_json(Task(batch_size=batch_size, explain=explain)))
+        task = Task(
+            batch_size=batch_size,
+            explain=explain,
+            detail=detail,
+            snapshot=str(snapshot.resolve()) if snapshot else None,
+        )
+        child.send(TASK.dump_json(task))
         end = began + self._trial_timeout
         measurement, keep = self._wait_for_trial(child, batch_size, began, min(end, self._deadline or end))
         if not keep:

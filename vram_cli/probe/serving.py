@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -75,7 +76,7 @@ class RealTrials:
     def run(self, task: Task, enter: Callable[[Phase], None]) -> Done:
         """Run a trial; a second time where the context grew on the way and the budget was overrun."""
         for _ in range(2):
-            trial = Trial(self._meter, enter, explain=task.explain)
+            trial = Trial(self._meter, enter, explain=task.explain, detail=task.detail)
             measurement, poisoned = trial.run(self._config, self._data, task.batch_size, self._config.search.steps)
             if not (measurement.fits and self._meter.overran()):
                 break
@@ -106,5 +107,10 @@ class PredictedTrials:
     def run(self, task: Task, enter: Callable[[Phase], None]) -> Done:  # noqa: ARG002 - a prediction cannot be killed
         """Predict a size; one that is to be explained is simulated itself, not read off a line."""
         probe, size = self._probe, task.batch_size
-        measurement = probe.measure_afresh(size, explain=True) if task.explain else probe.measure(size)
+        if task.explain:
+            measurement = probe.measure_afresh(size, explain=True, detail=task.detail)
+        else:
+            measurement = probe.measure(size)
+        if task.snapshot is not None:
+            probe.save_snapshot(size, Path(task.snapshot))
         return Done(measurement=measurement, poisoned=False)

@@ -24,6 +24,10 @@ class Task:
 
     batch_size: int
     explain: bool
+    detail: bool = False
+    """Whether the breakdown should carry modules and a timeline."""
+    snapshot: str | None = None
+    """Predictions: the file to which the run is written for PyTorch's memory_viz."""
 
 
 @dataclass(frozen=True, kw_only=True)
