@@ -134,7 +134,7 @@ def breakdown(
             device=probe.device,
             data=probe.data,
             versions=probe.versions,
-            trials=(measured,),
+            trials=(replace(measured, breakdown=None),),
             remark=probe.remark,
             breakdown=measured.breakdown,
         )

@@ -49,14 +49,37 @@ Steps = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--steps", metavar="N", help="Full training steps a trial. [config: search.steps]"),
 ]
+By = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--by", metavar="module", help="Also show which modules hold it, as a tree."),
+]
+Depth = Annotated[int, typer.Option("--depth", min=1, metavar="N", help="Levels of that tree.")]
+Timeline = Annotated[bool, typer.Option("--timeline", help="Also draw memory over the step.")]
+Plot = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--plot", metavar="FILE", help="Write the timeline as PNG or SVG; needs matplotlib."),
+]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set if it is not there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Save = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--save", metavar="FILE", help="Keep the result, for `vram show FILE`."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Let --save overwrite a file.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+def levels(by: str | None, depth: int) -> int | None:
+    """Return how many levels of modules to show, None for no modules.
+
+    Raises:
+        ConfigError: something other than modules is to be grouped by.
+    """
+    from vram_cli.errors import ConfigError
+
+    if by not in (None, "module"):
+        raise ConfigError(f"--by: {by!r} is not something to group by", "use --by module")
+    return depth if by else None
 
 
 def place(device: str | None, gpu: str | None) -> dict[str, object]:

@@ -22,6 +22,7 @@ from vram_cli.probe.host import available_bytes
 from vram_cli.probe.memory_of_process import ENFORCED, ProcessMemory
 from vram_cli.probe.meter import Meter, Reading
 from vram_cli.results import Device
+from vram_cli.units import MIB
 
 DEFAULT_SHARE = 0.8
 """Of the RAM that is available when no budget is given."""
@@ -43,7 +44,7 @@ class CpuMeter(Meter):
         torch.ones(1 << 20).mul_(2).sum()
         self._budget = budget_bytes
         self._capacity = budget_bytes or int(available_bytes() * DEFAULT_SHARE)
-        self._base = self._peak = 0
+        self._base = self._peak = self._heap = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -68,13 +69,17 @@ class CpuMeter(Meter):
 
     def apply_limit(self) -> None:
         """Limit the data segment to its present size and the budget."""
-        # The heap kept in hand is free for small tensors, so it counts as taken from the start.
-        self._base = self._counter.data() - HEAP_PAD
+        # The heap that is free already can hold small tensors, so it counts as taken from the start. In whole MiB, and
+        # not less than before: a few KiB more or less would move the limit from one trial to the next.
+        free = self._counter.free_heap()
+        if free > self._heap:
+            self._heap = (free // MIB + 1) * MIB
+        self._base = self._counter.data() - self._heap
         if ENFORCED:
             import resource
 
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            limit = self._base + max(self._capacity, HEAP_PAD)
+            limit = self._base + max(self._capacity, self._heap)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
     def lift_limit(self) -> None:
@@ -86,13 +91,14 @@ class CpuMeter(Meter):
             resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
     def read(self) -> Reading:
-        """Return what tensors take by the ledger, or all that the data segment grew by beyond the heap kept in hand.
+        """Return what tensors take by the ledger, or all that the data segment grew by beyond the free heap.
 
         The difference is scratch that kernels take and free within an operation, which no ledger sees.
         """
         self._sample()
-        taken = max(self.ledger.phase_peak_bytes, self._peak - self._base - HEAP_PAD)
-        return Reading(taken, taken, min(taken + HEAP_PAD, max(taken, self._capacity)))
+        grown = self._peak - self._base
+        taken = max(self.ledger.phase_peak_bytes, grown - self._heap)
+        return Reading(taken, taken, max(taken, grown))
 
     def reset(self) -> None:
         """Count from what is in use now."""

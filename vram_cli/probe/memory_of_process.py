@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
@@ -25,3 +26,23 @@ class ProcessMemory:
         if self._statm is None:
             return int(self._process.memory_info().rss)
         return int(os.pread(self._statm, 256, 0).split()[5]) * self._page
+
+    def free_heap(self) -> int:
+        """Return the bytes that the C library holds and has not handed out; 0 where it does not tell (not glibc)."""
+        ask = getattr(ctypes.CDLL(None), "mallinfo2", None) if ENFORCED else None  # since glibc 2.33
+        if ask is None:
+            return 0
+        ask.restype = _MallInfo
+        return int(ask().fordblks)
+
+
+class _MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of glibc's malloc.h: ten sizes, of which `fordblks` is the free space."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]

@@ -98,9 +98,11 @@ class Meter(ABC):
         totals: Counter[Category] = self.ledger.bytes_at_peak()
         unseen = max(peak.requested - self.ledger.peak_bytes, -totals[Category.TEMPORARIES])
         totals[Category.TEMPORARIES] += unseen
-        totals[Category.ALLOCATOR_SLACK] = peak.reserved - self.ledger.peak_bytes - unseen
+        # The CPU's counter has the main thread's stack in it, which its limit has not: some 100 KiB.
+        reserved = min(peak.reserved, capacity - outside)
+        totals[Category.ALLOCATOR_SLACK] = reserved - self.ledger.peak_bytes - unseen
         totals[Category.CONTEXT] = outside
-        totals[Category.FREE] = capacity - outside - peak.reserved
+        totals[Category.FREE] = capacity - outside - reserved
         return Breakdown(
             batch_size=batch_size,
             rows=tuple(BreakdownRow(category=category, bytes=totals[category]) for category in Category),

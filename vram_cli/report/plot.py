@@ -46,8 +46,9 @@ def save_plot(breakdown: Breakdown, device: Device, path: Path) -> None:
     """Draw the timeline into a file whose suffix says the format; an existing one is replaced.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError, MachineError: as `check_plot` does.
     """
+    check_plot(path, force=True)
     # Without pyplot: it would look for a screen, and keep the figure for ever.
     from matplotlib.figure import Figure
 

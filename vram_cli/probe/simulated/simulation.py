@@ -11,7 +11,7 @@ from vram_cli.probe.labels import label, label_gradients
 from vram_cli.probe.simulated.attention import Attention
 from vram_cli.probe.simulated.cuda_facts import Workspaces, no_workspaces
 from vram_cli.probe.simulated.engine import Engine
-from vram_cli.probe.simulated.errors import refusing
+from vram_cli.probe.simulated.errors import refusing, unsupported
 from vram_cli.probe.simulated.fakes import build_without_memory, place
 from vram_cli.probe.simulated.patches import simulated_cuda
 from vram_cli.probe.simulated.recorder import Recorder, WorkspaceRule
@@ -26,6 +26,9 @@ STEPS = 2
 
 class Simulation:
     """Runs a subject's training on fake tensors of a card.
+
+    Raises:
+        UnsupportedError: a module has hooks on its backward pass, which are not run.
 
     Args:
         subject: what is trained.
@@ -51,6 +54,9 @@ class Simulation:
         self._version = torch_version or running_version()
         self._attention = Attention(gpu.compute_capability) if fused_attention and gpu.compute_capability else None
         self._model = build_without_memory(subject.build_model)
+        for name, module in self._model.named_modules():
+            if module._backward_hooks or module._backward_pre_hooks:
+                raise unsupported("a backward hook, which may keep or make tensors,", name)
 
     def tape(self, n: int) -> Tape:
         """Run building, batch and steps at a batch size.
