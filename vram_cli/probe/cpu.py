@@ -7,6 +7,7 @@ watches resident memory (see `process.py`).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -120,7 +121,8 @@ class CpuMeter(Meter):
         """Sample all the time, from a thread of its own: kernels run without Python's lock."""
         while True:
             time.sleep(SAMPLE_SECONDS)
-            self._sample()
+            with contextlib.suppress(MemoryError):  # at the very limit; the next look will do
+                self._sample()
 
     def _sample(self) -> None:
         with self._lock:
