@@ -75,7 +75,10 @@ def find_batch(
         _raise_own_error(found)
         if not interrupted and found.max_batch_size and not _explained(found):
             status("accounting for the memory at the size found")
-            found = _explain_below(probe, found)
+            try:
+                found = _explain_below(probe, found)
+            except KeyboardInterrupt:  # the search is done: its answer is told all the same
+                interrupted = True
         result = _find_batch_result(settings, probe, found, interrupted=interrupted)
     if interrupted:
         raise Interrupted(result)
