@@ -242,6 +242,56 @@ def test_a_capacity_that_is_not_true_costs_trials_and_not_the_answer() -> None:
         assert len(memory.asked) <= plain_trials(777)
 
 
+@pytest.mark.parametrize("shape", ["smooth", "2 MiB", "20 MiB", "optimizer", "gradients"])
+@pytest.mark.parametrize("largest", [50, 777, 60_000])
+def test_a_true_expectation_is_proved_in_three_trials(shape: str, largest: int) -> None:
+    memory = limited_to(largest, shape)
+    result = find_largest(memory, capacity_bytes=memory.capacity_bytes, multiple_of=1, expected=lambda: largest)
+    assert_proved(result)
+    assert memory.asked == [1, largest, largest + 1]
+
+
+@pytest.mark.parametrize("shape", ["smooth", "2 MiB", "20 MiB", "gradients"])
+def test_an_expectation_that_is_some_per_cent_off_saves_trials(shape: str) -> None:
+    guided, alone = [], []
+    for largest in range(200, 20_000, 333):
+        for error in (0.97, 0.99, 1.01, 1.03):
+            memory = limited_to(largest, shape)
+            at = int(largest * error)
+            found = find_largest(
+                memory, capacity_bytes=memory.capacity_bytes, multiple_of=1, expected=lambda size=at: size
+            )
+            assert found.max_batch_size == largest
+            guided.append(len(memory.asked))
+        search(memory := limited_to(largest, shape))
+        alone.append(len(memory.asked))
+    assert sum(guided) / 4 < sum(alone)
+
+
+@settings(max_examples=300, deadline=None)
+@given(memories, st.integers(0, 10**6), st.integers(0, 10**8) | st.none())
+def test_a_wild_expectation_costs_two_trials_and_never_the_truth(
+    memory: FakeMemory, largest: int, expected: int | None
+) -> None:
+    memory = replace(memory, capacity_bytes=memory.resident_bytes + largest * memory.sample_bytes)
+    result = find_largest(memory, capacity_bytes=memory.capacity_bytes, multiple_of=1, expected=lambda: expected)
+    assert_proved(result)
+    assert len(memory.asked) == len(set(memory.asked)) <= plain_trials(result.max_batch_size or 0) + 2
+
+
+def test_an_expectation_is_not_tried_beyond_the_cap() -> None:
+    memory = limited_to(5000)
+    result = find_largest(memory, capacity_bytes=memory.capacity_bytes, cap=300, expected=lambda: 4000)
+    assert (result.max_batch_size, memory.asked[1]) == (300, 300)
+
+
+def test_nobody_is_asked_for_an_expectation_where_the_smallest_size_fails() -> None:
+    def asked() -> int:
+        raise AssertionError("asked")
+
+    assert find_largest(up_to(0), expected=asked).max_batch_size is None
+
+
 def test_the_same_memory_is_searched_in_the_same_order() -> None:
     first, second = limited_to(5000, "workspace"), limited_to(5000, "workspace")
     assert search(first) == search(second)

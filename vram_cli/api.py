@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, DoesNotFitError, WorkloadError
+from vram_cli.guide import Guide
 from vram_cli.probe import ProcessProbe
 from vram_cli.results import Breakdown, Limit, Measurement, Outcome, Result, SearchResult
 from vram_cli.search import SearchInterrupted, SearchListener, find_largest
@@ -32,7 +33,8 @@ def find_batch(
 ) -> Result:
     """Find the largest batch size that trains within the device's memory, by real training steps.
 
-    All trials run in a child process: weights, random state and settings of the caller are not touched.
+    On a GPU of the catalogue a prediction, made meanwhile, says where to look first. All trials run in a child process:
+    weights, random state and settings of the caller are not touched.
 
     Args:
         config: what to train and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
@@ -58,18 +60,20 @@ def find_batch(
     with ProcessProbe(settings, download=download, trial_timeout=search.trial_timeout, deadline=deadline) as probe:
         interrupted = False
         try:
-            found = find_largest(
-                probe.measure,
-                capacity_bytes=probe.capacity_bytes,
-                margin_bytes=int(probe.device.capacity_bytes * search.margin),
-                cap=cap,
-                cap_limit=cap_limit,
-                tolerance=search.tolerance,
-                multiple_of=search.multiple_of,
-                time_limit=search.time_limit,
-                confirm=probe.measure_afresh,
-                listener=listener,
-            )
+            with Guide(settings, probe.device, probe.capacity_bytes, cap) as guide:
+                found = find_largest(
+                    probe.measure,
+                    capacity_bytes=probe.capacity_bytes,
+                    margin_bytes=int(probe.device.capacity_bytes * search.margin),
+                    cap=cap,
+                    cap_limit=cap_limit,
+                    tolerance=search.tolerance,
+                    multiple_of=search.multiple_of,
+                    time_limit=search.time_limit,
+                    confirm=probe.measure_afresh,
+                    expected=guide.expected,
+                    listener=listener,
+                )
         except SearchInterrupted as stop:
             found, interrupted = stop.partial, True
         _raise_own_error(found)

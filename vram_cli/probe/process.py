@@ -43,6 +43,7 @@ class ProcessProbe:
         self._trial_timeout, self._deadline = trial_timeout, deadline
         self._child: Child | None = None
         self._ready: Ready | None = None
+        self._stopped = False
 
     def __enter__(self) -> ProcessProbe:
         """Start the child, so that a device or data that is not there is told at once."""
@@ -123,6 +124,12 @@ class ProcessProbe:
             self._end()
         return self.measure(batch_size, explain=True)
 
+    def stop(self) -> None:
+        """End for good, called from any thread: a trial that runs is killed, and none can be started any more."""
+        self._stopped = True
+        if (child := self._child) is not None:
+            child.process.kill()
+
     def _wait_for_trial(self, child: Child, batch_size: int, began: float, end: float) -> tuple[Measurement, bool]:
         phase: Phase | None = None
 
@@ -158,6 +165,9 @@ class ProcessProbe:
     def _start(self) -> Child:
         self._end()
         self._child = child = Child(self._environment())
+        if self._stopped:  # asked after the assignment: `stop` either sees the child or is seen here
+            self._end()
+            raise ProbeError("the probe has been stopped")
         child.send(ORDER.dump_json(self._next_order()))
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
@@ -177,8 +187,12 @@ class ProcessProbe:
         raise ProbeError(f"the process for trials {how} before its first trial", words)
 
     def _environment(self) -> dict[str, str]:
-        """Return the allocator options of the config; PyTorch reads them as it starts."""
-        if not self._order.config["device"]["expandable_segments"]:
+        """Return what PyTorch reads as it starts: the allocator options of the config, and which GPUs it may see."""
+        device = self._order.config["device"]
+        if device["gpu"] is not None:
+            # Fakes of a card that is not there: a GPU that is there would answer for it, and lend it its context.
+            return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+        if not device["expandable_segments"]:
             return {}
         # The older of its two names: PyTorch 2.9 reads this option under that name only (pytorch#183387).
         name = "PYTORCH_CUDA_ALLOC_CONF"

@@ -2,7 +2,8 @@
 
 A trial may jump to where the measured memory points (`predict`), as long as the whole search cannot come to need more
 trials than doubling and bisection (`bound`). Only the first jump is a bet: that memory grows at most in proportion to
-the batch, or is less than four times as steep as at the smallest sizes. Lost, it costs one trial more than that.
+the batch, or is less than four times as steep as at the smallest sizes. Lost, it costs one trial more than that. Where
+a prediction is at hand, the first jump goes there (`expected`), and bets that it is not a quarter too high.
 Predictions choose what to try, and nothing else; the answer is always something that ran, so memory that is lumpy,
 noisy or not even monotone costs trials and never the truth.
 """
@@ -10,6 +11,6 @@ noisy or not even monotone costs trials and never the truth.
 from __future__ import annotations
 
 from vram_cli.search.largest import SearchInterrupted, find_largest
-from vram_cli.search.trials import Bracket, Measure, SearchListener
+from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener
 
-__all__ = ["Bracket", "Measure", "SearchInterrupted", "SearchListener", "find_largest"]
+__all__ = ["Bracket", "Expected", "Measure", "SearchInterrupted", "SearchListener", "find_largest"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from vram_cli.results import Certificate, Limit, Outcome, SearchResult
 from vram_cli.search.maximum import Maximum
 from vram_cli.search.recommended import Recommended
-from vram_cli.search.trials import Bracket, Measure, SearchListener, Trials
+from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener, Trials
 
 
 class SearchInterrupted(KeyboardInterrupt):
@@ -35,6 +35,7 @@ def find_largest(
     time_limit: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     confirm: Measure | None = None,
+    expected: Expected = lambda: None,
     listener: SearchListener | None = None,
 ) -> SearchResult:
     """Find the largest batch size that fits, proved by trials.
@@ -51,6 +52,8 @@ def find_largest(
         time_limit: seconds after which no further trial is started.
         clock: seconds, rising.
         confirm: runs the answer once more, in a fresh state; a size that fails there is not the answer.
+        expected: says where to jump first, such as to a prediction; asked once, after the smallest size has run.
+            It may be wrong: that costs trials, and never the truth.
         listener: is told of every trial.
 
     Raises:
@@ -61,7 +64,9 @@ def find_largest(
     if (cap is not None and cap < 1) or multiple_of < 1 or tolerance < 0 or margin_bytes < 0:
         raise ValueError("cap and multiple_of must be at least 1, tolerance and margin_bytes at least 0")
     trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, listener)
-    maximum = Maximum(trials, capacity_bytes, cap, cap_limit, tolerance)
+    maximum = Maximum(
+        trials, capacity_bytes=capacity_bytes, cap=cap, cap_limit=cap_limit, tolerance=tolerance, expected=expected
+    )
     recommended = Recommended(trials, None if capacity_bytes is None else capacity_bytes - margin_bytes, multiple_of)
     try:
         limit = maximum.find(confirm)

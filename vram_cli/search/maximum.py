@@ -5,7 +5,7 @@ from __future__ import annotations
 from vram_cli.results import Limit, Outcome
 from vram_cli.search.bound import BEYOND, affordable, halfway
 from vram_cli.search.predict import aim, forecast, proportional
-from vram_cli.search.trials import Measure, Trials
+from vram_cli.search.trials import Expected, Measure, Trials
 
 _LIMITS = {
     Outcome.OUT_OF_MEMORY: Limit.MEMORY,
@@ -18,15 +18,29 @@ _LIMITS = {
 }
 
 
+_EXPECTED_ERROR = 32
+"""An expectation that has failed is tried again less one part in so many: predictions are off by a few per cent."""
+
+
 class Maximum:
     """The search for the largest size."""
 
     def __init__(
-        self, trials: Trials, capacity_bytes: int | None, cap: int | None, cap_limit: Limit, tolerance: float
+        self,
+        trials: Trials,
+        *,
+        capacity_bytes: int | None,
+        cap: int | None,
+        cap_limit: Limit,
+        tolerance: float,
+        expected: Expected,
     ) -> None:
         self._trials, self._capacity_bytes = trials, capacity_bytes
         self._cap = min(cap or BEYOND, BEYOND - 1)
         self._cap_limit, self._tolerance = cap_limit, tolerance
+        self._expected = expected
+        self._expectations: list[int] | None = None
+        """Where the limit is expected from outside, and a little below it; None as long as nobody has asked."""
         self._measure: Measure | None = None
         """What runs trials in a fresh state, once they have to be; None before."""
         self._fresh: set[int] = set()
@@ -108,12 +122,22 @@ class Maximum:
             return halfway(fits, fails)
         lines = forecast(self._trials.fitting(), self._capacity_bytes, failed)
         if lines is None:
+            if (expectation := self._expectation(fits, fails)) is not None:
+                return expectation
             jump = proportional(self._trials.verdicts[fits], self._capacity_bytes)
             self._believe(jump)
             return jump if fits < jump < fails else halfway(fits, fails)
         size = aim(lines.largest, lines.lump, fits, fails)
         # Reaching far, aim a little low: what fits there makes the line exact, what fails costs an out-of-memory error.
         return size - (size - fits) // 64 if size > 4 * fits else size
+
+    def _expectation(self, fits: int, fails: int) -> int | None:
+        """Return where the limit is expected from outside; where that has failed, a little less; then None."""
+        if self._expectations is None:
+            largest = min(self._expected() or 0, self._cap)
+            self._expectations = [largest, largest - largest // _EXPECTED_ERROR]
+            self._believe(largest * 3 // 4)
+        return next((size for size in self._expectations if fits < size < fails), None)
 
     def _believe(self, size: int) -> None:
         if self._believed is not None:

@@ -10,6 +10,9 @@ from vram_cli.results import Measurement, Outcome
 
 Measure = Callable[[int], Measurement | bool]
 
+Expected = Callable[[], int | None]
+"""Where the limit is expected to lie, from outside; None for no idea. Asked once, after the smallest size has run."""
+
 
 @dataclass(frozen=True)
 class Bracket:
