@@ -6,7 +6,7 @@ READY := .venv/.ready
 HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --budget 256MiB --cap none)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench gpu-test clean
+.PHONY: help install demo test lint format bench bench-gpu gpu-test clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench: $(READY) ## vram's search beside the batch-size finders of other projects
 	@echo "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')" > "$$(.venv/bench/bin/python -c 'import site; print(site.getsitepackages()[0])')/vram.pth"
 	.venv/bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	.venv/bench/bin/python benchmarks/finders.py
+
+bench-gpu: $(READY) ## Predicted against measured on this machine's GPU, about 8 minutes; writes benchmarks/results
+	$(BIN)/python -m benchmarks.predicted
 
 clean: ## Remove .venv and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -23,7 +23,7 @@ from vram_cli.memory.replay import Played, play
 from vram_cli.probe.simulated import Simulation, Subject
 from vram_cli.results import Phase
 from vram_cli.units import GIB
-from vram_cli.workload import Workload
+from vram_cli.workload import Workload, supervised
 
 DATA = Path(__file__).parent / "data"
 
@@ -55,7 +55,7 @@ def brackets(rows: list[dict[str, str]]) -> None:
         began = time.perf_counter()
         subject = timm_subject(row["model"], int(row["img_size"]), channels_last=row["channels_last"] == "True")
         try:
-            simulation = Simulation(subject, gpu, torch_version=(1, 12), fused_attention=False)
+            simulation = Simulation(subject, gpu, torch_version=(1, 12), fused_attention=False, cudnn_benchmark=True)
             ran, failed = (
                 play(simulation.tape(int(row[column])), TIMM_CARD - TIMM_CONTEXT)
                 for column in ("batch_fits", "batch_failed")
@@ -191,7 +191,7 @@ def _workload(
 ) -> Workload:
     return Workload(
         model=model.train(),
-        loss=nn.CrossEntropyLoss(),
+        loss=supervised(nn.CrossEntropyLoss()),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler("cuda", enabled=False),
         device=device,

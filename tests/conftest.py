@@ -1,7 +1,13 @@
-"""Golden texts: what is printed is compared with `tests/golden/NAME.txt`; `pytest --overwrite` rewrites them."""
+"""Golden texts: what is printed is compared with `tests/golden/NAME.txt`; `pytest --overwrite` rewrites them.
+
+And no test, nor any process that one starts, sees the calibrations of the user who runs it.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +20,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--overwrite", action="store_true", help="write golden files anew instead of comparing with them")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Before test modules are imported: some copy the environment as they are.
+    folder = os.environ["VRAM_CONFIG_DIR"] = tempfile.mkdtemp(prefix="vram-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Return a function that compares a text with the golden file of a name."""
 
     def compare(name: str, text: str) -> None:
-        path = GOLDEN / f"{name}.txt"
+        path = GOLDEN / (name if name.endswith((".html", ".md")) else f"{name}.txt")
         if request.config.getoption("--overwrite"):
             path.write_text(text, encoding="utf-8")
         assert text == path.read_text(encoding="utf-8"), f"{path.name}: look, then run pytest --overwrite"

@@ -211,7 +211,7 @@ OVERRIDES = [
     ("=adam", "command line: '=adam' sets nothing"),
     ("", "command line: '' sets nothing"),
     ("search.steps=1", "command line: search.steps: must be at least 2, got 1"),
-    ("model.name=", "command line: model.name: expected one of mlp, cnn, resnet18, resnet50, got null"),
+    ("model.name=", "command line: model.name: is missing: give name or target"),
     ("model=resnet18", "command line: model: expected a section with keys of its own, got 'resnet18'"),
     ("data.root=!!python/name:os.mkdir", "command line: data.root: the tag '!!python/name:os.mkdir' is refused"),
     ("data.shape=[1", "command line: data.shape: not valid YAML: "),

@@ -11,7 +11,7 @@ from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, DoesNotFitError, WorkloadError
 from vram_cli.guide import Guide
 from vram_cli.probe import ProcessProbe
-from vram_cli.results import Breakdown, Limit, Measurement, Outcome, Result, SearchResult
+from vram_cli.results import Breakdown, DataInfo, Limit, Measurement, Outcome, Result, SearchResult
 from vram_cli.search import SearchInterrupted, SearchListener, find_largest
 from vram_cli.units import format_bytes
 
@@ -28,6 +28,7 @@ def find_batch(
     config: Config | str | None = None,
     *,
     download: bool = False,
+    detail: bool = False,
     listener: SearchListener | None = None,
     status: Callable[[str], None] = lambda _: None,
 ) -> Result:
@@ -39,6 +40,7 @@ def find_batch(
     Args:
         config: what to train and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
         download: whether torchvision may download the data set if it is not there.
+        detail: whether the breakdown should carry its modules and a timeline.
         listener: told of each trial as it starts and ends.
         status: told in a few words what is going on before the first trial.
 
@@ -55,10 +57,10 @@ def find_batch(
     settings = _loaded(config)
     search = settings.search
     deadline = time.monotonic() + search.time_limit if search.time_limit else None
-    cap, cap_limit = _cap(settings)
     status("starting the process for trials")
     with ProcessProbe(settings, download=download, trial_timeout=search.trial_timeout, deadline=deadline) as probe:
         interrupted = False
+        cap, cap_limit = _cap(settings, probe.data)
         try:
             with Guide(settings, probe.device, probe.capacity_bytes, cap) as guide:
                 found = find_largest(
@@ -70,17 +72,17 @@ def find_batch(
                     tolerance=search.tolerance,
                     multiple_of=search.multiple_of,
                     time_limit=search.time_limit,
-                    confirm=probe.measure_afresh,
+                    confirm=lambda size: probe.measure_afresh(size, detail=detail),
                     expected=guide.expected,
                     listener=listener,
                 )
         except SearchInterrupted as stop:
             found, interrupted = stop.partial, True
         _raise_own_error(found)
-        if not interrupted and found.max_batch_size and not _explained(found):
+        if not interrupted and found.max_batch_size and not _explained(found) and not settings.train.compile:
             status("accounting for the memory at the size found")
             try:
-                found = _explain_below(probe, found)
+                found = _explain_below(probe, found, detail=detail)
             except KeyboardInterrupt:  # the search is done: its answer is told all the same
                 interrupted = True
         result = _find_batch_result(settings, probe, found, interrupted=interrupted)
@@ -114,6 +116,11 @@ def breakdown(
     """
     settings = _loaded(config)
     size = batch_size or settings.train.batch_size
+    if settings.train.compile:
+        raise ConfigError(
+            "train.compile: nobody sees where the memory of compiled code goes",
+            "--set train.compile=false shows it for the same model uncompiled; `vram find-batch` works with it",
+        )
     status("starting the process for trials")
     with ProcessProbe(settings, download=download, trial_timeout=settings.search.trial_timeout) as probe:
         status(f"running {settings.search.steps} steps at batch size {size:,}")
@@ -166,9 +173,9 @@ def _name(config: Config) -> str:
     return str(config.source.path or config.source.name)
 
 
-def _cap(config: Config) -> tuple[int | None, Limit]:
+def _cap(config: Config, data: DataInfo) -> tuple[int | None, Limit]:
     """Return the size never to exceed, and which limit that is."""
-    length = config.data.length if config.search.cap == "dataset" else None
+    length = data.num_samples if config.search.cap == "dataset" else None
     if length is not None and (config.search.max is None or length <= config.search.max):
         return length, Limit.DATASET
     return config.search.max, Limit.CAP
@@ -207,11 +214,11 @@ def _explained(found: SearchResult) -> Breakdown | None:
     return max(known, key=lambda breakdown: breakdown.batch_size, default=None)
 
 
-def _explain_below(probe: ProcessProbe, found: SearchResult) -> SearchResult:
+def _explain_below(probe: ProcessProbe, found: SearchResult, *, detail: bool) -> SearchResult:
     """Account for a smaller size where the largest one leaves no room to watch a step."""
     largest = found.max_batch_size or 1
     size = min(found.recommended_batch_size or largest, max(1, largest * 9 // 10))
-    measured = probe.measure(size, explain=True)
+    measured = probe.measure(size, explain=True, detail=detail)
     note = f"the breakdown is for {size:,}: at {largest:,} there is no room to watch a step as well"
     return replace(
         found, trials=(*found.trials, measured), notes=(*found.notes, note) if measured.breakdown else found.notes

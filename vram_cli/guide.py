@@ -84,5 +84,6 @@ def _prediction_of(config: Config, device: Device, capacity_bytes: int) -> Confi
         budget=device.capacity_bytes,
         overhead=device.capacity_bytes - capacity_bytes or None,
         expandable_segments=config.device.expandable_segments,
+        cudnn_benchmark=config.device.cudnn_benchmark,
     )
     return config.model_copy(update={"device": target})

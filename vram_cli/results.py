@@ -318,18 +318,29 @@ class Device:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """A tensor of a batch, as one sample has it."""
+
+    name: str
+    """The argument's name, or where in the batch it lies, such as "[1].boxes"."""
+    shape: tuple[int, ...]
+    """Without the batch dimension."""
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataInfo:
     """The data that the batches were made of."""
 
     name: str
     source: str
-    """"files" or "synthetic"."""
+    """"files", "synthetic", or "code" where the config names what makes the batches."""
     detail: str
-    """Why this source, or where the files lie; one line."""
-    shape: tuple[int, ...]
-    """Of one sample, without the batch dimension."""
-    dtype: str
-    classes: int
+    """Why this source, where the files lie, or which batch stands for data of varying length; one line."""
+    tensors: tuple[TensorInfo, ...]
+    """What the model is called with; targets of images are left out, `classes` tells them."""
+    classes: int | None
+    """Number of classes; None where nobody says so."""
     num_samples: int | None
     """Length of the data set; None where there is no such thing."""
 

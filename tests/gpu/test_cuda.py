@@ -125,6 +125,17 @@ def test_every_optimizer_runs(optimizer: str) -> None:
     assert result.trials[0].steps == 3
 
 
+def test_memory_in_which_cudnn_searched_for_its_plans_is_not_the_trainings() -> None:
+    """The search may take all that is free on the card; the steps after it take what they take without."""
+    off, on = (
+        breakdown(config("resnet18_cifar10.yaml", f"device.cudnn_benchmark={value}"), batch_size=512).trials[0]
+        for value in ("false", "true")
+    )
+    assert on.fits
+    assert on.allocator_retries == 0
+    assert on.peak_reserved_bytes < 2 * off.peak_reserved_bytes
+
+
 def test_other_processes_on_the_card_are_named_and_left_out_of_a_budget() -> None:
     hog = subprocess.Popen(
         ["python3", "-c", "import torch, sys; x = torch.empty(2**30, device='cuda'); print(1, flush=True); input()"],

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from vram_cli.errors import ConfigError
-from vram_cli.memory.gpus import Gpu, all_gpus, find_gpu
+from vram_cli.memory.gpus import Gpu, all_gpus, find_gpu, recognise_gpu
 from vram_cli.units import GIB, MIB
 
 PROMISED = """
@@ -95,6 +95,28 @@ def test_a_name_like_no_card_gets_no_suggestion(written: str) -> None:
     with pytest.raises(ConfigError) as error:
         find_gpu(written)
     assert error.value.hint.startswith("`vram gpus`")
+
+
+@each_card
+@pytest.mark.parametrize("share", [0.94, 1, 1.06])
+def test_a_card_is_recognised_by_what_its_driver_says(gpu: Gpu, share: float) -> None:
+    named_by_the_driver = gpu.product.removesuffix(" " + gpu.label.replace(" ", ""))
+    assert recognise_gpu(named_by_the_driver, int(share * gpu.memory_bytes)) is gpu
+    assert recognise_gpu(gpu.product, gpu.memory_bytes) is gpu
+
+
+@pytest.mark.parametrize(
+    ("product", "size"),
+    [
+        ("NVIDIA GeForce RTX 4060 Laptop GPU", 8 * GIB),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", 5 * GIB),
+        ("Tesla T4", 8 * GIB),
+    ],
+)
+def test_a_like_card_or_a_part_of_one_is_not_taken_for_it(product: str, size: int) -> None:
+    with pytest.raises(ConfigError, match=product) as error:
+        recognise_gpu(product, size)
+    assert "--overhead" in error.value.hint
 
 
 def test_a_filter_keeps_the_cards_that_have_all_its_words() -> None:

@@ -18,6 +18,7 @@ from vram_cli.results import (
     Phase,
     PhasePeak,
     Result,
+    TensorInfo,
     Timeline,
     TimelinePoint,
 )
@@ -48,8 +49,7 @@ CIFAR = DataInfo(
     name="cifar10",
     source="files",
     detail="cifar10 files under data",
-    shape=(3, 32, 32),
-    dtype="float32",
+    tensors=(TensorInfo(name="images", shape=(3, 32, 32), dtype="float32"),),
     classes=10,
     num_samples=50_000,
 )
@@ -57,8 +57,7 @@ MNIST = DataInfo(
     name="mnist",
     source="synthetic",
     detail="no mnist files under data, same shape instead",
-    shape=(1, 28, 28),
-    dtype="float32",
+    tensors=(TensorInfo(name="images", shape=(1, 28, 28), dtype="float32"),),
     classes=10,
     num_samples=60_000,
 )
@@ -214,7 +213,7 @@ BREAKDOWN = replace(
         name="synthetic",
         source="synthetic",
         detail="images of the config's shape",
-        shape=(3, 224, 224),
+        tensors=(TensorInfo(name="images", shape=(3, 224, 224), dtype="float32"),),
         classes=1000,
         num_samples=None,
     ),

@@ -33,3 +33,13 @@ def test_a_breakdown_takes_no_keys_of_the_search_but_its_steps() -> None:
     assert step.words[1] == "breakdown"
     assert "search.cap=none" not in step.words
     assert {"search.steps=2", "optimizer.name=adam"} <= set(step.words)
+
+
+def test_the_same_question_can_be_asked_again() -> None:
+    found = replace(examples.DATASET, overrides=("search.max=90", "device.name=cpu", "optimizer.name=adam"))
+    same = "vram find-batch --device cpu --budget 1GiB --set search.max=90 --set optimizer.name=adam"
+    assert " ".join(advice.again(found).words) == same
+    broken_down = replace(examples.BREAKDOWN, overrides=("search.max=90",))
+    assert (
+        " ".join(advice.again(broken_down).words) == "vram breakdown --config resnet50_imagenet.yaml --batch-size 128"
+    )

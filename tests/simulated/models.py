@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import register_multi_grad_hook
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -118,6 +119,32 @@ class InPlace(nn.Module):
         return self.head(functional.silu(hidden, inplace=True) + hidden)
 
 
+class Hooked(nn.Module):
+    """Hooks on gradients of a parameter, of activations that are no leaves, and of several of them together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.middle, self.head = nn.Linear(192, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.layer.weight.register_hook(lambda grad: grad * 0.5)
+        self.head.weight.register_hook(lambda _: None)
+        self.middle.weight.register_post_accumulate_grad_hook(self._double)
+        self.kept: list[torch.Tensor] = []
+
+    @staticmethod
+    def _double(weight: torch.Tensor) -> None:
+        weight.grad.mul_(2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = self.layer(images.flatten(1))
+        second = self.middle(first.relu())
+        first.register_hook(lambda grad: grad.clamp(-1, 1))
+        second.register_hook(lambda grad: grad + 1).remove()
+        second.retain_grad()
+        self.kept = [second]
+        register_multi_grad_hook([first, second], lambda grads: self.kept.append(grads[0]))
+        return self.head(second + first)
+
+
 def vit() -> nn.Module:
     from torchvision.models import VisionTransformer
 
@@ -133,4 +160,5 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "reentrant": lambda: Checkpointed(reentrant=True),
     "custom": Custom,
     "in_place": InPlace,
+    "hooked": Hooked,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from vram_cli.probe.simulated import Simulation, Subject
 from vram_cli.probe.simulated.engine import Engine
 from vram_cli.probe.simulated.patches import simulated_autograd
 from vram_cli.results import Category, Phase
-from vram_cli.workload import Workload, build_model, train_step
+from vram_cli.workload import Workload, build_model, supervised, train_step
 
 CPU = torch.device("cpu")
 COUNTED = {"aten::add", "aten::add_", "aten::clone", "aten::copy_", "aten::sum", "aten::mul"}
@@ -28,7 +29,7 @@ COUNTED = {"aten::add", "aten::add_", "aten::clone", "aten::copy_", "aten::sum",
 def workload(model: nn.Module, device: torch.device) -> Workload:
     return Workload(
         model=model,
-        loss=nn.CrossEntropyLoss(),
+        loss=supervised(nn.CrossEntropyLoss()),
         optimizer=torch.optim.Adam(model.parameters()),
         scaler=torch.amp.GradScaler(device.type, enabled=False),
         device=device,
@@ -40,11 +41,29 @@ def batch(n: int, device: torch.device, shape: tuple[int, ...] = (3, 8, 8)) -> t
     return torch.zeros(n, *shape, device=device), torch.zeros(n, device=device, dtype=torch.int64)
 
 
-def real(build: Callable[[], nn.Module], n: int, shape: tuple[int, ...]) -> tuple[Ledger, dict[Phase, int]]:
+def in_backward(model: nn.Module, device: torch.device) -> Workload:
+    """Step each parameter as soon as its gradient is there, and drop that."""
+    own = {parameter: torch.optim.Adam([parameter]) for parameter in model.parameters()}
+
+    def step(parameter: torch.Tensor) -> None:
+        own[parameter].step()
+        own[parameter].zero_grad()
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(step)
+    return replace(workload(model, device), optimizer=torch.optim.SGD(model.parameters()))
+
+
+Training = Callable[[nn.Module, torch.device], Workload]
+
+
+def real(
+    build: Callable[[], nn.Module], n: int, shape: tuple[int, ...], training: Training = workload
+) -> tuple[Ledger, dict[Phase, int]]:
     """Two real steps; the ledger, and the most alive in each phase of the second."""
     ledger, peaks = Ledger(CPU), {}
     with ledger:
-        work = workload(build(), CPU)
+        work = training(build(), CPU)
         data = batch(n, CPU, shape)
         phase = Phase.BATCH
 
@@ -62,7 +81,9 @@ def real(build: Callable[[], nn.Module], n: int, shape: tuple[int, ...]) -> tupl
     return ledger, peaks
 
 
-def fake(build: Callable[[], nn.Module], n: int, shape: tuple[int, ...]) -> tuple[Ledger, dict[Phase, int]]:
+def fake(
+    build: Callable[[], nn.Module], n: int, shape: tuple[int, ...], training: Training = workload
+) -> tuple[Ledger, dict[Phase, int]]:
     peaks: dict[Phase, int] = {}
 
     def step(work: Workload, data: tuple[torch.Tensor, torch.Tensor], enter: Callable[[Phase], None]) -> torch.Tensor:
@@ -83,7 +104,7 @@ def fake(build: Callable[[], nn.Module], n: int, shape: tuple[int, ...]) -> tupl
 
         return next(mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, Ledger))
 
-    subject = Subject(build, workload, lambda n, device: batch(n, device, shape), step=step)
+    subject = Subject(build, training, lambda n, device: batch(n, device, shape), step=step)
     simulation = Simulation(subject, find_gpu("t4"), fused_attention=False, device=CPU)
     return simulation.record(n), peaks
 
@@ -109,6 +130,18 @@ def test_live_bytes_agree_in_every_phase(name: str, monkeypatch: pytest.MonkeyPa
     assert predicted_peaks == seen_peaks
     assert predicted.peak_bytes == seen.peak_bytes
     assert predicted.peak_phase is seen.peak_phase
+
+
+@pytest.mark.parametrize("name", ["cnn_cifar10", "encoder", "shared", "checkpoint", "hooked"])
+def test_live_bytes_agree_where_the_optimizer_steps_in_backward(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vram_cli.probe.simulated.engine._is_ours", lambda *_: False)
+    build, shape = CASES[name]
+    seen, seen_peaks = real(build, 4, shape, in_backward)
+    predicted, predicted_peaks = fake(build, 4, shape, in_backward)
+    assert predicted_peaks == seen_peaks
+    assert predicted.peak_bytes == seen.peak_bytes
+    # No gradients are left for the optimizer's phase; without the hooks they are.
+    assert predicted_peaks[Phase.OPTIMIZER] < fake(build, 4, shape)[1][Phase.OPTIMIZER]
 
 
 @pytest.mark.parametrize("name", MODELS)

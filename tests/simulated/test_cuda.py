@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from tests.simulated.models import Encoder
 from vram_cli.memory.gpus import Gpu, find_gpu
 from vram_cli.memory.tape import Tape
 from vram_cli.probe.simulated import Simulation, Subject, UnsupportedError
 from vram_cli.results import Category, Phase
-from vram_cli.workload import Workload
+from vram_cli.workload import Workload, supervised
 
 T4, A100, H100 = find_gpu("t4"), find_gpu("a100-80gb"), find_gpu("h100")
 WORKSPACE = (4096 * 2 + 16 * 8) * 1024  # ":4096:2:16:8", cuBLAS's default
@@ -31,7 +32,7 @@ def subject(
         build_model=build,
         workload=lambda model, device: Workload(
             model=model,
-            loss=nn.CrossEntropyLoss(),
+            loss=supervised(nn.CrossEntropyLoss()),
             optimizer=optimizer(model.parameters()),
             scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=precision is torch.float16),
             device=device,
@@ -210,7 +211,12 @@ def test_all_that_is_changed_in_pytorch_is_put_back() -> None:
             torch.autograd.backward,
             torch.autograd.grad,
             torch._C._current_graph_task_id,
+            torch._C._will_engine_execute_node,
             torch.Tensor.register_hook,
+            vars(torch.Tensor).get("retain_grad"),
+            vars(torch.autograd.function._HookMixin)["_register_hook"],
+            dict(_global_optimizer_pre_hooks),
+            dict(_global_optimizer_post_hooks),
             torch.autograd.function.FunctionCtx.set_materialize_grads,
             torch.cuda.amp.common.amp_definitely_not_available,
             torch.cuda.is_bf16_supported,
@@ -222,6 +228,7 @@ def test_all_that_is_changed_in_pytorch_is_put_back() -> None:
             torch.nn.init.kaiming_uniform_,
         ]
 
+    tape_of(subject(lambda: nn.Linear(400, 10), (400,)), 8)  # PyTorch registers DTensor when first used
     before = look()
     tape_of(subject(lambda: nn.Linear(400, 10), (400,), precision=torch.float16), 8)
     with pytest.raises(UnsupportedError):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError
 from vram_cli.memory.gpus import find_gpu
-from vram_cli.probe.simulated import SimulatedProbe
+from vram_cli.probe.simulated import SimulatedProbe, subject_of
 from vram_cli.results import Category, Outcome, Phase
 from vram_cli.search import find_largest
 from vram_cli.units import GIB, MIB
@@ -30,7 +32,7 @@ def test_device_and_capacity_are_the_cards() -> None:
         assert simulated.device.name == gpu.product
         assert simulated.device.capacity_bytes == gpu.memory_bytes
         assert simulated.capacity_bytes == gpu.memory_bytes - gpu.context_bytes
-        assert simulated.data.shape == (3, 32, 32)
+        assert simulated.data.tensors[0].shape == (3, 32, 32)
         assert simulated.versions["torch"] == torch.__version__
 
 
@@ -76,6 +78,39 @@ def test_sizes_read_off_the_line_are_those_of_a_simulation_of_their_own() -> Non
     for n in (64, 777):
         seen, own = fast.measure(n), slow.measure_afresh(n)
         assert (seen.peaks, seen.resident_bytes, seen.steps) == (own.peaks, own.resident_bytes, own.steps)
+
+
+class Thriftier(nn.Module):
+    """Keeps five tensors for each sample of a small batch, and one of a larger one."""
+
+    def __init__(self, small: int) -> None:
+        super().__init__()
+        self.small, self.head = small, nn.Linear(3072, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = images.flatten(1)
+        for _ in range(4 if len(hidden) < self.small else 0):
+            hidden = (hidden * self.head.weight[0]).sigmoid()
+        return self.head(hidden)
+
+
+@pytest.mark.parametrize("small", [2000, 700, 100])
+def test_a_size_is_not_said_to_fail_by_a_line_that_does_not_hold(small: int) -> None:
+    """The line through small batches ends at about 750 samples; those at the threshold and above take less."""
+
+    def opened() -> SimulatedProbe:
+        trained = replace(subject_of(CNN)[0], build_model=lambda: Thriftier(small))
+        return probe(overhead_bytes=MIB, capacity_bytes=104 * MIB, subject=trained)
+
+    simulated, own = opened(), opened()
+    found = find_largest(
+        simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=1, confirm=simulated.measure_afresh
+    )
+    assert found.certificate is not None
+    assert (found.certificate.fits, found.certificate.fails) == (found.max_batch_size, found.certificate.fits + 1)
+    assert own.measure_afresh(found.certificate.fits).fits
+    assert own.measure_afresh(found.certificate.fits + 1).outcome is Outcome.OUT_OF_MEMORY
+    assert (found.max_batch_size > 1000) is (small < 1000)
 
 
 def test_what_the_model_raises_is_an_outcome_with_its_traceback() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vram_cli.cli.app import app
 from vram_cli.cli.breakdown import breakdown
+from vram_cli.cli.calibrate import calibrate
 from vram_cli.cli.find_batch import find_batch
 from vram_cli.cli.gpus import gpus
 from vram_cli.cli.init import init
@@ -17,6 +18,7 @@ for command, example in (
     (breakdown, "vram breakdown --config resnet18_cifar10.yaml --batch-size 256"),
     (show, "vram find-batch --save run.json && vram show run.json"),
     (gpus, "vram gpus ada 24gb"),
+    (calibrate, "vram calibrate && vram calibrate --export my-gpu.json"),
     (init, "vram init my.yaml && vram find-batch --config my.yaml"),
     (schema, "vram schema > vram.schema.json"),
 ):

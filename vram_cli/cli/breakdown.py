@@ -32,16 +32,16 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     ] = None,
     download: options.Download = False,
     json: options.Json = False,
+    format_name: options.FormatName = None,
     save: options.Save = None,
+    report: options.Report = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show where the memory goes at the peak of a real training step, to the byte."""
     from vram_cli import api
-    from vram_cli.cli.output import deliver
-    from vram_cli.report.plot import check_plot
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.report.progress import SearchProgress
-    from vram_cli.report.saved import check_writable
 
     flags = {
         **options.place(device, gpu),
@@ -50,18 +50,16 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
         "search.steps": steps,
     }
     settings = options.configure(config, overrides, flags, quiet=quiet)
-    levels = options.levels(by, depth)
-    for path in filter(None, (save, snapshot)):
-        check_writable(path, force=force)
-    if plot is not None:
-        check_plot(plot, force=force)
+    levels, form = options.levels(by, depth), options.chosen(format_name, json=json)
+    files = Files(save=save, report=report, plot=plot, snapshot=snapshot, force=force)
+    files.check()
     with SearchProgress(quiet=quiet) as progress:
         result = api.breakdown(
             settings,
             batch_size=batch_size,
-            detail=bool(by or timeline or plot or save),
+            detail=bool(by or timeline or plot or save or report),
             snapshot=snapshot,
             download=download,
             status=progress.status,
         )
-    deliver(result, json=json, save=save, force=force, depth=levels, timeline=timeline, plot=plot)
+    deliver(result, files, form, depth=levels, timeline=timeline)

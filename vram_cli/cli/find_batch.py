@@ -45,15 +45,17 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     ] = None,
     download: options.Download = False,
     json: options.Json = False,
+    format_name: options.FormatName = None,
     save: options.Save = None,
+    report: options.Report = None,
+    plot: options.Plot = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Find the largest batch size that fits, by real training steps, and prove it."""
     from vram_cli import api
-    from vram_cli.cli.output import deliver
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.report.progress import SearchProgress
-    from vram_cli.report.saved import check_writable
 
     flags = {
         **options.place(device, gpu),
@@ -68,15 +70,21 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
         "search.margin": margin,
     }
     settings = options.configure(config, overrides, flags, quiet=quiet)
-    if save is not None:
-        check_writable(save, force=force)
+    form, files = options.chosen(format_name, json=json), Files(save=save, report=report, plot=plot, force=force)
+    files.check()
     code = 0
     try:
         with SearchProgress(quiet=quiet) as progress:
-            result = api.find_batch(settings, download=download, listener=progress, status=progress.status)
+            result = api.find_batch(
+                settings,
+                download=download,
+                detail=report is not None,
+                listener=progress,
+                status=progress.status,
+            )
     except api.Interrupted as stop:
         result, code = stop.result, 130
-    deliver(result, json=json, save=save, force=force)
+    deliver(result, files, form)
     if code == 0 and result.max_batch_size is None:
         code = _DOES_NOT_FIT
     raise typer.Exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -10,6 +11,15 @@ import typer
 
 if TYPE_CHECKING:
     from vram_cli.config import Config
+
+
+class Format(str, Enum):
+    """How an answer is printed."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
 
 # Typer reads these annotations as it builds the parser, where Python 3.10 cannot be given `X | None` strings lazily.
 ConfigName = Annotated[
@@ -57,10 +67,18 @@ Depth = Annotated[int, typer.Option("--depth", min=1, metavar="N", help="Levels 
 Timeline = Annotated[bool, typer.Option("--timeline", help="Also draw memory over the step.")]
 Plot = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--plot", metavar="FILE", help="Write the timeline as PNG or SVG; needs matplotlib."),
+    typer.Option("--plot", metavar="FILE", help="Draw trials or timeline as PNG, SVG or PDF; needs matplotlib."),
+]
+Report = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--report", metavar="FILE", help="Write all there is as one HTML page; it needs no network."),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set if it is not there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+FormatName = Annotated[
+    Optional[Format],  # noqa: UP045
+    typer.Option("--format", help="How to print the answer: as text, unless told; json is --json."),
+]
 Save = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--save", metavar="FILE", help="Keep the result, for `vram show FILE`."),
@@ -80,6 +98,19 @@ def levels(by: str | None, depth: int) -> int | None:
     if by not in (None, "module"):
         raise ConfigError(f"--by: {by!r} is not something to group by", "use --by module")
     return depth if by else None
+
+
+def chosen(format_name: Format | None, *, json: bool) -> Format:
+    """Return the format that `--format` and `--json` ask for.
+
+    Raises:
+        ConfigError: they ask for two.
+    """
+    from vram_cli.errors import ConfigError
+
+    if json and format_name not in (None, Format.JSON):
+        raise ConfigError(f"--json and --format {format_name.value} ask for two formats", "give one of them")
+    return Format.JSON if json else format_name or Format.TEXT
 
 
 def place(device: str | None, gpu: str | None) -> dict[str, object]:

@@ -1,41 +1,97 @@
-"""Where a result goes: stdout, and the file of `--save`."""
+"""Where a result goes: stdout, and the files of `--save`, `--report` and `--plot`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import typer
 
+from vram_cli.cli.options import Format
+from vram_cli.errors import ConfigError
 from vram_cli.report.answer import answer, require_detail
-from vram_cli.report.console import inform, print_answer
-from vram_cli.report.plot import save_plot
+from vram_cli.report.console import inform, print_answer, print_document
+from vram_cli.report.saved import check_writable, to_json
 from vram_cli.report.saved import save as save_result
-from vram_cli.report.saved import to_json
 from vram_cli.results import Result
+
+
+class Files(NamedTuple):
+    """The files that the command line asks for, each None where it does not."""
+
+    save: Path | None = None
+    report: Path | None = None
+    plot: Path | None = None
+    snapshot: Path | None = None
+    """Written by the trial itself."""
+    force: bool = False
+
+    def check(self) -> None:
+        """Check that each could be written, so that nobody learns after a long run that it cannot.
+
+        Raises:
+            ConfigError: one cannot be written, is there already, or is named twice.
+            MachineError: a package is missing.
+        """
+        self._check_names()
+        for path in filter(None, (self.save, self.snapshot)):
+            check_writable(path, force=self.force)
+        if self.report is not None:
+            from vram_cli.report.html import check_report
+
+            check_report(self.report, force=self.force)
+        if self.plot is not None:
+            from vram_cli.report.plot import check_plot
+
+            check_plot(self.plot, force=self.force)
+
+    def write(self, result: Result) -> None:
+        """Write what there is to write of a result.
+
+        Raises:
+            ConfigError, MachineError: as `check` does; a picture asks for a timeline that is not there.
+        """
+        if self.save is not None:
+            save_result(result, self.save, force=self.force)
+        if self.report is not None:
+            from vram_cli.report.html import save_report
+
+            save_report(result, self.report, force=self.force)
+        if self.plot is not None:
+            from vram_cli.report.plot import save_plot
+
+            save_plot(result, self.plot)
+
+    def _check_names(self) -> None:
+        flags: dict[Path, str] = {}
+        for flag in ("save", "report", "plot", "snapshot"):
+            path: Path | None = getattr(self, flag)
+            if path is not None and (other := flags.setdefault(path.resolve(), flag)) != flag:
+                raise ConfigError(f"--{other} and --{flag} both name {path}", "give each a file of its own")
 
 
 def deliver(
     result: Result,
+    files: Files,
+    form: Format,
     *,
-    json: bool,
-    save: Path | None,
-    force: bool,
     depth: int | None = None,
     timeline: bool = False,
-    plot: Path | None = None,
 ) -> None:
-    """Save the result and draw the picture if asked to, then print: even if that is cut short, what was found is kept.
+    """Write the files, then print: even if that is cut short, what was found is kept.
 
     `depth` and `timeline` are those of `answer`; JSON has all that was measured in any case.
     """
-    text = answer(result, depth=depth, timeline=timeline)
-    if save is not None:
-        save_result(result, save, force=force)
-    if plot is not None:
-        save_plot(require_detail(result), result.device, plot)
-    if json:
+    if depth is not None or timeline or (files.plot is not None and result.command == "breakdown"):
+        require_detail(result)
+    files.write(result)
+    if form is Format.JSON:
         typer.echo(to_json(result))
+    elif form is Format.MARKDOWN:
+        from vram_cli.report.markdown import to_markdown
+
+        print_document(to_markdown(result, depth=depth, timeline=timeline))
     else:
-        print_answer(text)
-    for path in filter(None, (save, plot)):
+        print_answer(answer(result, depth=depth, timeline=timeline))
+    for path in filter(None, (files.save, files.report, files.plot)):
         inform(f"saved to {path}")

@@ -15,16 +15,17 @@ def show(  # noqa: PLR0917 - Typer makes a flag of each
     by: options.By = None,
     depth: options.Depth = 3,
     timeline: options.Timeline = False,
+    report: options.Report = None,
     plot: options.Plot = None,
     json: options.Json = False,
+    format_name: options.FormatName = None,
     force: options.Force = False,
 ) -> None:
     """Draw a saved result again; needs no device."""
-    from vram_cli.cli.output import deliver
-    from vram_cli.report.plot import check_plot
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.report.saved import load
 
-    levels = options.levels(by, depth)
-    if plot is not None:
-        check_plot(plot, force=force)
-    deliver(load(file), json=json, save=None, force=force, depth=levels, timeline=timeline, plot=plot)
+    levels, form = options.levels(by, depth), options.chosen(format_name, json=json)
+    files = Files(report=report, plot=plot, force=force)
+    files.check()
+    deliver(load(file), files, form, depth=levels, timeline=timeline)

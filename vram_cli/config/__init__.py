@@ -6,11 +6,7 @@ from vram_cli.config.load import DEFAULT_CONFIG, bundled_configs, bundled_folder
 from vram_cli.config.presets import DATA_PRESETS, DataPreset
 from vram_cli.config.schema import Config, ConfigSource, json_schema
 from vram_cli.config.sections import (
-    DataConfig,
-    DataName,
     DeviceConfig,
-    ModelConfig,
-    ModelName,
     OptimizerConfig,
     OptimizerName,
     Precision,
@@ -18,6 +14,15 @@ from vram_cli.config.sections import (
     TrainConfig,
 )
 from vram_cli.config.starter import starter_yaml, write_starter
+from vram_cli.config.subject import (
+    DataConfig,
+    DataName,
+    LossConfig,
+    ModelConfig,
+    ModelName,
+    StepConfig,
+    TensorConfig,
+)
 from vram_cli.config.suggest import nearest
 
 __all__ = [
@@ -29,12 +34,15 @@ __all__ = [
     "DataName",
     "DataPreset",
     "DeviceConfig",
+    "LossConfig",
     "ModelConfig",
     "ModelName",
     "OptimizerConfig",
     "OptimizerName",
     "Precision",
     "SearchConfig",
+    "StepConfig",
+    "TensorConfig",
     "TrainConfig",
     "bundled_configs",
     "bundled_folder",

@@ -17,6 +17,7 @@ _INT64_MAX = 2**63 - 1  # what PyTorch counts sizes in
 _MAX_SECONDS = 4_000_000  # 46 days; Windows waits for 2**32 ms at most, and Python overflows above that
 _DEVICE = r"auto|cpu|cuda(:(0|[1-9][0-9]*))?|mps|xpu"
 _DEVICE_NAMES = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
+_TARGET = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.\-]*"
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*%")
 
 
@@ -53,6 +54,27 @@ def _check_device(name: str) -> str:
         hint = "one of auto, cpu, cuda, cuda:N, mps, xpu; a ROCm GPU is cuda"
         raise wrong(f"unknown device {shown(name)}{did_you_mean(name, _DEVICE_NAMES)}", hint)
     return name
+
+
+def _read_sizes(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise wrong(f"expected a list of sizes, got {shown(value)}", "such as [3, 224, 224], or [] for one number")
+    return tuple(value)
+
+
+def _check_target(target: str) -> str:
+    if not re.fullmatch(_TARGET, target):
+        raise wrong(
+            f"expected module:name, got {shown(target)}", "such as mycode.models:build, or torchvision:vit_b_16"
+        )
+    return target
+
+
+def _check_checkpointing(text: str) -> str:
+    every = re.fullmatch(r"every-(.*)", text)
+    if every and not re.fullmatch(r"[1-9][0-9]*", every[1]):
+        raise wrong(f"expected every-K, got {shown(text)}", "such as every-2 for every second block")
+    return text
 
 
 def _expand_home(root: str) -> str:
@@ -107,6 +129,19 @@ Share = Annotated[
 
 Shape = Annotated[tuple[Count, Count, Count], BeforeValidator(_read_shape)]
 """Channels, height and width of one sample."""
+
+Sizes = Annotated[tuple[Count, ...], BeforeValidator(_read_sizes)]
+"""Sizes of one sample's tensor, without the batch dimension; [] for a single number."""
+
+Target = Annotated[
+    str,
+    AfterValidator(_check_target),
+    Field(json_schema_extra={"pattern": f"^{_TARGET}$", "examples": ["torchvision:vit_b_16", "mycode:build"]}),
+]
+"""Code to import and call: "package.module:name"."""
+
+Checkpointing = Annotated[str, Field(min_length=1), AfterValidator(_check_checkpointing)]
+"""none, full, every-K, or a pattern for names of modules."""
 
 DeviceName = Annotated[
     str, AfterValidator(_check_device), Field(json_schema_extra={"pattern": f"^({_DEVICE})$", "examples": ["cuda:0"]})

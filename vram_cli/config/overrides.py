@@ -24,8 +24,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
     """
     parsed = [_parse(text) for text in overrides]
     for path, value in parsed:
-        if path[1:] == ("name",):
-            _drop_keys_of_old_name(document, path[0], value)
+        if len(path) == 2 and path[0] in SECTIONS and path[1] in SECTIONS[path[0]].choices:
+            _drop_keys_of_old_choice(document, path, value)
     for path, value in parsed:
         _set(document, path, value)
 
@@ -41,10 +41,15 @@ def _parse(text: str) -> tuple[tuple[str, ...], Any]:
     return path, parse_value(value, f"{_PLACE}: {key}")
 
 
-def _drop_keys_of_old_name(document: Document, section: str, name: Any) -> None:
-    values = document.values.get(section)
+def _drop_keys_of_old_choice(document: Document, path: tuple[str, ...], value: Any) -> None:
+    section, choice = path
+    values, known = document.values.get(section), SECTIONS[section]
     if isinstance(values, dict):
-        document.values[section] = {key: value for key, value in values.items() if SECTIONS[section].takes(name, key)}
+        kind = value if choice == "name" else choice
+        others = [key for key in known.choices if key != choice]
+        document.values[section] = {
+            key: value for key, value in values.items() if known.takes(kind, key) and key not in others
+        }
 
 
 def _set(document: Document, path: tuple[str, ...], value: Any) -> None:

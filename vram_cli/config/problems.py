@@ -38,9 +38,9 @@ def first_problem(error: ValidationError, document: Document) -> ConfigError:
         return unknown_key(path, document.place(path))
     context = problem.get("ctx", {})
     if blamed := context.get("key"):
-        path = (*path, blamed)
+        path = (*path, *blamed.split("."))
     text, hint = _explain(problem, path, context)
-    return ConfigError(f"{document.place(path)}: {dotted(path)}: {text}", hint or _about(path))
+    return ConfigError(f"{document.place(path)}: {dotted(path)}: {text}", hint or _one_of(path) or _about(path))
 
 
 def unknown_key(path: KeyPath, place: str) -> ConfigError:
@@ -58,7 +58,14 @@ def choices(path: KeyPath) -> tuple[str, ...]:
     """Return the words that a key may have for its value, or () where it is not one of a few words."""
     section = SECTIONS.get(str(path[0])) if len(path) == 2 else Config
     found = section.model_fields.get(str(path[-1])) if section else None
-    return tuple(word for word in get_args(found.annotation) if isinstance(word, str)) if found else ()
+    return _words(found.annotation) if found else ()
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    """Return the words of a Literal, also where it is one of several kinds of value."""
+    if isinstance(annotation, str):
+        return (annotation,)
+    return tuple(word for part in get_args(annotation) for word in _words(part))
 
 
 def keys_of(path: KeyPath) -> list[str]:

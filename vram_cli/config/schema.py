@@ -6,18 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
+from vram_cli.config.fields import wrong
 from vram_cli.config.section import Section
-from vram_cli.config.sections import (
-    DataConfig,
-    DeviceConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Precision,
-    SearchConfig,
-    TrainConfig,
-)
+from vram_cli.config.sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
+from vram_cli.config.subject import DataConfig, LossConfig, ModelConfig, StepConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +41,10 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
 
     model: ModelConfig
     data: DataConfig
+    loss: LossConfig | None = None
+    """Left out: cross entropy where the data has targets, else the model's own loss."""
+    step: StepConfig | None = None
+    """A training step of one's own; left out: zero_grad, forward, loss, backward, optimizer step."""
     optimizer: OptimizerConfig
     precision: Precision = "fp32"
     """amp-bf16 and amp-fp16 are autocast, fp16 with a gradient scaler; bf16 keeps everything in bfloat16."""
@@ -55,6 +53,51 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     device: DeviceConfig = DeviceConfig()
 
     _source: ConfigSource = PrivateAttr(default=ConfigSource())
+
+    @model_validator(mode="after")
+    def _preset_models_take_images(self) -> Config:
+        if self.model.name and not self.data.name:
+            hint = "give data.name (synthetic takes any shape), or a model by model.target"
+            raise wrong(
+                f"{self.model.name} follows the data, and data by {self.data.kind} says too little", hint, "model.name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _in_backward_stands_alone(self) -> Config:
+        others = {
+            "precision": self.precision == "amp-fp16",
+            "train.accumulate": self.train.accumulate > 1,
+            "train.clip_grad_norm": self.train.clip_grad_norm is not None,
+        }
+        if self.optimizer.in_backward and any(others.values()):
+            key = next(key for key, used in others.items() if used)
+            hint = "leave one of them out: gradients are gone before all of them are known"
+            raise wrong("goes not with optimizer.in_backward", hint, key)
+        return self
+
+    @model_validator(mode="after")
+    def _own_step_does_it_all(self) -> Config:
+        train, hint = self.train, "do it in the step, and leave the key out"
+        theirs = {
+            "loss": self.loss is not None,
+            "precision": self.precision.startswith("amp"),
+            "optimizer.in_backward": self.optimizer.in_backward,
+            "train.accumulate": train.accumulate > 1,
+            "train.clip_grad_norm": train.clip_grad_norm is not None,
+            "train.ema": train.ema,
+            "train.zero_grad": train.zero_grad != "none",
+        }
+        if self.step and any(theirs.values()):
+            key = next(key for key, used in theirs.items() if used)
+            raise wrong("means nothing for a step of your own", hint, key)
+        return self
+
+    @property
+    def names_code(self) -> bool:
+        """Whether the config names code that is not vram's: it is imported from the config's own folder too."""
+        named = (self.model, self.data, self.loss, self.step)
+        return any(section is not None and getattr(section, "target", None) for section in named)
 
     @property
     def source(self) -> ConfigSource:
@@ -75,6 +118,8 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
 SECTIONS: dict[str, type[Section]] = {
     "model": ModelConfig,
     "data": DataConfig,
+    "loss": LossConfig,
+    "step": StepConfig,
     "optimizer": OptimizerConfig,
     "train": TrainConfig,
     "search": SearchConfig,
@@ -86,8 +131,15 @@ SECTIONS: dict[str, type[Section]] = {
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a config file, for completion and checks in an editor."""
     schema = Config.model_json_schema()
-    bare_name = schema["$defs"]["DeviceConfig"]["properties"]["name"]
-    for name, others in (("train", []), ("search", []), ("device", [bare_name])):
+    definitions = schema["$defs"]
+    bare: dict[str, list[Any]] = {
+        "train": [],
+        "search": [],
+        "device": [definitions["DeviceConfig"]["properties"]["name"]],
+        "loss": [{"enum": ["cross_entropy", "model"]}],
+        "step": [definitions["StepConfig"]["properties"]["target"]],
+    }
+    for name, others in bare.items():
         section = {"$ref": f"#/$defs/{SECTIONS[name].__name__}"}
         schema["properties"][name] = {"anyOf": [section, *others, {"type": "null"}]}
     title = {"title": "vram config", "description": "What is trained, and how the largest batch is looked for."}

@@ -20,10 +20,19 @@ class Section(BaseModel):
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Keys that mean something for some names only, with those names."""
 
+    choices: ClassVar[tuple[str, ...]] = ("name",)
+    """Keys of which one, and only one, says what the section is about."""
+
     @classmethod
-    def takes(cls, name: Any, key: str) -> bool:
-        """Return whether `key` means something where the section's `name` is this."""
-        return key not in cls.only_for or name in cls.only_for[key]
+    def takes(cls, kind: Any, key: str) -> bool:
+        """Return whether `key` means something where the section is about this: a name, or the key of its choice."""
+        return key not in cls.only_for or kind in cls.only_for[key]
+
+    @property
+    def kind(self) -> Any:
+        """The section's name; without one, the key by which it says what it is about, such as "target"."""
+        name = getattr(self, "name", None)
+        return name or next((key for key in self.choices if getattr(self, key, None) is not None), None)
 
     @model_validator(mode="before")
     @classmethod
@@ -33,14 +42,31 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _no_key_of_another_name(self) -> Section:
-        name = getattr(self, "name", None)
         for key in sorted(self.model_fields_set):
-            if not self.takes(name, key) and getattr(self, key) is not None:
+            if not self.takes(self.kind, key) and getattr(self, key) is not None:
                 names = ", ".join(self.only_for[key])
-                raise wrong(f"means nothing for {name}", f"leave it out; it is for {names}", key=key)
+                raise wrong(f"means nothing for {self.kind}", f"leave it out; it is for {names}", key=key)
         return self
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Section:
+        if len(self.choices) > 1:
+            given = [key for key in self.choices if getattr(self, key) is not None]
+            if not given:
+                raise wrong(f"is missing: give {self._named_choices()}", key=self.choices[0])
+            if len(given) > 1:
+                raise wrong(f"goes not with {given[0]}", f"give {self._named_choices()}, and only one", key=given[1])
+        return self
+
+    @classmethod
+    def _named_choices(cls) -> str:
+        *others, last = cls.choices
+        return f"{', '.join(others)} or {last}"
 
     @model_serializer(mode="wrap")
     def _without_keys_of_other_names(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        name = getattr(self, "name", None)
-        return {key: value for key, value in handler(self).items() if self.takes(name, key)}
+        given = {key: value for key, value in handler(self).items() if self.takes(self.kind, key)}
+        return {key: value for key, value in given.items() if value is not None or key not in self._unset_choices()}
+
+    def _unset_choices(self) -> tuple[str, ...]:
+        return self.choices if len(self.choices) > 1 else ()

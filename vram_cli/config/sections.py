@@ -1,80 +1,22 @@
-"""The sections of a config: their keys, defaults, and which of them go together."""
+"""The sections on how and where it is trained: their keys, defaults, and which of them go together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from vram_cli.config.fields import Count, DeviceName, Folder, Seconds, Shape, Share, Size, wrong
-from vram_cli.config.presets import DATA_PRESETS
+from vram_cli.config.fields import Checkpointing, Count, DeviceName, Seconds, Share, Size, wrong
 from vram_cli.config.section import Section
 
-ModelName = Literal["mlp", "cnn", "resnet18", "resnet50"]
-DataName = Literal["mnist", "fashion_mnist", "cifar10", "synthetic"]
-OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+OptimizerName = Literal[
+    "sgd", "adam", "adamw", "rmsprop", "adagrad", "adam8bit", "adamw8bit", "paged_adamw", "paged_adamw8bit"
+]
 Precision = Literal["fp32", "tf32", "amp-bf16", "amp-fp16", "bf16"]
 
-_ADAMW_WEIGHT_DECAY = 0.01  # PyTorch's default for AdamW; for every other optimizer it is 0
-
-
-class ModelConfig(Section):
-    """The model that is trained; its input size and classes follow the data."""
-
-    only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {"hidden": ("mlp",)}
-
-    name: ModelName
-    hidden: Count = 128
-    """Width of the hidden layer (mlp only)."""
-
-
-class DataConfig(Section):
-    """What the batches are made of."""
-
-    only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "shape": ("synthetic",),
-        "classes": ("synthetic",),
-        "num_samples": ("synthetic",),
-    }
-
-    name: DataName
-    source: Literal["auto", "files", "synthetic"] = "auto"
-    """auto takes the files where they lie under root, and otherwise made-up images of the same shape and type."""
-    root: Folder = "data"
-    """Folder of the data set's files, relative to the current folder."""
-    shape: Shape | None = None
-    """Channels, height and width of one sample (synthetic only)."""
-    classes: Count | None = None
-    """Number of classes (synthetic only)."""
-    num_samples: Count | None = None
-    """Length of the pretended data set, which caps the batch; null for no end (synthetic only)."""
-
-    @model_validator(mode="after")
-    def _synthetic_is_described(self) -> DataConfig:
-        if self.name != "synthetic":
-            return self
-        for key, example in (("shape", "[3, 224, 224]"), ("classes", "1000")):
-            if getattr(self, key) is None:
-                raise wrong("is missing: synthetic data has no shape of its own", f"such as {key}: {example}", key=key)
-        if self.source == "files":
-            raise wrong("synthetic data has no files", "leave it out, or name a data set that has", key="source")
-        return self
-
-    @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one sample."""
-        return self.shape or DATA_PRESETS[self.name].shape
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.classes or DATA_PRESETS[self.name].classes
-
-    @property
-    def length(self) -> int | None:
-        """Number of training samples; None for synthetic data without an end."""
-        return self.num_samples if self.name == "synthetic" else DATA_PRESETS[self.name].num_samples
+_ADAMW_WEIGHT_DECAY = 0.01  # PyTorch's default for AdamW, bitsandbytes' too; for every other optimizer it is 0
+_OWN = ("sgd", "adam", "adamw", "rmsprop", "adagrad")  # PyTorch's own; the others are from bitsandbytes
 
 
 class OptimizerConfig(Section):
@@ -84,10 +26,12 @@ class OptimizerConfig(Section):
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "momentum": ("sgd", "rmsprop"),
         "nesterov": ("sgd",),
+        "foreach": _OWN,
         "fused": ("sgd", "adam", "adamw", "adagrad"),
     }
 
     name: OptimizerName
+    """PyTorch's own, or those of bitsandbytes in 8 bits or in pages that can leave the GPU."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
     """Above 0 it costs one more copy of the parameters (sgd and rmsprop only)."""
     nesterov: bool = False
@@ -98,11 +42,13 @@ class OptimizerConfig(Section):
     """All parameters at once: faster, with more temporary memory. null leaves the choice to PyTorch."""
     fused: bool | None = None
     """One kernel for the whole step, with hardly any temporary memory (not for rmsprop). null leaves it to PyTorch."""
+    in_backward: bool = False
+    """Step each parameter in the backward pass as soon as its gradient is there, and free that: none are kept."""
 
     @model_validator(mode="before")
     @classmethod
     def _adamw_decays(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("name") == "adamw":
+        if isinstance(given, dict) and str(given.get("name")).endswith(("adamw", "adamw8bit")):
             return {"weight_decay": _ADAMW_WEIGHT_DECAY, **given}
         return given
 
@@ -124,6 +70,26 @@ class TrainConfig(Section):
     """The learning rate that goes with batch_size."""
     zero_grad: Literal["none", "zero"] = "none"
     """none frees gradients before the forward pass, as PyTorch does; zero keeps them and fills them with zeros."""
+    checkpointing: Checkpointing = "none"
+    """none, full, every-K, or the names of modules, such as "layer3.*": recompute what is in them in the backward pass.
+    full takes every one of the model's repeated blocks, every-2 every second one."""
+    accumulate: Count = 1
+    """Batches whose gradients are added up before the optimizer's step; a batch size is always that of one of them."""
+    channels_last: bool = False
+    """Lay images and convolutions out with the channels last, as tensor cores like it."""
+    compile: bool = False
+    """torch.compile the model (real GPUs only)."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that are not trained, by name, such as ["features.*"]."""
+    ema: bool = False
+    """Keep an exponential moving average of the weights on the device: one more copy of the model."""
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    """Clip the norm of all gradients to this before the optimizer's step."""
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _one_is_a_list_too(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
 
 
 class SearchConfig(Section):
@@ -160,6 +126,8 @@ class DeviceConfig(Section):
     """Predictions: memory outside PyTorch's allocator (context, display, other processes); null for the card's own."""
     expandable_segments: bool = False
     """The CUDA allocator's option of that name: less fragmentation."""
+    cudnn_benchmark: bool = False
+    """torch.backends.cudnn.benchmark: the first step tries all ways to run a convolution, and keeps the fastest."""
 
     @model_validator(mode="before")
     @classmethod

@@ -64,8 +64,8 @@ def _points(tape: Tape) -> Iterator[TimelinePoint]:
     phase, event = next((action for action in step if isinstance(action, Phase)), Phase.FORWARD), 0
     yield _point(event, phase, live)
     for action in step:
-        if isinstance(action, Phase):
-            phase = action
+        if not isinstance(action, int):
+            phase = action if isinstance(action, Phase) else phase
             continue
         storage, event = tape.storages[max(action, ~action)], event + 1
         live[storage.category] += storage.bytes if action >= 0 else -storage.bytes
@@ -84,8 +84,8 @@ def _highest(points: list[TimelinePoint]) -> TimelinePoint:
 
 def _alive(tape: Tape, event: int) -> set[int]:
     """Return the storages that live after so many events of the last step."""
-    before = (action for action in chain(tape.setup, *tape.steps[:-1]) if not isinstance(action, Phase))
-    within = [action for action in tape.steps[-1] if not isinstance(action, Phase)][:event]
+    before = (action for action in chain(tape.setup, *tape.steps[:-1]) if isinstance(action, int))
+    within = [action for action in tape.steps[-1] if isinstance(action, int)][:event]
     alive: set[int] = set()
     for action in chain(before, within):
         if action >= 0:

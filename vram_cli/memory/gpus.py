@@ -15,10 +15,13 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, model_validator
 
 from vram_cli.errors import ConfigError
-from vram_cli.units import parse_bytes
+from vram_cli.units import format_bytes, parse_bytes
 
 # Words that people leave out or add, and whatever separates words: "NVIDIA GeForce RTX 4090" is "4090".
 _NOISE = re.compile(r"nvidia|geforce|tesla|quadro|rtx|amd|instinct|[^a-z0-9]")
+
+# Drivers differ by 2 %, and ECC takes 6 %; cards of one name by 20 % and more (RTX 3080: 10 and 12 GB).
+_SAME_MEMORY = 0.09
 
 Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
@@ -113,6 +116,22 @@ def find_gpu(name: str) -> Gpu:
     raise ConfigError(f"unknown GPU {name!r}", hint)
 
 
+def recognise_gpu(product: str, memory_bytes: int) -> Gpu:
+    """Return the card that a driver names so and that has about that much memory: some names are those of several.
+
+    Raises:
+        ConfigError: the catalogue has no such card.
+    """
+    called = [gpu for gpu in _catalogue() if _key(product) in _driver_keys(gpu)]
+    nearest = min(called, key=lambda gpu: abs(gpu.memory_bytes - memory_bytes), default=None)
+    if nearest is None or abs(nearest.memory_bytes / memory_bytes - 1) > _SAME_MEMORY:
+        raise ConfigError(
+            f"the catalogue has no {product} with {format_bytes(memory_bytes)}",
+            "`vram gpus` lists what it has; for another card give --gpu NAME of its kind, --capacity and --overhead",
+        )
+    return nearest
+
+
 def select_gpus(text: str = "") -> tuple[Gpu, ...]:
     """Return the card of exactly that name, or else those that `all_gpus` or `find_gpu` find.
 
@@ -148,6 +167,12 @@ def _keys() -> dict[str, Gpu]:
     """All names by which a card is found. A name that is meant beats one that is put together."""
     made = {_key(gpu.name + gpu.label): gpu for gpu in _catalogue()}
     return made | {_key(name): gpu for gpu in _catalogue() for name in (gpu.name, gpu.product, *gpu.aliases)}
+
+
+def _driver_keys(gpu: Gpu) -> set[str]:
+    """Return the names by which a driver may call a card, with the memory's size behind them and without."""
+    keys = {_key(name) for name in (gpu.product, *gpu.aliases)}
+    return keys | {key.removesuffix(_squeeze(gpu.label)) for key in keys}
 
 
 def _key(name: str) -> str:

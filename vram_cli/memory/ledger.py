@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vram_cli.memory.modules import Modules
+from vram_cli.memory.tape import Mark
 from vram_cli.results import Category, Phase
 
 
@@ -59,7 +60,7 @@ class Ledger(TorchDispatchMode):
         self.op = ""
         self.modules: Modules | None = None
         self.lives: list[Life] = []
-        self.marks: list[tuple[int, Phase | None]] = []
+        self.marks: list[tuple[int, Phase | Mark | None]] = []
         self._device_type = device.type
         self._on_birth = on_birth
         self._phase = Phase.BUILD
@@ -97,6 +98,10 @@ class Ledger(TorchDispatchMode):
     def mark_step(self) -> None:
         """Note that a step begins, or the last one ends."""
         self.marks.append((self._clock, None))
+
+    def mark(self, mark: Mark) -> None:
+        """Note what the allocator is told."""
+        self.marks.append((self._clock, mark))
 
     def reset_peak(self) -> None:
         """Forget the highest use so far: from here on, it is what is alive now."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vram_cli.memory.allocator import CachingAllocator, OutOfMemory
 from vram_cli.memory.allocator_settings import DEFAULT_SETTINGS, AllocatorSettings
-from vram_cli.memory.tape import Action, Storage, Tape
+from vram_cli.memory.tape import Action, Mark, Storage, Tape
 from vram_cli.results import Category, Phase, PhasePeak
 
 MOST_STEPS = 10
@@ -83,6 +83,8 @@ class _Replay:
         for action in actions:
             if isinstance(action, Phase):
                 self._enter(action)
+            elif isinstance(action, Mark):
+                allocator.release_cached()
             elif action >= 0:
                 self._failing = action
                 size, category = storages[action][:2]

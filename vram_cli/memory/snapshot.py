@@ -15,7 +15,7 @@ from vram_cli.errors import ConfigError
 from vram_cli.memory.allocator import CachingAllocator, OutOfMemory
 from vram_cli.memory.allocator_settings import DEFAULT_SETTINGS, AllocatorSettings
 from vram_cli.memory.blocks import BlockInfo, SegmentInfo
-from vram_cli.memory.tape import Action, Storage, Tape
+from vram_cli.memory.tape import Action, Mark, Storage, Tape
 from vram_cli.results import Phase
 from vram_cli.units import MIB
 
@@ -88,6 +88,8 @@ class _Run:
     def _act(self, action: Action) -> None:
         if isinstance(action, Phase):
             self._phase = action
+        elif isinstance(action, Mark):
+            self.allocator.release_cached()
         elif action >= 0:
             self._allocate(action)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
@@ -19,8 +20,15 @@ class Storage(NamedTuple):
     module: str = ""
 
 
-Action = int | Phase
-"""`i` allocates storage i of the tape, `~i` frees it, a phase begins."""
+class Mark(Enum):
+    """What a step does to the allocator itself."""
+
+    EMPTY_CACHE = "empty_cache"
+    """It gives all that is cached back to the device."""
+
+
+Action = int | Phase | Mark
+"""`i` allocates storage i of the tape, `~i` frees it, a phase begins, or the allocator is told something."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class _Life(Protocol):
     module: str
 
 
-def record(lives: Sequence[_Life], marks: Iterable[tuple[int, Phase | None]]) -> Tape:
+def record(lives: Sequence[_Life], marks: Iterable[tuple[int, Phase | Mark | None]]) -> Tape:
     """Make a tape of a ledger's lives.
 
     What is freed one after the other stands in order of birth: to an allocator it is the same, and the autocast cache
@@ -59,8 +67,8 @@ def record(lives: Sequence[_Life], marks: Iterable[tuple[int, Phase | None]]) ->
 
     Args:
         lives: in order of birth, on a clock that counts births and deaths.
-        marks: the clock at which each phase began, or (None) a step; the last None ends the last step, and what follows
-            is left out.
+        marks: the clock at which each phase began, the allocator was told something, or (None) a step began; the last
+            None ends the last step, and what follows is left out.
     """
     timeline: list[tuple[int, int, Action | None]] = [(clock, 1, mark) for clock, mark in marks]
     timeline += [(life.born, 0, i) for i, life in enumerate(lives)]
@@ -79,16 +87,16 @@ def record(lives: Sequence[_Life], marks: Iterable[tuple[int, Phase | None]]) ->
 
 def _settled(actions: list[Action]) -> Iterator[Action]:
     """Sort each run of frees."""
-    for freeing, run in groupby(actions, key=lambda action: not isinstance(action, Phase) and action < 0):
+    for freeing, run in groupby(actions, key=lambda action: isinstance(action, int) and action < 0):
         together = list(run)
-        yield from sorted(together, reverse=True) if freeing else together
+        yield from sorted((i for i in together if isinstance(i, int)), reverse=True) if freeing else together
 
 
 def _carried(storages: Sequence[Storage], step: Sequence[Action]) -> dict[int, int]:
     """Match what a step frees of the steps before with what it leaves alive, in order of birth; {} if they differ."""
     gone = sorted(_foreign(step))
-    made = {action for action in step if not isinstance(action, Phase) and action >= 0}
-    left = sorted(made - {~action for action in step if not isinstance(action, Phase) and action < 0})
+    made = {action for action in step if isinstance(action, int) and action >= 0}
+    left = sorted(made - {~action for action in step if isinstance(action, int) and action < 0})
     if [storages[i] for i in gone] != [storages[i] for i in left]:
         return {}
     return dict(zip(gone, left, strict=True))
@@ -96,7 +104,7 @@ def _carried(storages: Sequence[Storage], step: Sequence[Action]) -> dict[int, i
 
 def _foreign(step: Sequence[Action]) -> set[int]:
     """Return the storages that a step frees and does not make."""
-    numbers = [action for action in step if not isinstance(action, Phase)]
+    numbers = [action for action in step if isinstance(action, int)]
     return {~action for action in numbers if action < 0} - {action for action in numbers if action >= 0}
 
 

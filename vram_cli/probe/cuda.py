@@ -15,7 +15,7 @@ import torch
 
 from vram_cli.errors import MachineError
 from vram_cli.probe.meter import Meter, Reading
-from vram_cli.results import Device
+from vram_cli.results import Device, Phase
 
 
 class GpuMeter(Meter):
@@ -102,6 +102,16 @@ class GpuMeter(Meter):
         """End the phase and count the allocator's retries so far."""
         super().leave(failed=failed)
         self.retries = self._stat("num_alloc_retries") - self._retries_before
+
+    def settle(self) -> None:
+        """Forget the memory in which cuDNN has tried its plans: all that was free, halved until it could be had.
+
+        No step fails for it, and it has been given back (generate_and_filter_plans in Conv_v8.cpp): the steps that
+        follow say what the training takes.
+        """
+        if self.device.type == "cuda" and torch.backends.cudnn.benchmark:
+            self._trial_peaks = {phase: self._trial_peaks[phase] for phase in (Phase.BUILD, Phase.BATCH)}
+            self._retries_before = self._stat("num_alloc_retries")
 
     def synchronize(self) -> None:
         """Wait for all kernels of the phase."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from vram_cli.results import Outcome
+from vram_cli.workload import blame
 
 _DEVICE_MEMORY = (
     "out of memory",  # CUDA, HIP and XPU alike; "CUDA error: out of memory" is an AcceleratorError, composer#3397
@@ -74,11 +75,17 @@ def describe(error: Exception, device_type: str) -> Failure:
     text = str(error)
     return Failure(
         outcome=classify(error, device_type),
-        message=f"{type(error).__name__}: {_first_line(text)}".rstrip(": "),
+        message=words_of(error),
         traceback="".join(traceback.format_exception(error)),
         requested_bytes=requested_bytes(text),
         poisoned=isinstance(error, torch.AcceleratorError) or "CUDA error" in text or "HIP error" in text,
     )
+
+
+def words_of(error: BaseException) -> str:
+    """Return an exception's name and first line, after the key of the config that it is blamed on."""
+    words = f"{type(error).__name__}: {_first_line(str(error))}".rstrip(": ")
+    return ": ".join(filter(None, (blame(error), words)))
 
 
 def classify(error: Exception, device_type: str) -> Outcome:

@@ -6,12 +6,17 @@ import torch
 
 from vram_cli.memory.ledger import Ledger
 from vram_cli.results import Category
-from vram_cli.workload import Workload
+from vram_cli.workload import Batch, Workload, tensors_of
 
 
-def label(ledger: Ledger, work: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Name what lives between steps: the model, the batch, gradients, the optimizer's state."""
-    ledger.adopt(batch, Category.BATCH_DATA, "")
+def label(ledger: Ledger, work: Workload, batch: Batch) -> None:
+    """Name what lives between steps: the model, the batch, gradients, the optimizer's state.
+
+    An average of the weights counts as optimizer state: it is kept for each parameter, and the model never sees it.
+    """
+    ledger.adopt(tensors_of(batch), Category.BATCH_DATA, "")
+    if work.average is not None:
+        ledger.adopt(work.average.tensors, Category.OPTIMIZER_STATE, "")
     for name, tensor in (*work.model.named_parameters(), *work.model.named_buffers()):
         ledger.adopt([tensor], Category.PARAMETERS, _owner(name))
     label_gradients(ledger, work)

@@ -110,6 +110,9 @@ class Meter(ABC):
             peak_phase=self.ledger.peak_phase,
         )
 
+    def settle(self) -> None:  # noqa: B027 - nothing, on most devices
+        """The first step is over: forget what it alone took."""
+
     def new_ledger(self) -> Ledger:
         """Return an empty ledger for a trial."""
         return Ledger(self.device)

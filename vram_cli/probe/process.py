@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, MachineError, ProbeError
+from vram_cli.errors import ConfigError, MachineError, ProbeError, VramError, WorkloadError
 from vram_cli.probe.child import Child
 from vram_cli.probe.host import available_bytes
 from vram_cli.probe.wire import ORDER, TASK, Done, Entered, Order, Ready, Refused, Task
@@ -21,7 +21,11 @@ HOST_FLOOR = 256 * 1024**2
 START_TIMEOUT = 600.0
 """Seconds for importing torch, reading or downloading the data, and the warm-up."""
 
-_ERRORS = {"ConfigError": ConfigError, "MachineError": MachineError, "ProbeError": ProbeError}
+_ERRORS: dict[str, type[VramError]] = {
+    "ConfigError": ConfigError,
+    "MachineError": MachineError,
+    "ProbeError": ProbeError,
+}
 
 
 class ProcessProbe:
@@ -34,12 +38,24 @@ class ProcessProbe:
         download: whether missing data files may be downloaded.
         trial_timeout: seconds after which a trial counts as hung.
         deadline: `time.monotonic()` value after which a running trial is stopped, or None.
+        calibrated: whether a prediction takes what is kept of the card from `vram calibrate`.
     """
 
     def __init__(
-        self, config: Config, *, download: bool = False, trial_timeout: float = 900.0, deadline: float | None = None
+        self,
+        config: Config,
+        *,
+        download: bool = False,
+        trial_timeout: float = 900.0,
+        deadline: float | None = None,
+        calibrated: bool = True,
     ) -> None:
-        self._order = Order(config=config.model_dump(mode="json"), download=download)
+        self._order = Order(
+            config=config.model_dump(mode="json"),
+            download=download,
+            folder=str(config.source.folder.absolute()) if config.names_code else "",
+            calibrated=calibrated,
+        )
         self._trial_timeout, self._deadline = trial_timeout, deadline
         self._child: Child | None = None
         self._ready: Ready | None = None
@@ -113,7 +129,7 @@ class ProcessProbe:
             self._end()
         return measurement
 
-    def measure_afresh(self, batch_size: int) -> Measurement:
+    def measure_afresh(self, batch_size: int, *, detail: bool = False) -> Measurement:
         """Run a batch size once more, with a breakdown: the confirmation that it did not fit by luck.
 
         On a GPU in a new child, since what ran before shapes the allocator's cache. On the CPU freed memory goes back
@@ -122,7 +138,7 @@ class ProcessProbe:
         """
         if self.device.kind == "real" and self.device.type != "cpu":
             self._end()
-        return self.measure(batch_size, explain=True)
+        return self.measure(batch_size, explain=True, detail=detail)
 
     def stop(self) -> None:
         """End for good, called from any thread: a trial that runs is killed, and none can be started any more."""
@@ -146,7 +162,7 @@ class ProcessProbe:
                 return reply.measurement, not reply.poisoned
             if isinstance(reply, Refused):
                 self._end()
-                raise _ERRORS[reply.error](reply.message, reply.hint)
+                raise _error(reply)
             if isinstance(reply, Entered):
                 phase = reply.phase
             elif child.gone:
@@ -174,7 +190,7 @@ class ProcessProbe:
             reply = child.receive()
             if isinstance(reply, Refused):
                 self._end()
-                raise _ERRORS[reply.error](reply.message, reply.hint)
+                raise _error(reply)
             if isinstance(reply, Ready):
                 # Figures of the first child stay: a later one may see the card differently, and an answer needs one.
                 self._ready = self._ready or reply
@@ -215,3 +231,9 @@ class ProcessProbe:
         if self._ready is None:
             raise ProbeError("the probe was asked before it was entered as a context")
         return self._ready
+
+
+def _error(refused: Refused) -> VramError:
+    if refused.traceback:
+        return WorkloadError(refused.message, refused.hint, refused.traceback)
+    return _ERRORS[refused.error](refused.message, refused.hint)

@@ -10,7 +10,9 @@ import psutil
 import torch
 
 from vram_cli.config import Config
+from vram_cli.errors import ConfigError
 from vram_cli.memory.allocator_settings import AllocatorSettings
+from vram_cli.memory.calibration_files import kept
 from vram_cli.memory.gpus import find_gpu
 from vram_cli.probe.devices import make_meter
 from vram_cli.probe.memory_of_process import ENFORCED
@@ -19,10 +21,15 @@ from vram_cli.probe.trial import Trial
 from vram_cli.probe.versions import versions
 from vram_cli.probe.wire import Done, Ready, Task
 from vram_cli.results import Phase
-from vram_cli.workload import open_data, set_matmul_precision
+from vram_cli.workload import check_code, open_data, set_matmul_precision
 
 DEFAULT_GPU = "t4"
 """What is predicted for where there is no GPU and none is named: the card of a free notebook."""
+
+_UNKNOWN_PLANS = (
+    "cudnn.benchmark is on: which kernels cuDNN will find fastest cannot be known without the card. Their workspaces "
+    "are left out, as is what it takes for a moment in the first step to try them."
+)
 
 
 class Trials(Protocol):
@@ -35,21 +42,24 @@ class Trials(Protocol):
         ...
 
 
-def open_trials(config: Config, *, download: bool) -> Trials:
+def open_trials(config: Config, *, download: bool, calibrated: bool = True) -> Trials:
     """Return real trials, or predictions where the config names a card or there is no GPU to take.
 
+    Predictions take what is kept of the card's calibration, unless `calibrated` is false.
+
     Raises:
-        ConfigError: the data or the card that the config names cannot be had.
+        ConfigError: the data or the card that the config names cannot be had, or its calibration cannot be read.
         MachineError: there is no such device.
     """
+    check_code(config)
     if config.device.gpu is not None:
-        return PredictedTrials(config, config.device.gpu)
+        return PredictedTrials(config, config.device.gpu, calibrated=calibrated)
     if config.device.name == "auto" and not torch.cuda.is_available():
         why = (
             f"There is no GPU here: this is a prediction for a {DEFAULT_GPU.upper()}. Another card: --gpu NAME, from "
             "`vram gpus`. Real steps on this computer: --device cpu."
         )
-        return PredictedTrials(config, DEFAULT_GPU, why)
+        return PredictedTrials(config, DEFAULT_GPU, why, calibrated=calibrated)
     return RealTrials(config, download=download)
 
 
@@ -58,11 +68,17 @@ class RealTrials:
 
     def __init__(self, config: Config, *, download: bool) -> None:
         set_matmul_precision(config)
+        torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
         self._config, self._data = config, open_data(config, download=download)
+        self._meter = make_meter(config.device.name, config.device.budget)
+        if config.train.compile and self._meter.needs_ledger:
+            raise ConfigError(
+                "train.compile: on a CPU each step is watched, and compiled code cannot be",
+                "leave it out, or run on a GPU",
+            )
         # A small trial on the whole device first: modules imported and kernels loaded at their first use stay, and
         # would be taken for the training's own memory. Whatever it meets, the first real trial meets again and tells.
         Trial(make_meter(config.device.name, None), lambda _: None, explain=False).run(config, self._data, 2, 2)
-        self._meter = make_meter(config.device.name, config.device.budget)
         device = self._meter.describe()
         guarded = self._meter.device.type == "cpu" and not ENFORCED
         self.ready = Ready(
@@ -86,11 +102,12 @@ class RealTrials:
 class PredictedTrials:
     """Fake steps for a card of the catalogue."""
 
-    def __init__(self, config: Config, gpu: str, why: str = "") -> None:
-        device = config.device
+    def __init__(self, config: Config, gpu: str, why: str = "", *, calibrated: bool = True) -> None:
+        device, card = config.device, find_gpu(gpu)
         self._probe = SimulatedProbe(
             config,
-            find_gpu(gpu),
+            card,
+            calibration=kept(card) if calibrated else None,
             settings=AllocatorSettings(expandable_segments=device.expandable_segments),
             overhead_bytes=device.overhead,
             capacity_bytes=device.budget,
@@ -101,7 +118,7 @@ class PredictedTrials:
             guard_bytes=None,
             data=self._probe.data,
             versions=self._probe.versions,
-            remark=why,
+            remark=" ".join(filter(None, (why, _UNKNOWN_PLANS if device.cudnn_benchmark else ""))),
         )
 
     def run(self, task: Task, enter: Callable[[Phase], None]) -> Done:  # noqa: ARG002 - a prediction cannot be killed

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from vram_cli.config import Config
+from vram_cli.errors import VramError
 from vram_cli.memory.explain import explained
 from vram_cli.memory.modules import Modules
 from vram_cli.memory.tape import record
@@ -17,7 +18,16 @@ from vram_cli.probe.failures import Failure, describe
 from vram_cli.probe.labels import label, label_gradients
 from vram_cli.probe.meter import Meter
 from vram_cli.results import Breakdown, Measurement, Outcome, Phase, PhasePeak
-from vram_cli.workload import DataSource, Workload, build_workload, parameter_dtype, train_step
+from vram_cli.workload import (
+    Batch,
+    DataSource,
+    Workload,
+    build_workload,
+    channels_last,
+    parameter_dtype,
+    tensors_of,
+    train_step,
+)
 
 
 class Trial:
@@ -43,11 +53,18 @@ class Trial:
         self._poisoned = False
 
     def run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> tuple[Measurement, bool]:
-        """Return what was measured, and whether the process may be poisoned."""
+        """Return what was measured, and whether the process may be poisoned.
+
+        Raises:
+            VramError: the config names code that cannot be used, or that gives what it should not.
+        """
         began, failure, phase = time.perf_counter(), None, None
         self._meter.begin()
         try:
             self._run(config, data, batch_size, steps)
+        except VramError:
+            self._meter.lift_limit()
+            raise
         except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
             self._meter.lift_limit()
             phase = self._meter.phase
@@ -65,12 +82,15 @@ class Trial:
             work = build_workload(config, meter.device)
             self._enter(Phase.BATCH)
             batch = data.make_batch(batch_size, meter.device, parameter_dtype(config))
+            batch = channels_last(batch) if config.train.channels_last else batch
             for step in range(steps):
                 self._step(work, batch, watch=meter.needs_ledger and step == steps - 1)
-            if self._explain:
-                self._account(work, batch)
+                if step == 0:
+                    meter.settle()
+            if self._explain and not config.train.compile:  # compiled code passes no dispatcher that could be watched
+                self._account(work, batch, batch_size)
 
-    def _account(self, work: Workload, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    def _account(self, work: Workload, batch: Batch, batch_size: int) -> None:
         """Break the last step down; where it was not watched, run it once more for that.
 
         Under watch PyTorch adds gradients out of place: tensors that Python has seen are never reused. So the peak is
@@ -88,12 +108,13 @@ class Trial:
                 self._poisoned = failure.poisoned
                 return
         meter.ledger.mark_step()
-        self._breakdown = meter.breakdown(len(batch[0]), peak)
+        self._breakdown = meter.breakdown(batch_size, peak)
         if self._detail:
             self._breakdown = explained(self._breakdown, record(meter.ledger.lives, meter.ledger.marks))
 
-    def _step(self, work: Workload, batch: tuple[torch.Tensor, torch.Tensor], *, watch: bool) -> None:
+    def _step(self, work: Workload, batch: Batch, *, watch: bool) -> None:
         meter = self._meter
+        began_forward = False
         label(meter.ledger, work, batch)
         watching: AbstractContextManager[object] = meter.ledger if watch and not meter.needs_ledger else nullcontext()
         following: AbstractContextManager[object] = nullcontext()
@@ -104,8 +125,10 @@ class Trial:
         meter.ledger.mark_step()
 
         def enter(phase: Phase) -> None:
-            if phase is Phase.FORWARD:
-                self._resident = meter.allocated_now() - sum(tensor.untyped_storage().nbytes() for tensor in batch)
+            nonlocal began_forward
+            if phase is Phase.FORWARD and not began_forward:  # later batches of an accumulation find gradients there
+                began_forward = True
+                self._resident = meter.allocated_now() - _bytes_on(meter.device, batch)
             if phase is Phase.OPTIMIZER:
                 label_gradients(meter.ledger, work)
             self._enter(phase)
@@ -148,3 +171,7 @@ class Trial:
             requested_bytes=failure.requested_bytes if failure else None,
             breakdown=self._breakdown,
         )
+
+
+def _bytes_on(device: torch.device, batch: Batch) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors_of(batch) if tensor.device.type == device.type)

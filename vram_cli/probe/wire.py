@@ -16,6 +16,10 @@ class Order:
 
     config: dict[str, Any]
     download: bool
+    folder: str = ""
+    """Where code that the config names is looked for first; "" for nowhere in particular."""
+    calibrated: bool = True
+    """Whether a prediction takes what is kept of the card from `vram calibrate`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,8 @@ class Refused:
     """The name of the class in `vram_cli.errors`."""
     message: str
     hint: str
+    traceback: str = ""
+    """Of the user's own code, where that is why."""
 
 
 @dataclass(frozen=True, kw_only=True)

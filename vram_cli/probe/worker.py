@@ -11,7 +11,9 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 from vram_cli.errors import ConfigError, MachineError, VramError
@@ -21,6 +23,9 @@ from vram_cli.probe.wire import ORDER, REPLY, TASK, Entered, Order, Refused, Rep
 def main() -> None:
     """Serve the parent until it closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.path[0] in ("", str(Path.cwd())):
+        # `python -m` looks in the current folder first: a file there must not stand for a package of its name.
+        sys.path.append(sys.path.pop(0))
     replies = _claim_stdout()
     lines = _listen(sys.stdin)
 
@@ -33,13 +38,26 @@ def main() -> None:
     except VramError as error:
         kind = next((base for base in (ConfigError, MachineError) if isinstance(error, base)), None)
         say(Refused(error=kind.__name__ if kind else "ProbeError", message=error.message, hint=error.hint))
+    except Exception as error:
+        from vram_cli.probe.failures import words_of
+        from vram_cli.workload import blame
+
+        if not blame(error):
+            raise
+        trace = "".join(traceback.format_exception(error))
+        hint = "the traceback above is from the code that the config names; mend that first"
+        say(Refused(error="WorkloadError", message=words_of(error), hint=hint, traceback=trace))
 
 
 def _serve(order: Order, lines: queue.Queue[str], say: Callable[[Reply], None]) -> None:
     from vram_cli.config import Config
     from vram_cli.probe.serving import open_trials
+    from vram_cli.workload import look_in
 
-    trials = open_trials(Config.model_validate(order.config), download=order.download)
+    config = Config.model_validate(order.config)
+    if order.folder:
+        look_in(Path(order.folder))
+    trials = open_trials(config, download=order.download, calibrated=order.calibrated)
     say(trials.ready)
     while True:
         say(trials.run(TASK.validate_json(lines.get()), lambda phase: say(Entered(phase=phase))))

@@ -33,6 +33,13 @@ def next_step(result: Result) -> Step:
     return _after_success(result, result.max_batch_size)
 
 
+def again(result: Result) -> Step:
+    """Return the command that asks the result's own question once more."""
+    if result.command == "breakdown" and result.trials:
+        return _step(result, "get this answer again", "breakdown", "--batch-size", str(result.trials[-1].batch_size))
+    return _step(result, "get this answer again", result.command)
+
+
 def _after_nothing(result: Result) -> Step:
     if setting(result.config, "precision") != "bf16":
         return _step(result, "see whether bfloat16 throughout fits", "find-batch", "--set", "precision=bf16")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vram_cli.errors import ConfigError
 from vram_cli.report.advice import Step, next_step
-from vram_cli.report.evidence import evidence
+from vram_cli.report.evidence import evidence, evidence_title
 from vram_cli.report.headline import headline
 from vram_cli.report.modules import modules_table
 from vram_cli.report.tables import breakdown_table, pairs
@@ -93,9 +93,8 @@ def _headline(result: Result) -> RenderableType:
 
 
 def _evidence(result: Result) -> RenderableType:
-    title = "How it was measured" if result.device.kind == "real" else "How it was predicted"
     lines = pairs([(literal(name, "dim"), literal(text)) for name, text in evidence(result)])
-    return Group(Text(title, "bold"), Padding(lines, (0, 0, 0, _INDENT)))
+    return Group(Text(evidence_title(result), "bold"), Padding(lines, (0, 0, 0, _INDENT)))
 
 
 def _next(step: Step, width: int) -> RenderableType:

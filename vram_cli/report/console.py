@@ -67,6 +67,13 @@ def print_answer(drawing: RenderableType, *, plain: bool = False) -> None:
     stdout_console(plain=plain).print(Trimmed(drawing))
 
 
+def print_document(text: str) -> None:
+    """Print a text that is made for a file or another program, such as Markdown: in UTF-8, never folded or styled."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(text)
+
+
 def print_error(error: VramError) -> None:
     """Print an error and its hint to stderr; before them the traceback, where the user's own code raised."""
     if isinstance(error, WorkloadError) and error.traceback:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections import Counter
 
 from vram_cli.report.words import OUTCOME_LABELS, count, duration, ended, number, one_line, setting
-from vram_cli.results import DataInfo, Device, Result
+from vram_cli.results import DataInfo, Device, Result, TensorInfo
 from vram_cli.units import format_bytes
 
 _MESSAGE_LIMIT = 100
 """Characters of an exception's message: its kind and what it asked for. The rest is in the JSON."""
+
+_TENSORS_SHOWN = 6
+
+
+def evidence_title(result: Result) -> str:
+    """Return what the lines of `evidence` are about."""
+    return "How it was measured" if result.device.kind == "real" else "How it was predicted"
 
 
 def evidence(result: Result) -> list[tuple[str, str]]:
@@ -22,7 +29,7 @@ def evidence(result: Result) -> list[tuple[str, str]]:
         ("config", _config(result)),
         ("data", "" if result.data is None else _data(result.data)),
         ("trials", _trials(result)),
-        ("proof", _proof(result)),
+        ("proof", "; ".join(proof(result, _MESSAGE_LIMIT))),
         ("versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())),
     ]
     return [(name, text) for name, text in lines if text]
@@ -39,15 +46,22 @@ def _memory(device: Device) -> str:
 
 
 def _config(result: Result) -> str:
-    keys = (("model", "name"), ("optimizer", "name"), ("precision",))
+    keys = (("model", "name"), ("model", "target"), ("step", "target"), ("optimizer", "name"), ("precision",))
     chosen = ", ".join(str(value) for value in (setting(result.config, *key) for key in keys) if value is not None)
     return f"{result.config_name}: {chosen}" if chosen else result.config_name
 
 
 def _data(data: DataInfo) -> str:
     name = data.name if data.name == data.source else f"{data.name}, {data.source}"
-    shape = "x".join(str(size) for size in data.shape)
-    return f"{name} ({data.detail}); {shape} {data.dtype}, {count(data.classes, 'class', 'classes')}"
+    sample = [_tensor(tensor, named=len(data.tensors) > 1) for tensor in data.tensors[:_TENSORS_SHOWN]]
+    sample += [f"{len(data.tensors) - _TENSORS_SHOWN} more"] if len(data.tensors) > _TENSORS_SHOWN else []
+    sample += [count(data.classes, "class", "classes")] if data.classes else []
+    return f"{name} ({data.detail}); {', '.join(sample)}"
+
+
+def _tensor(tensor: TensorInfo, *, named: bool) -> str:
+    shape = "x".join(str(size) for size in tensor.shape) or "1"
+    return f"{one_line(tensor.name)} {shape} {tensor.dtype}" if named else f"{shape} {tensor.dtype}"
 
 
 def _trials(result: Result) -> str:
@@ -64,14 +78,14 @@ def _trials(result: Result) -> str:
     return f"{number(len(result.trials))} in {seconds}: {', '.join(ends)}"
 
 
-def _proof(result: Result) -> str:
-    """Return what ran and what did not, with the words of the exception."""
-    proof = result.certificate
-    if proof is None:
-        return ""
+def proof(result: Result, message_limit: int) -> tuple[str, ...]:
+    """Return what ran, and what did not with the words of the exception; nothing where nothing ran."""
+    known = result.certificate
+    if known is None:
+        return ()
     real = result.device.kind == "real"
-    ran = f"{number(proof.fits)} " + (f"ran {count(proof.steps, 'full step')}" if real else "is predicted to fit")
-    if proof.fails is None or proof.outcome is None:
-        return f"{ran}; nothing larger was tried"
-    words = f": {one_line(proof.message, _MESSAGE_LIMIT)}" if proof.message else ""
-    return f"{ran}; {number(proof.fails)} {ended(proof.outcome, proof.phase)}{words}"
+    ran = f"{number(known.fits)} " + (f"ran {count(known.steps, 'full step')}" if real else "is predicted to fit")
+    if known.fails is None or known.outcome is None:
+        return ran, "nothing larger was tried"
+    words = f": {one_line(known.message, message_limit)}" if known.message else ""
+    return ran, f"{number(known.fails)} {ended(known.outcome, known.phase)}{words}"

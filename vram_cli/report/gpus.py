@@ -74,10 +74,11 @@ class _Catalogue:
 
 
 def _figures(card: Gpu) -> list[str]:
-    return [_short(card.memory), _short(card.context), _capability(card), f"{card.bandwidth_gb_s:,.0f}"]
+    return [marked(card.memory), marked(card.context), _capability(card), f"{card.bandwidth_gb_s:,.0f}"]
 
 
-def _short(figure: Figure) -> str:
+def marked(figure: Figure) -> str:
+    """Return a figure's size, with a "~" before it where it is assumed."""
     return ("~" if figure.status == "assumed" else "") + format_bytes(figure.bytes)
 
 

@@ -22,11 +22,14 @@ _KINDS = 28
 _LONGEST_BAR = 40
 
 
-class _Branch(NamedTuple):
-    depth: int
+class Branch(NamedTuple):
+    """A module with all that is in it, or what a module holds beside its parts."""
+
     label: str
     bytes: int
     by_category: dict[Category, int]
+    parts: tuple[Branch, ...] = ()
+    """The largest first; where there are any, they add up to the branch."""
 
 
 def modules_table(breakdown: Breakdown, device: Device, width: int, depth: int = DEFAULT_DEPTH) -> RenderableType:
@@ -41,36 +44,44 @@ def modules_table(breakdown: Breakdown, device: Device, width: int, depth: int =
         table.add_column("mostly")
     if width >= _WITH_BAR:
         table.add_column("")
-    for branch in _branches(breakdown.modules, depth):
-        cells: list[RenderableType] = [literal("  " * branch.depth + branch.label), format_bytes(branch.bytes)]
+    for level, branch in _walk(module_tree(breakdown.modules, depth)):
+        cells: list[RenderableType] = [literal("  " * level + branch.label), format_bytes(branch.bytes)]
         cells.append(percent(branch.bytes, total, 1))
         if width >= _WITH_KIND:
             cells.append(_mostly(branch))
         if width >= _WITH_BAR:
             cells.append(_bar(branch, total, width))
         table.add_row(*cells)
-    title = f"Peak memory by module at batch size {number(breakdown.batch_size)} ({origin(device)})"
-    return Group(literal(title, "bold"), table)
+    return Group(literal(modules_title(breakdown, device), "bold"), table)
 
 
-def _branches(modules: tuple[ModuleShare, ...], depth: int) -> Iterator[_Branch]:
-    """Return the rows of the tree; `modules` has each module before those in it."""
-    shown = [share for share in modules if _depth(share.path) <= depth]
+def modules_title(breakdown: Breakdown, device: Device) -> str:
+    """Return what a tree of modules is of."""
+    return f"Peak memory by module at batch size {number(breakdown.batch_size)} ({origin(device)})"
+
+
+def module_tree(modules: tuple[ModuleShare, ...], depth: int | None = None) -> Branch:
+    """Return the tree down to a depth, or all of it; `modules` has each module before those in it."""
+    shown = [share for share in modules if depth is None or _depth(share.path) <= depth]
     inside: dict[str, list[ModuleShare]] = {share.path: [] for share in shown}
     for share in shown[1:]:
         inside[_parent(share.path)].append(share)
 
-    def walk(share: ModuleShare) -> Iterator[_Branch]:
-        level, parts = _depth(share.path), inside[share.path]
-        yield _Branch(level, share.path.rpartition(".")[2] or "model", share.bytes, share.by_category)
-        for part in parts:
-            yield from walk(part)
-        own = _beside(share, parts)
+    def grown(share: ModuleShare) -> Branch:
+        parts = [grown(part) for part in inside[share.path]]
+        own = _beside(share, inside[share.path])
         if parts and any(own.values()):
             label = "(itself)" if share.path else "(outside its modules)"
-            yield _Branch(level + 1, label, sum(own.values()), own)
+            parts.append(Branch(label, sum(own.values()), own))
+        return Branch(share.path.rpartition(".")[2] or "model", share.bytes, share.by_category, tuple(parts))
 
-    return walk(modules[0])
+    return grown(modules[0])
+
+
+def _walk(branch: Branch, level: int = 0) -> Iterator[tuple[int, Branch]]:
+    yield level, branch
+    for part in branch.parts:
+        yield from _walk(part, level + 1)
 
 
 def _beside(share: ModuleShare, parts: list[ModuleShare]) -> dict[Category, int]:
@@ -88,12 +99,12 @@ def _parent(path: str) -> str:
     return path.rpartition(".")[0]
 
 
-def _mostly(branch: _Branch) -> str:
+def _mostly(branch: Branch) -> str:
     held = {category: size for category, size in branch.by_category.items() if size}
     return CATEGORY_LABELS[max(held, key=lambda category: held[category])] if held else ""
 
 
-def _bar(branch: _Branch, total: int, width: int) -> Bar:
+def _bar(branch: Branch, total: int, width: int) -> Bar:
     room = width - _NAMES_AND_NUMBERS - (_KINDS if width >= _WITH_KIND else 0)
     share = branch.bytes / total if total else 0.0
     return Bar(share, min(room, _LONGEST_BAR), "red" if share > 0.6 else "yellow" if share > 0.2 else "green")

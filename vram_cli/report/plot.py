@@ -1,28 +1,23 @@
-"""The timeline as a picture, for papers and issues; needs matplotlib, the extra called `plot`."""
+"""A result as a picture, for papers and issues; needs matplotlib, the extra called `plot`."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from vram_cli.errors import ConfigError, MachineError
+from vram_cli.report.palette import COLOURS
 from vram_cli.report.saved import check_writable
-from vram_cli.report.timeline import INKS
-from vram_cli.report.words import CATEGORY_LABELS, number, origin
-from vram_cli.results import Breakdown, Category, Device
-from vram_cli.units import GIB, MIB
+from vram_cli.report.tables import breakdown_title, trials_title
+from vram_cli.report.timeline import INKS, timeline_title
+from vram_cli.report.words import CATEGORY_LABELS
+from vram_cli.results import Breakdown, Measurement, Result, Timeline
+from vram_cli.units import GIB, MIB, format_bytes
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
-_COLOURS = {
-    Category.PARAMETERS: "#4477aa",
-    Category.OPTIMIZER_STATE: "#66ccee",
-    Category.GRADIENTS: "#aa3377",
-    Category.BATCH_DATA: "#bbbbbb",
-    Category.ACTIVATIONS: "#ccbb44",
-    Category.TEMPORARIES: "#ee6677",
-}
-"""Told apart by colour-blind readers too (Paul Tol's "bright" scheme)."""
+_FITS, _FAILS = "#0a5cbf", "#b42318"
 
 
 def check_plot(path: Path, *, force: bool = False) -> None:
@@ -37,36 +32,79 @@ def check_plot(path: Path, *, force: bool = False) -> None:
     if find_spec("matplotlib") is None:
         raise MachineError(
             f"{path}: drawing a picture needs matplotlib, which is not installed",
-            "pip install 'vram-cli[plot]', or draw it in the terminal: --timeline",
+            "pip install 'vram-cli[plot]', or --report FILE, whose charts need nothing",
         )
     check_writable(path, force=force)
 
 
-def save_plot(breakdown: Breakdown, device: Device, path: Path) -> None:
-    """Draw the timeline into a file whose suffix says the format; an existing one is replaced.
+def save_plot(result: Result, path: Path) -> None:
+    """Draw a result into a file whose suffix says the format; an existing one is replaced.
+
+    The trials of a search, or the timeline of a breakdown; above it the breakdown, where there is one.
 
     Raises:
         ConfigError, MachineError: as `check_plot` does.
+        ValueError: it is a breakdown without a timeline.
     """
     check_plot(path, force=True)
     # Without pyplot: it would look for a screen, and keep the figure for ever.
     from matplotlib.figure import Figure
 
-    timeline = breakdown.timeline
-    if timeline is None:
+    made = result.breakdown
+    figure = Figure(figsize=(9, 6 if made else 5), layout="constrained")
+    *above, axes = figure.subplots(2 if made else 1, squeeze=False, height_ratios=(1, 7) if made else (1,))[:, 0]
+    if made:
+        _draw_breakdown(above[0], made)
+        _title(above[0], breakdown_title(made, result.device))
+    if result.command == "find-batch":
+        _draw_trials(axes, result)
+        _title(axes, trials_title(result.device))
+    elif made is None or made.timeline is None:
         raise ValueError("a breakdown without a timeline")
-    unit, factor = ("GiB", GIB) if timeline.peak.bytes >= GIB else ("MiB", MIB)
+    else:
+        _draw_timeline(axes, made.timeline)
+        _title(axes, timeline_title(made, result.device), pad=18)
+    figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize="small")
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written: {error.strerror}", "choose a folder that you may write to"
+        ) from None
+
+
+def _draw_breakdown(axes: Any, breakdown: Breakdown) -> None:
+    start = 0
+    for row in breakdown.rows:
+        colour, label = COLOURS.get(row.category, "none"), f"{CATEGORY_LABELS[row.category]} {format_bytes(row.bytes)}"
+        axes.barh(0, row.bytes, left=start, color=colour, edgecolor="black", linewidth=0.4, label=label)
+        start += row.bytes
+    axes.set(xlim=(0, max(start, 1)), yticks=[], xticks=[])
+
+
+def _draw_trials(axes: Any, result: Result) -> None:
+    drawn = [trial for trial in result.trials if trial.peak_reserved_bytes]
+    unit, factor = _unit(result.device.capacity_bytes)
+
+    def scatter(trials: list[Measurement], label: str, **style: Any) -> None:
+        if trials:
+            peaks = [trial.peak_reserved_bytes / factor for trial in trials]
+            axes.scatter([trial.batch_size for trial in trials], peaks, label=label, zorder=3, clip_on=False, **style)
+
+    scatter([trial for trial in drawn if trial.fits and not trial.thrashing], "fits", color=_FITS)
+    scatter([trial for trial in drawn if trial.thrashing], "fits, but thrashes", facecolors="none", edgecolors=_FITS)
+    scatter([trial for trial in drawn if not trial.fits], "did not fit", color=_FAILS, marker="x")
+    capacity = result.device.capacity_bytes
+    axes.axhline(capacity / factor, color=_FAILS, linestyle="--", label=f"{format_bytes(capacity)} in all")
+    axes.set(xlim=(0, None), ylim=(0, None), xlabel="batch size", ylabel=f"peak reserved, {unit}")
+    axes.grid(alpha=0.3)
+
+
+def _draw_timeline(axes: Any, timeline: Timeline) -> None:
+    unit, factor = _unit(timeline.peak.bytes)
     events = [point.event for point in timeline.points]
     heights = [[point.by_category.get(category, 0) / factor for point in timeline.points] for category in INKS]
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.stackplot(
-        events,
-        heights,
-        labels=[CATEGORY_LABELS[category] for category in INKS],
-        colors=[_COLOURS[category] for category in INKS],
-        step="post",
-    )
+    axes.stackplot(events, heights, colors=[COLOURS[category] for category in INKS], step="post")
     for before, point in zip(timeline.points, timeline.points[1:], strict=False):
         if point.phase is not before.phase:
             axes.axvline(point.event, color="black", linewidth=0.6)
@@ -76,11 +114,11 @@ def save_plot(breakdown: Breakdown, device: Device, path: Path) -> None:
     axes.set(
         xlim=(0, max(timeline.events, 1)), ylim=(0, None), xlabel="allocations and frees", ylabel=f"in tensors, {unit}"
     )
-    axes.set_title(f"One training step at batch size {number(breakdown.batch_size)}, {origin(device)}", pad=18)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), reverse=True, frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written: {error.strerror}", "choose a folder that you may write to"
-        ) from None
+
+
+def _title(axes: Any, text: str, pad: float | None = None) -> None:
+    axes.set_title(text, loc="left", fontsize="medium", pad=pad, parse_math=False)
+
+
+def _unit(highest: int) -> tuple[str, int]:
+    return ("GiB", GIB) if highest >= GIB else ("MiB", MIB)

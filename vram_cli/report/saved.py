@@ -64,11 +64,20 @@ def save(result: Result, path: Path, *, force: bool = False) -> None:
     Raises:
         ConfigError: the place cannot be written, or the file exists.
     """
+    write(to_json(result) + "\n", path, force=force)
+
+
+def write(text: str, path: Path, *, force: bool = False) -> None:
+    """Write a text: the whole file or nothing. An existing file is replaced only with `force`.
+
+    Raises:
+        ConfigError: the place cannot be written, or the file exists.
+    """
     check_writable(path, force=force)
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        unfinished.write_text(to_json(result) + "\n", encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(target)
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -77,10 +86,10 @@ def save(result: Result, path: Path, *, force: bool = False) -> None:
 
 
 def check_writable(path: Path, *, force: bool = False) -> None:
-    """Check that `save` would work, so that nobody learns after a long run that it does not.
+    """Check that `write` would work, so that nobody learns after a long run that it does not.
 
     Raises:
-        ConfigError: as `save` does.
+        ConfigError: as `write` does.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", f"name a file in it, such as {path / 'run.json'}")

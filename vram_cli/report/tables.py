@@ -15,6 +15,9 @@ from vram_cli.report.words import CATEGORY_LABELS, literal, number, origin, outc
 from vram_cli.results import Breakdown, BreakdownRow, Category, Device, Measurement
 from vram_cli.units import format_bytes, format_exact
 
+SIZE_HEADS = ("size", "bytes", "share")
+TRIAL_HEADS = ("batch size", "outcome", "allocated", "reserved", "seconds")
+
 _WIDE = 80
 _SHORT_LABELS_BELOW = 70
 _NUMBER_COLUMNS = 66
@@ -75,32 +78,50 @@ def breakdown_table(breakdown: Breakdown, device: Device, width: int) -> Rendera
     total = breakdown.total_bytes
     table = ruled(
         names("", "total"),
-        numbers("size", format_bytes(total)),
-        numbers("bytes", format_exact(total)),
-        numbers("share", percent(total, total, 1)),
+        *(numbers(*column) for column in zip(SIZE_HEADS, size_cells(total, total), strict=True)),
     )
     table.show_footer = True
     if width >= _WIDE:
         table.add_column("")
     for row in breakdown.rows:
-        cells = [_label(row.category, width), format_bytes(row.bytes), format_exact(row.bytes)]
+        cells = [_label(row.category, width), *size_cells(row.bytes, total)]
         bar = [_bar(row, breakdown, width)] if width >= _WIDE else []
-        table.add_row(*cells, percent(row.bytes, total, 1), *bar, style="" if row.bytes else "dim")
-    return Group(literal(_title(breakdown, device), "bold"), table)
+        table.add_row(*cells, *bar, style="" if row.bytes else "dim")
+    return Group(literal(breakdown_title(breakdown, device), "bold"), table)
 
 
 def trials_table(trials: Sequence[Measurement], width: int) -> RenderableType:
     """Return the trials in the order in which they ran; below 80 columns without what was allocated at the peak."""
-    allocated = [numbers("allocated")] if width >= _WIDE else []
-    table = ruled(numbers("batch size"), names("outcome"), *allocated, numbers("reserved"), numbers("seconds"))
+    shown = [head for head in TRIAL_HEADS if head != "allocated" or width >= _WIDE]
+    table = ruled(*(names(head) if head == "outcome" else numbers(head) for head in shown))
     for trial in trials:
-        peaks = [trial.peak_allocated_bytes, trial.peak_reserved_bytes][0 if allocated else 1 :]
-        sizes = [format_bytes(peak) if peak else "-" for peak in peaks]
-        label = outcome_label(trial)
-        table.add_row(
-            number(trial.batch_size), label, *sizes, f"{trial.seconds:.1f}", style="" if trial.fits else "dim"
-        )
+        cells = dict(zip(TRIAL_HEADS, trial_cells(trial), strict=True))
+        table.add_row(*(cells[head] for head in shown), style="" if trial.fits else "dim")
     return Group(literal("Trials in order, with their peak memory", "bold"), table)
+
+
+def breakdown_title(breakdown: Breakdown, device: Device) -> str:
+    """Return what a breakdown is of."""
+    where = place(breakdown.peak_phase)
+    return f"Peak memory at batch size {number(breakdown.batch_size)}, {where} ({origin(device)})"
+
+
+def trials_title(device: Device) -> str:
+    """Return what the trials' figures are."""
+    return f"Peak memory of each trial ({origin(device)})"
+
+
+def size_cells(size: int, total: int) -> tuple[str, str, str]:
+    """Return the cells below `SIZE_HEADS`."""
+    return format_bytes(size), format_exact(size), percent(size, total, 1)
+
+
+def trial_cells(trial: Measurement) -> tuple[str, str, str, str, str]:
+    """Return the cells below `TRIAL_HEADS`."""
+    allocated, reserved = (
+        format_bytes(peak) if peak else "-" for peak in (trial.peak_allocated_bytes, trial.peak_reserved_bytes)
+    )
+    return number(trial.batch_size), outcome_label(trial), allocated, reserved, f"{trial.seconds:.1f}"
 
 
 def ruled(*columns: Column) -> Table:
@@ -129,11 +150,6 @@ def pairs(lines: Sequence[tuple[Text, Text]]) -> Table:
     for line in lines:
         grid.add_row(*line)
     return grid
-
-
-def _title(breakdown: Breakdown, device: Device) -> str:
-    where = place(breakdown.peak_phase)
-    return f"Peak memory at batch size {number(breakdown.batch_size)}, {where} ({origin(device)})"
 
 
 def _label(category: Category, width: int) -> str:

@@ -47,10 +47,19 @@ def timeline_chart(breakdown: Breakdown, device: Device) -> RenderableType:
     timeline = breakdown.timeline
     if timeline is None:
         raise ValueError("a breakdown without a timeline")
+    title = literal(timeline_title(breakdown, device), "bold")
+    return Group(title, _Chart(timeline), literal(f"{highest_moment(timeline)}:"), _Legend(timeline))
+
+
+def timeline_title(breakdown: Breakdown, device: Device) -> str:
+    """Return what a timeline is of."""
+    return f"Memory over one step at batch size {number(breakdown.batch_size)} ({origin(device)})"
+
+
+def highest_moment(timeline: Timeline) -> str:
+    """Return when use was highest, and how high."""
     peak = timeline.peak
-    title = f"Memory over one step at batch size {number(breakdown.batch_size)} ({origin(device)})"
-    highest = f"At the highest moment, {place(peak.phase)}, tensors hold {format_bytes(peak.bytes)}:"
-    return Group(literal(title, "bold"), _Chart(timeline), literal(highest), _Legend(timeline))
+    return f"At the highest moment, {place(peak.phase)}, tensors hold {format_bytes(peak.bytes)}"
 
 
 class _Chart:

@@ -52,7 +52,12 @@ _PLACES = {
 
 def literal(text: str, style: str = "") -> Text:
     """Return text that vram did not write itself, to be shown as it is: no markup, control characters spelled out."""
-    return Text("".join(char if char.isprintable() or char in "\n\t" else _spelled(char) for char in text), style)
+    return Text(spelled(text), style)
+
+
+def spelled(text: str) -> str:
+    """Return the text with its control characters, and others that cannot be seen, spelled out: "\\x1b"."""
+    return "".join(char if char.isprintable() or char in "\n\t" else _spelled(char) for char in text)
 
 
 def one_line(text: str, limit: int = 160) -> str:

@@ -1,18 +1,38 @@
-"""What is trained: model, data, optimizer, precision and the step. Knows nothing of where it runs."""
+"""What is trained: model, data, loss, optimizer, precision and the step. Knows nothing of where it runs."""
 
-from vram_cli.workload.data import DataSource, open_data
+from vram_cli.workload.batches import Batch, channels_last, tensors_of
+from vram_cli.workload.code import blame, look_in
+from vram_cli.workload.data import DataSource, open_data, shapes_only
+from vram_cli.workload.losses import supervised
 from vram_cli.workload.models import build_model
+from vram_cli.workload.optimizers import is_bitsandbytes
 from vram_cli.workload.step import train_step
-from vram_cli.workload.workload import Workload, build_workload, parameter_dtype, set_matmul_precision, workload_of
+from vram_cli.workload.workload import (
+    Workload,
+    build_workload,
+    check_code,
+    parameter_dtype,
+    set_matmul_precision,
+    workload_of,
+)
 
 __all__ = [
+    "Batch",
     "DataSource",
     "Workload",
+    "blame",
     "build_model",
     "build_workload",
+    "channels_last",
+    "check_code",
+    "is_bitsandbytes",
+    "look_in",
     "open_data",
     "parameter_dtype",
     "set_matmul_precision",
+    "shapes_only",
+    "supervised",
+    "tensors_of",
     "train_step",
     "workload_of",
 ]

@@ -1,124 +1,55 @@
-"""Batches of exactly n samples: real images where torchvision's files lie, elsewhere synthetic ones of that shape."""
+"""Where batches of exactly n samples come from: named images, tensors that the config declares, or its own code."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 
-from vram_cli.config import DATA_PRESETS, Config
-from vram_cli.errors import ConfigError
+from vram_cli.config import Config
 from vram_cli.results import DataInfo
-
-CHUNK = 1024
-"""Samples converted at a time, so that making a batch takes no memory to speak of beside the batch."""
-
-_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
-_FOLDERS = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
-"""Where torchvision keeps each data set below its root: looked at first, since importing torchvision takes seconds."""
+from vram_cli.workload.batches import Batch
+from vram_cli.workload.images import open_images
+from vram_cli.workload.samples import from_code
+from vram_cli.workload.tensors import declared
 
 
-@dataclass(frozen=True)
-class Files:
-    """A data set in memory, as stored."""
+class DataSource(Protocol):
+    """Where batches come from."""
 
-    images: torch.Tensor
-    """uint8, (samples, channels, height, width)."""
-    targets: torch.Tensor
-    """int64, (samples,)."""
-    mean: torch.Tensor
-    """float32, (channels, 1, 1), of pixel values scaled to 0..1."""
-    std: torch.Tensor
+    @property
+    def info(self) -> DataInfo:
+        """What the batches are made of."""
+
+    def make_batch(self, n: int, device: torch.device, dtype: torch.dtype) -> Batch:
+        """Return n samples on the device; what is float32 is made of `dtype`."""
 
 
-@dataclass(frozen=True)
-class DataSource:
-    """Where batches come from. `files` is None for synthetic data."""
-
-    info: DataInfo
-    files: Files | None
-
-    def make_batch(self, n: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images (n, channels, height, width) and int64 targets (n,) on the device.
-
-        A data set smaller than n is repeated from its start: the batch always has n samples. It is filled in place,
-        chunk by chunk, so that the host needs a chunk and not the batch.
-        """
-        images = torch.empty((n, *self.info.shape), device=device, dtype=dtype)
-        if self.files is None:
-            images.normal_()
-            return images, torch.randint(self.info.classes, (n,), device=device)
-        targets = torch.empty((n,), device=device, dtype=torch.int64)
-        for start in range(0, n, CHUNK):
-            rows = torch.arange(start, min(start + CHUNK, n)) % len(self.files.images)
-            chunk = self.files.images[rows].to(torch.float32).div_(255)
-            images[start : start + len(rows)] = chunk.sub_(self.files.mean).div_(self.files.std).to(dtype)
-            targets[start : start + len(rows)] = self.files.targets[rows]
-        return images, targets
-
-
-def open_data(config: Config, *, download: bool = False) -> DataSource:
-    """Find the data that the config names.
+def open_data(config: Config, *, download: bool = False) -> Any:
+    """Find the data that the config speaks of; returns a `DataSource`.
 
     Raises:
-        ConfigError: `source: files` and there are none that torchvision can read.
+        ConfigError: `source: files` and there are none that torchvision can read, or the config's code is not usable.
     """
-    data = config.data
-    if data.name == "synthetic":
-        return DataSource(_info(config, "synthetic", "images of the config's shape"), None)
-    if data.source == "synthetic":
-        return DataSource(_info(config, "synthetic", f"images of {data.name}'s shape, as the config asks"), None)
-    root = Path(data.root).expanduser()
-    files, problem = _load(data.name, root, download=download)
-    if files is not None:
-        return DataSource(_info(config, "files", f"{data.name} files under {root}", files), files)
-    if data.source == "files" or download:
-        raise ConfigError(
-            f"data.root: no usable {data.name} files under {root} ({problem})",
-            "run with --download, set data.root to the folder that holds them, or set data.source=auto",
-        )
-    return DataSource(_info(config, "synthetic", f"no {data.name} files under {root}, same shape instead"), None)
+    if config.data.target is not None:
+        return from_code(config)
+    if config.data.inputs is not None:
+        return declared(config)
+    return open_images(config, download=download)
 
 
-def _info(config: Config, source: str, detail: str, files: Files | None = None) -> DataInfo:
-    return DataInfo(
-        name=config.data.name,
-        source=source,
-        detail=detail,
-        shape=config.data.sample_shape,
-        dtype="bfloat16" if config.precision == "bf16" else "float32",
-        classes=config.data.num_classes,
-        num_samples=config.data.length if files is None else len(files.images),
-    )
+def shapes_only(config: Config) -> tuple[Callable[[int, torch.device, torch.dtype], Batch], DataInfo]:
+    """Return what makes batches of the right shapes on fake devices, and what they stand for; no files are read.
 
-
-def _load(name: str, root: Path, *, download: bool) -> tuple[Files | None, str]:
-    """Read a data set with torchvision; return None and the reason where that does not work."""
-    if not download and not (root / _FOLDERS[name]).is_dir():
-        return None, f"{root / _FOLDERS[name]} is not there"
-    from torchvision import datasets
-
-    try:
-        dataset: Any = getattr(datasets, _CLASSES[name])(os.fspath(root), train=True, download=download)
-    except (RuntimeError, OSError, ValueError) as error:  # not found, corrupted, no network
-        return None, _one_line(error)
-    preset = DATA_PRESETS[name]
-    pixels = torch.as_tensor(dataset.data)
-    # MNIST stores (samples, height, width), CIFAR-10 (samples, height, width, channels).
-    images = pixels.unsqueeze(1) if preset.shape[0] == 1 else pixels.permute(0, 3, 1, 2)
-    return (
-        Files(
-            images=images,
-            targets=torch.as_tensor(dataset.targets),
-            mean=torch.tensor(preset.mean).view(-1, 1, 1),
-            std=torch.tensor(preset.std).view(-1, 1, 1),
-        ),
-        "",
-    )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    Raises:
+        ConfigError: as `open_data`.
+    """
+    if config.data.target is not None:
+        source = from_code(config)
+        source.learn()
+        return source.make_shapes, source.info
+    if config.data.name not in (None, "synthetic"):
+        config = config.model_copy(update={"data": config.data.model_copy(update={"source": "synthetic"})})
+    known: DataSource = open_data(config)
+    return known.make_batch, known.info

@@ -1,25 +1,69 @@
-"""The named models: input size and number of classes follow the data."""
+"""The model of a config: a named one, whose input size and classes follow the data, or one that its target makes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 from vram_cli.config import Config
+from vram_cli.errors import ConfigError
+from vram_cli.workload.checkpointing import checkpointed
+from vram_cli.workload.code import blamed_on, called
+from vram_cli.workload.registries import registered
 
 
 def build_model(config: Config) -> nn.Module:
-    """Return the config's model, freshly initialised, in training mode, on the CPU, in float32.
+    """Return the config's model as it is trained: on the CPU, in training mode, with its frozen parameters frozen.
 
-    Input is (batch, channels, height, width), output is (batch, classes) logits.
+    Raises:
+        ConfigError: the model's target cannot be imported or is no model, or a pattern names nothing in it.
+        Exception: whatever the target raises, blamed on `model.target`.
     """
+    model = _from_target(config) if config.model.target else _named(config)
+    _freeze(model, config.train.freeze)
+    if config.train.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return checkpointed(model.train(), config.train.checkpointing)
+
+
+def _from_target(config: Config) -> nn.Module:
+    target, kwargs = str(config.model.target), config.model.kwargs
+    build = registered(target)
+    if build is None:
+        model = called(target, "model.target", kwargs)
+    else:
+        with blamed_on(f"model.target ({target})"):
+            model = build(**kwargs)
+    if not isinstance(model, nn.Module):
+        hint = "name a class of torch.nn.Module, or a function that returns a model"
+        raise ConfigError(f"model.target: {target} returns a {type(model).__name__}, which is no model", hint)
+    return model
+
+
+def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        named = [parameter for name, parameter in model.named_parameters() if fnmatchcase(name, pattern)]
+        if not named:
+            names = ", ".join(list(dict(model.named_children()))[:6])
+            raise ConfigError(f"train.freeze: no parameter is called {pattern!r}", f"the model's parts are {names}")
+        for parameter in named:
+            parameter.requires_grad_(False)
+    if patterns and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError("train.freeze: no parameter is left to train", "leave some out of the patterns")
+
+
+def _named(config: Config) -> nn.Module:
+    """Input is (batch, channels, height, width), output is (batch, classes) logits."""
     shape, classes = config.data.sample_shape, config.data.num_classes
     if config.model.name == "mlp":
         return mlp(shape, classes, config.model.hidden)
     if config.model.name == "cnn":
         return cnn(shape[0], classes)
-    return resnet(config.model.name, shape[0], classes)
+    return resnet(str(config.model.name), shape[0], classes)
 
 
 def mlp(shape: tuple[int, ...], classes: int, hidden: int) -> nn.Module:

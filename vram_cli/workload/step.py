@@ -2,32 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 
+from vram_cli.errors import ConfigError
 from vram_cli.results import Phase
+from vram_cli.workload.batches import Batch
+from vram_cli.workload.code import blamed_on
 from vram_cli.workload.workload import Workload
 
+Enter = Callable[[Phase], None]
 
-def train_step(
-    work: Workload, batch: tuple[torch.Tensor, torch.Tensor], enter: Callable[[Phase], None]
-) -> torch.Tensor:
+MICRO_STEPS = 2
+"""Of accumulated batches no more than this are run: the second, with gradients there, is like all that follow."""
+
+
+def train_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
     """Run zero_grad, forward, loss, backward and the optimizer's step; return the loss, detached.
 
     Args:
         work: what is trained.
-        batch: images (n, channels, height, width) and targets (n,).
+        batch: what the work's loss takes, or the user's own step.
         enter: told the name of each phase as it begins.
     """
-    images, targets = batch
+    if work.own_step is not None:
+        return _own_step(work, batch, enter)
     work.optimizer.zero_grad(set_to_none=work.zero_grad_to_none)
-    enter(Phase.FORWARD)
-    with work.autocast():
-        loss = work.loss(work.model(images), targets)
-    enter(Phase.BACKWARD)
-    work.scaler.scale(loss).backward()
+    for _ in range(min(work.accumulate, MICRO_STEPS)):
+        enter(Phase.FORWARD)
+        with work.autocast():
+            loss = work.loss(work.model, batch)
+        enter(Phase.BACKWARD)
+        work.scaler.scale(loss / work.accumulate if work.accumulate > 1 else loss).backward()
     enter(Phase.OPTIMIZER)
+    if work.clip_grad_norm is not None:
+        work.scaler.unscale_(work.optimizer)
+        torch.nn.utils.clip_grad_norm_(work.model.parameters(), work.clip_grad_norm)
     work.scaler.step(work.optimizer)
     work.scaler.update()
+    if work.average is not None:
+        work.average.update(work.model)
     return loss.detach()
+
+
+def _own_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
+    """Run the user's own step; phases begin where it calls backward and the optimizer."""
+    assert work.own_step is not None  # noqa: S101 - for the type checker
+    stepping = work.optimizer.register_step_pre_hook(lambda *_: enter(Phase.OPTIMIZER))
+    try:
+        with _telling_backward(enter), blamed_on("step.target"):
+            enter(Phase.FORWARD)
+            loss = work.own_step(work.model, batch, work.optimizer)
+    finally:
+        stepping.remove()
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        kind = f"a tensor of {list(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
+        raise ConfigError(f"step.target: the step returned {kind}, and must return its loss, one number", "return loss")
+    return loss.detach()
+
+
+@contextlib.contextmanager
+def _telling_backward(enter: Enter) -> Iterator[None]:
+    """Say that the backward phase begins whenever something calls backward(), whoever's engine runs it."""
+    run = torch.autograd.backward
+
+    def backward(*args: object, **kwargs: object) -> object:
+        enter(Phase.BACKWARD)
+        return run(*args, **kwargs)  # type: ignore[arg-type]
+
+    torch.autograd.backward = backward  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.autograd.backward = run

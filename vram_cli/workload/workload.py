@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from vram_cli.config import Config
+from vram_cli.workload.averages import Average
+from vram_cli.workload.code import resolve
+from vram_cli.workload.losses import Loss, loss_of
 from vram_cli.workload.models import build_model
 from vram_cli.workload.optimizers import build_optimizer
+from vram_cli.workload.registries import registered
 
 _AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
@@ -21,12 +26,19 @@ class Workload:
     """All that `train_step` needs besides a batch."""
 
     model: nn.Module
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    optimizer: torch.optim.Optimizer
+    loss: Loss
+    optimizer: Any
+    """A torch.optim.Optimizer, or what stands for one where parameters are stepped in the backward pass."""
     scaler: torch.amp.GradScaler
     device: torch.device
     autocast_dtype: torch.dtype | None
     zero_grad_to_none: bool = True
+    accumulate: int = 1
+    """Batches to an optimizer's step."""
+    clip_grad_norm: float | None = None
+    average: Average | None = None
+    own_step: Callable[..., Any] | None = None
+    """The user's step(model, batch, optimizer), in place of all of the above."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""
@@ -41,18 +53,40 @@ def build_workload(config: Config, device: torch.device) -> Workload:
 
 
 def workload_of(config: Config, model: nn.Module, device: torch.device) -> Workload:
-    """Return the config's workload around a model that lies on the device already."""
+    """Return the config's workload around a model that lies on the device already.
+
+    Raises:
+        ConfigError: the config names code for the loss or the step that is not usable, or an optimizer that is not for
+            this device.
+    """
     return Workload(
-        model=model,
-        loss=nn.CrossEntropyLoss(),
-        optimizer=build_optimizer(config, model.parameters()),
+        model=cast("nn.Module", torch.compile(model)) if config.train.compile else model,
+        loss=loss_of(config),
+        optimizer=build_optimizer(config, model.parameters(), device),
         # A scale of 1 takes as much memory as the usual 65536, and never makes the first steps overflow: a step
         # skipped for infinite gradients would leave the optimizer's state unmade, and the peak too low.
         scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=config.precision == "amp-fp16"),
         device=device,
         autocast_dtype=_AUTOCAST.get(config.precision),
         zero_grad_to_none=config.train.zero_grad == "none",
+        accumulate=config.train.accumulate,
+        clip_grad_norm=config.train.clip_grad_norm,
+        average=Average(model) if config.train.ema else None,
+        own_step=resolve(config.step.target, "step.target") if config.step else None,
     )
+
+
+def check_code(config: Config) -> None:
+    """Import all code that a config names, so that what cannot be imported is told before anything runs.
+
+    Raises:
+        ConfigError: something cannot be.
+    """
+    if config.model.target and registered(config.model.target) is None:
+        resolve(config.model.target, "model.target")
+    loss_of(config)
+    if config.step:
+        resolve(config.step.target, "step.target")
 
 
 def parameter_dtype(config: Config) -> torch.dtype:

@@ -2,6 +2,10 @@
 
 All of it comes from PyTorch's caching allocator and is freed when the kernel is launched, except cuBLAS's workspace
 before torch 2.15. What nobody can know without the card (which plan cuDNN takes) is an allowance and says so.
+
+Batch norm of cuDNN is taken to keep no reserve for the backward pass, and to need no workspace: PyTorch runs it without
+an activation (CUDNN_BATCHNORM_OPS_BN in BatchNorm.cpp), so that there is no mask to keep, and its sizes are told by
+cuDNN on the card alone. Recurrent layers of cuDNN keep a large one that is told nowhere else: they are refused.
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ from typing import Any
 
 import torch
 
+from vram_cli.memory.calibration import NO_ALLOWANCES, Allowances
 from vram_cli.memory.gpus import Gpu
-from vram_cli.probe.simulated.convolutions import Convolutions
+from vram_cli.probe.simulated.convolutions import Convolutions, PlanSearch
+from vram_cli.probe.simulated.recorder import Taken
 from vram_cli.units import KIB, MIB
 
 PER_GEMM_SINCE = (2, 15)
@@ -38,24 +44,46 @@ class Workspaces:
     Args:
         in_backward: whether the backward pass is running: it has a thread of its own, and so its own cuBLAS handle.
         tf32: whether convolutions of float32 may run as TensorFloat-32.
+        cudnn_benchmark: whether cuDNN's plans are searched by trying them.
+        allowances: what a calibration allows for beyond what this table knows.
     """
 
     def __init__(
-        self, gpu: Gpu, torch_version: tuple[int, int], in_backward: Callable[[], bool], *, tf32: bool
+        self,
+        gpu: Gpu,
+        torch_version: tuple[int, int],
+        in_backward: Callable[[], bool],
+        *,
+        tf32: bool,
+        cudnn_benchmark: bool = False,
+        allowances: Allowances = NO_ALLOWANCES,
     ) -> None:
         self._gpu, self._per_gemm = gpu, torch_version >= PER_GEMM_SINCE
         self._in_backward = in_backward
-        self._convolutions = Convolutions(gpu.compute_capability or (0, 0), tf32=tf32)
+        search = PlanSearch(in_backward) if cudnn_benchmark else None
+        self._convolutions = Convolutions(gpu.compute_capability or (0, 0), tf32=tf32, search=search)
         self._threads: set[bool] = set()
+        self._allowances, self._allowed = allowances, 0
 
-    def __call__(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
-    ) -> Iterable[tuple[int, bool]]:
-        """Return bytes and whether they are kept, for one operation."""
+    def __call__(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Iterable[Taken]:
+        """Return what one operation takes, in order."""
+        return [*self._allowance(name), *self._known(name, args, kwargs, result)]
+
+    def _allowance(self, name: str) -> list[tuple[int, bool]]:
+        """Hold what is allowed for from the first kernel of a kind on: so it counts wherever the peak will be."""
+        convolves = name in self._convolutions.kernels
+        if not convolves and name not in _GEMMS:
+            return []
+        more = self._allowances.beside(convolutions=convolves) - self._allowed
+        self._allowed += max(more, 0)
+        return [(more, True)] if more > 0 else []
+
+    def _known(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Iterable[Taken]:
         if name in _GEMMS:
             return self._gemm(name, args)
         if name in self._convolutions.kernels:
-            return [(size, False) for size in self._convolutions.kernels[name](args, result) if size]
+            taken = self._convolutions.kernels[name](args, result)
+            return [(item, False) if isinstance(item, int) else item for item in taken if item]
         formula = _TABLE.get(name)
         return [(size, False) for size in formula(args, kwargs, result) if size] if formula else ()
 
@@ -71,7 +99,7 @@ class Workspaces:
         return [(cublas_workspace_bytes(self._gpu), True)]
 
 
-def no_workspaces(*_: Any) -> Iterable[tuple[int, bool]]:
+def no_workspaces(*_: Any) -> Iterable[Taken]:
     """Stand for a device whose kernels are not looked into."""
     return ()
 

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from vram_cli.probe.simulated.errors import unsupported
-
-Grads = list[torch.Tensor | None]
+from vram_cli.probe.simulated.hooks import Grads, TensorHooks, run_all
 
 
 class Saved:
@@ -37,14 +36,15 @@ class Engine:
 
     Attributes:
         entering: told the node that runs next, for naming what it allocates.
+        hooks: those of tensors that are no leaves.
     """
 
     def __init__(self, *, adds_in_place: bool = True) -> None:
         self._adds_in_place = adds_in_place
         self.entering: Callable[[Any], None] = lambda _: None
         self._opened: list[Saved] = []
-        self.tensor_hooks: dict[tuple[Any, int], Any] = {}
-        """Hooks of tensors that are no leaves: (node, output) -> PyTorch's dictionary of hooks."""
+        self.hooks = TensorHooks()
+        self._reached: set[Any] = set()
         self.running = 0
         """How many backward passes are under way, one within the other."""
         self.pass_id = -1
@@ -78,7 +78,7 @@ class Engine:
         given: Grads = [None] * len(roots) if grad_tensors is None else _listed(grad_tensors)
         self.running += 1
         self._passes += 1
-        outer, self.pass_id = self.pass_id, self._passes
+        outer, self.pass_id = (self.pass_id, self._reached), self._passes
         try:
             with torch.no_grad():
                 grads: Grads = [
@@ -87,13 +87,16 @@ class Engine:
                 self._walk([_edge(root) for root in roots], grads)
         finally:
             self.running -= 1
-            self.pass_id = outer
-            if not self.running:
-                self.tensor_hooks.clear()
+            self.pass_id, self._reached = outer
+
+    def runs(self, node: Any) -> bool:
+        """Whether the pass under way comes to a node (_will_engine_execute_node)."""
+        return node in self._reached
 
     def _walk(self, edges: list[tuple[Any, int]], grads: Grads) -> None:
         """Run every node once all that flows into it is there, the youngest first (Engine::execute)."""
         waiting = _dependencies([node for node, _ in edges])
+        self._reached = {*waiting, *(node for node, _ in edges)}
         buffers: dict[Any, Grads] = {}
         ready: list[tuple[int, int, Any]] = []
         queued = 0
@@ -121,8 +124,7 @@ class Engine:
         metadata = node._input_metadata
         grads += [None] * (len(metadata) - len(grads))
         for position in range(len(grads)):
-            for hook in list(self.tensor_hooks.get((node, position), {}).values()):
-                grads[position] = _hooked(hook, grads[position])
+            self.hooks.run(node, position, grads)
         if hasattr(node, "variable"):
             _accumulate_grad(node.variable, grads)
             return []
@@ -218,8 +220,7 @@ def _is_held_once(holder: Grads, position: int) -> bool:
 
 def _accumulate_grad(variable: torch.Tensor, cell: Grads) -> None:
     """Keep the gradient of a leaf: take it as it is if nobody else holds it, or copy it (AccumulateGrad::apply)."""
-    for hook in list((getattr(variable, "_backward_hooks", None) or {}).values()):
-        cell[0] = _hooked(hook, cell[0])
+    run_all(variable._backward_hooks, cell, 0)
     if cell[0] is None:
         return
     if variable.grad is not None:
@@ -228,9 +229,11 @@ def _accumulate_grad(variable: torch.Tensor, cell: Grads) -> None:
         variable.grad = cell[0].detach()
     else:
         variable.grad = _copy(cell[0], variable)
+    # The gradient that came in is held until these are over, also where they drop the one that was kept.
+    for hook in list((variable._post_accumulate_grad_hooks or {}).values()):
+        if hook(variable) is not None:
+            raise RuntimeError("Tensor post accumulate grad hooks should return None.")  # as PyTorch says it
     cell[0] = None
-    for hook in list((getattr(variable, "_post_accumulate_grad_hooks", None) or {}).values()):
-        hook(variable)
 
 
 def _same_layout(grad: torch.Tensor, variable: torch.Tensor) -> bool:
@@ -257,8 +260,3 @@ def _is_dense(tensor: torch.Tensor) -> bool:
                 return False
             expected *= size
     return True
-
-
-def _hooked(hook: Callable[[Any], Any], grad: torch.Tensor | None) -> torch.Tensor | None:
-    changed = hook(grad)
-    return grad if changed is None else changed

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vram_cli.probe.simulated.hooks import keep_hooks
+
 Build = Callable[[], nn.Module]
 
 
@@ -50,7 +52,11 @@ def _place(module: nn.Module, device: torch.device, dtype: torch.dtype | None, d
 def _fake(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor:
     kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
     fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=kind, device=device)
-    return nn.Parameter(fake, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+    if not isinstance(tensor, nn.Parameter):
+        return fake
+    parameter = nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    keep_hooks(tensor, parameter)
+    return parameter
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def simulated_cuda(engine: Engine, attention: Attention | None) -> Iterator[None
 def simulated_autograd(engine: Engine) -> Iterator[None]:
     """Run backward passes by our engine."""
     with contextlib.ExitStack() as stack:
-        for owner, name, value in _own_engine(engine):
+        for owner, name, value in (*_own_engine(engine), *engine.hooks.patches()):
             stack.enter_context(_replaced(owner, name, value))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(engine.pack, engine.unpack))
         yield
@@ -46,7 +46,7 @@ def _own_engine(engine: Engine) -> list[tuple[Any, str, Any]]:
         (torch.autograd, "grad", _no_grad_function),
         # Checkpointing recomputes once a backward pass: it tells them apart by this number.
         (torch._C, "_current_graph_task_id", lambda: engine.pass_id),
-        (torch.Tensor, "register_hook", _register_hook(engine)),
+        (torch._C, "_will_engine_execute_node", engine.runs),
         (torch.autograd.function.FunctionCtx, "set_materialize_grads", _set_materialize_grads),
     ]
 
@@ -65,18 +65,6 @@ def _as_if_there_were_a_gpu(attention: Attention | None) -> list[tuple[Any, str,
     return found
 
 
-def _register_hook(engine: Engine) -> Any:
-    original = torch.Tensor.register_hook
-
-    def register_hook(self: torch.Tensor, hook: Any) -> Any:
-        handle = original(self, hook)  # type: ignore[no-untyped-call]
-        if self.grad_fn is not None:
-            engine.tensor_hooks[self.grad_fn, self.output_nr] = self._backward_hooks
-        return handle
-
-    return register_hook
-
-
 def _set_materialize_grads(self: Any, value: bool) -> None:
     self.materialize_grads = value  # PyTorch's own attribute cannot be read
     self.materializes_grads = value
@@ -88,12 +76,15 @@ def _no_grad_function(*_: Any, **__: Any) -> Any:
 
 @contextlib.contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
+    before = vars(owner).get(name)
     setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(owner, name, before)
+        if before is None:  # it is inherited
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
 
 
 @contextlib.contextmanager

@@ -10,16 +10,17 @@ from pathlib import Path
 from types import TracebackType
 
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, VramError
 from vram_cli.memory.accuracy import accuracy_of
 from vram_cli.memory.allocator_settings import DEFAULT_SETTINGS, AllocatorSettings
+from vram_cli.memory.calibration import NO_ALLOWANCES, Calibration
 from vram_cli.memory.explain import explained
 from vram_cli.memory.gpus import Gpu
 from vram_cli.memory.replay import Played, play
 from vram_cli.memory.snapshot import snapshot_of, write_snapshot
 from vram_cli.memory.tape import Line, Tape, line_through
-from vram_cli.probe.simulated.errors import UnsupportedError
-from vram_cli.probe.simulated.simulation import Simulation
+from vram_cli.probe.failures import words_of
+from vram_cli.probe.simulated.simulation import Simulation, running_version
 from vram_cli.probe.simulated.subject import Subject, subject_of
 from vram_cli.probe.versions import versions
 from vram_cli.results import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
@@ -31,13 +32,16 @@ class SimulatedProbe:
 
     Where two simulations differ in nothing but bytes, each storage is `a + b * n`, and other sizes are read off that
     line. The two sizes that prove an answer are simulated themselves: one that fails while the one below it fits, and
-    one that is measured afresh. A size that contradicts the line ends it; from then on every size is simulated.
+    one that is measured afresh. A size that contradicts the line ends it; from then on every size is simulated. What
+    was read off it by then may be wrong: a size that fits is measured afresh before it is an answer, and no size is
+    said to fail before the edge that the line has below it has been simulated.
 
     Args:
         config: what to train.
         gpu: the card.
         settings: of the caching allocator.
-        overhead_bytes: of the card's memory, what lies outside PyTorch's allocator; None takes the catalogue's context.
+        calibration: of the card: its memory and context in place of the catalogue's, and allowances for workspaces.
+        overhead_bytes: of the card's memory, what lies outside PyTorch's allocator; None takes the card's context.
         capacity_bytes: makes the card act as one of another size.
         subject: what to train in place of the config's own model, data and step.
 
@@ -51,6 +55,7 @@ class SimulatedProbe:
         gpu: Gpu,
         *,
         settings: AllocatorSettings = DEFAULT_SETTINGS,
+        calibration: Calibration | None = None,
         overhead_bytes: int | None = None,
         capacity_bytes: int | None = None,
         subject: Subject | None = None,
@@ -58,7 +63,16 @@ class SimulatedProbe:
         own, data = subject_of(config)
         self.data: DataInfo = data
         self.versions = versions()
-        self._simulation = Simulation(subject or own, gpu, tf32=config.precision == "tf32")
+        allowances = NO_ALLOWANCES
+        if calibration is not None:
+            gpu, allowances = calibration.applied_to(gpu), calibration.allowances_for(running_version())
+        self._simulation = Simulation(
+            subject or own,
+            gpu,
+            tf32=config.precision == "tf32",
+            cudnn_benchmark=config.device.cudnn_benchmark,
+            allowances=allowances,
+        )
         self._settings, self._steps = settings, config.search.steps
         self._total = capacity_bytes or gpu.memory_bytes
         self.outside_bytes = gpu.context_bytes if overhead_bytes is None else overhead_bytes
@@ -74,11 +88,13 @@ class SimulatedProbe:
             capacity_bytes=self._total,
             budget_bytes=capacity_bytes,
             enforced_by="a model of the CUDA caching allocator",
-            accuracy=accuracy_of(gpu.vendor),
+            accuracy=_accuracy(gpu, calibration, own_overhead=overhead_bytes is not None),
         )
         self._tapes: dict[int, Tape] = {}
         self._line: Line | None = None
         self._straight = True
+        self._edge: int | None = None
+        """A size that fails on the line while the one below it fits; it has been simulated."""
 
     def __enter__(self) -> SimulatedProbe:
         """Start; nothing is held that would have to be given back."""
@@ -98,9 +114,23 @@ class SimulatedProbe:
         """Predict a batch size. With `explain` the measurement carries a breakdown."""
         if self._line is not None and batch_size not in self._tapes:
             predicted = self._measure(batch_size, self._line.at(batch_size), explain=explain)
-            if predicted.fits or not self._fits_on_the_line(batch_size - 1):
+            if predicted.fits or self._fails_for_sure(batch_size):
                 return predicted
         return self.measure_afresh(batch_size, explain=explain)
+
+    def _fails_for_sure(self, n: int) -> bool:
+        """Whether a simulation agrees with the line, by which a size fails, where it begins to say so."""
+        if self._fits_on_the_line(n - 1):
+            return False  # it is the edge itself
+        if self._edge is None or n < self._edge:
+            fits, fails = 0, n - 1
+            while fails - fits > 1:
+                middle = (fits + fails) // 2
+                fits, fails = (middle, fails) if self._fits_on_the_line(middle) else (fits, middle)
+            self._edge = fails
+            if self.measure_afresh(fails, explain=False).outcome is not Outcome.OUT_OF_MEMORY:
+                return False
+        return self._line is not None
 
     def _fits_on_the_line(self, n: int) -> bool:
         if self._line is None or n < 1:
@@ -112,14 +142,14 @@ class SimulatedProbe:
         began = time.perf_counter()
         try:
             tape = self._tape(batch_size)
-        except UnsupportedError:
+        except VramError:  # unsupported, or a config that names code which cannot be used
             raise
         except Exception as error:  # noqa: BLE001 - whatever the user's model raises is an outcome
             return Measurement(
                 batch_size=batch_size,
                 outcome=Outcome.ERROR,
                 seconds=time.perf_counter() - began,
-                message=f"{type(error).__name__}: {error}",
+                message=words_of(error),
                 traceback="".join(traceback.format_exception(error)),
             )
         measured = self._measure(batch_size, tape, explain=explain or detail)
@@ -182,6 +212,11 @@ class SimulatedProbe:
             total_bytes=self._total,
             peak_phase=played.peak_phase,
         )
+
+
+def _accuracy(gpu: Gpu, calibration: Calibration | None, *, own_overhead: bool) -> str:
+    calibrated = calibration.words(running_version(), own_overhead=own_overhead) if calibration else ""
+    return "; apart from that, ".join(filter(None, (calibrated, accuracy_of(gpu.vendor))))
 
 
 def _words(played: Played) -> str:

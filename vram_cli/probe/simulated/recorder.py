@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from vram_cli.memory.ledger import Ledger
 from vram_cli.memory.modules import Modules
+from vram_cli.memory.tape import Mark
 from vram_cli.probe.simulated.errors import unsupported
 from vram_cli.results import Phase
 
-WorkspaceRule = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], Iterable[tuple[int, bool]]]
-"""(operation, args, kwargs, result) -> what its kernel allocates: bytes, and whether they are kept for ever."""
+Taken = tuple[int, bool] | Mark
+"""Bytes that a kernel allocates, and whether they are kept for ever; or what it tells the allocator."""
+
+WorkspaceRule = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], Iterable[Taken]]
+"""(operation, args, kwargs, result) -> what its kernel takes, in order."""
+
+
+_RECURRENT = {"aten._cudnn_rnn", "aten.miopen_rnn"}
 
 
 class Recorder(Ledger):
@@ -23,6 +32,24 @@ class Recorder(Ledger):
         super().__init__(device)
         self._workspaces = workspaces
         self.modules = modules
+        self._stepping = 0
+
+    @contextmanager
+    def optimizers_followed(self) -> Iterator[None]:
+        """Know meanwhile when an optimizer steps: some do so in the backward pass, from a gradient's hook."""
+
+        def step(change: int) -> Callable[..., None]:
+            def count(*_: Any) -> None:
+                self._stepping += change
+
+            return count
+
+        hooks = [register_optimizer_step_pre_hook(step(1)), register_optimizer_step_post_hook(step(-1))]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def __torch_dispatch__(
         self,
@@ -35,18 +62,26 @@ class Recorder(Ledger):
         self.op = name = str(func.overloadpacket)  # type: ignore[attr-defined]
         if name == "aten._local_scalar_dense":
             return self._read_value(args[0])
+        if name in _RECURRENT:
+            raise unsupported(f"{name}, whose reserve is told on the card alone,", self.module)
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers change tensors in place; not all of them have a kernel for fakes
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        for size, kept in self._workspaces(name, args, kwargs or {}, result):
-            life = self.begin_life(size)
-            if not kept:
-                self.end_life(life)
+        for taken in self._workspaces(name, args, kwargs or {}, result):
+            if isinstance(taken, Mark):
+                self.mark(taken)
+            else:
+                self._take(*taken)
         return result
+
+    def _take(self, size: int, kept: bool) -> None:
+        life = self.begin_life(size)
+        if not kept:
+            self.end_life(life)
 
     def _read_value(self, tensor: torch.Tensor) -> Any:
         """Answer the optimizer: its first step, and no infinite gradients. Nobody else can be answered."""
-        if self._phase is not Phase.OPTIMIZER:
+        if self._phase is not Phase.OPTIMIZER and not self._stepping:
             raise unsupported(
                 "reading a tensor's value (.item(), float(), bool(): aten._local_scalar_dense)", self.module
             )

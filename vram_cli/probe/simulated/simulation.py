@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
+import torch
+from torch import nn
+
+from vram_cli.memory.calibration import NO_ALLOWANCES, Allowances
 from vram_cli.memory.gpus import Gpu
 from vram_cli.memory.modules import Modules
 from vram_cli.memory.tape import Tape, record
@@ -13,6 +17,7 @@ from vram_cli.probe.simulated.cuda_facts import Workspaces, no_workspaces
 from vram_cli.probe.simulated.engine import Engine
 from vram_cli.probe.simulated.errors import refusing, unsupported
 from vram_cli.probe.simulated.fakes import build_without_memory, place
+from vram_cli.probe.simulated.hooks import refuse_module_hooks
 from vram_cli.probe.simulated.patches import simulated_cuda
 from vram_cli.probe.simulated.recorder import Recorder, WorkspaceRule
 from vram_cli.probe.simulated.subject import Subject
@@ -27,15 +32,14 @@ STEPS = 2
 class Simulation:
     """Runs a subject's training on fake tensors of a card.
 
-    Raises:
-        UnsupportedError: a module has hooks on its backward pass, which are not run.
-
     Args:
         subject: what is trained.
         gpu: decides which kernels run and what they take for themselves.
         torch_version: whose rules for workspaces hold; by default, those of the torch that runs.
         tf32: whether convolutions of float32 may run as TensorFloat-32.
+        cudnn_benchmark: whether cuDNN's plans are searched by trying them.
         fused_attention: whether the fused kernels of attention may be chosen.
+        allowances: what a calibration allows for beyond the workspaces that are known.
         device: where the fakes claim to lie; "cpu" takes the CPU's operations, to be compared with real steps.
     """
 
@@ -46,23 +50,23 @@ class Simulation:
         *,
         torch_version: tuple[int, int] | None = None,
         tf32: bool = False,
+        cudnn_benchmark: bool = False,
         fused_attention: bool = True,
+        allowances: Allowances = NO_ALLOWANCES,
         device: torch.device = CUDA,
     ) -> None:
         self._subject, self._gpu, self._device = subject, gpu, device
-        self._tf32 = tf32
+        self._rules: dict[str, Any] = {"tf32": tf32, "cudnn_benchmark": cudnn_benchmark, "allowances": allowances}
         self._version = torch_version or running_version()
         self._attention = Attention(gpu.compute_capability) if fused_attention and gpu.compute_capability else None
         self._model = build_without_memory(subject.build_model)
-        for name, module in self._model.named_modules():
-            if module._backward_hooks or module._backward_pre_hooks:
-                raise unsupported("a backward hook, which may keep or make tensors,", name)
 
     def tape(self, n: int) -> Tape:
         """Run building, batch and steps at a batch size.
 
         Raises:
-            UnsupportedError: the step asks for a value, which fakes do not have, or something else beyond prediction.
+            UnsupportedError: the step asks for a value, which fakes do not have, a module or a node has hooks on its
+                backward pass, or something else beyond prediction.
             Exception: whatever the model itself raises.
         """
         recorder = self.record(n)
@@ -73,20 +77,23 @@ class Simulation:
         engine = Engine(adds_in_place=self._version >= (2, 0))
         workspaces: WorkspaceRule = no_workspaces
         if self._device.type == "cuda":
-            workspaces = Workspaces(self._gpu, self._version, lambda: engine.running > 0, tf32=self._tf32)
+            workspaces = Workspaces(self._gpu, self._version, lambda: engine.running > 0, **self._rules)
         with refusing(), simulated_cuda(engine, self._attention):
             modules = Modules(self._model)
             recorder = Recorder(self._device, modules, workspaces)
             engine.entering = modules.enter_node
-            with modules.followed(), recorder:
+            with modules.followed(), recorder.optimizers_followed(), recorder:
                 self._run(recorder, n)
         return recorder
 
     def _run(self, recorder: Recorder, n: int) -> None:
         subject = self._subject
         recorder.enter(Phase.BUILD)
+        if self._device.type == "cuda":
+            _refuse_recurrent_layers(self._model)
         place(self._model, self._device, subject.dtype)
         work = subject.workload(self._model, self._device)
+        refuse_module_hooks(self._model)
         recorder.enter(Phase.BATCH)
         batch = subject.make_batch(n, self._device)
         for _ in range(STEPS):
@@ -102,6 +109,16 @@ def running_version() -> tuple[int, int]:
     """Return major and minor of the torch that runs."""
     major, minor = torch.__version__.split(".")[:2]
     return int(major), int(minor)
+
+
+def _refuse_recurrent_layers(model: nn.Module) -> None:
+    """Refuse what cuDNN runs with a reserve whose size it tells on the card alone (cudnnGetRNNTempSpaceSizes).
+
+    PyTorch's own shapes for `_cudnn_rnn` say 0 bytes, which is wrong (torch/_meta_registrations.py).
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.RNNBase):
+            raise unsupported(f"nn.{type(module).__name__}, whose memory only cuDNN on the card can tell,", name)
 
 
 def _enter(recorder: Recorder, work: Workload, phase: Phase) -> None:

@@ -9,18 +9,20 @@ import torch
 from torch import nn
 
 from vram_cli.config import Config
+from vram_cli.probe.simulated.errors import unsupported
 from vram_cli.results import DataInfo
 from vram_cli.workload import (
-    DataSource,
+    Batch,
     Workload,
     build_model,
-    open_data,
+    channels_last,
+    is_bitsandbytes,
     parameter_dtype,
+    shapes_only,
     train_step,
     workload_of,
 )
 
-Batch = tuple[torch.Tensor, torch.Tensor]
 Step = Callable[..., torch.Tensor]
 
 
@@ -39,24 +41,34 @@ class Subject:
 
 
 def subject_of(config: Config) -> tuple[Subject, DataInfo]:
-    """Return what a config trains, and what its batches look like; no data is read."""
-    source = synthetic_data(config)
+    """Return what a config trains, and what its batches look like; no data files are read.
+
+    Raises:
+        UnsupportedError: the config asks for something whose memory nobody can know beforehand.
+    """
+    if config.train.compile:
+        raise unsupported("train.compile, whose kernels and buffers are chosen as it runs,")
+    if is_bitsandbytes(config):
+        raise unsupported(f"optimizer.name: {config.optimizer.name}, whose state bitsandbytes makes on a GPU only,")
+    make_shapes, info = shapes_only(config)
     dtype = parameter_dtype(config)
+
+    def make_batch(n: int, device: torch.device) -> Batch:
+        batch = make_shapes(n, device, dtype)
+        return channels_last(batch) if config.train.channels_last else batch
+
     return (
         Subject(
             build_model=lambda: build_model(config),
             workload=lambda model, device: workload_of(config, model, device),
-            make_batch=lambda n, device: source.make_batch(n, device, dtype),
+            make_batch=make_batch,
             dtype=dtype,
         ),
-        source.info,
+        _predicted(info),
     )
 
 
-def synthetic_data(config: Config) -> DataSource:
-    """Return a source that makes batches of the config's shape without looking for files."""
-    data = config.data
-    if data.name != "synthetic":
-        data = data.model_copy(update={"source": "synthetic"})
-    source = open_data(config.model_copy(update={"data": data}))
-    return replace(source, info=replace(source.info, detail="shapes only: a prediction reads no data"))
+def _predicted(info: DataInfo) -> DataInfo:
+    if info.source == "code":
+        return info
+    return replace(info, detail="shapes only: a prediction reads no data")

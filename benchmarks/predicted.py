@@ -1,0 +1,206 @@
+"""Predicted against measured on the GPU of this machine: peaks of memory and largest batches, `make bench-gpu`.
+
+    python -m benchmarks.predicted [--quick] [--minutes M] [--results FOLDER]
+
+Each case is measured by `find_batch`, on the whole card and on cards cut down to a budget, and then predicted as if
+this card were not here: by its entry in the catalogue, without calibration. A round measures every case once, some of
+them on each card. A search takes about 25 seconds: the first round fits into the time that is set, all four rounds want
+half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.predicted_results import Peak, Report, Row
+from vram_cli.api import find_batch
+from vram_cli.config import Config, DeviceConfig, load_config
+from vram_cli.errors import MachineError, VramError
+from vram_cli.memory.gpus import Gpu, recognise_gpu
+from vram_cli.probe import ProcessProbe
+from vram_cli.probe.serving import open_trials
+from vram_cli.probe.wire import Task
+from vram_cli.results import Category, Device, Limit, Measurement, Result
+from vram_cli.search import find_largest
+from vram_cli.units import GIB, format_bytes
+
+RESULTS = Path(__file__).parent / "results"
+MINUTES, QUICK_MINUTES = 6.5, 2.0
+"""For measuring; predictions take a minute or two more."""
+BUDGETS = (3 * GIB, 6 * GIB, 12 * GIB)
+LEAST_SECONDS = 30.0
+"""What a search may take, however late it begins."""
+
+Measure = Callable[[Config], Result]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, an optimizer and a precision."""
+
+    model: str
+    optimizer: str
+    precision: str = "fp32"
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.optimizer.replace(': true', '')}, {self.precision}"
+
+    def config(self) -> Config:
+        """Return the config to measure, without an end to its data and with nothing but the maximum to look for."""
+        file, *more = MODELS[self.model]
+        own = [f"optimizer={{name: {self.optimizer}}}", f"precision={self.precision}", "device.name=cuda"]
+        return load_config(file, [*more, *own, "search.cap=none", "search.margin=0", "search.multiple_of=1"])
+
+
+IMAGES = "data={name: synthetic, shape: [3, 224, 224], classes: 1000}"
+MODELS = {
+    "mlp": ("mlp_cifar10.yaml", "model.hidden=8192", "data.source=synthetic"),
+    "cnn": ("cnn_cifar10.yaml", "data.source=synthetic"),
+    "resnet18": ("resnet18_cifar10.yaml", "data={name: synthetic, shape: [3, 128, 128], classes: 100}"),
+    "resnet50": ("resnet50_imagenet.yaml", IMAGES),
+    "vit_b_16": ("resnet50_imagenet.yaml", IMAGES, "model={target: torchvision:vit_b_16}"),
+}
+CASES = (
+    Case("mlp", "sgd, momentum: 0.9"),
+    Case("cnn", "adam"),
+    Case("resnet18", "sgd, momentum: 0.9"),
+    Case("resnet50", "sgd, momentum: 0.9", "amp-fp16"),
+    Case("vit_b_16", "adamw", "amp-bf16"),
+    Case("mlp", "adam", "amp-bf16"),
+    Case("cnn", "rmsprop", "amp-fp16"),
+    Case("resnet18", "adamw", "amp-bf16"),
+    Case("resnet50", "adamw", "tf32"),
+    Case("vit_b_16", "sgd, momentum: 0.9"),
+    Case("mlp", "adamw, fused: true", "bf16"),
+    Case("cnn", "sgd", "tf32"),
+    Case("resnet18", "adagrad", "bf16"),
+    Case("resnet50", "adam, fused: true", "amp-bf16"),
+    Case("vit_b_16", "adam, fused: true", "bf16"),
+)
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    card: Callable[[], tuple[Device, dict[str, str]]] | None = None,
+    measure: Measure = find_batch,
+    cases: Sequence[Case] = CASES,
+) -> int:
+    """Run the benchmark and return its exit code; `card` and `measure` stand for a GPU where there is none."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help=f"measure for {QUICK_MINUTES:g} minutes only")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="measure for so long (%(default)g)")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="write the results there")
+    asked = parser.parse_args(arguments)
+    try:
+        device, versions = (card or this_card)()
+        gpu = recognise_gpu(device.name, device.capacity_bytes)
+    except VramError as error:
+        print(f"This benchmark needs a GPU that the catalogue has: {error.message}", file=sys.stderr)
+        return MachineError.exit_code
+    began = time.monotonic()
+    end = began + 60 * (min(QUICK_MINUTES, asked.minutes) if asked.quick else asked.minutes)
+    plan = list(rounds(cases, device.capacity_bytes))
+    measured = list(measure_until(end, plan, measure))
+    rows = tuple(compare(case, gpu, result) for case, result in measured)
+    report = Report(device, versions, gpu.name, rows, len(plan) - len(rows), time.monotonic() - began)
+    print(*report.summary(), *(f"written: {path}" for path in report.write(asked.results)), sep="\n")
+    return 0
+
+
+def this_card() -> tuple[Device, dict[str, str]]:
+    """Return the GPU of this machine and the versions of all that matters, told by a child process.
+
+    This process must not touch the card before all is measured: its own context would take memory there.
+
+    Raises:
+        MachineError: there is no GPU.
+    """
+    with ProcessProbe(load_config("mlp_mnist.yaml", ["device.name=cuda", "data.source=synthetic"])) as probe:
+        return probe.device, probe.versions
+
+
+def rounds(cases: Sequence[Case], card_bytes: int) -> Iterator[tuple[Case, int | None]]:
+    """Return each case with each budget, None for the whole card; in one round each case once, on cards in turn."""
+    budgets = (None, *(budget for budget in BUDGETS if budget < 0.9 * card_bytes))
+    for number in range(len(budgets)):
+        for i, case in enumerate(cases):
+            yield case, budgets[(i + number) % len(budgets)]
+
+
+def measure_until(
+    end: float, plan: Sequence[tuple[Case, int | None]], measure: Measure
+) -> Iterator[tuple[Row, Result | None]]:
+    """Measure case by case until time is over, or Ctrl-C; what fails is a row that says why."""
+    for case, budget in plan:
+        began = time.monotonic()
+        if began >= end:
+            return
+        config = limited(case.config(), budget, max(end - began, LEAST_SECONDS))
+        row = Row(case=str(case), budget_bytes=budget, overrides=config.source.overrides)
+        result = None
+        try:
+            result = measure(config)
+        except KeyboardInterrupt:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever fails is the row's answer
+            row = replace(row, problem=f"measuring failed: {one_line(error)}")
+        row = replace(row, seconds=time.monotonic() - began)
+        found = row.problem if result is None else f"largest batch {result.max_batch_size}"
+        print(f"{case}, {format_bytes(budget) if budget else 'whole card'}: {found}, {row.seconds:.0f} s", flush=True)
+        yield row, result
+
+
+def limited(config: Config, budget: int | None, seconds: float) -> Config:
+    """Return the config for a budget, with a search that ends in time."""
+    search = config.search.model_copy(update={"time_limit": seconds, "trial_timeout": seconds})
+    device = config.device.model_copy(update={"budget": budget})
+    return config.model_copy(update={"search": search, "device": device}).with_source(config.source)
+
+
+def compare(row: Row, gpu: Gpu, result: Result | None) -> Row:
+    """Predict what was measured and put both side by side."""
+    if result is None:
+        return row
+    context = result.breakdown.bytes_of(Category.CONTEXT) if result.breakdown else None
+    capacity = result.device.capacity_bytes
+    row = replace(row, capacity_bytes=capacity, exact=result.max_batch_size, measured_context=context)
+    if result.limited_by is not Limit.MEMORY or not result.max_batch_size:
+        limit = result.limited_by.value if result.limited_by else "nothing"
+        row = replace(row, exact=None, problem=f"no exact maximum: {limit} ended the search")
+    try:
+        return predicted(row, gpu, result)
+    except Exception as error:  # noqa: BLE001 - whatever fails is the row's answer
+        return replace(row, problem=f"predicting failed: {one_line(error)}")
+
+
+def predicted(row: Row, gpu: Gpu, result: Result) -> Row:
+    """Add the predicted maximum, and the predicted peaks of all sizes that ran."""
+    config = Config.model_validate(result.config)
+    target = DeviceConfig(gpu=gpu.name, budget=result.device.capacity_bytes)
+    trials = open_trials(config.model_copy(update={"device": target}), download=False, calibrated=False)
+
+    def run(n: int, *, explain: bool = False) -> Measurement:
+        return trials.run(Task(batch_size=n, explain=explain), lambda _: None).measurement
+
+    room = trials.ready.device.capacity_bytes - trials.ready.outside_bytes
+    found = find_largest(run, capacity_bytes=room, multiple_of=1, confirm=lambda n: run(n, explain=True))
+    ran = {trial.batch_size: trial for trial in result.trials if trial.fits}
+    both = [(ran[n], run(n)) for n in sorted(ran)]
+    peaks = tuple(Peak.of(real, fake) for real, fake in both if fake.fits)
+    context = trials.ready.outside_bytes
+    return replace(row, predicted=found.max_batch_size, predicted_context=context, peaks=peaks)
+
+
+def one_line(error: Exception) -> str:
+    """Return the class and the first line of an exception."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

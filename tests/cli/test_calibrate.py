@@ -1,0 +1,149 @@
+"""`vram calibrate` as its user runs it, on a machine without a GPU: to look, to carry from one machine to the next."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.calibrations import calibration
+from tests.cli.running import Answer, vram
+from vram_cli.memory.calibration_files import to_text
+from vram_cli.units import MIB
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run `vram` with a config folder of its own, and no GPU."""
+    environment = {**os.environ, "VRAM_CONFIG_DIR": str(tmp_path / "config"), "CUDA_VISIBLE_DEVICES": ""}
+    return lambda *arguments: vram(*arguments, folder=tmp_path, env=environment)
+
+
+@pytest.fixture
+def t4(tmp_path: Path) -> Path:
+    """A calibration that came from another machine with this torch."""
+    path = tmp_path / "t4.json"
+    path.write_text(to_text(calibration(torch=str(torch.__version__))))
+    return path
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_without_a_gpu_it_says_what_to_do_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    answer = run("calibrate")
+    assert (answer.code, answer.stdout) == (3, "")
+    assert "error: cannot calibrate: cuda was asked for" in answer.stderr
+    assert "hint: " in answer.stderr
+    assert "vram calibrate --import FILE" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_imported_calibration_is_in_later_predictions_and_their_words(run: Run, t4: Path, tmp_path: Path) -> None:
+    arguments = ("breakdown", "--config", "cnn_cifar10.yaml", "--gpu", "t4", "--json", "--quiet")
+    plain = json.loads(run(*arguments).stdout)
+    answer = run("calibrate", "--import", str(t4))
+    assert answer.code == 0, answer.stderr
+    assert answer.stdout == ""
+    assert files(tmp_path) == {"t4.json", "config/calibrations/t4.json"}
+    assert str(tmp_path / "config" / "calibrations" / "t4.json") in answer.stderr
+    calibrated = json.loads(run(*arguments).stdout)
+
+    def row(result: dict[str, dict[str, list[dict[str, int]]]], name: str) -> int:
+        return next(row["bytes"] for row in result["breakdown"]["rows"] if row["category"] == name)
+
+    assert row(calibrated, "context") == 300 * MIB != row(plain, "context")
+    assert row(calibrated, "temporaries") == row(plain, "temporaries") + 40 * MIB
+    assert "context and workspaces calibrated" in calibrated["device"]["accuracy"]
+    assert "calibrated on a card" not in plain["device"]["accuracy"]
+
+
+def test_show_export_and_remove(run: Run, t4: Path, tmp_path: Path) -> None:
+    assert run("calibrate", "--show").stdout.startswith("No calibration is kept")
+    run("calibrate", "--import", "t4.json")
+    assert run("calibrate", "--show").stdout.startswith("Tesla T4, calibrated 2026-11-24")
+    (shown,) = json.loads(run("calibrate", "--show", "--json").stdout)["calibrations"]
+    assert shown["context_bytes"] == 300 * MIB
+
+    assert run("calibrate", "--export", "out.json").code == 0
+    assert (tmp_path / "out.json").read_text() == t4.read_text()
+    (tmp_path / "out.json").write_text("mine")
+    refused = run("calibrate", "--export", "out.json")
+    assert (refused.code, (tmp_path / "out.json").read_text()) == (2, "mine")
+    assert "--force" in refused.stderr
+    assert run("calibrate", "--export", "out.json", "--force").code == 0
+    assert (tmp_path / "out.json").read_text() == t4.read_text()
+
+    removed = run("calibrate", "--remove", "--gpu", "Tesla T4")
+    assert removed.code == 0
+    assert files(tmp_path) == {"t4.json", "out.json"}
+    assert run("calibrate", "--remove").code == 2
+
+
+def test_an_import_names_what_it_would_replace_and_waits_to_be_told(run: Run, t4: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "config" / "calibrations" / "t4.json"
+    assert run("calibrate", "--import", "t4.json").code == 0
+    assert run("calibrate", "--import", "t4.json").code == 0  # the same one
+    (tmp_path / "other.json").write_text(to_text(calibration(torch="2.9.0", context_bytes=77 * MIB)))
+    refused = run("calibrate", "--import", "other.json")
+    assert refused.code == 2
+    assert "Tesla T4 is kept already, of 2026-11-24" in refused.stderr
+    assert "other.json is of 2026-11-24, torch 2.9.0" in refused.stderr
+    assert kept.read_text() == t4.read_text()
+    forced = run("calibrate", "--import", "other.json", "--force")
+    assert forced.code == 0
+    assert "in place of the one before" in forced.stderr
+    assert kept.read_text() == (tmp_path / "other.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--import", "nothing.json"], ["nothing.json", "cannot be read"]),
+        (["--export", "out.json"], ["no calibration is kept", "vram calibrate"]),
+        (["--export", "out.json", "--gpu", "l4"], ["no calibration of NVIDIA L4"]),
+        (["--remove", "--gpu", "l44"], ["unknown GPU 'l44'", "did you mean l4"]),
+        (["--show", "--remove"], ["--show and --remove"]),
+        (["--gpu", "t4"], ["--gpu t4", "--device"]),
+        (["--device", "cpu"], ["'cpu'", "cuda:N"]),
+    ],
+)
+def test_bad_input_is_told(arguments: list[str], words: list[str], run: Run) -> None:
+    answer = run("calibrate", *arguments)
+    assert (answer.code, answer.stdout) == (2, "")
+    for word in ("error: ", "hint: ", *words):
+        assert word in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_of_several_one_has_to_be_named(run: Run, t4: Path, tmp_path: Path) -> None:
+    (tmp_path / "l4.json").write_text(to_text(calibration("l4")))
+    for name in ("t4.json", "l4.json"):
+        run("calibrate", "--import", name)
+    refused = run("calibrate", "--export", "out.json")
+    assert refused.code == 2
+    assert "t4, l4" in refused.stderr
+    assert run("calibrate", "--export", "out.json", "--gpu", "l4").code == 0
+    assert json.loads((tmp_path / "out.json").read_text())["card"] == "NVIDIA L4"
+    both = json.loads(run("calibrate", "--show", "--json").stdout)["calibrations"]
+    assert [each["card"] for each in both] == ["Tesla T4", "NVIDIA L4"]
+
+
+def test_a_broken_file_stops_predictions_for_its_card_and_can_be_removed(run: Run, t4: Path, tmp_path: Path) -> None:
+    run("calibrate", "--import", "t4.json")
+    kept = tmp_path / "config" / "calibrations" / "t4.json"
+    kept.write_text("{}")
+    answer = run("breakdown", "--gpu", "t4", "--quiet")
+    assert (answer.code, answer.stdout) == (2, "")
+    assert str(kept) in answer.stderr
+    assert "vram calibrate --remove --gpu t4" in answer.stderr
+    assert run("calibrate", "--remove", "--gpu", "t4").code == 0
+    assert not kept.exists()

@@ -1,0 +1,221 @@
+"""The page of a result: the words of the terminal, nothing from elsewhere, and names that stay names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from vram_cli.errors import ConfigError
+from vram_cli.report.evidence import evidence
+from vram_cli.report.headline import headline
+from vram_cli.report.html import check_report, save_report, to_html
+from vram_cli.report.palette import COLOURS
+from vram_cli.results import Category, ModuleShare, Result, TensorInfo
+
+from .examples import ALL, BREAKDOWN, GPU, INTERRUPTED, MEMORY, THRASHING, detailed, failed, ran, timeline
+from .page import Page
+from .test_saved import RESULTS
+
+HOSTILE = '</title></style><script>alert(1)</script><img src=x onerror="alert(2)">\'{{ 7*7 }}&amp;\x1b[0m\u202e'
+VISIBLE = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
+EVERY = {**ALL, "detailed": detailed()}
+
+
+def short() -> Result:
+    """Return a breakdown with modules and a timeline, few enough points to be read."""
+    made = detailed()
+    assert made.breakdown is not None
+    return replace(made, breakdown=replace(made.breakdown, timeline=timeline(30)))
+
+
+@pytest.mark.parametrize(("name", "result"), [("report-find-batch", MEMORY), ("report-breakdown", short())])
+def test_as_it_looks(name: str, result: Result, golden: Callable[[str, str], None]) -> None:
+    golden(f"{name}.html", to_html(result))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_is_one_well_formed_page_that_asks_nobody_for_anything(name: str) -> None:
+    text = to_html(EVERY[name])
+    page = Page(text)
+    assert text.startswith("<!doctype html>")
+    assert page.all("html", lang="en")
+    assert page.all("meta", name="viewport")
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy["content"].startswith("default-src 'none'")
+    assert "//" not in re.sub(r"/\*.*?\*/", "", text)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.elements}
+    assert not {"src", "href"} & {attribute for _, found in page.elements for attribute in found}
+    assert "url(" not in text
+
+
+@given(RESULTS)
+@settings(max_examples=30, deadline=None)
+def test_any_result_becomes_a_well_formed_page(result: Result) -> None:
+    page = Page(to_html(result))
+    assert len(page.all("h1")) == 1
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_has_the_words_of_the_terminal(name: str) -> None:
+    result = EVERY[name]
+    text = Page(to_html(result)).text
+    for label, words in headline(result):
+        assert f"{label} {words}" in text
+    for label, words in evidence(result):
+        if label not in ("proof", "versions"):
+            assert f"{label} {' '.join(words.split())}" in text
+    for package, version in result.versions.items():
+        assert f"{package} {version}" in text
+
+
+def test_proof_has_all_the_words_of_the_exception() -> None:
+    text = Page(to_html(MEMORY)).text
+    assert MEMORY.certificate is not None
+    assert f"1,536 ran 3 full steps 1,537 ran out of memory in backward: {MEMORY.certificate.message}" in text
+
+
+def test_predictions_are_called_predictions_and_say_how_good_they_are() -> None:
+    card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 % (median of 11)", enforced_by="")
+    for result in (MEMORY, short()):
+        text = Page(to_html(replace(result, device=card, remark="no GPU here"))).text
+        assert "off by 2.5 % (median of 11)" in text
+        assert "How it was predicted" in text
+        assert "no GPU here" in text
+        assert "measured" not in text.lower()
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    assert "over one step" not in to_html(BREAKDOWN)
+    assert "by module" not in to_html(BREAKDOWN)
+    assert "Peak memory at" not in to_html(INTERRUPTED)
+    assert "of each trial" not in to_html(replace(MEMORY, trials=()))
+    assert "<h2>Proof" not in to_html(BREAKDOWN)
+
+
+def test_figures_behind_the_charts_are_in_tables() -> None:
+    text = Page(to_html(replace(short(), command="find-batch", trials=(ran(8), failed(9))))).text
+    assert "activations 5.45 GiB 5,848,646,272 22.7 %" in text
+    assert "total 24.0 GiB 25,769,803,776 100.0 %" in text
+    assert "in tensors 2.21 GiB 2.24 GiB 472 MiB" in text
+    assert "9 out of memory in backward 10.6 GiB 10.6 GiB 1.4" in text
+    assert "layer1 5.06 GiB 88.3 %" in text
+
+
+def test_trials_differ_by_shape_too_and_those_without_a_peak_are_counted() -> None:
+    def marks(result: Result) -> list[str]:
+        return [found["class"] for found in Page(to_html(result)).all("svg") if "y" in found and "%" in found["y"]]
+
+    assert marks(THRASHING) == ["mark fits"] * 3 + ["mark thrashes", "mark fails"]
+    killed = replace(THRASHING, trials=(ran(1), replace(failed(9), peaks=())))
+    assert marks(killed) == ["mark fits"]
+    assert "1 trial left no peak and is in the table only" in Page(to_html(killed)).text
+
+
+def test_charts_are_named_for_those_who_do_not_see_them() -> None:
+    page = Page(to_html(replace(short(), command="find-batch")))
+    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(set(ids)) == len(ids) == 6
+    charts = page.all("svg", role="img")
+    assert sorted(name for chart in charts for name in chart["aria-labelledby"].split()) == sorted(ids)
+    described = " ".join(data for tag, data in page.texts if tag == "desc")
+    assert "activations 5.45 GiB" in described
+    assert "in backward, tensors hold 2.24 GiB" in described
+
+
+def test_modules_fold_and_only_the_model_is_open() -> None:
+    page = Page(to_html(short()))
+    folds = [found for found in page.all("details") if "open" in found]
+    assert len(folds) == 1
+    assert len(page.all("details")) == 5  # the model, layer1, layer1.0, layer4, the config
+
+
+def hostile() -> Result:
+    """Return a result whose every text of a stranger is hostile."""
+    made = short().breakdown
+    assert made is not None
+    share = ModuleShare(path=HOSTILE.replace(".", ""), bytes=0, by_category={})
+    return replace(
+        MEMORY,
+        config_name=HOSTILE,
+        config={"model": {HOSTILE: HOSTILE}},
+        overrides=(f"model.name={HOSTILE}",),
+        device=replace(GPU, name=HOSTILE, type=HOSTILE, enforced_by=HOSTILE, other_processes=(HOSTILE,)),
+        data=MEMORY.data
+        and replace(
+            MEMORY.data, name=HOSTILE, detail=HOSTILE, tensors=(TensorInfo(name=HOSTILE, shape=(2,), dtype=HOSTILE),)
+        ),
+        versions={HOSTILE: HOSTILE},
+        trials=(ran(1), replace(failed(2), message=HOSTILE)),
+        certificate=MEMORY.certificate and replace(MEMORY.certificate, message=HOSTILE),
+        breakdown=replace(made, modules=(*made.modules, share)),
+        remark=HOSTILE,
+        notes=(HOSTILE,),
+    )
+
+
+@pytest.mark.parametrize("command", ["find-batch", "breakdown"])
+def test_names_stay_names(command: str) -> None:
+    text = to_html(replace(hostile(), command=command))
+    page = Page(text)
+    assert not {"script", "img"} & {tag for tag, _ in page.elements}
+    assert not [name for _, found in page.elements for name in found if name.startswith("on")]
+    assert page.text.count(VISIBLE) >= 10
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of WCAG 2."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def themes() -> list[dict[str, str]]:
+    light, dark = re.findall(r":root \{(.*?)\}", to_html(MEMORY), re.DOTALL)
+    return [dict(re.findall(r"--(\w+): (#\w{6})", theme)) for theme in (light, dark)]
+
+
+@pytest.mark.parametrize("theme", themes(), ids=["light", "dark"])
+def test_text_is_readable_in_both_themes(theme: dict[str, str]) -> None:
+    for paper in ("page", "panel"):
+        for ink in ("text", "quiet"):
+            assert contrast(theme[ink], theme[paper]) >= 4.5, (ink, paper)
+    for shape in ("good", "bad", "mark"):
+        assert contrast(theme[shape], theme["page"]) >= 3, shape
+
+
+def test_every_category_but_free_has_a_colour_of_its_own() -> None:
+    assert set(COLOURS) == set(Category) - {Category.FREE}
+    assert len(set(COLOURS.values())) == len(COLOURS)
+    text = to_html(MEMORY)
+    assert all(f".{category.value} {{ fill: {colour};" in text for category, colour in COLOURS.items())
+
+
+def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("precious")
+    for attempt in (lambda: check_report(path), lambda: save_report(MEMORY, path)):
+        with pytest.raises(ConfigError, match="exists already"):
+            attempt()
+    assert path.read_text() == "precious"
+    save_report(MEMORY, path, force=True)
+    assert path.read_text(encoding="utf-8") == to_html(MEMORY)
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("name", ["report.md", "report", "report.json"])
+def test_other_kinds_of_files_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--report .*{name}: a report is a page of HTML") as caught:
+        check_report(tmp_path / name)
+    assert "--format markdown" in caught.value.hint

@@ -1,0 +1,156 @@
+"""The sections on what is trained: one of vram's own models and data sets, or code that the config names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from vram_cli.config.fields import Count, Folder, Shape, Sizes, Target, wrong
+from vram_cli.config.presets import DATA_PRESETS
+from vram_cli.config.section import Section
+
+ModelName = Literal["mlp", "cnn", "resnet18", "resnet50"]
+DataName = Literal["mnist", "fashion_mnist", "cifar10", "synthetic"]
+Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"]
+
+
+class ModelConfig(Section):
+    """The model that is trained. One of vram's own follows the data; one by `target` is taken as it is."""
+
+    choices: ClassVar[tuple[str, ...]] = ("name", "target")
+    only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {"hidden": ("mlp",), "kwargs": ("target",)}
+
+    name: ModelName | None = None
+    """One of vram's own: input size and number of classes follow the data."""
+    hidden: Count = 128
+    """Width of the hidden layer (mlp only)."""
+    target: Target | None = None
+    """Code that makes the model: package.module:factory, or torchvision:NAME, timm:NAME, transformers:NAME."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments for the target; for transformers, settings of the model's config."""
+
+
+class TensorConfig(Section):
+    """A tensor that a batch has: its sizes are those of one sample."""
+
+    shape: Sizes
+    """Sizes without the batch dimension; where lengths vary, the longest."""
+    dtype: Dtype = "float32"
+    """Of its elements; with precision bf16, float32 becomes bfloat16."""
+    low: int = 0
+    """Smallest value (whole numbers only)."""
+    high: int | None = None
+    """All values are below this, such as the size of the vocabulary or the number of classes (whole numbers only)."""
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> TensorConfig:
+        if self.high is not None and self.high <= self.low:
+            raise wrong(f"must be above low, {self.low}, got {self.high}", key="high")
+        if self.dtype.startswith("int") and self.high is None:
+            raise wrong("is missing: nobody knows which values are allowed", "such as high: 50257", key="high")
+        return self
+
+
+class DataConfig(Section):
+    """What the batches are made of."""
+
+    choices: ClassVar[tuple[str, ...]] = ("name", "inputs", "target")
+    only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "source": get_args(DataName),
+        "root": get_args(DataName),
+        "shape": ("synthetic",),
+        "classes": ("synthetic",),
+        "num_samples": ("synthetic", "inputs", "target"),
+        "targets": ("inputs",),
+        "kwargs": ("target",),
+        "collate": ("target",),
+    }
+
+    name: DataName | None = None
+    """A data set of images that vram knows, or images of a shape that is made up."""
+    source: Literal["auto", "files", "synthetic"] = "auto"
+    """auto takes the files where they lie under root, and otherwise made-up images of the same shape and type."""
+    root: Folder = "data"
+    """Folder of the data set's files, relative to the current folder."""
+    shape: Shape | None = None
+    """Channels, height and width of one sample (synthetic only)."""
+    classes: Count | None = None
+    """Number of classes (synthetic only)."""
+    inputs: dict[str, TensorConfig] | None = Field(default=None, min_length=1)
+    """Tensors that the model is called with, by the names of its arguments; made up."""
+    targets: TensorConfig | None = None
+    """What the loss compares the model's output with, beside inputs; null where the model makes its own loss."""
+    target: Target | None = None
+    """Code that makes batches: a function of n, or a Dataset (or a function that returns one)."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments for the target."""
+    collate: Target | None = None
+    """Joins the samples of a Dataset to a batch; null for PyTorch's own way."""
+    num_samples: Count | None = None
+    """Length of the data set where nobody else knows it, which caps the batch; null for no end."""
+
+    @model_validator(mode="after")
+    def _synthetic_is_described(self) -> DataConfig:
+        if self.name != "synthetic":
+            return self
+        for key, example in (("shape", "[3, 224, 224]"), ("classes", "1000")):
+            if getattr(self, key) is None:
+                raise wrong("is missing: synthetic data has no shape of its own", f"such as {key}: {example}", key=key)
+        if self.source == "files":
+            raise wrong("synthetic data has no files", "leave it out, or name a data set that has", key="source")
+        return self
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image; only where the data has a name."""
+        return self.shape or DATA_PRESETS[self._known_name()].shape
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; only where the data has a name."""
+        return self.classes or DATA_PRESETS[self._known_name()].classes
+
+    @property
+    def length(self) -> int | None:
+        """Number of training samples, as far as the config tells; None for data without an end."""
+        return self.num_samples if self.name in (None, "synthetic") else DATA_PRESETS[self._known_name()].num_samples
+
+    def _known_name(self) -> str:
+        if self.name is None:
+            raise ValueError("data without a name has no images that a preset could know")
+        return self.name
+
+
+class LossConfig(Section):
+    """The loss. `loss: model` is short for `loss: {name: model}`."""
+
+    choices: ClassVar[tuple[str, ...]] = ("name", "target")
+    only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {"kwargs": ("target",)}
+
+    name: Literal["cross_entropy", "model"] | None = None
+    """model: the model is called with the whole batch and returns its loss, an output with one, or a dict of losses."""
+    target: Target | None = None
+    """Code of a loss(output, targets), or a class that makes one, such as torch.nn:BCEWithLogitsLoss."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments for a class."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+
+class StepConfig(Section):
+    """A training step of one's own. `step: module:name` is short for `step: {target: module:name}`."""
+
+    choices: ClassVar[tuple[str, ...]] = ("target",)
+
+    target: Target
+    """step(model, batch, optimizer) -> loss: zero_grad, forward, backward and optimizer.step, all of it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_target(cls, given: Any) -> Any:
+        return {"target": given} if isinstance(given, str) else given
