@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from vram_cli.memory.gpus import find_gpu
 from vram_cli.memory.replay import Played, play
@@ -121,7 +122,7 @@ def timm_subject(name: str, size: int, *, channels_last: bool) -> Subject:
             output = work.model(batch[0])
             output = output[0] if isinstance(output, tuple) else output
             targets = torch.empty(len(output), dtype=torch.int64, device=output.device)
-            loss = work.loss(output, targets)
+            loss = functional.cross_entropy(output, targets)
             enter(Phase.BACKWARD)
             loss.backward()
         enter(Phase.OPTIMIZER)
@@ -169,7 +170,7 @@ def xmem_subject(row: dict[str, str]) -> Subject | None:
         if not between:
             work.optimizer.zero_grad()
         enter(Phase.FORWARD)
-        loss = work.loss(work.model(held[0]), held[1])
+        loss = work.loss(work.model, (held[0], held[1]))
         if between:
             work.optimizer.zero_grad()
         enter(Phase.BACKWARD)

@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "guide": FLOOR | {"config", "probe", "search", "memory"},
     "api": FLOOR | {"config", "probe", "search", "guide"},
     "calibrating": FLOOR | {"config", "memory", "probe"},
-    "cli": FLOOR | {"config", "report", "api", "memory", "calibrating"},
+    "advising": FLOOR | {"config", "probe", "search", "memory"},
+    "cli": FLOOR | {"advising", "config", "report", "api", "memory", "calibrating"},
     "__init__": {"api", "config", "results", "search"},
     "__main__": {"cli"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vram_cli.cli.advise import advise
 from vram_cli.cli.app import app
 from vram_cli.cli.breakdown import breakdown
 from vram_cli.cli.calibrate import calibrate
@@ -16,6 +17,7 @@ __all__ = ["app"]
 for command, example in (
     (find_batch, "vram find-batch --config mlp_mnist.yaml"),
     (breakdown, "vram breakdown --config resnet18_cifar10.yaml --batch-size 256"),
+    (advise, "vram advise --config resnet50_imagenet.yaml --gpu rtx-4090 --fit-batch 512"),
     (show, "vram find-batch --save run.json && vram show run.json"),
     (gpus, "vram gpus ada 24gb"),
     (calibrate, "vram calibrate && vram calibrate --export my-gpu.json"),

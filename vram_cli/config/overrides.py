@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from vram_cli.config.document import Document, parse_value
-from vram_cli.config.problems import keys_of, unknown_key
-from vram_cli.config.schema import SECTIONS
+from vram_cli.config.problems import first_problem, keys_of, unknown_key
+from vram_cli.config.schema import SECTIONS, Config
 from vram_cli.errors import ConfigError
 
 _PLACE = "command line"
@@ -28,6 +31,17 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
             _drop_keys_of_old_choice(document, path, value)
     for path, value in parsed:
         _set(document, path, value)
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """Return a config with keys changed, as `Config.changed` says."""
+    document = Document(str(config.source), config.model_dump(mode="json", exclude_unset=True))
+    apply_overrides(document, overrides)
+    try:
+        made = Config.model_validate(document.values)
+    except ValidationError as error:
+        raise first_problem(error, document) from None
+    return made.with_source(replace(config.source, overrides=(*config.source.overrides, *overrides)))
 
 
 def _parse(text: str) -> tuple[tuple[str, ...], Any]:

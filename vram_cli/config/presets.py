@@ -18,6 +18,8 @@ class DataPreset:
     """Per channel, as `mean`."""
     num_samples: int
     """Length of the training set."""
+    names: tuple[str, ...]
+    """Of the classes, in the order of their labels."""
 
     @property
     def mode(self) -> str:
@@ -27,8 +29,21 @@ class DataPreset:
 
 # MNIST's mean and deviation are those of PyTorch's own MNIST example, Fashion-MNIST's are taken over its training set
 # in the same way; 0.5 and 0.5 for CIFAR-10 bring pixels to -1..1, as in PyTorch's CIFAR-10 tutorial.
+# Names of classes are those of the data sets' own pages (github.com/zalandoresearch/fashion-mnist,
+# cs.toronto.edu/~kriz/cifar.html).
+_GRAY = (1, 28, 28)
+_HALF = (0.5, 0.5, 0.5)
+_CLOTHES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+_THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 DATA_PRESETS: dict[str, DataPreset] = {
-    "mnist": DataPreset(shape=(1, 28, 28), classes=10, mean=(0.1307,), std=(0.3081,), num_samples=60_000),
-    "fashion_mnist": DataPreset(shape=(1, 28, 28), classes=10, mean=(0.2860,), std=(0.3530,), num_samples=60_000),
-    "cifar10": DataPreset(shape=(3, 32, 32), classes=10, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), num_samples=50_000),
+    "mnist": DataPreset(
+        shape=_GRAY, classes=10, mean=(0.1307,), std=(0.3081,), num_samples=60_000, names=tuple("0123456789")
+    ),
+    "fashion_mnist": DataPreset(
+        shape=_GRAY, classes=10, mean=(0.2860,), std=(0.3530,), num_samples=60_000, names=_CLOTHES
+    ),
+    "cifar10": DataPreset(shape=(3, 32, 32), classes=10, mean=_HALF, std=_HALF, num_samples=50_000, names=_THINGS),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,16 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
             key = next(key for key, used in theirs.items() if used)
             raise wrong("means nothing for a step of your own", hint, key)
         return self
+
+    def changed(self, overrides: Sequence[str]) -> Config:
+        """Return this config with keys changed as `--set` changes them, such as "optimizer.name=adamw".
+
+        Raises:
+            ConfigError: an override names no key, or what comes out is no config.
+        """
+        from vram_cli.config.overrides import override  # it needs to know all sections, and so this module
+
+        return override(self, overrides)
 
     @property
     def names_code(self) -> bool:

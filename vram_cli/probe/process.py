@@ -12,7 +12,7 @@ from vram_cli.config import Config
 from vram_cli.errors import ConfigError, MachineError, ProbeError, VramError, WorkloadError
 from vram_cli.probe.child import Child
 from vram_cli.probe.host import available_bytes
-from vram_cli.probe.wire import ORDER, TASK, Done, Entered, Order, Ready, Refused, Task
+from vram_cli.probe.wire import REQUEST, Done, Entered, Order, Ready, Refused, Task
 from vram_cli.results import DataInfo, Device, Measurement, Outcome, Phase
 
 HOST_FLOOR = 256 * 1024**2
@@ -53,7 +53,7 @@ class ProcessProbe:
         self._order = Order(
             config=config.model_dump(mode="json"),
             download=download,
-            folder=str(config.source.folder.absolute()) if config.names_code else "",
+            folder=folder_of(config),
             calibrated=calibrated,
         )
         self._trial_timeout, self._deadline = trial_timeout, deadline
@@ -122,7 +122,7 @@ class ProcessProbe:
             detail=detail,
             snapshot=str(snapshot.resolve()) if snapshot else None,
         )
-        child.send(TASK.dump_json(task))
+        child.send(REQUEST.dump_json(task))
         end = began + self._trial_timeout
         measurement, keep = self._wait_for_trial(child, batch_size, began, min(end, self._deadline or end))
         if not keep:
@@ -139,6 +139,22 @@ class ProcessProbe:
         if self.device.kind == "real" and self.device.type != "cpu":
             self._end()
         return self.measure(batch_size, explain=True, detail=detail)
+
+    def reopen(self, config: Config) -> None:
+        """Ask of another config from here on.
+
+        Predictions go on in the child that has imported everything; real trials get a new one, as every answer does.
+
+        Raises:
+            ConfigError, MachineError: as where the probe is entered.
+        """
+        self._order = replace(self._order, config=config.model_dump(mode="json"), folder=folder_of(config))
+        child, predicts = self._child, self._ready is not None and self._ready.device.kind == "simulated"
+        self._ready = None
+        if child is not None and predicts and not child.gone:
+            self._ordered(child)
+        else:
+            self._start()
 
     def stop(self) -> None:
         """End for good, called from any thread: a trial that runs is killed, and none can be started any more."""
@@ -162,7 +178,7 @@ class ProcessProbe:
                 return reply.measurement, not reply.poisoned
             if isinstance(reply, Refused):
                 self._end()
-                raise _error(reply)
+                raise error_of(reply)
             if isinstance(reply, Entered):
                 phase = reply.phase
             elif child.gone:
@@ -184,13 +200,16 @@ class ProcessProbe:
         if self._stopped:  # asked after the assignment: `stop` either sees the child or is seen here
             self._end()
             raise ProbeError("the probe has been stopped")
-        child.send(ORDER.dump_json(self._next_order()))
+        return self._ordered(child)
+
+    def _ordered(self, child: Child) -> Child:
+        child.send(REQUEST.dump_json(self._next_order()))
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
             reply = child.receive()
             if isinstance(reply, Refused):
                 self._end()
-                raise _error(reply)
+                raise error_of(reply)
             if isinstance(reply, Ready):
                 # Figures of the first child stay: a later one may see the card differently, and an answer needs one.
                 self._ready = self._ready or reply
@@ -233,7 +252,13 @@ class ProcessProbe:
         return self._ready
 
 
-def _error(refused: Refused) -> VramError:
+def folder_of(config: Config) -> str:
+    """Return where code that a config names is looked for first; "" where it names none."""
+    return str(config.source.folder.absolute()) if config.names_code else ""
+
+
+def error_of(refused: Refused) -> VramError:
+    """Return the error that a child has put into words."""
     if refused.traceback:
         return WorkloadError(refused.message, refused.hint, refused.traceback)
     return _ERRORS[refused.error](refused.message, refused.hint)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from vram_cli.results import DataInfo, Device, Measurement, Phase
+from vram_cli.results import DataFacts, DataInfo, Device, ImageSample, Measurement, ModelFacts, Phase
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Parent to child, first: what to train and where."""
+    """Parent to child, first, and again for another one: what to train and where."""
+
+    kind: Literal["order"] = "order"
 
     config: dict[str, Any]
     download: bool
@@ -26,12 +28,28 @@ class Order:
 class Task:
     """Parent to child, then again and again: run this size."""
 
+    kind: Literal["task"] = "task"
+
     batch_size: int
     explain: bool
     detail: bool = False
     """Whether the breakdown should carry modules and a timeline."""
     snapshot: str | None = None
     """Predictions: the file to which the run is written for PyTorch's memory_viz."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Parent to child, in place of an order: say what the data and the model are; nothing is trained."""
+
+    kind: Literal["look"] = "look"
+
+    config: dict[str, Any]
+    download: bool
+    folder: str
+    """As that of an order."""
+    samples: int
+    """Images to return of each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +99,20 @@ class Done:
     """Whether the child should be replaced before the next trial."""
 
 
-Reply = Ready | Refused | Entered | Done
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """Child to parent: what was seen."""
 
-ORDER: TypeAdapter[Order] = TypeAdapter(Order)
-TASK: TypeAdapter[Task] = TypeAdapter(Task)
+    kind: Literal["looked"] = "looked"
+    data: DataFacts
+    model: ModelFacts
+    samples: tuple[ImageSample, ...]
+    versions: dict[str, str]
+
+
+Reply = Ready | Refused | Entered | Done | Looked
+
+Request = Order | Task | Look
+
+REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)

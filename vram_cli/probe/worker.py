@@ -14,10 +14,14 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from vram_cli.errors import ConfigError, MachineError, VramError
-from vram_cli.probe.wire import ORDER, REPLY, TASK, Entered, Order, Refused, Reply
+from vram_cli.probe.wire import REPLY, REQUEST, Entered, Look, Looked, Order, Refused, Reply
+
+if TYPE_CHECKING:
+    from vram_cli.config import Config
+    from vram_cli.probe.serving import Trials
 
 
 def main() -> None:
@@ -34,7 +38,7 @@ def main() -> None:
         replies.flush()
 
     try:
-        _serve(ORDER.validate_json(lines.get()), lines, say)
+        _serve(lines, say)
     except VramError as error:
         kind = next((base for base in (ConfigError, MachineError) if isinstance(error, base)), None)
         say(Refused(error=kind.__name__ if kind else "ProbeError", message=error.message, hint=error.hint))
@@ -49,18 +53,38 @@ def main() -> None:
         say(Refused(error="WorkloadError", message=words_of(error), hint=hint, traceback=trace))
 
 
-def _serve(order: Order, lines: queue.Queue[str], say: Callable[[Reply], None]) -> None:
-    from vram_cli.config import Config
+def _serve(lines: queue.Queue[str], say: Callable[[Reply], None]) -> None:
+    trials: Trials | None = None
+    while True:
+        request = REQUEST.validate_json(lines.get())
+        if isinstance(request, Order):
+            trials = _open(request)
+            say(trials.ready)
+        elif isinstance(request, Look):
+            say(_look(request))
+        elif trials is not None:
+            say(trials.run(request, lambda phase: say(Entered(phase=phase))))
+
+
+def _open(order: Order) -> Trials:
     from vram_cli.probe.serving import open_trials
+
+    return open_trials(_config(order), download=order.download, calibrated=order.calibrated)
+
+
+def _look(request: Look) -> Looked:
+    from vram_cli.probe.looking import look
+
+    return look(_config(request), download=request.download, samples=request.samples)
+
+
+def _config(request: Order | Look) -> Config:
+    from vram_cli.config import Config
     from vram_cli.workload import look_in
 
-    config = Config.model_validate(order.config)
-    if order.folder:
-        look_in(Path(order.folder))
-    trials = open_trials(config, download=order.download, calibrated=order.calibrated)
-    say(trials.ready)
-    while True:
-        say(trials.run(TASK.validate_json(lines.get()), lambda phase: say(Entered(phase=phase))))
+    if request.folder:
+        look_in(Path(request.folder))
+    return Config.model_validate(request.config)
 
 
 def _claim_stdout() -> TextIO:

@@ -15,6 +15,7 @@ from vram_cli.report.answer import require_detail
 from vram_cli.report.console import Trimmed
 from vram_cli.report.evidence import evidence, evidence_title, proof
 from vram_cli.report.headline import headline
+from vram_cli.report.levers import lever_rows, settings_of, summary
 from vram_cli.report.modules import modules_table, modules_title
 from vram_cli.report.tables import (
     SIZE_HEADS,
@@ -26,7 +27,7 @@ from vram_cli.report.tables import (
 )
 from vram_cli.report.timeline import timeline_chart, timeline_title
 from vram_cli.report.words import CATEGORY_LABELS, one_line, spelled
-from vram_cli.results import Breakdown, Device, Result
+from vram_cli.results import Advice, Breakdown, Device, Result
 
 _WIDTH = 80
 """Of drawings in characters: what a comment shows without a bar to scroll by."""
@@ -48,6 +49,25 @@ def to_markdown(result: Result, *, depth: int | None = None, timeline: bool = Fa
         ConfigError: what is to be shown was not measured.
     """
     return "\n\n".join(_blocks(result, depth, timeline=timeline)) + "\n"
+
+
+def advice_to_markdown(advice: Advice) -> str:
+    """Return the answer of `vram advise` as Markdown."""
+    rows, others = lever_rows(advice)
+    blocks = ["### What would let a larger batch fit"]
+    blocks.append("\\\n".join(f"**{escaped(label)}** {escaped(text)}" for label, text in summary(advice)))
+    if rows:
+        heads = ("change", "largest", "gain", f"saves at {advice.at_batch_size:,}", "from", "costs")
+        blocks.append(_table(heads, [tuple(map(escaped, row)) for row in rows], words=0))
+    if others:
+        blocks.append(
+            _folded("What does not help", "\n".join(f"- {escaped(name)}: {escaped(why)}" for name, why in others))
+        )
+    if advice.best is not None:
+        blocks.append(_code(settings_of(advice.best), "sh"))
+    notes = filter(None, (advice.remark, advice.device.accuracy, *advice.notes))
+    blocks += [f"> **Note:** {escaped(note)}" for note in notes]
+    return "\n\n".join(blocks) + "\n"
 
 
 def escaped(text: str) -> str:

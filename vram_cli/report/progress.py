@@ -54,6 +54,13 @@ class SearchProgress:
         if self._live is not None:
             self._live.update(self._live.task_ids[0], description=literal(text).plain)
 
+    def announce(self, text: str) -> None:
+        """Say what goes on where that is all there is to say: a line that stays where nothing is live."""
+        if self._live is not None:
+            self.status(text)
+        elif not self._quiet:
+            self._console.print(literal(text), soft_wrap=True)
+
     def started(self, batch_size: int, bracket: Bracket) -> None:
         """A trial begins."""
         self.status(f"trying {number(batch_size)}{_known(bracket)}")

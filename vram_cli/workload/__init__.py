@@ -2,8 +2,9 @@
 
 from vram_cli.workload.batches import Batch, channels_last, tensors_of
 from vram_cli.workload.code import blame, look_in
-from vram_cli.workload.data import DataSource, open_data, shapes_only
-from vram_cli.workload.losses import supervised
+from vram_cli.workload.data import DataSource, open_data, shapes_of, shapes_only
+from vram_cli.workload.facts import facts_of, samples_of
+from vram_cli.workload.losses import forward, supervised
 from vram_cli.workload.models import build_model
 from vram_cli.workload.optimizers import is_bitsandbytes
 from vram_cli.workload.step import train_step
@@ -25,11 +26,15 @@ __all__ = [
     "build_workload",
     "channels_last",
     "check_code",
+    "facts_of",
+    "forward",
     "is_bitsandbytes",
     "look_in",
     "open_data",
     "parameter_dtype",
+    "samples_of",
     "set_matmul_precision",
+    "shapes_of",
     "shapes_only",
     "supervised",
     "tensors_of",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -24,8 +25,11 @@ def checkpointed(model: nn.Module, how: str) -> nn.Module:
     Raises:
         ConfigError: nothing is chosen by that.
     """
-    for module in chosen(model, how).values():
+    blocks = chosen(model, how).values()
+    for module in blocks:
         module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+    if blocks:
+        _keep_no_keys(model)
     return model
 
 
@@ -44,36 +48,64 @@ def chosen(model: nn.Module, how: str) -> dict[str, nn.Module]:
             hint = 'name modules by a pattern, such as "layer3.*"; `vram inspect` lists them'
             raise ConfigError(f"train.checkpointing: {how} finds no repeated blocks in the model", hint)
         return dict(blocks)
-    named = {name: module for name, module in model.named_modules() if name and fnmatchcase(name, how)}
-    outer = {name: module for name, module in named.items() if not _is_within(name, named)}
-    if not outer:
-        names = ", ".join(list(dict.fromkeys(name.partition(".")[0] for name, _ in model.named_modules() if name))[:6])
-        raise ConfigError(f"train.checkpointing: no module is called {how!r}", f"the model has {names}")
-    if containers := [name for name, module in outer.items() if isinstance(module, (nn.ModuleList, nn.ModuleDict))]:
-        hint = f"name what is in it: {containers[0]}.*"
-        raise ConfigError(f"train.checkpointing: {containers[0]} is a list of modules and is never called", hint)
-    return outer
+    return _named(model, how)
+
+
+def _named(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    matching = {name: module for name, module in model.named_modules() if name and fnmatchcase(name, pattern)}
+    # A ModuleList has no forward pass of its own: whoever runs what is in it never calls the list.
+    named = {name: module for name, module in matching.items() if type(module).forward is not nn.Module.forward}
+    if named:
+        return {name: module for name, module in named.items() if named.keys().isdisjoint(_above(name))}
+    if matching:
+        name = next(iter(matching))
+        hint = f'name what is in it: "{name}.*"'
+        raise ConfigError(f"train.checkpointing: {name} is a list of modules and is never called", hint)
+    parts = ", ".join([name for name, _ in model.named_children()][:6]) or "no parts"
+    raise ConfigError(f"train.checkpointing: no module is called {pattern!r}", f"the model has {parts}")
+
+
+def _keep_no_keys(model: nn.Module) -> None:
+    """Switch off the cache of transformers' decoders, as its own checkpointing does: a second run would add to it."""
+    for module in model.modules():
+        config: Any = getattr(module, "config", None)
+        if getattr(config, "use_cache", False):
+            config.use_cache = False
 
 
 def repeated_blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the outermost modules that a model repeats: children of one class in a list or sequence, no single layers.
+    """Return the modules that a model repeats, in its order: what stands in lists and sequences, and no single layers.
 
-    Of a ResNet these are its residual blocks, of a transformer its layers.
+    Of a ResNet these are its residual blocks, of a transformer its layers. What runs several blocks of one class in
+    sequence is a stage, and these are taken; of other nested blocks, such as the experts of a layer, the outer ones.
     """
     found: dict[str, nn.Module] = {}
+    stages: set[str] = set()
     for name, module in model.named_modules():
-        if not isinstance(module, _CONTAINERS) or _is_within(name, found):
-            continue
-        blocks = {
-            f"{name}.{key}" if name else key: child
-            for key, child in module.named_children()
-            if not isinstance(child, _CONTAINERS) and any(True for _ in child.children())
-        }
-        kinds = Counter(type(child) for child in blocks.values())
-        found |= {path: child for path, child in blocks.items() if kinds[type(child)] > 1}
-    return found
+        if isinstance(module, _CONTAINERS):
+            blocks = {f"{name}.{key}".lstrip("."): part for key, part in module.named_children() if _is_block(part)}
+            found |= blocks
+            if isinstance(module, nn.Sequential) and _most_common(blocks) > 1:
+                stages.update(_above(name))
+    kinds = Counter(type(block) for block in found.values())
+    repeated = {name for name, block in found.items() if kinds[type(block)] > 1 and name not in stages}
+    order = (name for name, _ in model.named_modules() if name in repeated)
+    return {name: found[name] for name in order if not repeated.intersection(_above(name))}
 
 
-def _is_within(name: str, others: dict[str, nn.Module]) -> bool:
+def _most_common(blocks: dict[str, nn.Module]) -> int:
+    return max(Counter(type(block) for block in blocks.values()).values(), default=0)
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether a module is more than a layer, and no list of modules; a sequence of layers is a block as well."""
+    parts = list(module.children())
+    if type(module) is nn.Sequential:
+        return len(parts) > 1 and not any(True for part in parts for _ in part.children())
+    return bool(parts) and not isinstance(module, _CONTAINERS)
+
+
+def _above(name: str) -> list[str]:
+    """Return the names of all modules that one lies in."""
     parts = name.split(".")
-    return any(".".join(parts[:depth]) in others for depth in range(1, len(parts)))
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]

@@ -10,8 +10,8 @@ import torch
 from vram_cli.config import Config
 from vram_cli.results import DataInfo
 from vram_cli.workload.batches import Batch
-from vram_cli.workload.images import open_images
-from vram_cli.workload.samples import from_code
+from vram_cli.workload.images import Images, open_images
+from vram_cli.workload.samples import FromCode, from_code
 from vram_cli.workload.tensors import declared
 
 
@@ -45,11 +45,21 @@ def shapes_only(config: Config) -> tuple[Callable[[int, torch.device, torch.dtyp
     Raises:
         ConfigError: as `open_data`.
     """
-    if config.data.target is not None:
-        source = from_code(config)
-        source.learn()
-        return source.make_shapes, source.info
     if config.data.name not in (None, "synthetic"):
         config = config.model_copy(update={"data": config.data.model_copy(update={"source": "synthetic"})})
     known: DataSource = open_data(config)
-    return known.make_batch, known.info
+    return shapes_of(config, known), known.info
+
+
+def shapes_of(config: Config, source: DataSource) -> Callable[[int, torch.device, torch.dtype], Batch]:
+    """Return what makes batches of the same shapes as a source that is open, on fake devices.
+
+    Raises:
+        ConfigError: code makes the batches, and from two of them nobody can tell what others are like.
+    """
+    if isinstance(source, FromCode):
+        source.learn()
+        return source.make_shapes
+    if isinstance(source, Images) and source.files is not None:
+        return shapes_only(config)[0]
+    return source.make_batch

@@ -25,12 +25,23 @@ def loss_of(config: Config) -> Loss:
         ConfigError: the target cannot be imported.
     """
     given = config.loss
-    name = given.name if given else None
     if given and given.target:
         return supervised(_criterion(given.target, given.kwargs), f"loss.target ({given.target})", _key_of(config))
-    if name == "model" or (name is None and config.data.inputs and not config.data.targets):
+    if _is_the_models(config):
         return lambda model, batch: own_loss(model, batch, _key_of(config))
     return supervised(nn.CrossEntropyLoss(), "loss", _key_of(config))
+
+
+def forward(config: Config, model: nn.Module, batch: Batch) -> Any:
+    """Call the model with what a training step calls it with, and return its output; no loss is taken.
+
+    How a step of the user's own calls it nobody knows: it is given the inputs of a pair, or else the whole batch.
+    """
+    data = _key_of(config)
+    if config.step is not None:
+        paired = isinstance(batch, tuple) and len(batch) == 2
+        return call(model, batch[0] if paired else batch, data)
+    return call(model, batch if _is_the_models(config) else _pair(batch, data)[0], data)
 
 
 def supervised(criterion: Callable[[Any, Any], torch.Tensor], key: str = "loss", data: str = "data") -> Loss:
@@ -92,6 +103,13 @@ def _criterion(target: str, kwargs: dict[str, Any]) -> Callable[[Any, Any], torc
     if not callable(made):
         raise ConfigError(f"loss.target: {target} is a {type(made).__name__}, and nothing to call", "name a function")
     return made  # type: ignore[no-any-return]
+
+
+def _is_the_models(config: Config) -> bool:
+    """Whether the model makes its own loss: where the config says so, or no targets and no other loss."""
+    if config.loss is not None:
+        return config.loss.name == "model"
+    return config.data.inputs is not None and config.data.targets is None
 
 
 def _key_of(config: Config) -> str:

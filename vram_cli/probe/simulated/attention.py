@@ -1,4 +1,4 @@
-"""Which kernel CUDA chooses for scaled dot product attention, and a stand-in for that function that calls it.
+"""Which kernel CUDA chooses for scaled dot product attention, and the operator that calls it.
 
 The rules are those of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp and ../attention.cpp in pytorch/pytorch;
 brackets name the function. Without a GPU PyTorch would always take the plain formula, which keeps a matrix of
@@ -12,10 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.backends import cuda
 from torch.nn import functional
 
 _HALF = (torch.float16, torch.bfloat16)
-_FUNCTION = functional.scaled_dot_product_attention
+_OPERATOR = torch.ops.aten.scaled_dot_product_attention.default
+_ENABLED: dict[str, Callable[[], bool]] = {
+    "cudnn": cuda.cudnn_sdp_enabled,
+    "flash": cuda.flash_sdp_enabled,
+    "efficient": cuda.mem_efficient_sdp_enabled,
+}
 
 
 @dataclass(frozen=True)
@@ -25,14 +31,22 @@ class Attention:
     capability: tuple[int, int]
 
     def choose(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> str:
-        """Return "cudnn", "flash", "efficient" or "math" (select_sdp_backend)."""
-        if query.dim() != 4 or key.dim() != 4 or value.dim() != 4:
-            return "math"
-        call = _Call(query, key, value, self.capability, **options)
-        prefers_cudnn = self.capability[0] in (9, 10)
-        order = ("cudnn", "flash", "efficient") if prefers_cudnn else ("flash", "efficient", "cudnn")
-        usable = {"cudnn": call.cudnn, "flash": call.flash, "efficient": call.efficient}
-        return next((name for name in order if usable[name]()), "math")
+        """Return "cudnn", "flash", "efficient" or "math" (select_sdp_backend).
+
+        Raises:
+            RuntimeError: none that is left enabled (torch.nn.attention.sdpa_kernel) can do it, in PyTorch's words.
+        """
+        if query.dim() == key.dim() == value.dim() == 4:
+            call = _Call(query, key, value, self.capability, **options)
+            prefers_cudnn = self.capability[0] in (9, 10)
+            order = ("cudnn", "flash", "efficient") if prefers_cudnn else ("flash", "efficient", "cudnn")
+            usable = {"cudnn": call.cudnn, "flash": call.flash, "efficient": call.efficient}
+            for name in order:
+                if _ENABLED[name]() and usable[name]():
+                    return name
+        if not cuda.math_sdp_enabled():
+            raise RuntimeError("No available kernel. Aborting execution.")
+        return "math"
 
     def __call__(  # noqa: PLR0917 - the signature is PyTorch's
         self,
@@ -46,11 +60,13 @@ class Attention:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
-        """Stand for `torch.nn.functional.scaled_dot_product_attention`."""
-        query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
+        """Be the operator `aten::scaled_dot_product_attention`; autocast has cast its arguments by then."""
         chosen = self.choose(query, key, value, mask=attn_mask, dropout=dropout_p, causal=is_causal, gqa=enable_gqa)
         if chosen == "math":
-            return _FUNCTION(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+            plain: torch.Tensor = _OPERATOR.decompose(
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+            return plain
         if chosen == "flash":
             return _flash((query, key, value), dropout_p, is_causal, scale)
         bias = _bias(attn_mask, query, key)
@@ -151,14 +167,6 @@ class _Call:
         tensor_cores = self.capability >= (8, 0) or (self.capability >= (7, 0) and half)
         smallest = 4 if self.capability >= (8, 0) else 1
         return max(smallest, 128 // (16 if half else 32)) if tensor_cores else smallest
-
-
-def _autocast(*tensors: torch.Tensor | None) -> tuple[Any, ...]:
-    """Cast as autocast does: the function is on its list for lower precision (autocast_mode.h)."""
-    if not torch.is_autocast_enabled("cuda"):
-        return tensors
-    dtype = torch.get_autocast_dtype("cuda")
-    return tuple(t.to(dtype) if t is not None and t.is_floating_point() else t for t in tensors)
 
 
 def _flash(tensors: tuple[torch.Tensor, ...], dropout: float, causal: bool, scale: float | None) -> torch.Tensor:

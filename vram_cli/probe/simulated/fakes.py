@@ -27,26 +27,37 @@ def build_without_memory(build: Build) -> nn.Module:
             return build()
 
 
-def place(model: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
-    """Replace parameters and buffers by fakes on the device, one after the other as `Module.to` moves them.
+class Placed:
+    """A model that can be put on the device again and again: always from the tensors that it was built with.
 
-    A parameter that several modules share stays shared. Must be called under a FakeTensorMode.
+    What an earlier run has put in their place, with hooks of its own on them, is forgotten.
     """
-    _place(model, device, dtype, {})
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._built = list(_tensors(model))
+
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Replace parameters and buffers by fakes on the device, one after the other as `Module.to` moves them.
+
+        A parameter that several modules share stays shared. Must be called under a FakeTensorMode.
+        """
+        done: dict[int, torch.Tensor] = {}
+        for store, name, tensor in self._built:
+            if id(tensor) not in done:
+                done[id(tensor)] = _fake(tensor, device, dtype)
+            store[name] = done[id(tensor)]
+        for module in self.model.modules():
+            if isinstance(module, nn.RNNBase):
+                module._init_flat_weights()
 
 
-def _place(module: nn.Module, device: torch.device, dtype: torch.dtype | None, done: dict[int, Any]) -> None:
+def _tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
+    """Return the tensors of a module, those of its children first, with what holds them."""
     for child in module.children():
-        _place(child, device, dtype, done)
+        yield from _tensors(child)
     for store in (module._parameters, module._buffers):
-        for name, tensor in store.items():
-            if tensor is not None:
-                if id(tensor) not in done:
-                    # The old tensor is kept as well: its id must not be given to another one.
-                    done[id(tensor)] = (_fake(tensor, device, dtype), tensor)
-                store[name] = done[id(tensor)][0]
-    if isinstance(module, nn.RNNBase):
-        module._init_flat_weights()
+        yield from ((store, name, tensor) for name, tensor in store.items() if tensor is not None)
 
 
 def _fake(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor:

@@ -20,8 +20,12 @@ from vram_cli.probe.simulated.errors import unsupported
 def simulated_cuda(engine: Engine, attention: Attention | None) -> Iterator[None]:
     """Run tensors as fakes, backward passes by our engine, and everything that asks for a GPU as if there were one."""
     with contextlib.ExitStack() as stack:
-        for owner, name, value in _as_if_there_were_a_gpu(attention):
+        for owner, name, value in _as_if_there_were_a_gpu():
             stack.enter_context(_replaced(owner, name, value))
+        if attention is not None:
+            # Where every call comes by, whatever name the function was imported under, and C++ too.
+            library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
+            library.impl("scaled_dot_product_attention", attention, "AutogradCUDA")
         for types in (_optimizer_types, _clipping_types):
             stack.enter_context(_appended(types, FakeTensor))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False))
@@ -51,18 +55,12 @@ def _own_engine(engine: Engine) -> list[tuple[Any, str, Any]]:
     ]
 
 
-def _as_if_there_were_a_gpu(attention: Attention | None) -> list[tuple[Any, str, Any]]:
-    found: list[tuple[Any, str, Any]] = [
+def _as_if_there_were_a_gpu() -> list[tuple[Any, str, Any]]:
+    return [
         # Autocast and the gradient scaler switch themselves off without a GPU.
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
     ]
-    if attention is not None:
-        found += [
-            (torch.nn.functional, "scaled_dot_product_attention", attention),
-            (torch._C._nn, "scaled_dot_product_attention", attention),
-        ]
-    return found
 
 
 def _set_materialize_grads(self: Any, value: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.flop_counter import flop_registry
 
 from vram_cli.memory.ledger import Ledger
 from vram_cli.memory.modules import Modules
@@ -32,6 +33,8 @@ class Recorder(Ledger):
         super().__init__(device)
         self._workspaces = workspaces
         self.modules = modules
+        self.flops = 0
+        """Floating-point operations of the matrix products, convolutions and attention since it was last set to 0."""
         self._stepping = 0
 
     @contextmanager
@@ -67,6 +70,8 @@ class Recorder(Ledger):
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers change tensors in place; not all of them have a kernel for fakes
         result = super().__torch_dispatch__(func, types, args, kwargs)
+        if (formula := flop_registry.get(func.overloadpacket)) is not None:  # type: ignore[attr-defined]
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
         for taken in self._workspaces(name, args, kwargs or {}, result):
             if isinstance(taken, Mark):
                 self.mark(taken)

@@ -16,7 +16,7 @@ from vram_cli.probe.simulated.attention import Attention
 from vram_cli.probe.simulated.cuda_facts import Workspaces, no_workspaces
 from vram_cli.probe.simulated.engine import Engine
 from vram_cli.probe.simulated.errors import refusing, unsupported
-from vram_cli.probe.simulated.fakes import build_without_memory, place
+from vram_cli.probe.simulated.fakes import Placed, build_without_memory
 from vram_cli.probe.simulated.hooks import refuse_module_hooks
 from vram_cli.probe.simulated.patches import simulated_cuda
 from vram_cli.probe.simulated.recorder import Recorder, WorkspaceRule
@@ -56,10 +56,13 @@ class Simulation:
         device: torch.device = CUDA,
     ) -> None:
         self._subject, self._gpu, self._device = subject, gpu, device
+        self.flops: dict[int, int] = {}
+        """Floating-point operations of one step at each size that was run."""
         self._rules: dict[str, Any] = {"tf32": tf32, "cudnn_benchmark": cudnn_benchmark, "allowances": allowances}
         self._version = torch_version or running_version()
         self._attention = Attention(gpu.compute_capability) if fused_attention and gpu.compute_capability else None
         self._model = build_without_memory(subject.build_model)
+        self._placed = Placed(self._model)
 
     def tape(self, n: int) -> Tape:
         """Run building, batch and steps at a batch size.
@@ -70,6 +73,7 @@ class Simulation:
             Exception: whatever the model itself raises.
         """
         recorder = self.record(n)
+        self.flops[n] = recorder.flops
         return record(recorder.lives, recorder.marks)
 
     def record(self, n: int) -> Recorder:
@@ -91,7 +95,7 @@ class Simulation:
         recorder.enter(Phase.BUILD)
         if self._device.type == "cuda":
             _refuse_recurrent_layers(self._model)
-        place(self._model, self._device, subject.dtype)
+        self._placed.place(self._device, subject.dtype)
         work = subject.workload(self._model, self._device)
         refuse_module_hooks(self._model)
         recorder.enter(Phase.BATCH)
@@ -100,6 +104,7 @@ class Simulation:
             label(recorder, work, batch)
             recorder.mark_step()
             recorder.reset_peak()
+            recorder.flops = 0
             subject.step(work, batch, lambda phase: _enter(recorder, work, phase))
         label(recorder, work, batch)
         recorder.mark_step()

@@ -1,0 +1,62 @@
+"""Sets of changes: the one with the largest batch, and the cheapest that makes a wanted batch fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+
+from vram_cli.advising.levers import Lever, Price
+
+GAIN = 0.01
+"""A change helps if the batch grows by more than this share."""
+
+_MOST = 3
+"""No cheapest set is looked for among larger ones: there are too many."""
+
+Largest = Callable[[Sequence[Lever]], int]
+"""The largest batch with a set of changes; 0 where it cannot be had."""
+
+
+def best_set(levers: Sequence[tuple[Lever, int]], start: int, largest: Largest) -> tuple[list[Lever], int]:
+    """Add the changes that help by themselves, the strongest first, as long as each makes the batch grow.
+
+    Args:
+        levers: with the largest batch that each gives by itself.
+        start: the largest batch without any.
+        largest: tries a set.
+    """
+    helping = sorted(
+        (pair for pair in levers if grows(start, pair[1]) and pair[0].price is not Price.SPLIT),
+        key=lambda pair: (-pair[1], pair[0].price),
+    )
+    chosen: list[Lever] = []
+    reached = start
+    for lever, alone in helping:
+        if not agrees(lever, chosen):
+            continue
+        size = largest([*chosen, lever]) if chosen else alone
+        if grows(reached, size):
+            chosen, reached = [*chosen, lever], size
+    return chosen, reached
+
+
+def cheapest_set(levers: Sequence[Lever], fits: Callable[[Sequence[Lever]], bool]) -> list[Lever] | None:
+    """Return the cheapest set of at most three changes with which something fits; None where there is none."""
+    return next((chosen for chosen in _by_price(levers) if fits(chosen)), None)
+
+
+def grows(before: int, after: int) -> bool:
+    """Whether a batch has grown by enough to speak of."""
+    return after > before * (1 + GAIN)
+
+
+def agrees(lever: Lever, others: Sequence[Lever]) -> bool:
+    """Whether a change sets nothing that others set too."""
+    return not any(lever.keys & other.keys for other in others)
+
+
+def _by_price(levers: Sequence[Lever]) -> Iterator[list[Lever]]:
+    usable = [lever for lever in levers if lever.price is not Price.SPLIT]
+    sets = [list(chosen) for count in range(1, _MOST + 1) for chosen in combinations(usable, count)]
+    sets = [chosen for chosen in sets if all(agrees(a, [b]) for a, b in combinations(chosen, 2))]
+    yield from sorted(sets, key=lambda chosen: (sum(lever.price for lever in chosen), len(chosen)))

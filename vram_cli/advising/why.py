@@ -1,0 +1,28 @@
+"""What a change does to the breakdown, and why it does not help where it does not."""
+
+from __future__ import annotations
+
+from vram_cli.results import Breakdown, Category, Phase
+from vram_cli.units import format_bytes
+
+_OUTSIDE = (Category.FREE, Category.CONTEXT)
+
+
+def saved(before: Breakdown, after: Breakdown) -> tuple[int, Category | None]:
+    """Return what a change leaves free at the peak, and the row that changes most in that direction."""
+    total = after.bytes_of(Category.FREE) - before.bytes_of(Category.FREE)
+    changes = {row.category: row.bytes - after.bytes_of(row.category) for row in before.rows}
+    inside = [category for category in changes if category not in _OUTSIDE and changes[category] * total > 0]
+    return total, max(inside, key=lambda category: abs(changes[category]), default=None)
+
+
+def why_not(saved_bytes: int | None, batch_size: int, peak: Phase | None) -> str:
+    """Say why a change does not make the batch larger."""
+    if saved_bytes is None:
+        return "it does not fit where the training as it is does"
+    where = f", in {peak.value}" if peak else ""
+    if saved_bytes > 0:
+        return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, but no more where the limit is"
+    if saved_bytes == 0:
+        return f"nothing of what it saves is there at the peak{where}"
+    return f"takes {format_bytes(-saved_bytes)} more at the peak{where}"

@@ -1,0 +1,78 @@
+"""`vram advise`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from vram_cli.cli import options
+
+
+def advise(  # noqa: PLR0917 - Typer makes a flag of each
+    config: options.ConfigName = None,
+    overrides: options.Overrides = None,
+    fit_batch: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--fit-batch", min=1, metavar="N", help="Find the cheapest changes that make a batch of N fit."),
+    ] = None,
+    effective_batch: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--effective-batch", min=1, metavar="N", help="Make a batch of N of accumulated smaller ones."),
+    ] = None,
+    own: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--try", metavar="KEY=VALUE", help="A change of your own to try. Repeatable."),
+    ] = None,
+    gpus: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--gpus", metavar="NAMES", help="Compare cards as well, such as t4,l4,a100-80gb."),
+    ] = None,
+    device: options.DeviceName = None,
+    gpu: options.GpuName = None,
+    budget: options.Budget = None,
+    overhead: options.Overhead = None,
+    steps: options.Steps = None,
+    download: options.Download = False,
+    json: options.Json = False,
+    format_name: options.FormatName = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Try what would let a larger batch fit, and say what each change brings and costs."""
+    from vram_cli.advising import advise as study
+    from vram_cli.report.progress import SearchProgress
+
+    flags = {
+        **options.place(device, gpu),
+        "device.budget": budget,
+        "device.overhead": overhead,
+        "search.steps": steps,
+    }
+    settings = options.configure(config, overrides, flags, quiet=quiet)
+    form = options.chosen(format_name, json=json)
+    with SearchProgress(quiet=quiet) as progress:
+        advice = study(
+            settings,
+            own=own or [],
+            fit_batch=fit_batch,
+            effective_batch=effective_batch,
+            gpus=[name.strip() for name in (gpus or "").split(",") if name.strip()],
+            download=download,
+            status=progress.announce,
+        )
+    if form is options.Format.JSON:
+        from vram_cli.report.levers import advice_as_json
+
+        typer.echo(advice_as_json(advice))
+    elif form is options.Format.MARKDOWN:
+        from vram_cli.report.console import print_document
+        from vram_cli.report.markdown import advice_to_markdown
+
+        print_document(advice_to_markdown(advice))
+    else:
+        from vram_cli.report.console import print_answer
+        from vram_cli.report.levers import advice_text
+
+        print_answer(advice_text(advice))
+    if advice.max_batch_size is None and advice.best is None:
+        raise typer.Exit(4)
