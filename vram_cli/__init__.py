@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vram_cli.api import Interrupted, breakdown, find_batch
     from vram_cli.config import Config, load_config
-    from vram_cli.results import Measurement, Result, SearchResult
+    from vram_cli.inspecting import inspect
+    from vram_cli.results import Inspection, Measurement, Result, SearchResult
     from vram_cli.search import find_largest
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "Inspection",
     "Interrupted",
     "Measurement",
     "Result",
@@ -29,11 +31,13 @@ __all__ = [
     "breakdown",
     "find_batch",
     "find_largest",
+    "inspect",
     "load_config",
 ]
 
 _ROOMS = {
     "Config": "config",
+    "Inspection": "results",
     "Interrupted": "api",
     "Measurement": "results",
     "Result": "results",
@@ -41,6 +45,7 @@ _ROOMS = {
     "breakdown": "api",
     "find_batch": "api",
     "find_largest": "search",
+    "inspect": "inspecting",
     "load_config": "config",
 }
 

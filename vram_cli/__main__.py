@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
-    from vram_cli.cli import app
-
+    try:
+        from vram_cli.cli import app
+    except ImportError as error:
+        # Python would end with 1, which only a finding may.
+        sys.stderr.write(f"error: vram is not whole: {error}\nhint: pip install --force-reinstall vram-cli\n")
+        sys.exit(3)
     app(prog_name="vram")
 
 

@@ -78,7 +78,7 @@ def find_batch(
                 )
         except SearchInterrupted as stop:
             found, interrupted = stop.partial, True
-        _raise_own_error(found)
+        raise_own_error(found)
         if not interrupted and found.max_batch_size and not _explained(found) and not settings.train.compile:
             status("accounting for the memory at the size found")
             try:
@@ -131,7 +131,7 @@ def breakdown(
             )
         measured = probe.measure(size, explain=True, detail=detail, snapshot=snapshot)
         if measured.outcome is Outcome.ERROR:
-            raise _own_error(measured)
+            raise own_error(measured)
         if not measured.fits:
             where = f" in {measured.phase.value}" if measured.phase else ""
             missing = shortfall_bytes(measured, probe.capacity_bytes)
@@ -163,6 +163,27 @@ def shortfall_bytes(measured: Measurement, capacity_bytes: int) -> int | None:
     if measured.outcome is not Outcome.OUT_OF_MEMORY or measured.requested_bytes is None:
         return None
     return max(1, measured.peak_allocated_bytes + measured.requested_bytes - capacity_bytes)
+
+
+def raise_own_error(found: SearchResult) -> None:
+    """Raise the user's own error where that is why a search found nothing.
+
+    Raises:
+        WorkloadError: it is.
+    """
+    # The last trial: a batch of 1 may fail for batch norm alone, and then a batch of 2 shows what is wrong.
+    if found.max_batch_size is None and found.trials and found.trials[-1].outcome is Outcome.ERROR:
+        raise own_error(found.trials[-1])
+
+
+def own_error(measured: Measurement) -> WorkloadError:
+    """Return the error that a trial of the outcome `ERROR` stands for."""
+    where = measured.phase.value if measured.phase else "a trial"
+    return WorkloadError(
+        f"a batch of {measured.batch_size:,} fails in {where}, and not for memory: {measured.message}",
+        "the traceback above is from the model, its data or its step; mend that first",
+        traceback=measured.traceback,
+    )
 
 
 def _loaded(config: Config | str | None) -> Config:
@@ -222,21 +243,4 @@ def _explain_below(probe: ProcessProbe, found: SearchResult, *, detail: bool) ->
     note = f"the breakdown is for {size:,}: at {largest:,} there is no room to watch a step as well"
     return replace(
         found, trials=(*found.trials, measured), notes=(*found.notes, note) if measured.breakdown else found.notes
-    )
-
-
-def _raise_own_error(found: SearchResult) -> None:
-    """Raise the user's own error where that is why nothing ran."""
-    # The last one: a batch of 1 may fail for batch norm alone, and then a batch of 2 shows what is wrong.
-    error = next((trial for trial in reversed(found.trials) if trial.outcome is Outcome.ERROR), None)
-    if found.max_batch_size is None and error is not None:
-        raise _own_error(error)
-
-
-def _own_error(measured: Measurement) -> WorkloadError:
-    where = measured.phase.value if measured.phase else "a trial"
-    return WorkloadError(
-        f"a batch of {measured.batch_size:,} fails in {where}, and not for memory: {measured.message}",
-        "the traceback above is from the model, its data or its step; mend that first",
-        traceback=measured.traceback,
     )

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from vram_cli.advising.advise import advise
+from vram_cli.advising.advise import Interrupted, advise
 
-__all__ = ["advise"]
+__all__ = ["Interrupted", "advise"]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 
+from vram_cli.api import raise_own_error
 from vram_cli.config import Config
-from vram_cli.errors import VramError, WorkloadError
 from vram_cli.probe import ProcessProbe
 from vram_cli.results import Device, Measurement, Outcome, SearchResult
 from vram_cli.search import SearchListener, find_largest
@@ -17,7 +17,7 @@ REAL_TOLERANCE = 0.02
 
 
 class Bench:
-    """Measures and searches with changed configs; a context manager.
+    """Measures and searches with one config after the other; a context manager.
 
     Args:
         config: the training as it is.
@@ -36,12 +36,16 @@ class Bench:
     ) -> None:
         self.config, self._status, self._listener = config, status, listener
         self._probe = ProcessProbe(config, download=download, trial_timeout=config.search.trial_timeout)
-        self._asked = config
+        self._opened: Config | None = config
+        self._said = ""
+        self._cpu_bytes: int | None = None
         self._searched: dict[str, SearchResult] = {}
 
     def __enter__(self) -> Bench:
-        self._status("starting the process for trials")
+        self._say("starting the process for trials")
         self._probe.__enter__()
+        if self.device.type == "cpu":
+            self._cpu_bytes = self.device.capacity_bytes
         return self
 
     def __exit__(
@@ -51,7 +55,7 @@ class Bench:
 
     @property
     def device(self) -> Device:
-        """What is measured on, or predicted for."""
+        """What the config that was opened last is measured on, or predicted for."""
         return self._probe.device
 
     @property
@@ -69,8 +73,25 @@ class Bench:
         """Samples of the data set; None where it has no end."""
         return self._probe.data.num_samples
 
-    def largest(self, config: Config, what: str) -> SearchResult:
+    def open(self, config: Config, what: str) -> None:
+        """Turn to a config; `what` is said of it.
+
+        Raises:
+            VramError: it cannot run, or cannot be predicted, here.
+        """
+        self._say(f"trying {what}")
+        if config != self._opened:
+            self._opened = None  # where this one is refused, whatever comes next opens its own
+            self._probe.reopen(self._in_the_same_memory(config))
+            self._opened = config
+
+    def largest(self, config: Config, what: str, expected: int | None = None) -> SearchResult:
         """Return the largest batch of a config that does not thrash, whatever the length of the data.
+
+        Args:
+            config: what is trained.
+            what: how it differs from the training as it is.
+            expected: a size to look at first.
 
         Raises:
             WorkloadError: its own code raises at the smallest batch.
@@ -78,7 +99,7 @@ class Bench:
         """
         key = config.model_dump_json()
         if key not in self._searched:
-            self._open(config, what)
+            self.open(config, what)
             real = self.device.kind == "real"
             found = find_largest(
                 self._measure,
@@ -86,22 +107,33 @@ class Bench:
                 cap=config.search.max,
                 tolerance=max(config.search.tolerance, REAL_TOLERANCE) if real else config.search.tolerance,
                 multiple_of=1,
+                expected=lambda: expected,
                 listener=self._listener,
             )
-            error = next((trial for trial in reversed(found.trials) if trial.outcome is Outcome.ERROR), None)
-            if found.max_batch_size is None and error is not None:
-                raise WorkloadError(error.message, "mend that first", error.traceback)
+            raise_own_error(found)
             self._searched[key] = found
         return self._searched[key]
 
     def at(self, config: Config, batch_size: int, what: str) -> Measurement:
-        """Run a batch size with a breakdown.
+        """Run a batch size with a breakdown, where there is room to make one.
 
         Raises:
             VramError: the config cannot run, or cannot be predicted, here.
         """
-        self._open(config, what)
+        self.open(config, what)
         return self._probe.measure(batch_size, explain=not config.train.compile)
+
+    def fits(self, config: Config, batch_size: int, what: str) -> bool:
+        """Whether a batch size runs without thrashing; where a search has told already, it is not run again.
+
+        Raises:
+            VramError: the config cannot run, or cannot be predicted, here.
+        """
+        known = self._searched.get(config.model_dump_json())
+        if known is not None:
+            return batch_size <= (known.max_batch_size or 0)
+        self.open(config, f"{what} at {batch_size:,}")
+        return self._measure(batch_size).fits
 
     def _measure(self, batch_size: int) -> Measurement:
         """Measure; a size that thrashes counts as too large.
@@ -112,12 +144,13 @@ class Bench:
         measured = self._probe.measure(batch_size)
         return replace(measured, outcome=Outcome.OUT_OF_MEMORY) if measured.thrashing else measured
 
-    def _open(self, config: Config, what: str) -> None:
-        self._status(f"trying {what}")
-        if config is not self._asked:
-            self._asked = config
-            try:
-                self._probe.reopen(config)
-            except VramError:
-                self._asked = None  # type: ignore[assignment]  # whatever comes next has to open its own
-                raise
+    def _in_the_same_memory(self, config: Config) -> Config:
+        """Give a config on the CPU the memory that the first one found: what is available changes all the time."""
+        if self._cpu_bytes is None or config.device.name != self.config.device.name or config.device.budget is not None:
+            return config
+        return config.changed([f"device.budget={self._cpu_bytes}"])
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self._status(text)

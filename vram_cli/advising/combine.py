@@ -17,8 +17,13 @@ Largest = Callable[[Sequence[Lever]], int]
 """The largest batch with a set of changes; 0 where it cannot be had."""
 
 
-def best_set(levers: Sequence[tuple[Lever, int]], start: int, largest: Largest) -> tuple[list[Lever], int]:
+def growing_sets(
+    levers: Sequence[tuple[Lever, int]], start: int, largest: Largest
+) -> Iterator[tuple[list[Lever], int]]:
     """Add the changes that help by themselves, the strongest first, as long as each makes the batch grow.
+
+    Yields each set with its batch, which is larger than that of the one before; the last is the best. Changes that
+    split the batch make no larger one fit, and are left out.
 
     Args:
         levers: with the largest batch that each gives by itself.
@@ -37,7 +42,7 @@ def best_set(levers: Sequence[tuple[Lever, int]], start: int, largest: Largest) 
         size = largest([*chosen, lever]) if chosen else alone
         if grows(reached, size):
             chosen, reached = [*chosen, lever], size
-    return chosen, reached
+            yield chosen, reached
 
 
 def cheapest_set(levers: Sequence[Lever], fits: Callable[[Sequence[Lever]], bool]) -> list[Lever] | None:
@@ -51,8 +56,12 @@ def grows(before: int, after: int) -> bool:
 
 
 def agrees(lever: Lever, others: Sequence[Lever]) -> bool:
-    """Whether a change sets nothing that others set too."""
-    return not any(lever.keys & other.keys for other in others)
+    """Whether a change sets nothing that others set too, nor a part of it."""
+    return not any(_overlap(one, two) for other in others for one in lever.keys for two in other.keys)
+
+
+def _overlap(one: str, two: str) -> bool:
+    return f"{one}.".startswith(f"{two}.") or f"{two}.".startswith(f"{one}.")
 
 
 def _by_price(levers: Sequence[Lever]) -> Iterator[list[Lever]]:

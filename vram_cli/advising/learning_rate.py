@@ -17,15 +17,16 @@ _SQUARE_ROOT = (
 )
 
 
-def rate_for(config: Config, batch_size: int) -> RateAnswer:
-    """Return the rate that goes with a batch size, from the config's own batch and rate."""
-    ratio = batch_size / config.train.batch_size
+def rate_for(config: Config, samples: int) -> RateAnswer:
+    """Return the rate that goes with so many samples to a step, from the config's own batch, accumulation and rate."""
+    train = config.train
+    before = train.batch_size * train.accumulate
     linear = config.optimizer.name == "sgd"
     return RateAnswer(
-        from_batch_size=config.train.batch_size,
-        from_rate=config.train.learning_rate,
-        batch_size=batch_size,
-        rate=config.train.learning_rate * (ratio if linear else sqrt(ratio)),
+        from_batch_size=before,
+        from_rate=train.learning_rate,
+        batch_size=samples,
+        rate=train.learning_rate * (samples / before if linear else sqrt(samples / before)),
         rule="linear" if linear else "square root",
         note=_LINEAR if linear else _SQUARE_ROOT,
     )

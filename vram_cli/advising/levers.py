@@ -40,8 +40,8 @@ class Lever:
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys that it sets, with those that mean the same thing."""
-        return frozenset(text.partition("=")[0].partition(".")[2] or text.partition("=")[0] for text in self.sets)
+        """The keys that it sets."""
+        return frozenset(text.partition("=")[0].strip() for text in self.sets)
 
 
 def levers_for(config: Config, kind: str, card: Gpu | None, own: Sequence[str] = ()) -> list[Lever]:
@@ -85,13 +85,12 @@ def _steps(config: Config) -> Iterable[Lever]:
         recompute = "computes activations twice"
         yield Lever("checkpoint every 2nd block", ("train.checkpointing=every-2",), Price.COMPUTE, recompute)
         yield Lever("checkpoint every block", ("train.checkpointing=full",), Price.COMPUTE, recompute)
-    alone = train.accumulate == 1 and train.clip_grad_norm is None and config.step is None
-    if alone and config.precision != "amp-fp16" and not config.optimizer.in_backward:
+    if train.accumulate > 1 or config.step is not None or config.optimizer.in_backward:
+        return
+    if train.clip_grad_norm is None and train.zero_grad == "none" and config.precision != "amp-fp16":
         costs = "no clipping, no accumulation"
         yield Lever("optimizer in backward", ("optimizer.in_backward=true",), Price.FREEDOM, costs)
-    if train.accumulate == 1 and config.step is None and not config.optimizer.in_backward:
-        costs = "any effective batch, in pieces"
-        yield Lever("accumulate 2 batches", ("train.accumulate=2",), Price.SPLIT, costs)
+    yield Lever("accumulate 2 batches", ("train.accumulate=2",), Price.SPLIT, "batch norm sees each piece by itself")
 
 
 def _optimizer(config: Config, kind: str) -> Iterable[Lever]:

@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from math import isqrt
 
-from vram_cli.results import LeverAnswer, SplitAnswer
-
-if TYPE_CHECKING:
-    from vram_cli.advising.advise import Study
+from vram_cli.advising.study import Study
+from vram_cli.errors import ConfigError
+from vram_cli.results import SplitAnswer
 
 
-def fitting(study: Study, wanted: int, answers: Sequence[LeverAnswer]) -> SplitAnswer:
+def fitting(study: Study, wanted: int) -> SplitAnswer:
     """Return the cheapest way to train with a batch: as it is, with changes, or else in pieces."""
     if wanted <= study.largest:
         return SplitAnswer(wanted=wanted, micro_batch_size=wanted, note="it fits as it is")
-    levers = study.cheapest(wanted, answers)
-    if levers is not None:
-        sets = tuple(text for lever in levers for text in lever.sets)
-        return SplitAnswer(
-            wanted=wanted, micro_batch_size=wanted, sets=sets, note=" + ".join(lever.name for lever in levers)
-        )
-    split = effective(study, wanted)
-    note = "no set of up to three changes makes it fit whole"
+    found = study.cheapest(wanted)
+    if found is not None:
+        return SplitAnswer(wanted=wanted, micro_batch_size=wanted, sets=found.sets, note=found.name)
+    split = effective(study, wanted * study.config.train.accumulate)
+    note = "; ".join(filter(None, ("with no set of changes that was tried it fits whole", split.note)))
     return SplitAnswer(wanted=wanted, micro_batch_size=split.micro_batch_size, accumulate=split.accumulate, note=note)
 
 
 def effective(study: Study, wanted: int) -> SplitAnswer:
     """Return the largest equal pieces that fit, with the gradients that wait between them."""
-    if wanted <= study.largest:
+    if study.config.train.accumulate == 1 and wanted <= study.largest:
         return SplitAnswer(wanted=wanted, micro_batch_size=wanted, note="it fits in one piece")
-    tried = 0
-    for count in pieces(wanted, study.largest):
-        if study.fits([], wanted // count, [f"train.accumulate={count}"]):
-            return SplitAnswer(wanted=wanted, micro_batch_size=wanted // count, accumulate=count)
-        tried += 1
-    note = "not even one sample fits with gradients kept" if tried else "nothing fits as it is"
-    return SplitAnswer(wanted=wanted, micro_batch_size=None, note=note)
+    try:
+        count = next((count for count in pieces(wanted, study.largest) if _fits(study, wanted // count, count)), None)
+    except ConfigError as error:
+        return SplitAnswer(wanted=wanted, micro_batch_size=None, note=error.message)
+    if count is None:
+        note = "not even one sample fits with gradients kept" if study.largest else "nothing fits as it is"
+        return SplitAnswer(wanted=wanted, micro_batch_size=None, note=note)
+    sets, note = ((), _nearby(study, wanted, count)) if count > 1 else (("train.accumulate=1",), "in one piece")
+    return SplitAnswer(wanted=wanted, micro_batch_size=wanted // count, accumulate=count, sets=sets, note=note)
 
 
 def pieces(wanted: int, largest: int) -> list[int]:
     """Return into how many equal pieces a batch may be cut so that each is at most `largest`, the fewest first.
 
-    Where there is no such number near the smallest possible one, pieces of one more or less would be needed; the
-    numbers returned are divisors of `wanted` all the same.
+    All divide `wanted`: a prime number above `largest` can only be cut into single samples.
     """
-    if largest < 1:
-        return []
-    return [count for count in range(-(-wanted // largest), wanted + 1) if wanted % count == 0]
+    small = [count for count in range(1, isqrt(wanted) + 1) if wanted % count == 0]
+    return [count for count in sorted({*small, *(wanted // count for count in small)}) if wanted <= count * largest]
+
+
+def _fits(study: Study, size: int, count: int) -> bool:
+    config = study.config.changed([f"train.accumulate={count}"])
+    return study.fits(config, size, f"{count:,} pieces of {size:,}")
+
+
+def _nearby(study: Study, wanted: int, count: int) -> str:
+    """Return another batch that takes far fewer pieces, where `wanted` has no divisor near the fewest possible."""
+    fewest = -(-wanted // study.largest)
+    size = wanted // fewest
+    if count <= 2 * fewest or not _fits(study, size, fewest):
+        return ""
+    return f"{fewest:,} pieces of {size:,} would make {fewest * size:,}"

@@ -16,13 +16,10 @@ def saved(before: Breakdown, after: Breakdown) -> tuple[int, Category | None]:
     return total, max(inside, key=lambda category: abs(changes[category]), default=None)
 
 
-def why_not(saved_bytes: int | None, batch_size: int, peak: Phase | None) -> str:
-    """Say why a change does not make the batch larger."""
-    if saved_bytes is None:
-        return "it does not fit where the training as it is does"
-    where = f", in {peak.value}" if peak else ""
+def why_not(saved_bytes: int, batch_size: int, peak: Phase) -> str:
+    """Say why a change with which the training runs does not make the batch larger."""
     if saved_bytes > 0:
-        return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, but no more where the limit is"
+        return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, which makes no room for 1 % more samples"
     if saved_bytes == 0:
-        return f"nothing of what it saves is there at the peak{where}"
-    return f"takes {format_bytes(-saved_bytes)} more at the peak{where}"
+        return f"saves nothing at the peak, in {peak.value}"
+    return f"takes {format_bytes(-saved_bytes)} more at the peak, in {peak.value}"

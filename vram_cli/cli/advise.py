@@ -8,6 +8,8 @@ import typer
 
 from vram_cli.cli import options
 
+_DOES_NOT_FIT = 4
+
 
 def advise(  # noqa: PLR0917 - Typer makes a flag of each
     config: options.ConfigName = None,
@@ -36,10 +38,14 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
     download: options.Download = False,
     json: options.Json = False,
     format_name: options.FormatName = None,
+    save: options.Save = None,
+    report: options.Report = None,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Try what would let a larger batch fit, and say what each change brings and costs."""
-    from vram_cli.advising import advise as study
+    from vram_cli import advising
+    from vram_cli.cli.output import Files, deliver_advice
     from vram_cli.report.progress import SearchProgress
 
     flags = {
@@ -49,30 +55,23 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
         "search.steps": steps,
     }
     settings = options.configure(config, overrides, flags, quiet=quiet)
-    form = options.chosen(format_name, json=json)
-    with SearchProgress(quiet=quiet) as progress:
-        advice = study(
-            settings,
-            own=own or [],
-            fit_batch=fit_batch,
-            effective_batch=effective_batch,
-            gpus=[name.strip() for name in (gpus or "").split(",") if name.strip()],
-            download=download,
-            status=progress.announce,
-        )
-    if form is options.Format.JSON:
-        from vram_cli.report.levers import advice_as_json
-
-        typer.echo(advice_as_json(advice))
-    elif form is options.Format.MARKDOWN:
-        from vram_cli.report.console import print_document
-        from vram_cli.report.markdown import advice_to_markdown
-
-        print_document(advice_to_markdown(advice))
-    else:
-        from vram_cli.report.console import print_answer
-        from vram_cli.report.levers import advice_text
-
-        print_answer(advice_text(advice))
-    if advice.max_batch_size is None and advice.best is None:
-        raise typer.Exit(4)
+    form, files = options.chosen(format_name, json=json), Files(save=save, report=report, force=force)
+    files.check()
+    code = 0
+    try:
+        with SearchProgress(quiet=quiet) as progress:
+            advice = advising.advise(
+                settings,
+                own=own or [],
+                fit_batch=fit_batch,
+                effective_batch=effective_batch,
+                gpus=[name.strip() for name in (gpus or "").split(",") if name.strip()],
+                download=download,
+                status=progress.announce,
+            )
+    except advising.Interrupted as stop:
+        advice, code = stop.advice, 130
+    deliver_advice(advice, files, form)
+    if code == 0 and advice.max_batch_size is None and advice.best is None:
+        code = _DOES_NOT_FIT
+    raise typer.Exit(code)

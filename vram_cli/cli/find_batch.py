@@ -20,11 +20,11 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     overhead: options.Overhead = None,
     maximum: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--max", metavar="N", help="Never try more than N. [config: search.max]"),
+        typer.Option("--max", metavar="N", help="Never try more than N. (config: search.max)"),
     ] = None,
     cap: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--cap", metavar="dataset|none", help="Stop at the data set's length? [config: search.cap]"),
+        typer.Option("--cap", metavar="dataset|none", help="Stop at the data set's length? (config: search.cap)"),
     ] = None,
     time_limit: Annotated[
         Optional[float],  # noqa: UP045
@@ -37,7 +37,7 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     ] = None,
     multiple_of: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--multiple-of", metavar="N", help="Recommend a multiple of N. [config: search.multiple_of]"),
+        typer.Option("--multiple-of", metavar="N", help="Recommend a multiple of N. (config: search.multiple_of)"),
     ] = None,
     margin: Annotated[
         Optional[str],  # noqa: UP045

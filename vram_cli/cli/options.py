@@ -25,7 +25,7 @@ class Format(str, Enum):
 ConfigName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--config", "-c", metavar="FILE", help="YAML file, here or bundled with vram. [default: mlp_mnist.yaml]"
+        "--config", "-c", metavar="FILE", help="YAML file, here or bundled with vram. (default: mlp_mnist.yaml)"
     ),
 ]
 Overrides = Annotated[
@@ -34,7 +34,7 @@ Overrides = Annotated[
 ]
 DeviceName = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N. [config: device.name]"),
+    typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N. (config: device.name)"),
 ]
 Budget = Annotated[
     Optional[str],  # noqa: UP045
@@ -42,7 +42,7 @@ Budget = Annotated[
         "--budget",
         "--capacity",
         metavar="SIZE",
-        help="Act as a device of that size, such as 8GiB. [config: device.budget]",
+        help="Act as a device of that size, such as 8GiB. (config: device.budget)",
     ),
 ]
 GpuName = Annotated[
@@ -52,12 +52,12 @@ GpuName = Annotated[
 Overhead = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--overhead", metavar="SIZE", help="Predictions: memory outside PyTorch's allocator. [config: the card's]"
+        "--overhead", metavar="SIZE", help="Predictions: memory outside PyTorch's allocator. (config: the card's)"
     ),
 ]
 Steps = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--steps", metavar="N", help="Full training steps a trial. [config: search.steps]"),
+    typer.Option("--steps", metavar="N", help="Full training steps a trial. (config: search.steps)"),
 ]
 By = Annotated[
     Optional[str],  # noqa: UP045

@@ -13,7 +13,7 @@ from vram_cli.report.answer import answer, require_detail
 from vram_cli.report.console import inform, print_answer, print_document
 from vram_cli.report.saved import check_writable, to_json
 from vram_cli.report.saved import save as save_result
-from vram_cli.results import Result
+from vram_cli.results import Advice, Result
 
 
 class Files(NamedTuple):
@@ -45,7 +45,7 @@ class Files(NamedTuple):
 
             check_plot(self.plot, force=self.force)
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result | Advice) -> None:
         """Write what there is to write of a result.
 
         Raises:
@@ -57,7 +57,7 @@ class Files(NamedTuple):
             from vram_cli.report.html import save_report
 
             save_report(result, self.report, force=self.force)
-        if self.plot is not None:
+        if self.plot is not None and isinstance(result, Result):
             from vram_cli.report.plot import save_plot
 
             save_plot(result, self.plot)
@@ -93,5 +93,25 @@ def deliver(
         print_document(to_markdown(result, depth=depth, timeline=timeline))
     else:
         print_answer(answer(result, depth=depth, timeline=timeline))
+    _say_where(files)
+
+
+def deliver_advice(advice: Advice, files: Files, form: Format) -> None:
+    """Do the same with the answer of `vram advise`, of which there are no pictures."""
+    files.write(advice)
+    if form is Format.JSON:
+        typer.echo(to_json(advice))
+    elif form is Format.MARKDOWN:
+        from vram_cli.report.markdown import advice_to_markdown
+
+        print_document(advice_to_markdown(advice))
+    else:
+        from vram_cli.report.levers import advice_text
+
+        print_answer(advice_text(advice))
+    _say_where(files)
+
+
+def _say_where(files: Files) -> None:
     for path in filter(None, (files.save, files.report, files.plot)):
         inform(f"saved to {path}")

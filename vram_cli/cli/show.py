@@ -22,10 +22,19 @@ def show(  # noqa: PLR0917 - Typer makes a flag of each
     force: options.Force = False,
 ) -> None:
     """Draw a saved result again; needs no device."""
-    from vram_cli.cli.output import Files, deliver
-    from vram_cli.report.saved import load
+    from vram_cli.cli.output import Files, deliver, deliver_advice
+    from vram_cli.errors import ConfigError
+    from vram_cli.report.saved import load_any
+    from vram_cli.results import Result
 
     levels, form = options.levels(by, depth), options.chosen(format_name, json=json)
     files = Files(report=report, plot=plot, force=force)
     files.check()
-    deliver(load(file), files, form, depth=levels, timeline=timeline)
+    result = load_any(file)
+    if isinstance(result, Result):
+        deliver(result, files, form, depth=levels, timeline=timeline)
+    elif levels is not None or timeline or plot is not None:
+        hint = "`vram breakdown` with the same options has them"
+        raise ConfigError(f"{file}: is what `vram advise` saved: no modules, no timeline, no picture", hint)
+    else:
+        deliver_advice(result, files, form)

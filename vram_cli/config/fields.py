@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ _MAX_SECONDS = 4_000_000  # 46 days; Windows waits for 2**32 ms at most, and Pyt
 _DEVICE = r"auto|cpu|cuda(:(0|[1-9][0-9]*))?|mps|xpu"
 _DEVICE_NAMES = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
 _TARGET = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.\-]*"
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*%")
 
 
@@ -77,6 +79,17 @@ def _check_checkpointing(text: str) -> str:
     return text
 
 
+def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    def check(value: Any) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise wrong(f"expected a finite number, got {shown(value)}", "JSON, by which it travels, has no other")
+        for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+            check(part)
+
+    check(arguments)
+    return arguments
+
+
 def _expand_home(root: str) -> str:
     try:
         return str(Path(root).expanduser())
@@ -84,6 +97,11 @@ def _expand_home(root: str) -> str:
         raise wrong(
             f"{shown(root)} names no home folder", "~ alone is your own; ./~ is a folder of that name"
         ) from None
+
+
+def is_librarys(target: str) -> bool:
+    """Whether code that is named is in a library that needs nothing from the config's folder."""
+    return target.partition(":")[0].partition(".")[0] in _LIBRARIES
 
 
 def shown(value: Any) -> str:
@@ -139,6 +157,9 @@ Target = Annotated[
     Field(json_schema_extra={"pattern": f"^{_TARGET}$", "examples": ["torchvision:vit_b_16", "mycode:build"]}),
 ]
 """Code to import and call: "package.module:name"."""
+
+Arguments = Annotated[dict[str, Any], AfterValidator(_check_arguments)]
+"""What code is called with, by name."""
 
 Checkpointing = Annotated[str, Field(min_length=1), AfterValidator(_check_checkpointing)]
 """none, full, every-K, or a pattern for names of modules."""

@@ -26,9 +26,9 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         ConfigError: an override has no "=", names no key, or its value is not YAML.
     """
     parsed = [_parse(text) for text in overrides]
-    for path, value in parsed:
-        if len(path) == 2 and path[0] in SECTIONS and path[1] in SECTIONS[path[0]].choices:
-            _drop_keys_of_old_choice(document, path, value)
+    for (section, *keys), value in parsed:
+        if keys and keys[0] in SECTIONS[section].choices:
+            _drop_keys_of_old_choice(document, section, keys[0], value)
     for path, value in parsed:
         _set(document, path, value)
 
@@ -50,29 +50,41 @@ def _parse(text: str) -> tuple[tuple[str, ...], Any]:
         raise ConfigError(f"{_PLACE}: {text!r} sets nothing", "write section.key=value, such as optimizer.name=adamw")
     path = tuple(key.strip().split("."))
     for depth in range(len(path)):
-        if path[depth] not in keys_of(path[:depth]):
+        known = keys_of(path[:depth])
+        if known is not None and path[depth] not in known:
             raise unknown_key(path[: depth + 1], _PLACE)
     return path, parse_value(value, f"{_PLACE}: {key}")
 
 
-def _drop_keys_of_old_choice(document: Document, path: tuple[str, ...], value: Any) -> None:
-    section, choice = path
-    values, known = document.values.get(section), SECTIONS[section]
-    if isinstance(values, dict):
-        kind = value if choice == "name" else choice
-        others = [key for key in known.choices if key != choice]
-        document.values[section] = {
-            key: value for key, value in values.items() if known.takes(kind, key) and key not in others
-        }
+def _drop_keys_of_old_choice(document: Document, section: str, choice: str, value: Any) -> None:
+    known, values = SECTIONS[section], _values_of(document, section)
+    kind = value if choice == "name" else choice
+    others = [key for key in known.choices if key != choice]
+    document.values[section] = {
+        key: value for key, value in values.items() if known.takes(kind, key) and key not in others
+    }
 
 
 def _set(document: Document, path: tuple[str, ...], value: Any) -> None:
     # Places of what is replaced would name lines that no longer count.
     document.places = {where: place for where, place in document.places.items() if where[: len(path)] != path}
     document.places[path] = _PLACE
-    if len(path) == 1:
-        document.values[path[0]] = value
-        return
-    values = document.values.get(path[0])
-    values = {"name": values} if isinstance(values, str) else values if isinstance(values, dict) else {}
-    document.values[path[0]] = {**values, path[1]: value}
+    section, *keys = path
+    document.values[section] = _with(_values_of(document, section), keys, value) if keys else value
+
+
+def _with(values: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return values with one changed, at any depth; a list or a word in its way makes room."""
+    key, *deeper = keys
+    if not deeper:
+        return {**values, key: value}
+    inner = values.get(key)
+    return {**values, key: _with(inner if isinstance(inner, dict) else {}, deeper, value)}
+
+
+def _values_of(document: Document, section: str) -> dict[str, Any]:
+    """Return the keys of a section, also where one word stands for it."""
+    values = document.values.get(section)
+    if isinstance(values, str):
+        return {SECTIONS[section].choices[0]: values}
+    return values if isinstance(values, dict) else {}

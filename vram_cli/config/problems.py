@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import inspect
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from vram_cli.config.document import Document, KeyPath, dotted
@@ -19,6 +21,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "text",
     "model_type": "a section with keys of its own",
+    "dict_type": "a mapping of names",
     "finite_number": "a finite number",
     "string_too_short": "some text",
 }
@@ -46,7 +49,7 @@ def first_problem(error: ValidationError, document: Document) -> ConfigError:
 def unknown_key(path: KeyPath, place: str) -> ConfigError:
     """Make the error for a key that there is none of, naming the nearest that there is, in any section."""
     *above, last = path
-    siblings = keys_of(tuple(above))
+    siblings = keys_of(tuple(above)) or []
     found = nearest(str(last), siblings)
     meant = dotted((*above, found)) if found else _key_elsewhere(str(last))
     message = f"{place}: unknown key {dotted(path)}" + (f", did you mean {meant}?" if meant else "")
@@ -56,9 +59,7 @@ def unknown_key(path: KeyPath, place: str) -> ConfigError:
 
 def choices(path: KeyPath) -> tuple[str, ...]:
     """Return the words that a key may have for its value, or () where it is not one of a few words."""
-    section = SECTIONS.get(str(path[0])) if len(path) == 2 else Config
-    found = section.model_fields.get(str(path[-1])) if section else None
-    return _words(found.annotation) if found else ()
+    return _words(_kind_at(path))
 
 
 def _words(annotation: Any) -> tuple[str, ...]:
@@ -68,12 +69,45 @@ def _words(annotation: Any) -> tuple[str, ...]:
     return tuple(word for part in get_args(annotation) for word in _words(part))
 
 
-def keys_of(path: KeyPath) -> list[str]:
-    """Return the keys under a path: those of a section, the sections of a config for (), or none."""
-    if not path:
-        return list(Config.model_fields)
-    section = SECTIONS.get(str(path[0])) if len(path) == 1 else None
-    return list(section.model_fields) if section else []
+def keys_of(path: KeyPath) -> list[str] | None:
+    """Return the keys under a path: the sections of a config for (), those of a section; None where any will do."""
+    section, kind = _section_at(path), _kind_at(path)
+    if section is not None:
+        return list(section.model_fields)
+    return None if kind is Any or any(get_origin(part) is dict for part in _parts(kind)) else []
+
+
+def _section_at(path: KeyPath) -> type[BaseModel] | None:
+    return next((kind for kind in _parts(_kind_at(path)) if _is_section(kind)), None)
+
+
+def _kind_at(path: KeyPath) -> Any:
+    """Return the kind of value that stands at a path, as annotated; None where there is no such key."""
+    here: Any = Config
+    for key in path:
+        here = next((kind for part in _parts(here) if (kind := _kind_under(part, key)) is not None), None)
+    return here
+
+
+def _kind_under(kind: Any, key: str | int) -> Any:
+    if kind is Any:
+        return Any
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    if _is_section(kind) and key in kind.model_fields:
+        return kind.model_fields[str(key)].annotation
+    return None
+
+
+def _is_section(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, BaseModel)
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """Return a kind of value and, where it is one of several, each of these."""
+    yield kind
+    if get_origin(kind) is not dict:
+        yield from get_args(kind)
 
 
 def _key_elsewhere(word: str) -> str | None:
@@ -101,13 +135,14 @@ def _explain(problem: ErrorDetails, path: KeyPath, context: dict[str, Any]) -> t
 
 
 def _about(path: KeyPath) -> str:
-    """Say what a key is for and what it is where nobody sets it."""
-    section = SECTIONS.get(str(path[0])) if len(path) >= 2 else Config
-    field = section.model_fields.get(str(path[1 if len(path) >= 2 else 0])) if section else None
-    if field is None or not field.description:
-        return "`vram schema` prints what each key takes"
-    default = "" if field.is_required() or field.default is None else f" (left out: {field.default})"
-    return " ".join(field.description.split()) + default
+    """Say what a key is for and what it is where nobody sets it; of an item in a list, what the list is for."""
+    for end in range(len(path), 0, -1):
+        section = _section_at(path[: end - 1])
+        field = section.model_fields.get(str(path[end - 1])) if section else None
+        if field is not None and field.description:
+            default = "" if field.is_required() or field.default is None else f" (left out: {field.default})"
+            return " ".join(field.description.split()) + default
+    return "`vram schema` prints what each key takes"
 
 
 def _one_of(path: KeyPath) -> str:

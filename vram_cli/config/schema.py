@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from vram_cli.config.fields import wrong
+from vram_cli.config.fields import is_librarys, wrong
 from vram_cli.config.section import Section
 from vram_cli.config.sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
 from vram_cli.config.subject import DataConfig, LossConfig, ModelConfig, StepConfig
@@ -70,6 +70,7 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
             "precision": self.precision == "amp-fp16",
             "train.accumulate": self.train.accumulate > 1,
             "train.clip_grad_norm": self.train.clip_grad_norm is not None,
+            "train.zero_grad": self.train.zero_grad != "none",
         }
         if self.optimizer.in_backward and any(others.values()):
             key = next(key for key, used in others.items() if used)
@@ -105,10 +106,15 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
         return override(self, overrides)
 
     @property
-    def names_code(self) -> bool:
-        """Whether the config names code that is not vram's: it is imported from the config's own folder too."""
-        named = (self.model, self.data, self.loss, self.step)
-        return any(section is not None and getattr(section, "target", None) for section in named)
+    def own_code(self) -> tuple[str, ...]:
+        """The code of the user's own that the config names, such as "model.target (mycode:build)".
+
+        It is imported from the config's own folder too; the libraries that vram itself builds on are not.
+        """
+        sections = {"model": self.model, "data": self.data, "loss": self.loss, "step": self.step}
+        named = {f"{name}.target": getattr(section, "target", None) for name, section in sections.items()}
+        named["data.collate"] = self.data.collate
+        return tuple(f"{key} ({target})" for key, target in named.items() if target and not is_librarys(target))
 
     @property
     def source(self) -> ConfigSource:

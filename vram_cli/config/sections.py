@@ -45,12 +45,12 @@ class OptimizerConfig(Section):
     in_backward: bool = False
     """Step each parameter in the backward pass as soon as its gradient is there, and free that: none are kept."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _adamw_decays(cls, given: Any) -> Any:
-        if isinstance(given, dict) and str(given.get("name")).endswith(("adamw", "adamw8bit")):
-            return {"weight_decay": _ADAMW_WEIGHT_DECAY, **given}
-        return given
+    @model_validator(mode="after")
+    def _adamw_decays(self) -> OptimizerConfig:
+        if self.name.endswith(("adamw", "adamw8bit")) and "weight_decay" not in self.model_fields_set:
+            # Not a key that was given: a config that is changed to another optimizer does not keep it.
+            self.__dict__["weight_decay"] = _ADAMW_WEIGHT_DECAY
+        return self
 
     @model_validator(mode="after")
     def _settings_agree(self) -> OptimizerConfig:

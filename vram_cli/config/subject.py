@@ -7,13 +7,18 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from vram_cli.config.fields import Count, Folder, Shape, Sizes, Target, wrong
+from vram_cli.config.fields import Arguments, Count, Folder, Shape, Sizes, Target, wrong
 from vram_cli.config.presets import DATA_PRESETS
 from vram_cli.config.section import Section
 
 ModelName = Literal["mlp", "cnn", "resnet18", "resnet50"]
 DataName = Literal["mnist", "fashion_mnist", "cifar10", "synthetic"]
 Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"]
+
+# What torch.Tensor.random_ takes: from the first number on, below the second.
+_RANGES = {"int64": (-(2**63), 2**63 - 1), "int32": (-(2**31), 2**31), "uint8": (0, 256), "bool": (0, 2)}
+_MOST_BY_ITSELF = 256
+"""With fewer values than this, all of them are allowed where nobody says which."""
 
 
 class ModelConfig(Section):
@@ -28,12 +33,14 @@ class ModelConfig(Section):
     """Width of the hidden layer (mlp only)."""
     target: Target | None = None
     """Code that makes the model: package.module:factory, or torchvision:NAME, timm:NAME, transformers:NAME."""
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the target; for transformers, settings of the model's config."""
 
 
 class TensorConfig(Section):
     """A tensor that a batch has: its sizes are those of one sample."""
+
+    only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {"low": tuple(_RANGES), "high": tuple(_RANGES)}
 
     shape: Sizes
     """Sizes without the batch dimension; where lengths vary, the longest."""
@@ -46,11 +53,29 @@ class TensorConfig(Section):
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> TensorConfig:
-        if self.high is not None and self.high <= self.low:
+        if self.dtype not in _RANGES:
+            return self
+        low, most = _RANGES[self.dtype]
+        if not low <= self.low < most:
+            raise wrong(f"must be from {low} to {most - 1} for {self.dtype}, got {self.low}", key="low")
+        if self.high is None:
+            if most > _MOST_BY_ITSELF:
+                raise wrong("is missing: nobody knows which values are allowed", "such as high: 50257", key="high")
+        elif self.high <= self.low:
             raise wrong(f"must be above low, {self.low}, got {self.high}", key="high")
-        if self.dtype.startswith("int") and self.high is None:
-            raise wrong("is missing: nobody knows which values are allowed", "such as high: 50257", key="high")
+        elif self.high > most:
+            raise wrong(f"must be at most {most} for {self.dtype}, got {self.high}", key="high")
         return self
+
+    @property
+    def kind(self) -> Dtype:
+        """The dtype: whole numbers have a range."""
+        return self.dtype
+
+    @property
+    def values(self) -> tuple[int, int]:
+        """Whole numbers only: the smallest value, and what all values are below."""
+        return self.low, _RANGES[self.dtype][1] if self.high is None else self.high
 
 
 class DataConfig(Section):
@@ -84,7 +109,7 @@ class DataConfig(Section):
     """What the loss compares the model's output with, beside inputs; null where the model makes its own loss."""
     target: Target | None = None
     """Code that makes batches: a function of n, or a Dataset (or a function that returns one)."""
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the target."""
     collate: Target | None = None
     """Joins the samples of a Dataset to a batch; null for PyTorch's own way."""
@@ -133,8 +158,8 @@ class LossConfig(Section):
     """model: the model is called with the whole batch and returns its loss, an output with one, or a dict of losses."""
     target: Target | None = None
     """Code of a loss(output, targets), or a class that makes one, such as torch.nn:BCEWithLogitsLoss."""
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments for a class."""
+    kwargs: Arguments = Field(default_factory=dict)
+    """Arguments for a class, or further ones for a function."""
 
     @model_validator(mode="before")
     @classmethod

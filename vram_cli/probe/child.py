@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, cast
 
 import psutil
@@ -40,14 +41,33 @@ ENVIRONMENT = {
 """For the child alone: its C runtime and oneDNN read them as they start."""
 
 
+_TOLD_LINES = 12
+_CRASH = "Fatal Python error"  # as faulthandler begins
+
+_START = """
+import sys
+sys.path = [folder for folder in sys.path if folder]
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("vram_cli", sys.argv.pop())
+sys.modules["vram_cli"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["vram_cli"])
+from vram_cli.probe.worker import main
+main()
+"""
+"""`python -m` looks for modules in the current folder first, and a file there may bear the name of one of Python's own.
+So that folder is left out, and vram is imported from where this process has it."""
+
+_PACKAGE = os.fspath(Path(__file__).resolve().parents[1] / "__init__.py")
+
+
 class Child:
     """A running `vram_cli.probe.worker`, with additions to this process's environment."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         self._replies: queue.Queue[bytes | None] = queue.Queue()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "vram_cli.probe.worker"],
+        self.process = subprocess.Popen(  # noqa: S603 - our own code, in our own Python
+            [sys.executable, "-c", _START, _PACKAGE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -84,6 +104,16 @@ class Child:
         except psutil.Error:
             return 0
 
+    @property
+    def left(self) -> bool:
+        """Whether a child that is gone has ended itself, and not by a signal."""
+        return self.process.returncode is not None and self.process.returncode >= 0
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether a child that is gone was killed from outside, as the kernel does where memory runs out."""
+        return self.process.returncode == -signal.SIGKILL
+
     def how_it_ended(self) -> str:
         """Say how a child that is gone ended, for a sentence that begins with it."""
         code = self.process.returncode
@@ -93,10 +123,16 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """The last line that the child wrote to standard error."""
+        """The last line that the child wrote to standard error; of a crash, the first."""
+        words = [line.strip() for line in self.told()]
+        return words[0] if words and words[0].startswith(_CRASH) else next(filter(None, reversed(words)), "")
+
+    def told(self) -> list[str]:
+        """Return the last lines that the child wrote to standard error; of a crash, the first, which say where."""
         self._stderr.seek(0)
-        lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "")
+        lines = self._stderr.read().decode(errors="replace").splitlines()
+        crash = next((i for i, line in enumerate(lines) if line.startswith(_CRASH)), None)
+        return lines[-_TOLD_LINES:] if crash is None else lines[crash : crash + _TOLD_LINES]
 
     def end(self) -> None:
         """Kill the child and free what belonged to it. GPU memory is free once the process is reaped."""

@@ -17,6 +17,8 @@ def label(ledger: Ledger, work: Workload, batch: Batch) -> None:
     ledger.adopt(tensors_of(batch), Category.BATCH_DATA, "")
     if work.average is not None:
         ledger.adopt(work.average.tensors, Category.OPTIMIZER_STATE, "")
+    if work.criterion is not None:
+        ledger.adopt([*work.criterion.parameters(), *work.criterion.buffers()], Category.PARAMETERS, "")
     for name, tensor in (*work.model.named_parameters(), *work.model.named_buffers()):
         ledger.adopt([tensor], Category.PARAMETERS, _owner(name))
     label_gradients(ledger, work)

@@ -1,18 +1,14 @@
-"""What the model is: torchinfo's list of its layers, and output shapes of a forward pass, without memory if that works.
-
-torchinfo 1.8 could run the forward pass as well, and gives up on outputs of classes that it does not know. So the
-shapes are taken by hooks of our own.
-"""
+"""What the model is: its layers as torchinfo lists them, and their output shapes, without memory if that works."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import is_lazy
 from torchinfo import summary
 from torchinfo.layer_info import LayerInfo
 
@@ -20,10 +16,11 @@ from vram_cli.config import Config
 from vram_cli.errors import VramError
 from vram_cli.probe.failures import words_of
 from vram_cli.probe.host import available_bytes
+from vram_cli.probe.shapes import Shapes
 from vram_cli.probe.simulated.errors import refusing
 from vram_cli.probe.simulated.fakes import Placed, build_without_memory
 from vram_cli.results import DtypeFacts, LayerFacts, ModelFacts
-from vram_cli.workload import DataSource, build_model, forward, parameter_dtype, shapes_of, tensors_of
+from vram_cli.workload import DataSource, build_model, forward, parameter_dtype, shapes_of
 
 _CPU = torch.device("cpu")
 _SMALL = 2
@@ -32,29 +29,13 @@ _ROOM = 2
 """A model is really run where it takes no more than one part in so many of the RAM that is free."""
 
 
-class Shapes:
-    """What modules return in a forward pass, by the module's id; as far as it came, if it failed."""
+class Seen(NamedTuple):
+    """A model after a forward pass, whether that came to its end or not."""
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.outputs: dict[int, tuple[int, ...]] = {}
-        self.calls: Counter[int] = Counter()
-
-    def watch(self, model: nn.Module, run: Callable[[], object]) -> None:
-        """Run something that calls the model, with nothing kept for a backward pass."""
-        hooks = [module.register_forward_hook(self._note) for module in model.modules()]
-        try:
-            with torch.no_grad():
-                run()
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _note(self, module: nn.Module, _: Any, output: Any) -> None:
-        self.calls[id(module)] += 1
-        shapes = [tuple(tensor.shape) for tensor in tensors_of(output)]
-        if shapes:
-            self.outputs[id(module)] = next(filter(None, shapes), shapes[0])
+    model: nn.Module
+    listed: Sequence[LayerInfo]
+    shapes: Shapes
+    notes: tuple[str, ...] = ()
 
 
 def model_facts(config: Config, source: DataSource) -> ModelFacts:
@@ -66,42 +47,42 @@ def model_facts(config: Config, source: DataSource) -> ModelFacts:
     """
     # Checkpointing changes no layer; and whoever gave it a wrong pattern is here to look up the right names.
     config = config.model_copy(update={"train": config.train.model_copy(update={"checkpointing": "none"})})
-    model, shapes, notes = _ran(config, source)
+    model, listed, shapes, notes = _look(config, source)
     if _shares(model):
         notes = (*notes, "Modules share parameters: each row has all that its module uses, the totals have each once.")
     return ModelFacts(
         name=str(config.model.target or config.model.name),
-        layers=tuple(_layers(model, shapes)),
+        # A module with two names is listed by its first.
+        layers=tuple(_layer(info, shapes) for info in listed if not info.is_recursive),
         dtypes=_dtypes(model),
-        trainable_parameters=sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad),
+        trainable_parameters=_trainable(model),
         batch_size=shapes.batch_size if shapes.outputs else None,
         notes=notes,
     )
 
 
-def _ran(config: Config, source: DataSource) -> tuple[nn.Module, Shapes, tuple[str, ...]]:
-    """Run a forward pass on fakes, or where that does not work for real; return what is left to say of it."""
-    model = build_without_memory(lambda: build_model(config))
+def _look(config: Config, source: DataSource) -> Seen:
+    """Run a forward pass on fakes, or where that does not work for real."""
+    model, dtype = build_without_memory(lambda: build_model(config)), parameter_dtype(config)
     shapes = Shapes(config.train.batch_size)
     try:
+        listed = _listed(model)  # counts the ones in masks of pruned layers, which fakes cannot
         _run_on_fakes(config, source, model, shapes)
     except Exception as error:  # noqa: BLE001 - whatever it is, the layers can be listed
         why = _words(error)
     else:
-        return model, shapes, ()
+        return Seen(model, listed, shapes)
     if _bytes(model) * _ROOM > available_bytes():
-        return (
-            model,
-            shapes,
-            (f"Output shapes are missing: {why}. To run the model for real, there is too little RAM.",),
-        )
-    model, shapes = build_model(config).to(dtype=parameter_dtype(config)), Shapes(_SMALL)
+        note = f"Output shapes are missing: {why}. To run it for real, there is too little RAM."
+        return Seen(model, _listed(model), shapes, (note,))
+    model, shapes = build_model(config).to(dtype=dtype), Shapes(_SMALL)
+    note = f"Run for real on the CPU, with a batch of {_SMALL}: {why}"
     try:
-        batch = source.make_batch(_SMALL, _CPU, parameter_dtype(config))
+        batch = source.make_batch(_SMALL, _CPU, dtype)
         shapes.watch(model, lambda: forward(config, model, batch))
     except Exception as error:  # noqa: BLE001 - as above
-        return model, shapes, (f"Output shapes are missing: {_words(error)}",)
-    return model, shapes, (f"Run for real on the CPU, with a batch of {_SMALL}: {why}",)
+        note = f"Output shapes are missing: {_words(error)}"
+    return Seen(model, _listed(model), shapes, (note,))
 
 
 def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: Shapes) -> None:
@@ -112,18 +93,22 @@ def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: 
         shapes.watch(model, lambda: forward(config, model, batch))
 
 
-def _layers(model: nn.Module, shapes: Shapes) -> Iterator[LayerFacts]:
-    for info in summary(model, verbose=0).summary_list:
-        if not info.is_recursive:  # a module with two names is listed by its first
-            yield LayerFacts(
-                path=_path(info),
-                kind=info.class_name,
-                output_shape=shapes.outputs.get(info.layer_id),
-                calls=shapes.calls[info.layer_id],
-                parameters=info.num_params,
-                trainable_parameters=info.trainable_params,
-                bytes=info.param_bytes,
-            )
+def _listed(model: nn.Module) -> list[LayerInfo]:
+    return summary(model, verbose=0).summary_list
+
+
+def _layer(info: LayerInfo, shapes: Shapes) -> LayerFacts:
+    # Not torchinfo's own counts: it leaves out what a mask hides, and that lies in memory all the same.
+    parameters = _parameters(info.module)
+    return LayerFacts(
+        path=_path(info),
+        kind=info.class_name,
+        output_shape=shapes.outputs.get(info.layer_id),
+        calls=shapes.calls[info.layer_id],
+        parameters=sum(tensor.numel() for tensor in parameters),
+        trainable_parameters=_trainable(info.module),
+        bytes=sum(tensor.nbytes for tensor in parameters),
+    )
 
 
 def _path(info: LayerInfo) -> str:
@@ -135,7 +120,7 @@ def _path(info: LayerInfo) -> str:
 
 
 def _dtypes(model: nn.Module) -> tuple[DtypeFacts, ...]:
-    parameters, buffers = list(model.parameters()), list(model.buffers())
+    parameters, buffers = _parameters(model), list(model.buffers())
     return tuple(
         DtypeFacts(
             dtype=str(dtype).removeprefix("torch."),
@@ -148,8 +133,17 @@ def _dtypes(model: nn.Module) -> tuple[DtypeFacts, ...]:
     )
 
 
+def _parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters, but those of lazy modules that have not run: they have no size yet."""
+    return [tensor for tensor in module.parameters() if not is_lazy(tensor)]
+
+
+def _trainable(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in _parameters(module) if tensor.requires_grad)
+
+
 def _bytes(model: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    return sum(tensor.nbytes for tensor in (*_parameters(model), *model.buffers()))
 
 
 def _shares(model: nn.Module) -> bool:

@@ -56,9 +56,12 @@ class ProcessProbe:
             folder=folder_of(config),
             calibrated=calibrated,
         )
+        self._own_code = config.own_code
         self._trial_timeout, self._deadline = trial_timeout, deadline
         self._child: Child | None = None
         self._ready: Ready | None = None
+        self._predicts = False
+        """Whether the child was ready for a prediction: then it can be asked of another one."""
         self._stopped = False
 
     def __enter__(self) -> ProcessProbe:
@@ -114,7 +117,7 @@ class ProcessProbe:
         Raises:
             ProbeError: the child could not be started again after the last one was replaced.
         """
-        child = self._child or self._start()
+        child = (self._child if self._ready else None) or self._start()
         began = time.monotonic()
         task = Task(
             batch_size=batch_size,
@@ -148,11 +151,12 @@ class ProcessProbe:
         Raises:
             ConfigError, MachineError: as where the probe is entered.
         """
+        goes_on = self._goes_on_with(config)
         self._order = replace(self._order, config=config.model_dump(mode="json"), folder=folder_of(config))
-        child, predicts = self._child, self._ready is not None and self._ready.device.kind == "simulated"
+        self._own_code = config.own_code
         self._ready = None
-        if child is not None and predicts and not child.gone:
-            self._ordered(child)
+        if goes_on and self._child is not None and not self._child.gone:
+            self._ordered(self._child)
         else:
             self._start()
 
@@ -161,6 +165,11 @@ class ProcessProbe:
         self._stopped = True
         if (child := self._child) is not None:
             child.process.kill()
+
+    def _goes_on_with(self, config: Config) -> bool:
+        """Whether a child can be asked of a config too: a prediction after another, with the same GPUs hidden."""
+        predicted = config.device.gpu is not None or self._order.config["device"]["gpu"] is None
+        return self._predicts and predicted and config.device.name == "auto"
 
     def _wait_for_trial(self, child: Child, batch_size: int, began: float, end: float) -> tuple[Measurement, bool]:
         phase: Phase | None = None
@@ -181,6 +190,8 @@ class ProcessProbe:
                 raise error_of(reply)
             if isinstance(reply, Entered):
                 phase = reply.phase
+            elif child.gone and self._is_codes_doing(child):
+                raise self._ended_by_code(child)
             elif child.gone:
                 return ended(Outcome.KILLED, f"the trial's process {child.how_it_ended()}")
             elif time.monotonic() > end:
@@ -196,6 +207,7 @@ class ProcessProbe:
 
     def _start(self) -> Child:
         self._end()
+        self._predicts = False
         self._child = child = Child(self._environment())
         if self._stopped:  # asked after the assignment: `stop` either sees the child or is seen here
             self._end()
@@ -208,18 +220,33 @@ class ProcessProbe:
         while time.monotonic() < end:
             reply = child.receive()
             if isinstance(reply, Refused):
-                self._end()
+                if not self._predicts:
+                    self._end()
                 raise error_of(reply)
             if isinstance(reply, Ready):
+                self._predicts = reply.device.kind == "simulated"
                 # Figures of the first child stay: a later one may see the card differently, and an answer needs one.
                 self._ready = self._ready or reply
                 return child
             if child.gone:
                 break
+        if child.gone and self._own_code and not child.was_killed:
+            raise self._ended_by_code(child)
         how = child.how_it_ended() if child.gone else f"did not answer within {START_TIMEOUT:.0f} s"
         words = child.last_words
         self._end()
         raise ProbeError(f"the process for trials {how} before its first trial", words)
+
+    def _is_codes_doing(self, child: Child) -> bool:
+        """Whether a child that is gone was ended by the user's code: by itself, or where hardly any memory is used."""
+        predicts = self._known().device.kind == "simulated"
+        return bool(self._own_code) and (child.left or (predicts and not child.was_killed))
+
+    def _ended_by_code(self, child: Child) -> WorkloadError:
+        message = f"{', '.join(self._own_code)}: the process that runs this code {child.how_it_ended()}"
+        words = "\n".join(child.told())
+        self._end()
+        return WorkloadError(message, "run the code by itself to see why: it must raise errors, and not exit", words)
 
     def _environment(self) -> dict[str, str]:
         """Return what PyTorch reads as it starts: the allocator options of the config, and which GPUs it may see."""
@@ -254,7 +281,7 @@ class ProcessProbe:
 
 def folder_of(config: Config) -> str:
     """Return where code that a config names is looked for first; "" where it names none."""
-    return str(config.source.folder.absolute()) if config.names_code else ""
+    return str(config.source.folder.absolute()) if config.own_code else ""
 
 
 def error_of(refused: Refused) -> VramError:

@@ -70,7 +70,7 @@ class Ready:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Child to parent: it cannot start, or not go on; it ends."""
+    """Child to parent: what was asked for cannot be done."""
 
     kind: Literal["refused"] = "refused"
     error: str

@@ -1,4 +1,4 @@
-"""The child process in which real trials run: `python -m vram_cli.probe.worker`, spoken to over its pipes.
+"""The child process in which trials run, spoken to over its pipes; `child.py` starts it.
 
 It holds one CUDA context and one import of torch from trial to trial. It ignores Ctrl-C (the parent decides) and dies
 with its parent: when the pipe from it closes.
@@ -6,13 +6,14 @@ with its parent: when the pipe from it closes.
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
 import queue
 import signal
-import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -27,18 +28,36 @@ if TYPE_CHECKING:
 def main() -> None:
     """Serve the parent until it closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.path[0] in ("", str(Path.cwd())):
-        # `python -m` looks in the current folder first: a file there must not stand for a package of its name.
-        sys.path.append(sys.path.pop(0))
+    faulthandler.enable(all_threads=False)
     replies = _claim_stdout()
-    lines = _listen(sys.stdin)
+    lines = _listen(_claim_stdin())
 
     def say(reply: Reply) -> None:
         replies.write(REPLY.dump_json(reply).decode() + "\n")
         replies.flush()
 
+    _serve(lines, say)
+
+
+def _serve(lines: queue.Queue[str], say: Callable[[Reply], None]) -> None:
+    trials: Trials | None = None
+    while True:
+        request = REQUEST.validate_json(lines.get())
+        with _refusing(say):
+            if isinstance(request, Order):
+                trials = _open(request)
+                say(trials.ready)
+            elif isinstance(request, Look):
+                say(_look(request))
+            elif trials is not None:
+                say(trials.run(request, lambda phase: say(Entered(phase=phase))))
+
+
+@contextlib.contextmanager
+def _refusing(say: Callable[[Reply], None]) -> Iterator[None]:
+    """Tell the parent of errors that are meant for people; whether there is a next request is for it to say."""
     try:
-        _serve(lines, say)
+        yield
     except VramError as error:
         kind = next((base for base in (ConfigError, MachineError) if isinstance(error, base)), None)
         say(Refused(error=kind.__name__ if kind else "ProbeError", message=error.message, hint=error.hint))
@@ -51,19 +70,6 @@ def main() -> None:
         trace = "".join(traceback.format_exception(error))
         hint = "the traceback above is from the code that the config names; mend that first"
         say(Refused(error="WorkloadError", message=words_of(error), hint=hint, traceback=trace))
-
-
-def _serve(lines: queue.Queue[str], say: Callable[[Reply], None]) -> None:
-    trials: Trials | None = None
-    while True:
-        request = REQUEST.validate_json(lines.get())
-        if isinstance(request, Order):
-            trials = _open(request)
-            say(trials.ready)
-        elif isinstance(request, Look):
-            say(_look(request))
-        elif trials is not None:
-            say(trials.run(request, lambda phase: say(Entered(phase=phase))))
 
 
 def _open(order: Order) -> Trials:
@@ -94,6 +100,15 @@ def _claim_stdout() -> TextIO:
     return replies
 
 
+def _claim_stdin() -> TextIO:
+    """Keep standard input for requests; whatever else asks there finds its end."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return requests
+
+
 def _listen(stdin: TextIO) -> queue.Queue[str]:
     """Read lines in a thread, which ends the process when the parent is gone, in the middle of a trial too."""
     lines: queue.Queue[str] = queue.Queue()
@@ -105,7 +120,3 @@ def _listen(stdin: TextIO) -> queue.Queue[str]:
 
     threading.Thread(target=read, daemon=True).start()
     return lines
-
-
-if __name__ == "__main__":
-    main()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from vram_cli.report.words import setting
-from vram_cli.results import Limit, Outcome, Result
+from vram_cli.results import Advice, Limit, Outcome, Result
 from vram_cli.units import GIB, KIB, MIB
 
 DEFAULT_CONFIG = "mlp_mnist.yaml"
@@ -40,7 +41,25 @@ def again(result: Result) -> Step:
     return _step(result, "get this answer again", result.command)
 
 
-def _after_nothing(result: Result) -> Step:
+def to_use(advice: Advice) -> Step:
+    """Return the command that makes use of an advice: of what was asked, or else of the best changes found."""
+    for split in (advice.fit, advice.effective):
+        if split is not None and split.micro_batch_size is not None:
+            pieces = (f"train.accumulate={split.accumulate}",) if split.accumulate > 1 else ()
+            words = ("breakdown", "--batch-size", str(split.micro_batch_size), *_flags((*split.sets, *pieces)))
+            return _step(advice, f"see where the memory goes with {split.wanted:,}", *words)
+    if advice.best is not None:
+        return _step(advice, "search for the limit with the best of them", "find-batch", *_flags(advice.best.sets))
+    if advice.max_batch_size is None and advice.levers:
+        return _after_nothing(advice)
+    return _step(advice, "search for the limit as it is", "find-batch")
+
+
+def _flags(sets: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for text in sets for word in ("--set", text))
+
+
+def _after_nothing(result: Result | Advice) -> Step:
     if setting(result.config, "precision") != "bf16":
         return _step(result, "see whether bfloat16 throughout fits", "find-batch", "--set", "precision=bf16")
     room = ("--device", "cpu", "--budget", _size(2 * result.device.capacity_bytes))
@@ -77,7 +96,7 @@ def _after_time(result: Result) -> Step:
     return _step(result, "search again with more time", "find-batch", *flag)
 
 
-def _step(result: Result, purpose: str, command: str, *words: str) -> Step:
+def _step(result: Result | Advice, purpose: str, command: str, *words: str) -> Step:
     """Return a command on the same config, device, budget and overrides as the result's, as far as it takes them."""
     device, budget = setting(result.config, "device", "name"), result.device.budget_bytes
     same: tuple[str, ...] = ("--device", device) if isinstance(device, str) and device != "auto" else ()
@@ -105,7 +124,7 @@ def _concerns(key: str, command: str) -> bool:
     return command == "find-batch" or not key.startswith("search.") or key == "search.steps"
 
 
-def _config(result: Result) -> tuple[str, ...]:
+def _config(result: Result | Advice) -> tuple[str, ...]:
     return () if result.config_name == DEFAULT_CONFIG else ("--config", result.config_name)
 
 

@@ -54,6 +54,12 @@ def require_detail(result: Result) -> Breakdown:
     return made
 
 
+def next_command(step: Step, width: int) -> RenderableType:
+    """Return what to try next, with the command for a console of `width` columns."""
+    command = literal(_command(step.words, width - _INDENT), "cyan")
+    return Group(Text.assemble(("Next: ", "bold"), step.purpose), Padding(command, (0, 0, 0, _INDENT)))
+
+
 class _Answer:
     """How wide it is and which characters it may use is known only when it is drawn."""
 
@@ -81,7 +87,7 @@ class _Answer:
         yield _evidence(result)
         if result.notes:
             yield pairs([(Text("Note:", "yellow"), literal(note)) for note in result.notes])
-        yield _next(next_step(result), width - _INDENT)
+        yield next_command(next_step(result), width)
 
 
 def _headline(result: Result) -> RenderableType:
@@ -95,11 +101,6 @@ def _headline(result: Result) -> RenderableType:
 def _evidence(result: Result) -> RenderableType:
     lines = pairs([(literal(name, "dim"), literal(text)) for name, text in evidence(result)])
     return Group(Text(evidence_title(result), "bold"), Padding(lines, (0, 0, 0, _INDENT)))
-
-
-def _next(step: Step, width: int) -> RenderableType:
-    command = literal(_command(step.words, width), "cyan")
-    return Group(Text.assemble(("Next: ", "bold"), step.purpose), Padding(command, (0, 0, 0, _INDENT)))
 
 
 def _command(words: Sequence[str], width: int) -> str:

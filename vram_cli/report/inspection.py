@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
@@ -14,7 +14,7 @@ from rich.table import Table
 from vram_cli.report.layers import layers_table, shape, totals
 from vram_cli.report.preview import Preview
 from vram_cli.report.tables import names, numbers, pairs, ruled
-from vram_cli.report.words import count, literal, number, one_line
+from vram_cli.report.words import literal, number, one_line, setting
 from vram_cli.results import DataFacts, Inspection, ModelFacts, StoredFacts
 from vram_cli.units import format_bytes
 
@@ -49,7 +49,7 @@ class InspectionInFull:
 
     def _sections(self, width: int) -> Iterator[RenderableType]:
         data, model = self._inspection.data, self._inspection.model
-        yield _titled(f"Data: {data.info.name}", _lines(data_lines(data)))
+        yield _titled(_data_title(data), _lines(data_lines(self._inspection)))
         yield _tensors(data)
         if self._preview and self._inspection.samples:
             yield Preview(self._inspection.samples, [found.name for found in data.classes])
@@ -57,23 +57,28 @@ class InspectionInFull:
         yield _lines(totals(model, self._depth))
 
 
-def data_lines(data: DataFacts) -> list[tuple[str, str]]:
+def data_lines(inspection: Inspection) -> list[tuple[str, str]]:
     """Return label and text of each line on the data; lines about which nothing is known are left out."""
+    data = inspection.data
     real = data.info.source == "files"
+    missing = data.stored is not None and not real and setting(inspection.config, "data", "source") != "synthetic"
     lines = [
-        ("source", f"made up: {data.info.detail}" if data.info.source == "synthetic" else data.info.detail),
+        ("source", data.info.detail),
+        ("files", "not here; --download gets them" if missing else ""),
         ("samples", "" if data.info.num_samples is None else number(data.info.num_samples)),
         ("images", f"{data.mode}, {shape(data.info.tensors[0].shape)}" if data.mode else ""),
         *(_stored(data.stored, real=real) if data.stored else ()),
         ("classes", _classes(data)),
-        ("real ones", "--download gets the files" if data.stored and not real else ""),
     ]
     return [(label, text) for label, text in lines if text]
 
 
 def _stored(stored: StoredFacts, *, real: bool) -> Iterator[tuple[str, str]]:
-    of_what = "" if real else ", of the real images"
-    yield "stored", f"{stored.dtype}, {format_bytes(stored.sample_bytes)} a sample, values {stored.low} to {stored.high}{of_what}"
+    of_what = "" if real else " in the real files"
+    yield (
+        "stored",
+        f"{stored.dtype}, {format_bytes(stored.sample_bytes)} a sample, values {stored.low} to {stored.high}{of_what}",
+    )
     mean, std = (", ".join(f"{value:g}" for value in dict.fromkeys(values)) for values in (stored.mean, stored.std))
     values = f"values {stored.trained_low:.3g} to {stored.trained_high:.3g}{of_what}"
     yield "normalised", f"{values}: scaled to 0..1, less {mean}, divided by {std}"
@@ -107,14 +112,17 @@ def _tensors(data: DataFacts) -> Table:
     return table
 
 
+def _data_title(data: DataFacts) -> str:
+    info = data.info
+    return f"Data: {info.name}" if info.name == info.source else f"Data: {info.name}, {info.source}"
+
+
 def _model_title(model: ModelFacts) -> str:
-    outputs = f", outputs for {count(model.batch_size, 'sample')}" if model.batch_size else ""
+    outputs = f", outputs for a batch of {number(model.batch_size)}" if model.batch_size else ""
     return f"Model: {model.name}{outputs}"
 
 
 def _titled(title: str, drawing: RenderableType) -> RenderableType:
-    from rich.console import Group
-
     return Group(literal(title, "bold"), drawing)
 
 

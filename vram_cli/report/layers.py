@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rich.table import Table
+from rich.text import Text
 
 from vram_cli.report.tables import names, numbers, ruled
 from vram_cli.report.words import count, literal, number
@@ -46,7 +47,7 @@ def layers_table(model: ModelFacts, width: int, depth: int) -> Table:
     for row in layer_rows(model.layers, depth):
         indent = "  " * row.level
         label = [indent + (row.name or "model"), row.kind] if wide else [indent + _short(row)]
-        table.add_row(*map(literal, label), *row.cells, *([row.trained or "-"] if frozen else []))
+        table.add_row(*map(_unfolded, label), *row.cells, *([row.trained or "-"] if frozen else []))
     return table
 
 
@@ -76,7 +77,7 @@ def totals(model: ModelFacts, depth: int) -> list[tuple[str, str]]:
     deepest = max(layer.depth for layer in model.layers)
     lines = [
         ("parameters", _parameters(model)),
-        ("their bytes", _sizes((found.dtype, found.parameter_bytes) for found in model.dtypes)),
+        ("bytes", _sizes((found.dtype, found.parameter_bytes) for found in model.dtypes)),
         ("buffers", _sizes((found.dtype, found.buffer_bytes) for found in model.dtypes)),
         ("not shown", f"{count(hidden, 'layer')} below depth {depth}; --depth {deepest} shows all" if hidden else ""),
         *(("note", note) for note in model.notes),
@@ -101,6 +102,12 @@ def _row(layer: LayerFacts) -> Row:
     )
 
 
+def _unfolded(label: str) -> Text:
+    text = literal(label)
+    text.no_wrap = True  # of the cell: a column that wraps nothing does not give way to numbers either
+    return text
+
+
 def _short(row: Row) -> str:
     return f"{row.name} ({row.kind})" if row.name and row.kind else row.name or row.kind
 
@@ -118,5 +125,3 @@ def _parameters(model: ModelFacts) -> str:
 
 def _sizes(sizes: Iterator[tuple[str, int]]) -> str:
     return ", ".join(f"{format_bytes(size)} {dtype}" for dtype, size in sizes if size)
-
-

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
+from vram_cli.report.advice import to_use
+from vram_cli.report.answer import next_command
 from vram_cli.report.tables import names, numbers, pairs, ruled
-from vram_cli.report.words import CATEGORY_LABELS, count, literal, number, one_line, origin
+from vram_cli.report.words import CATEGORY_LABELS, count, literal, number, one_line
 from vram_cli.results import Advice, CardAnswer, LeverAnswer, SplitAnswer
 from vram_cli.units import format_bytes
+
+CARD_HEADS = ("card", "memory", "as it is", "at best", "with")
 
 _WITH_SAVINGS = 76
 """Columns below which it is left out what a change saves."""
 _WITH_ROWS = 100
 _REFUSAL_LIMIT = 160
-
-
-def advice_as_json(advice: Advice) -> str:
-    """Return the advice as one JSON object; sizes are in bytes."""
-    return json.dumps({"schema_version": advice.schema_version} | asdict(advice), indent=2)
+_INDENT = 2
 
 
 def advice_text(advice: Advice) -> RenderableType:
@@ -36,34 +35,45 @@ def advice_text(advice: Advice) -> RenderableType:
 def summary(advice: Advice) -> list[tuple[str, str]]:
     """Return the lines above the table: as it is, the best, and what was asked; label and text of each."""
     device = advice.device
-    where = f"on {device.name}, {format_bytes(device.capacity_bytes)} ({origin(device)})"
-    lines = [("As it is:", f"{_size(advice.max_batch_size)} {where}")]
-    if advice.best is not None:
-        gain = _gain(advice.best.max_batch_size, advice.max_batch_size)
-        lines.append(("Best together:", f"{_size(advice.best.max_batch_size)} {gain} with {advice.best.name}"))
-    else:
-        lines.append(("Best together:", "nothing that was tried makes a larger batch fit"))
+    origin = "measured" if device.kind == "real" else "predicted"
+    where = f"on {device.name}, {format_bytes(device.capacity_bytes)} ({origin})"
+    lines = [("As it is:", f"{_as_it_is(advice)} {where}"), _best(advice)]
     lines += [(f"To train with {number(split.wanted)}:", _split(split)) for split in _splits(advice)]
     if advice.rate is not None:
         rate = advice.rate
-        change = (
-            f"{rate.rate:.3g} at {number(rate.batch_size)}, from {rate.from_rate:g} at {number(rate.from_batch_size)}"
-        )
-        lines.append(("Learning rate:", f"{change}: {rate.note}"))
+        before = f"{rate.from_rate:g} at {number(rate.from_batch_size)}"
+        lines.append(("Learning rate:", f"{rate.rate:.3g} at {number(rate.batch_size)}, from {before}: {rate.note}"))
+    if advice.interrupted:
+        lines.append(("Interrupted:", f"{count(len(advice.levers), 'change')} had been tried; what follows is known"))
     return lines
 
 
-def lever_rows(advice: Advice) -> tuple[list[tuple[str, ...]], list[tuple[str, str]]]:
-    """Return a row for each change that helps (name, largest, gain, saves, from, costs), and why the others do not."""
-    helping = sorted((lever for lever in advice.levers if lever.helps), key=lambda lever: -(lever.max_batch_size or 0))
-    rows = [_row(lever, advice) for lever in helping]
-    others = [(lever.name, _why(lever)) for lever in advice.levers if not lever.helps]
-    return rows, others
+def lever_heads(advice: Advice) -> tuple[str, ...]:
+    """Return the heads of the columns of `lever_rows`."""
+    return "change", "largest", "gain", f"saves at {number(advice.at_batch_size)}", "from", "costs"
 
 
-def settings_of(lever: LeverAnswer | SplitAnswer) -> str:
-    """Return the flags that make a change."""
-    return shlex.join([word for text in lever.sets for word in ("--set", text)])
+def lever_rows(advice: Advice) -> list[tuple[str, ...]]:
+    """Return the cells of each change that helps, the strongest first."""
+    helping = [lever for lever in advice.levers if lever.helps]
+    helping.sort(key=lambda lever: -lever.pieces * (lever.max_batch_size or 0))
+    return [_row(lever, advice) for lever in helping]
+
+
+def useless(advice: Advice) -> list[tuple[str, str]]:
+    """Return the changes that do not help, each with why."""
+    return [(lever.name, _why(lever)) for lever in advice.levers if not lever.helps]
+
+
+def card_rows(cards: Sequence[CardAnswer]) -> list[tuple[str, ...]]:
+    """Return the cells below `CARD_HEADS`."""
+    return [_card(card) for card in cards]
+
+
+def remarks(advice: Advice) -> list[tuple[str, str]]:
+    """Return what a reader should know of the figures; label and text of each."""
+    accuracy = [("Accuracy:", advice.device.accuracy)] if advice.device.accuracy else []
+    return [*accuracy, *(("Note:", note) for note in advice.notes)]
 
 
 class _Text:
@@ -82,70 +92,89 @@ class _Text:
         if advice.remark:
             yield literal(advice.remark, "yellow")
         yield pairs([(literal(label, "bold"), literal(text)) for label, text in summary(advice)])
-        rows, others = lever_rows(advice)
-        if rows:
-            yield _table(rows, advice.at_batch_size, width)
-        if others:
-            lines = pairs([(literal(name), literal(why, "dim")) for name, why in others])
-            yield Group(Text("What does not help", "bold"), Padding(lines, (0, 0, 0, 2)))
+        if rows := lever_rows(advice):
+            yield _table(advice, rows, width)
+        if others := useless(advice):
+            yield Group(Text("What does not help", "bold"), Padding(_folded(others, width), (0, 0, 0, _INDENT)))
         if advice.cards:
             yield _cards(advice.cards)
-        known = [("Accuracy:", advice.device.accuracy)] if advice.device.accuracy else []
-        yield pairs([(Text(label, "yellow"), literal(text)) for label, text in [*known, *_notes(advice)]])
-        if advice.best is not None:
-            yield Group(
-                Text("To use the best of them, add", "bold"),
-                Padding(literal(settings_of(advice.best), "cyan"), (0, 0, 0, 2)),
-            )
+        if lines := remarks(advice):
+            yield pairs([(Text(label, "yellow"), literal(text)) for label, text in lines])
+        yield next_command(to_use(advice), width)
 
 
-def _table(rows: Sequence[tuple[str, ...]], at: int, width: int) -> RenderableType:
-    savings, with_rows = width >= _WITH_SAVINGS, width >= _WITH_ROWS
-    table = ruled(
-        names("change"),
-        numbers("largest"),
-        numbers("gain"),
-        *([numbers(f"saves at {number(at)}")] if savings else []),
-        *([names("from")] if with_rows else []),
-        names("costs"),
-    )
-    for name, largest, gain, saves, row, costs in rows:
-        cells = [name, largest, gain, *([saves] if savings else []), *([row] if with_rows else []), costs]
-        table.add_row(*(literal(cell) for cell in cells))
+def _table(advice: Advice, rows: Sequence[tuple[str, ...]], width: int) -> RenderableType:
+    heads = lever_heads(advice)
+    hidden = {"from"} if width < _WITH_ROWS else set()
+    if width < _WITH_SAVINGS or advice.breakdown is None:
+        hidden |= {"from", heads[3]}
+    shown = [index for index, head in enumerate(heads) if head not in hidden]
+    words = {"change", "from", "costs"}
+    table = ruled(*((names if heads[index] in words else numbers)(heads[index]) for index in shown))
+    for row in rows:
+        table.add_row(*(literal(row[index]) for index in shown))
     return Group(Text("What helps, each by itself", "bold"), table)
 
 
+def _folded(lines: Sequence[tuple[str, str]], width: int) -> RenderableType:
+    """Return changes with why they do not help; a long name is folded, for somebody may have given it."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(overflow="fold", max_width=width * 2 // 5)
+    grid.add_column(overflow="fold")
+    for name, why in lines:
+        grid.add_row(literal(name), literal(why, "dim"))
+    return grid
+
+
 def _cards(cards: Sequence[CardAnswer]) -> RenderableType:
-    table = ruled(names("card"), numbers("memory"), numbers("as it is"), numbers("at best"), names("with"))
-    for card in cards:
-        best = card.best
-        table.add_row(
-            literal(card.name),
-            format_bytes(card.capacity_bytes),
-            _size(card.max_batch_size),
-            _size(best.max_batch_size) if best else "-",
-            literal(best.name if best else "nothing helps"),
-        )
+    table = ruled(*((names if head in ("card", "with") else numbers)(head) for head in CARD_HEADS))
+    for row in card_rows(cards):
+        table.add_row(*map(literal, row))
     return Group(Text("The same on other cards (predicted)", "bold"), table)
 
 
+def _as_it_is(advice: Advice) -> str:
+    if not advice.interrupted or advice.levers:
+        return _size(advice.max_batch_size)
+    return f"at least {number(advice.max_batch_size)}" if advice.max_batch_size else "nothing known yet"
+
+
+def _best(advice: Advice) -> tuple[str, str]:
+    label = "Best so far:" if advice.interrupted else "Best together:"
+    best = advice.best
+    if best is None:
+        return label, "nothing that was tried makes a larger batch fit"
+    gain = _gain(best.max_batch_size, advice.max_batch_size)
+    return label, f"{_size(best.max_batch_size)}{f' ({gain})' if gain else ''} with {best.name}"
+
+
 def _row(lever: LeverAnswer, advice: Advice) -> tuple[str, ...]:
-    saves = "-" if lever.saved_bytes is None else format_bytes(max(lever.saved_bytes, 0))
+    size = lever.max_batch_size
+    largest = f"{lever.pieces} x {_size(size)}" if lever.pieces > 1 else _size(size)
+    gain = _gain(size and size * lever.pieces, advice.max_batch_size) or "-"
+    saves = "-" if lever.saved_bytes is None else format_bytes(lever.saved_bytes)
     source = CATEGORY_LABELS[lever.saved_from] if lever.saved_from else "-"
-    gain = _gain(lever.max_batch_size, advice.max_batch_size)
-    return lever.name, _size(lever.max_batch_size), gain, saves, source, _costs(lever)
+    return lever.name, largest, gain, saves, source, _costs(lever)
 
 
 def _costs(lever: LeverAnswer) -> str:
     """Return what a change costs; measured seconds before counted operations before words alone."""
     figures = ((lever.seconds, "step time, measured"), (lever.compute, "operations"))
-    known = [f"{ratio - 1:+.0%} {what}" for ratio, what in figures if ratio is not None and abs(ratio - 1) >= 0.005]
+    known = [f"{100 * ratio - 100:+.0f} % {what}" for ratio, what in figures if ratio and abs(ratio - 1) >= 0.005]
     return "; ".join(filter(None, (*known[:1], lever.price))) or "nothing known"
 
 
 def _why(lever: LeverAnswer) -> str:
     reached = f"{_size(lever.max_batch_size)}: " if lever.max_batch_size else ""
     return reached + one_line(lever.why, _REFUSAL_LIMIT)
+
+
+def _card(card: CardAnswer) -> tuple[str, ...]:
+    best, memory = card.best, format_bytes(card.capacity_bytes)
+    if card.why:
+        return card.name, memory, "-", "-", one_line(card.why, _REFUSAL_LIMIT)
+    at_best, what = (_size(best.max_batch_size), best.name) if best else ("-", "nothing helps")
+    return card.name, memory, _size(card.max_batch_size), at_best, what
 
 
 def _gain(after: int | None, before: int | None) -> str:
@@ -163,17 +192,9 @@ def _splits(advice: Advice) -> list[SplitAnswer]:
 def _split(split: SplitAnswer) -> str:
     if split.micro_batch_size is None:
         return f"cannot be done: {split.note}"
-    parts = []
     if split.accumulate > 1:
-        pieces = count(split.accumulate, "piece")
-        flag = f"train.accumulate={split.accumulate}"
-        parts.append(f"{pieces} of {number(split.micro_batch_size)}, gradients added up (--set {flag})")
-    if split.sets:
-        parts.append(f"{split.note} ({settings_of(split)})")
-    elif split.note:
-        parts.append(split.note)
-    return "; ".join(parts)
-
-
-def _notes(advice: Advice) -> list[tuple[str, str]]:
-    return [("Note:", note) for note in advice.notes]
+        flag = f"--set train.accumulate={split.accumulate}"
+        cut = f"{count(split.accumulate, 'piece')} of {number(split.micro_batch_size)}, gradients added up ({flag})"
+        return "; ".join(filter(None, (cut, split.note)))
+    flags = shlex.join([word for text in split.sets for word in ("--set", text)])
+    return f"{split.note} ({flags})" if flags else split.note

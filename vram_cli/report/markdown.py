@@ -10,12 +10,12 @@ from shlex import join
 
 from rich.console import Console, RenderableType
 
-from vram_cli.report.advice import again
+from vram_cli.report.advice import again, to_use
 from vram_cli.report.answer import require_detail
 from vram_cli.report.console import Trimmed
 from vram_cli.report.evidence import evidence, evidence_title, proof
 from vram_cli.report.headline import headline
-from vram_cli.report.levers import lever_rows, settings_of, summary
+from vram_cli.report.levers import CARD_HEADS, card_rows, lever_heads, lever_rows, remarks, summary, useless
 from vram_cli.report.modules import modules_table, modules_title
 from vram_cli.report.tables import (
     SIZE_HEADS,
@@ -26,8 +26,21 @@ from vram_cli.report.tables import (
     trials_title,
 )
 from vram_cli.report.timeline import timeline_chart, timeline_title
+from vram_cli.report.verdict import (
+    MODULE_HEADS,
+    ROW_HEADS,
+    TITLES,
+    facts,
+    finding_words,
+    module_cells,
+    notes,
+    row_cells,
+    shown_modules,
+    shown_rows,
+    verdict_line,
+)
 from vram_cli.report.words import CATEGORY_LABELS, one_line, spelled
-from vram_cli.results import Advice, Breakdown, Device, Result
+from vram_cli.results import Advice, Breakdown, Device, Result, Verdict
 
 _WIDTH = 80
 """Of drawings in characters: what a comment shows without a bar to scroll by."""
@@ -53,21 +66,41 @@ def to_markdown(result: Result, *, depth: int | None = None, timeline: bool = Fa
 
 def advice_to_markdown(advice: Advice) -> str:
     """Return the answer of `vram advise` as Markdown."""
-    rows, others = lever_rows(advice)
     blocks = ["### What would let a larger batch fit"]
     blocks.append("\\\n".join(f"**{escaped(label)}** {escaped(text)}" for label, text in summary(advice)))
-    if rows:
-        heads = ("change", "largest", "gain", f"saves at {advice.at_batch_size:,}", "from", "costs")
-        blocks.append(_table(heads, [tuple(map(escaped, row)) for row in rows], words=0))
-    if others:
-        blocks.append(
-            _folded("What does not help", "\n".join(f"- {escaped(name)}: {escaped(why)}" for name, why in others))
-        )
-    if advice.best is not None:
-        blocks.append(_code(settings_of(advice.best), "sh"))
-    notes = filter(None, (advice.remark, advice.device.accuracy, *advice.notes))
-    blocks += [f"> **Note:** {escaped(note)}" for note in notes]
+    if rows := lever_rows(advice):
+        blocks.append(_table(lever_heads(advice), [tuple(map(escaped, row)) for row in rows], words=0))
+    if others := useless(advice):
+        lines = [f"- {escaped(name)}: {escaped(why)}" for name, why in others]
+        blocks.append(_folded("What does not help", "\n".join(lines)))
+    if advice.cards:
+        cells = [tuple(map(escaped, row)) for row in card_rows(advice.cards)]
+        blocks.append(f"**The same on other cards (predicted)**\n\n{_table(CARD_HEADS, cells, words=0)}")
+    if advice.remark:
+        blocks.append(f"> **Note:** {escaped(advice.remark)}")
+    blocks += [f"> **{escaped(label)}** {escaped(text)}" for label, text in remarks(advice)]
+    step = to_use(advice)
+    blocks.append(_folded(f"To {step.purpose}", _code(join(step.words), "sh")))
     return "\n\n".join(blocks) + "\n"
+
+
+def verdict_to_markdown(verdict: Verdict) -> str:
+    """Return the answer of `vram check` as Markdown."""
+    label, text = verdict_line(verdict)
+    blocks = [f"### {'✅' if verdict.passed else '❌'} {escaped(label)} {escaped(text)}"]
+    blocks += [
+        f"**{escaped(TITLES[finding.kind].capitalize())}**: {escaped(finding_words(verdict, finding))}"
+        for finding in verdict.findings
+    ]
+    blocks.append("\n".join(f"- **{escaped(name)}** {escaped(text)}" for name, text in facts(verdict)))
+    if verdict.findings and verdict.rows:
+        blocks.append(_table(ROW_HEADS, [row_cells(change) for change in shown_rows(verdict)], words=0))
+        modules = [tuple(map(escaped, module_cells(change))) for change in shown_modules(verdict)]
+        blocks.append(_table(MODULE_HEADS, modules, words=0) if modules else "")
+    elif verdict.findings and verdict.result.breakdown is not None:
+        blocks.append(_breakdown(verdict.result.breakdown, verdict.result.device))
+    blocks += [f"> **Note:** {escaped(note)}" for note in notes(verdict)]
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def escaped(text: str) -> str:

@@ -1,8 +1,8 @@
-"""A row of samples in the terminal: two pixels to a character where there are colours, shades of characters elsewhere."""
+"""A row of samples in the terminal: two pixels to a character where there are colours, elsewhere shades of ASCII."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.color import Color
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -21,32 +21,65 @@ _LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue add to brightness (ITU-R BT.601)."""
 
 
-def can_show_colours(console: Console) -> bool:
+def has_colours(console: Console) -> bool:
     """Whether the console has more than the 16 colours of old, which make nothing of a photograph."""
     return console.color_system in ("256", "truecolor") and not console.options.ascii_only
 
 
 class Preview:
-    """As many samples as the console is wide for, one of each class, with the names of the classes below."""
+    """The first sample of each class, as many as the console is wide for, with the names of the classes below.
+
+    Colours show what it is at half the size; shades of characters need all of its pixels.
+    """
 
     def __init__(self, samples: Sequence[ImageSample], names: Sequence[str]) -> None:
         first = {sample.label: sample for sample in reversed(samples)}
-        self._samples = [(names[label], first[label]) for label in sorted(first)]
+        self._images = [(spelled(names[label]), _image(first[label])) for label in sorted(first)]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw them side by side."""
-        images = [(name, _halved(sample)) for name, sample in self._samples]
+        coloured = has_colours(console)
+        draw = _blocks if coloured else _shades
+        images = [(name, _halved(image) if coloured else image) for name, image in self._images]
         across = len(images[0][1][0])
         shown = images[: max(1, (options.max_width + _GAP) // (across + _GAP))]
-        coloured = can_show_colours(console)
-        gap = Segment(" " * _GAP)
-        for top in range(0, max(len(image) for _, image in shown), 2):
-            for _, image in shown:
-                above, below = image[top], image[min(top + 1, len(image) - 1)]
-                yield from _blocks(above, below) if coloured else _shades(above, below)
-                yield gap
-            yield Segment.line()
-        for name, _ in shown:
-            yield Segment(spelled(name)[:across].center(across))
-            yield gap
-        yield Segment.line()
+        for top in range(0, len(shown[0][1]), 2):
+            yield from _row(draw(*(image[top : top + 2] * 2)[:2]) for _, image in shown)
+        yield from _row([Segment(name[:across].center(across))] for name, _ in shown)
+
+
+def _row(parts: Iterable[Iterable[Segment]]) -> Iterator[Segment]:
+    for index, part in enumerate(parts):
+        if index:
+            yield Segment(" " * _GAP)
+        yield from part
+    yield Segment.line()
+
+
+def _blocks(above: list[Pixel], below: list[Pixel]) -> Iterator[Segment]:
+    for upper, lower in zip(above, below, strict=True):
+        yield Segment("▀", Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower)))
+
+
+def _shades(above: list[Pixel], below: list[Pixel]) -> Iterator[Segment]:
+    for pixels in zip(above, below, strict=True):
+        bright = sum(share * (pixels[0][i] + pixels[1][i]) / 2 for i, share in enumerate(_LUMA))
+        yield Segment(_SHADES[int(bright / 256 * len(_SHADES))])
+
+
+def _image(sample: ImageSample) -> Image:
+    height, width, channels = sample.shape
+    pixels = [sample.pixels[start : start + channels] for start in range(0, len(sample.pixels), channels)]
+    colours = [(pixel[0], pixel[0], pixel[0]) if channels == 1 else (pixel[0], pixel[1], pixel[2]) for pixel in pixels]
+    return [colours[row * width : (row + 1) * width] for row in range(height)]
+
+
+def _halved(image: Image) -> Image:
+    """Return the image with each square of four pixels averaged to one."""
+    pairs = list(zip(image[::2], image[1::2], strict=False))
+    return [[_mean(above[x : x + 2] + below[x : x + 2]) for x in range(0, len(above) - 1, 2)] for above, below in pairs]
+
+
+def _mean(pixels: list[Pixel]) -> Pixel:
+    red, green, blue = (sum(values) // len(pixels) for values in zip(*pixels, strict=True))
+    return red, green, blue

@@ -1,7 +1,8 @@
 """Results as JSON: printed by `--json`, saved by `--save`, read and checked again by `vram show`.
 
-One object with the fields of `Result`. Each trial carries `peak_allocated_bytes` and `peak_reserved_bytes` besides:
-they follow from its phases, so that readers of the file need not work them out, and loading checks that they agree.
+One object with the fields of `Result`, or of `Advice` where `command` is "advise". Each trial of a result carries
+`peak_allocated_bytes` and `peak_reserved_bytes` besides: they follow from its phases, so that readers of the file need
+not work them out, and loading checks that they agree.
 """
 
 from __future__ import annotations
@@ -19,26 +20,27 @@ from pydantic import TypeAdapter, ValidationError
 
 from vram_cli.errors import ConfigError
 from vram_cli.report.words import one_line
-from vram_cli.results import SCHEMA_VERSION, Measurement, Result
+from vram_cli.results import SCHEMA_VERSION, Advice, Measurement, Result
 
 MAX_FILE_BYTES = 32 * 1024**2
 """More than a thousand times what a search of a dozen trials takes."""
 
-_RUN_AGAIN = "show a file that `vram find-batch --save` or `vram breakdown --save` wrote, or run one of them again"
+_RUN_AGAIN = "show a file that find-batch, breakdown or advise wrote by --save, or run one of them again"
 
 
-def to_json(result: Result) -> str:
+def to_json(result: Result | Advice) -> str:
     """Return the result as one JSON object, in ASCII, so that every terminal and pipe can take it.
 
     `result.config` has to hold plain JSON values.
     """
     document = {"schema_version": result.schema_version} | asdict(result)
-    for written, trial in zip(document["trials"], result.trials, strict=True):
-        written.update(_peaks(trial))
+    if isinstance(result, Result):
+        for written, trial in zip(document["trials"], result.trials, strict=True):
+            written.update(_peaks(trial))
     return json.dumps(document, indent=2)
 
 
-def from_json(text: str, where: str) -> Result:
+def from_json(text: str, where: str) -> Result | Advice:
     """Read a result back; `where` names the text in messages.
 
     Raises:
@@ -50,15 +52,17 @@ def from_json(text: str, where: str) -> Result:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not JSON: {one_line(str(error))}", _RUN_AGAIN) from None
     _check_version(document, where)
+    is_advice = document.get("command") == "advise"
     try:
-        result = _adapter().validate_json(text, strict=True)
+        result: Result | Advice = _adapter(is_advice=is_advice).validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_problem(error)}", _RUN_AGAIN) from None
-    _check_peaks(document, result, where)
+    if isinstance(result, Result):
+        _check_peaks(document, result, where)
     return result
 
 
-def save(result: Result, path: Path, *, force: bool = False) -> None:
+def save(result: Result | Advice, path: Path, *, force: bool = False) -> None:
     """Write a result as JSON: the whole file or nothing. An existing file is replaced only with `force`.
 
     Raises:
@@ -67,8 +71,8 @@ def save(result: Result, path: Path, *, force: bool = False) -> None:
     write(to_json(result) + "\n", path, force=force)
 
 
-def write(text: str, path: Path, *, force: bool = False) -> None:
-    """Write a text: the whole file or nothing. An existing file is replaced only with `force`.
+def write(content: str | bytes, path: Path, *, force: bool = False) -> None:
+    """Write a file: the whole of it or nothing. An existing one is replaced only with `force`.
 
     Raises:
         ConfigError: the place cannot be written, or the file exists.
@@ -77,7 +81,10 @@ def write(text: str, path: Path, *, force: bool = False) -> None:
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        if isinstance(content, bytes):
+            unfinished.write_bytes(content)
+        else:
+            unfinished.write_text(content, encoding="utf-8")
         unfinished.replace(target)
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -108,6 +115,18 @@ def check_writable(path: Path, *, force: bool = False) -> None:
 
 
 def load(path: Path) -> Result:
+    """Read a saved result of a search or a breakdown.
+
+    Raises:
+        ConfigError: as `load_any` does, or it is neither.
+    """
+    result = load_any(path)
+    if isinstance(result, Advice):
+        raise ConfigError(f"{path}: is what `vram advise` saved", "name a file of `vram breakdown --save`")
+    return result
+
+
+def load_any(path: Path) -> Result | Advice:
     """Read a saved result.
 
     Raises:
@@ -126,8 +145,8 @@ def load(path: Path) -> Result:
 
 
 @cache
-def _adapter() -> TypeAdapter[Result]:
-    return TypeAdapter(Result)
+def _adapter(*, is_advice: bool) -> TypeAdapter[Any]:
+    return TypeAdapter(Advice if is_advice else Result)
 
 
 def _peaks(trial: Measurement) -> dict[str, int]:

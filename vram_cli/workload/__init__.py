@@ -4,7 +4,7 @@ from vram_cli.workload.batches import Batch, channels_last, tensors_of
 from vram_cli.workload.code import blame, look_in
 from vram_cli.workload.data import DataSource, open_data, shapes_of, shapes_only
 from vram_cli.workload.facts import facts_of, samples_of
-from vram_cli.workload.losses import forward, supervised
+from vram_cli.workload.losses import criterion_of, forward, supervised
 from vram_cli.workload.models import build_model
 from vram_cli.workload.optimizers import is_bitsandbytes
 from vram_cli.workload.step import train_step
@@ -26,6 +26,7 @@ __all__ = [
     "build_workload",
     "channels_last",
     "check_code",
+    "criterion_of",
     "facts_of",
     "forward",
     "is_bitsandbytes",

@@ -1,104 +1,114 @@
-"""Batches of any structure: their tensors, their length, and what a batch of another size would look like."""
+"""Batches of any structure: their tensors, their length, and how they are moved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
 
 Batch = Any
-"""Tensors in tuples, lists and mappings. (inputs, targets) is for a loss, anything else for the model itself."""
+"""Tensors in tuples, lists, mappings and dataclasses. (inputs, targets) is for a loss, anything else for the model.
+
+A list, and a tuple within a batch, may hold one sample after the other, as batches for detection do.
+"""
+
+Parts = dict[Any, Any]
+
+
+def parts_of(batch: Batch) -> Parts | None:
+    """Return what a part of a batch is made of, by key, field or position; None for a leaf."""
+    if isinstance(batch, Mapping):
+        return dict(batch.items())
+    if isinstance(batch, (list, tuple)):
+        return dict(zip(getattr(batch, "_fields", range(len(batch))), batch, strict=True))
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return None
+
+
+def rebuilt(batch: Batch, parts: Parts) -> Batch:
+    """Return a part of a batch, of the same class, made of other parts."""
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(*parts.values()) if hasattr(batch, "_fields") else type(batch)(parts.values())
+    if isinstance(batch, Mapping) and not isinstance(batch, MutableMapping):
+        return parts
+    made = copy.copy(batch)
+    for key, part in parts.items():
+        if isinstance(batch, Mapping):
+            made[key] = part
+        else:
+            object.__setattr__(made, key, part)  # a frozen dataclass as well
+    return made
+
+
+def leaves_of(batch: Batch) -> Iterator[Any]:
+    """Return all that a batch holds, tensors or not."""
+    parts = parts_of(batch)
+    if parts is None:
+        yield batch
+    else:
+        for part in parts.values():
+            yield from leaves_of(part)
 
 
 def tensors_of(batch: Batch) -> list[torch.Tensor]:
     """Return all tensors of a batch."""
-    return [leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in leaves_of(batch) if isinstance(leaf, torch.Tensor)]
 
 
 def moved(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
     """Return the batch on the device; what is float32 becomes the dtype of the weights."""
-
-    def move(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        return leaf.to(device, dtype if leaf.dtype is torch.float32 else leaf.dtype)
-
-    return tree_map(move, batch)
+    return _mapped(batch, lambda tensor: tensor.to(device, dtype if tensor.dtype is torch.float32 else tensor.dtype))
 
 
 def channels_last(batch: Batch) -> Batch:
     """Return the batch with images, that is tensors of four dimensions, laid out with the channels last."""
-
-    def lay(leaf: Any) -> Any:
-        is_image = isinstance(leaf, torch.Tensor) and leaf.dim() == 4
-        return leaf.contiguous(memory_format=torch.channels_last) if is_image else leaf
-
-    return tree_map(lay, batch)
+    layout = torch.channels_last
+    return _mapped(batch, lambda tensor: tensor.contiguous(memory_format=layout) if tensor.dim() == 4 else tensor)
 
 
-def lengths_of(batch: Batch) -> set[int]:
-    """Return how many samples the parts of a batch have: rows of a tensor, elements of a list."""
+def _mapped(batch: Batch, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+    if isinstance(batch, torch.Tensor):
+        return change(batch)
+    parts = parts_of(batch)
+    return batch if parts is None else rebuilt(batch, {key: _mapped(part, change) for key, part in parts.items()})
+
+
+def lengths_of(batch: Batch, *, is_whole: bool = True) -> set[int]:
+    """Return how many samples the parts of a batch have: rows of a tensor, elements of a list or of an inner tuple."""
     if isinstance(batch, torch.Tensor):
         return {len(batch)} if batch.dim() else set()
     if isinstance(batch, list):
         return {len(batch)}
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple) else ()
-    return {length for part in parts for length in lengths_of(part)}
+    own = {len(batch)} if isinstance(batch, tuple) and not is_whole else set()
+    parts = (parts_of(batch) or {}).values()
+    return own.union(*(lengths_of(part, is_whole=False) for part in parts))
 
 
-def named_tensors(batch: Batch, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Return the tensors of a batch with where they lie in it; of a list, those of its first element."""
+def sample_in(batch: Batch) -> Iterator[tuple[str, tuple[int, ...], torch.dtype]]:
+    """Return where each tensor lies in a batch of one sample, its sizes without the batch's own, and its dtype."""
+    for name, tensor, has_rows in _named(batch, "", has_rows=True, is_whole=True):
+        yield name or "batch", tuple(tensor.shape[1:] if has_rows else tensor.shape), tensor.dtype
+
+
+def _named(
+    batch: Batch, path: str, *, has_rows: bool, is_whole: bool = False
+) -> Iterator[tuple[str, torch.Tensor, bool]]:
     if isinstance(batch, torch.Tensor):
-        yield path or "batch", batch
-    elif isinstance(batch, Mapping):
-        for key, part in batch.items():
-            yield from named_tensors(part, f"{path}.{key}" if path else str(key))
-    elif isinstance(batch, tuple):
-        for i, part in enumerate(batch):
-            yield from named_tensors(part, f"{path}[{i}]")
-    elif isinstance(batch, list) and batch:
-        yield from named_tensors(batch[0], path)
+        yield path, batch, has_rows
+    elif has_rows and _is_list_of_one(batch, is_whole=is_whole):
+        yield from _named(batch[0], path, has_rows=False)
+    else:
+        for key, part in (parts_of(batch) or {}).items():
+            name = f"[{key}]" if isinstance(key, int) else f".{key}" if path else str(key)
+            yield from _named(part, path + name, has_rows=has_rows)
 
 
-class Pattern:
-    """What batches have in common, learned from one of 2 and one of 3 samples: sizes are straight lines in n.
-
-    Raises:
-        ValueError: the two differ in more than sizes, so that nobody can say what a third one is like.
-    """
-
-    def __init__(self, two: Batch, three: Batch) -> None:
-        self._two, self._three = two, three
-        _grown(two, three, 4, torch.device("meta"))  # says now what cannot be done
-
-    def batch(self, n: int, device: torch.device) -> Batch:
-        """Return a batch of n samples on the device: of the right sizes, with nothing in it."""
-        return _grown(self._two, self._three, n, device)
-
-
-def _grown(two: Any, three: Any, n: int, device: torch.device) -> Any:
-    if isinstance(two, torch.Tensor) and isinstance(three, torch.Tensor) and two.dim() == three.dim():
-        sizes = [_line(a, b, n) for a, b in zip(two.shape, three.shape, strict=True)]
-        return torch.empty(sizes, dtype=two.dtype, device=device)
-    if isinstance(two, Mapping) and isinstance(three, Mapping) and two.keys() == three.keys():
-        return {key: _grown(two[key], three[key], n, device) for key in two}
-    if isinstance(two, (list, tuple)) and type(two) is type(three):
-        if len(two) == len(three):
-            parts = [_grown(a, b, n, device) for a, b in zip(two, three, strict=True)]
-        elif (len(two), len(three)) == (2, 3):
-            parts = [_grown(two[0], two[0], n, device) for _ in range(n)]
-        else:
-            raise ValueError(f"batches of 2 and 3 have lists of {len(two)} and {len(three)}")
-        return tuple(parts) if isinstance(two, tuple) else parts
-    if isinstance(two, (int, float, str, bool, type(None))) and type(two) is type(three):
-        return two
-    raise ValueError(f"batches of 2 and 3 differ: {type(two).__name__} and {type(three).__name__}")
-
-
-def _line(two: int, three: int, n: int) -> int:
-    size = two + (three - two) * (n - 2)
-    if size < 0:
-        raise ValueError(f"a size of {two} at 2 samples and {three} at 3 cannot go on")
-    return size
+def _is_list_of_one(batch: Batch, *, is_whole: bool) -> bool:
+    """Whether this holds one sample as such, and not the fields of a batch: those would have one row each."""
+    if not isinstance(batch, (list, tuple)) or len(batch) != 1:
+        return False
+    return isinstance(batch, list) or not (is_whole or all(len(tensor) == 1 for tensor in tensors_of(batch)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -27,10 +28,29 @@ def checkpointed(model: nn.Module, how: str) -> nn.Module:
     """
     blocks = chosen(model, how).values()
     for module in blocks:
-        module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+        module.forward = partial(_checkpoint, module.forward)
     if blocks:
         _keep_no_keys(model)
     return model
+
+
+def _checkpoint(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a block under checkpoint; its second run finds lists as they were, though the model may have added to them.
+
+    So do the blocks of a DenseNet, which are given all outputs before them.
+    """
+    lists = {i: [*arg] for i, arg in enumerate(args) if isinstance(arg, list)}
+    if not lists:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    has_run = False
+
+    def run(*given: Any, **named: Any) -> Any:
+        nonlocal has_run
+        given = tuple(lists.get(i, arg) for i, arg in enumerate(given)) if has_run else given
+        has_run = True
+        return forward(*given, **named)
+
+    return checkpoint(run, *args, use_reentrant=False, **kwargs)
 
 
 def chosen(model: nn.Module, how: str) -> dict[str, nn.Module]:

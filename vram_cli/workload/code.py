@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from vram_cli.config import nearest
 from vram_cli.errors import ConfigError
 
 
@@ -37,7 +39,16 @@ def resolve(target: str, key: str) -> Any:
     try:
         return attrgetter(path)(found)
     except AttributeError as error:
-        raise ConfigError(f"{key}: {target}: {_last_line(error)}", "check the name after the colon") from error
+        raise ConfigError(f"{key}: {target}: {_last_line(error)}", _other_name(found, path)) from error
+    except Exception as error:  # a module that imports its parts as they are asked for
+        raise ConfigError(f"{key}: {target}: {_last_line(error)}", _MEND) from error
+
+
+def _other_name(module: ModuleType, path: str) -> str:
+    """Say what was probably meant, and where the module was found: it may be another one of that name."""
+    meant = nearest(path, (name for name in vars(module) if not name.startswith("_")))
+    file = getattr(module, "__file__", None) or "Python itself"
+    return f"{f'did you mean {meant}? ' if meant else ''}{module.__name__} is from {file}"
 
 
 def called(target: str, key: str, kwargs: dict[str, Any]) -> Any:
@@ -54,6 +65,9 @@ def blamed_on(key: str) -> Iterator[None]:
     """Note on whatever is raised which key of the config named the code; what stands nearer to it comes first."""
     try:
         yield
+    except SystemExit as stop:
+        hint = "return or raise an error: other trials run in the same process"
+        raise ConfigError(f"{key}: the code ends the program: {_last_line(stop)}", hint) from stop
     except Exception as error:
         if not isinstance(error, ConfigError) and not blame(error):
             with contextlib.suppress(AttributeError):  # an exception with __slots__ is told without the key

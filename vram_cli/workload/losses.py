@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,19 +18,31 @@ from vram_cli.workload.code import blamed_on, called, resolve
 Loss = Callable[[nn.Module, Batch], torch.Tensor]
 """From a model and a batch to one number."""
 
+Criterion = Callable[[Any, Any], torch.Tensor]
+"""From a model's output and targets to one number; a module that has tensors of its own is not trained."""
 
-def loss_of(config: Config) -> Loss:
-    """Return the config's loss: of its own target, of the model itself, or cross entropy.
+_LIBRARIES = ("torch", "torchvision", "timm")
+
+
+def criterion_of(config: Config) -> Criterion | None:
+    """Return what compares outputs with targets: the config's own code, or cross entropy; None where the model does it.
 
     Raises:
-        ConfigError: the target cannot be imported.
+        ConfigError: the target cannot be imported, or is nothing to call.
     """
     given = config.loss
     if given and given.target:
-        return supervised(_criterion(given.target, given.kwargs), f"loss.target ({given.target})", _key_of(config))
-    if _is_the_models(config):
-        return lambda model, batch: own_loss(model, batch, _key_of(config))
-    return supervised(nn.CrossEntropyLoss(), "loss", _key_of(config))
+        return _own_criterion(given.target, given.kwargs)
+    return None if _is_the_models(config) else nn.CrossEntropyLoss()
+
+
+def loss_of(config: Config, criterion: Criterion | None) -> Loss:
+    """Return the config's loss: by the criterion, where there is one, or by the model itself."""
+    data = _key_of(config)
+    if criterion is None:
+        return lambda model, batch: own_loss(model, batch, data)
+    target = config.loss.target if config.loss else None
+    return supervised(criterion, f"loss.target ({target})" if target else "loss", data)
 
 
 def forward(config: Config, model: nn.Module, batch: Batch) -> Any:
@@ -44,19 +57,19 @@ def forward(config: Config, model: nn.Module, batch: Batch) -> Any:
     return call(model, batch if _is_the_models(config) else _pair(batch, data)[0], data)
 
 
-def supervised(criterion: Callable[[Any, Any], torch.Tensor], key: str = "loss", data: str = "data") -> Loss:
+def supervised(criterion: Criterion, key: str = "loss", data: str = "data") -> Loss:
     """Return the loss that compares the model's output for a batch's inputs with its targets.
 
-    A module of PyTorch's is given the output's logits, where it has such; a function of the user's the output as it is.
+    A library's criterion is given the output's logits, where it has such; one of the user's own the output as it is.
     `key` and `data` name what is to blame where the criterion, or the model, refuses what it is given.
     """
+    takes_logits = _home_of(criterion) in _LIBRARIES
 
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         inputs, targets = _pair(batch, data)
         output = call(model, inputs, data)
-        output = _logits(output) if isinstance(criterion, nn.Module) else output
         with blamed_on(key):
-            return _scalar(criterion(output, targets), key)
+            return _scalar(criterion(_logits(output) if takes_logits else output, targets), key)
 
     return loss
 
@@ -64,10 +77,14 @@ def supervised(criterion: Callable[[Any, Any], torch.Tensor], key: str = "loss",
 def own_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
     """Return the loss that a model makes itself: a number, an output that has one, or a dict of them to be added."""
     output = call(model, batch, data)
-    if isinstance(output, Mapping) and "loss" in output:
-        output = output["loss"]
-    elif isinstance(output, Mapping):
+    if isinstance(output, Mapping) and "loss" not in output:
+        for name, part in output.items():
+            if not isinstance(part, torch.Tensor) or part.numel() != 1:
+                hint = "give it its targets too (such as labels among data.inputs), or name a loss.target"
+                raise ConfigError(f"loss: model: the model returns no loss, but {name}, {_kind(part)}", hint)
         output = sum(output.values())
+    elif isinstance(output, Mapping):
+        output = output["loss"]
     elif not isinstance(output, torch.Tensor):
         output = getattr(output, "loss", output)
     return _scalar(output, "loss: model")
@@ -80,29 +97,35 @@ def call(model: nn.Module, inputs: Batch, data: str) -> Any:
     """
     with blamed_on(f"{data}, as the model is called with it"):
         if isinstance(inputs, Mapping):
-            if _takes(model, inputs):
+            if _takes(model, inputs, data):
                 return model(**inputs)
             return model(*inputs.values())
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
-def _takes(model: nn.Module, inputs: Mapping[str, Any]) -> bool:
+def _takes(model: nn.Module, inputs: Mapping[str, Any], data: str) -> bool:
     parameters = inspect.signature(getattr(model, "_orig_mod", model).forward).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return True
     known = inputs.keys() & parameters.keys()
     if known and known != set(inputs):
         wrong = ", ".join(sorted(inputs.keys() - known))
-        raise ConfigError(f"data.inputs: the model takes no {wrong}", f"it takes {', '.join(parameters)}")
+        raise ConfigError(f"{data}: the model takes no {wrong}", f"it takes {', '.join(parameters)}")
     return bool(known)
 
 
-def _criterion(target: str, kwargs: dict[str, Any]) -> Callable[[Any, Any], torch.Tensor]:
+def _own_criterion(target: str, kwargs: dict[str, Any]) -> Criterion:
     found = resolve(target, "loss.target")
     made = called(target, "loss.target", kwargs) if inspect.isclass(found) else found
     if not callable(made):
         raise ConfigError(f"loss.target: {target} is a {type(made).__name__}, and nothing to call", "name a function")
-    return made  # type: ignore[no-any-return]
+    return partial(made, **kwargs) if made is found and kwargs else made
+
+
+def _home_of(criterion: Criterion) -> str:
+    """Return the package that a criterion is from."""
+    function = criterion.func if isinstance(criterion, partial) else criterion
+    return str(function.__module__).partition(".")[0]
 
 
 def _is_the_models(config: Config) -> bool:
@@ -136,5 +159,8 @@ def _logits(output: Any) -> Any:
 def _scalar(loss: Any, key: str) -> torch.Tensor:
     if isinstance(loss, torch.Tensor) and loss.numel() == 1:
         return loss
-    kind = f"a tensor of {list(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
-    raise ConfigError(f"{key}: the loss is {kind}, and must be one number", "take its mean, for example")
+    raise ConfigError(f"{key}: the loss is {_kind(loss)}, and must be one number", "take its mean, for example")
+
+
+def _kind(value: Any) -> str:
+    return f"a tensor of {list(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"

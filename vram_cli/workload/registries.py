@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+from vram_cli.config import nearest
 from vram_cli.errors import ConfigError
-from vram_cli.workload.code import resolve
+from vram_cli.workload.code import blamed_on, resolve
 
 
 def registered(target: str) -> Callable[..., nn.Module] | None:
@@ -45,12 +47,29 @@ def _transformers(name: str) -> Callable[..., nn.Module]:
     auto = resolve("transformers:AutoConfig", "model.target")
     package = sys.modules["transformers"]
     if name in package.CONFIG_MAPPING:
-        return lambda **kwargs: _from_type(package, auto.for_model(name, **kwargs))
-    model = getattr(package, name, None)
-    if model is None or getattr(model, "config_class", None) is None:
+        return lambda **kwargs: _from_type(package, _configured(package, partial(auto.for_model, name), kwargs))
+    with blamed_on("model.target"):  # what is not installed with transformers is told as the class is looked up
+        model = getattr(package, name, None)
+    if getattr(model, "config_class", None) is None:
         hint = "name a model type such as gpt2, or a class such as BertForSequenceClassification"
         raise ConfigError(f"model.target: transformers has no model {name!r}", hint)
-    return lambda **kwargs: model(model.config_class(**kwargs))
+    return lambda **kwargs: model(_configured(package, model.config_class, kwargs))  # type: ignore[misc,union-attr]
+
+
+def _configured(package: Any, make: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+    """Make a config, and refuse what looks misspelt: transformers would keep it, and no model would read it."""
+    config = make(**kwargs)
+    try:
+        known = [make(), package.GenerationConfig()]
+    except Exception:  # noqa: BLE001 - a config of several models has no defaults to compare with
+        return config
+    names = {name.removeprefix("_") for config in known for name in vars(config)}
+    for key in kwargs:
+        meant = nearest(key, names)
+        if meant is not None and not any(hasattr(config, name) for config in known for name in (key, f"_{key}")):
+            kind = type(config).__name__
+            raise ConfigError(f"model.kwargs: {kind} has no setting {key!r}", f"did you mean {meant}?")
+    return config
 
 
 def _from_type(package: Any, config: Any) -> nn.Module:

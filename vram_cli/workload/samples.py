@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torch.utils.data import default_collate
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.results import DataInfo, TensorInfo
-from vram_cli.workload.batches import Batch, Pattern, lengths_of, moved, named_tensors, tensors_of
+from vram_cli.workload.batches import Batch, leaves_of, lengths_of, moved, parts_of, rebuilt, sample_in, tensors_of
 from vram_cli.workload.code import blamed_on, called, resolve
+from vram_cli.workload.patterns import Pattern
 
 LOOKED_AT = 2000
 """Samples of a Dataset among which the largest are looked for."""
@@ -22,10 +24,12 @@ LOOK_SECONDS = 10.0
 """No longer than this."""
 
 _OF_N = ("n", "batch_size")
+_BATCHES = (Mapping, tuple, str, torch.Tensor)
+"""They have items and a length, and are no Dataset: what a function returns that makes one batch only."""
 
 
 class FromCode:
-    """Batches from code; of those of 2 and 3 samples it learns what others look like."""
+    """Batches from code; from small ones it learns what others look like."""
 
     def __init__(self, info: DataInfo, make: Callable[[int], Batch]) -> None:
         self.info, self._make = info, make
@@ -40,13 +44,13 @@ class FromCode:
         return moved(_checked(self._make(n), n), device, dtype)
 
     def learn(self) -> None:
-        """Make batches of 2 and of 3 samples, to know without the code what any other looks like.
+        """Make batches of 2, 3 and 5 samples, to know without the code what any other looks like.
 
         Raises:
-            ConfigError: the two differ in more than their sizes.
+            ConfigError: they differ in more than their sizes, or these grow in no straight line.
         """
         try:
-            self._pattern = Pattern(_checked(self._make(2), 2), _checked(self._make(3), 3))
+            self._pattern = Pattern(*(_checked(self._make(n), n) for n in (2, 3, 5)))
         except ValueError as error:
             hint = "only real trials can answer for such data: on a GPU, or with --device cpu and a --budget"
             raise ConfigError(f"data.target: {error}: a prediction cannot know larger batches", hint) from error
@@ -77,7 +81,7 @@ def from_code(config: Config) -> FromCode:
 
         return FromCode(_info(config, make, f"batches by {target}", data.length), make)
     dataset = called(target, "data.target", data.kwargs) if callable(found) else found
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or isinstance(dataset, _BATCHES):
         raise ConfigError(
             f"data.target: {target} gives a {type(dataset).__name__}, which is no Dataset",
             "name a Dataset (with __len__ and __getitem__), or a function whose first argument is called n",
@@ -96,61 +100,71 @@ class _Worst:
             sizes = _sizes(dataset)
         if not sizes:
             raise ConfigError("data.target: the Dataset is empty", "a batch needs at least one sample")
-        self._order = sorted(sizes, key=lambda i: -sizes[i])
+        self._order = sorted(sizes, key=lambda i: (-sizes[i], i))
+        seen, length = len(sizes), len(dataset)
+        looked = f"all {length:,} samples" if seen == length else f"{seen:,} samples from all over its {length:,}"
         differ = len(set(sizes.values())) > 1
-        looked = f"{len(sizes):,} samples looked at"
-        self.words = f"the largest of {looked} stand for the worst batch" if differ else f"{looked}, all of one size"
+        self.words = f"the largest of {looked} stand for the worst batch" if differ else f"{looked} are of one size"
 
     def __call__(self, n: int) -> Batch:
         chosen = [self._order[i % len(self._order)] for i in range(n)]
         with blamed_on(self._blamed):
             batch = self._collate([self._dataset[i] for i in chosen])
-        # PyTorch's collate makes a list of the fields of a sample; a list of ours has one element a sample.
-        return tuple(batch) if self._collate is default_collate and isinstance(batch, list) else batch
+        return _as_tuples(batch) if self._collate is default_collate else batch
+
+
+def _as_tuples(batch: Batch) -> Batch:
+    """Make tuples of the lists in which PyTorch's own collate puts the fields of samples; ours hold samples."""
+    parts = parts_of(batch)
+    if parts is None:
+        return batch
+    made = rebuilt(batch, {key: _as_tuples(part) for key, part in parts.items()})
+    return tuple(made) if isinstance(made, list) else made
 
 
 def _sizes(dataset: Any) -> dict[int, int]:
+    """Return the sizes of some samples from all over a Dataset; it may be sorted."""
     end = time.monotonic() + LOOK_SECONDS
     sizes: dict[int, int] = {}
-    for i in range(min(len(dataset), LOOKED_AT)):
-        sizes[i] = sum(tensor.nbytes for tensor in tensors_of(dataset[i]))
+    for i in Random(0).sample(range(len(dataset)), min(len(dataset), LOOKED_AT)):  # noqa: S311 - the same each time
+        sizes[i] = sum(map(_size, leaves_of(dataset[i])))
         if time.monotonic() > end:
             break
     return sizes
+
+
+def _size(leaf: Any) -> int:
+    """Return the bytes of a tensor or an array, the length of a text, and 1 for a number: a list of them is as long."""
+    size = getattr(leaf, "nbytes", None)
+    return size if isinstance(size, int) else len(leaf) if isinstance(leaf, (str, bytes)) else 1
 
 
 def _checked(batch: Batch, n: int) -> Batch:
     lengths = lengths_of(batch)
     if not tensors_of(batch):
         raise ConfigError(f"data.target: asked for a batch of {n}, got no tensor in it", "return tensors")
-    if n not in lengths:
+    # A DataLoader puts the fields of a batch into a list.
+    if n not in lengths and not (isinstance(batch, list) and n in lengths_of(tuple(batch))):
         found = " and ".join(str(length) for length in sorted(lengths)) or "none"
-        raise ConfigError(
-            f"data.target: asked for a batch of {n}, got one of {found}", "return as many samples as asked"
-        )
+        hint = "return as many samples as asked; data.num_samples says where they end"
+        raise ConfigError(f"data.target: asked for a batch of {n}, got one of {found}", hint)
     return batch
 
 
 def _info(config: Config, make: Callable[[int], Batch], detail: str, length: int | None) -> DataInfo:
-    batch = _checked(make(1), 1)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    named = named_tensors(moved(batch, torch.device("meta"), dtype))
-    is_list = isinstance(batch, list) or (isinstance(batch, tuple) and any(isinstance(part, list) for part in batch))
+    batch = moved(_checked(make(1), 1), torch.device("meta"), dtype)
     return DataInfo(
         name=str(config.data.target),
         source="code",
         detail=detail,
         tensors=tuple(
-            TensorInfo(name=name, shape=_sample(tensor.shape, is_list), dtype=str(tensor.dtype).removeprefix("torch."))
-            for name, tensor in named
+            TensorInfo(name=name, shape=shape, dtype=str(kind).removeprefix("torch."))
+            for name, shape, kind in sample_in(batch)
         ),
         classes=None,
         num_samples=length,
     )
-
-
-def _sample(shape: Sequence[int], is_list: bool) -> tuple[int, ...]:
-    return tuple(shape) if is_list else tuple(shape[1:])
 
 
 def _is_of_n(function: Callable[..., Any]) -> bool:

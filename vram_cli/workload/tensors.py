@@ -54,5 +54,4 @@ def _tensor(declared: TensorConfig, n: int, device: torch.device, dtype: torch.d
     if kind.is_floating_point:
         # Filled in place: a cast would take the memory of two batches for a moment.
         return torch.empty(shape, dtype=dtype if kind is torch.float32 else kind, device=device).normal_()
-    high = declared.high if declared.high is not None else 2 if kind is torch.bool else 256
-    return torch.empty(shape, dtype=kind, device=device).random_(declared.low, high)
+    return torch.empty(shape, dtype=kind, device=device).random_(*declared.values)

@@ -13,7 +13,7 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.workload.averages import Average
 from vram_cli.workload.code import resolve
-from vram_cli.workload.losses import Loss, loss_of
+from vram_cli.workload.losses import Criterion, Loss, criterion_of, loss_of
 from vram_cli.workload.models import build_model
 from vram_cli.workload.optimizers import build_optimizer
 from vram_cli.workload.registries import registered
@@ -37,6 +37,8 @@ class Workload:
     """Batches to an optimizer's step."""
     clip_grad_norm: float | None = None
     average: Average | None = None
+    criterion: nn.Module | None = None
+    """What the loss compares with, where that is a module: it may have tensors of its own, such as a whole network."""
     own_step: Callable[..., Any] | None = None
     """The user's step(model, batch, optimizer), in place of all of the above."""
 
@@ -49,19 +51,22 @@ class Workload:
 
 def build_workload(config: Config, device: torch.device) -> Workload:
     """Build model and optimizer on the device, in the order in which a training script does."""
-    return workload_of(config, build_model(config).to(device=device, dtype=parameter_dtype(config)), device)
+    dtype, criterion = parameter_dtype(config), criterion_of(config)
+    model = build_model(config).to(device=device, dtype=dtype)
+    if isinstance(criterion, nn.Module):
+        criterion = criterion.to(device=device, dtype=dtype)
+    return workload_of(config, model, criterion, device)
 
 
-def workload_of(config: Config, model: nn.Module, device: torch.device) -> Workload:
-    """Return the config's workload around a model that lies on the device already.
+def workload_of(config: Config, model: nn.Module, criterion: Criterion | None, device: torch.device) -> Workload:
+    """Return the config's workload around a model and a criterion that lie on the device already.
 
     Raises:
-        ConfigError: the config names code for the loss or the step that is not usable, or an optimizer that is not for
-            this device.
+        ConfigError: the config names code for the step that is not usable, or an optimizer that is not for this device.
     """
     return Workload(
         model=cast("nn.Module", torch.compile(model)) if config.train.compile else model,
-        loss=loss_of(config),
+        loss=loss_of(config, criterion),
         optimizer=build_optimizer(config, model.parameters(), device),
         # A scale of 1 takes as much memory as the usual 65536, and never makes the first steps overflow: a step
         # skipped for infinite gradients would leave the optimizer's state unmade, and the peak too low.
@@ -72,6 +77,7 @@ def workload_of(config: Config, model: nn.Module, device: torch.device) -> Workl
         accumulate=config.train.accumulate,
         clip_grad_norm=config.train.clip_grad_norm,
         average=Average(model) if config.train.ema else None,
+        criterion=criterion if isinstance(criterion, nn.Module) else None,
         own_step=resolve(config.step.target, "step.target") if config.step else None,
     )
 
@@ -84,7 +90,7 @@ def check_code(config: Config) -> None:
     """
     if config.model.target and registered(config.model.target) is None:
         resolve(config.model.target, "model.target")
-    loss_of(config)
+    criterion_of(config)
     if config.step:
         resolve(config.step.target, "step.target")
 

@@ -17,14 +17,15 @@ Build = Callable[[], nn.Module]
 def build_without_memory(build: Build) -> nn.Module:
     """Return the model as `build` makes it, on the meta device, or on the CPU where it reads values while it is built.
 
-    On the CPU `torch.nn.init` is switched off: pages that are never written take no memory.
+    So it is where it keeps a tensor that is neither parameter nor buffer: that stays on the CPU of a training script. On
+    the CPU `torch.nn.init` is switched off: pages that are never written take no memory.
     """
-    try:
-        with torch.device("meta"):
-            return build()
-    except (NotImplementedError, RuntimeError):
-        with _no_init():
-            return build()
+    with contextlib.suppress(NotImplementedError, RuntimeError), torch.device("meta"):
+        model = build()
+        if not any(isinstance(value, torch.Tensor) for module in model.modules() for value in vars(module).values()):
+            return model
+    with _no_init():
+        return build()
 
 
 class Placed:

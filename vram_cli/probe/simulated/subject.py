@@ -10,12 +10,14 @@ from torch import nn
 
 from vram_cli.config import Config
 from vram_cli.probe.simulated.errors import unsupported
+from vram_cli.probe.simulated.fakes import Placed
 from vram_cli.results import DataInfo
 from vram_cli.workload import (
     Batch,
     Workload,
     build_model,
     channels_last,
+    criterion_of,
     is_bitsandbytes,
     parameter_dtype,
     shapes_only,
@@ -60,12 +62,19 @@ def subject_of(config: Config) -> tuple[Subject, DataInfo]:
     return (
         Subject(
             build_model=lambda: build_model(config),
-            workload=lambda model, device: workload_of(config, model, device),
+            workload=lambda model, device: _workload(config, model, device),
             make_batch=make_batch,
             dtype=dtype,
         ),
         _predicted(info),
     )
+
+
+def _workload(config: Config, model: nn.Module, device: torch.device) -> Workload:
+    criterion = criterion_of(config)
+    if isinstance(criterion, nn.Module):
+        Placed(criterion).place(device, parameter_dtype(config))
+    return workload_of(config, model, criterion, device)
 
 
 def _predicted(info: DataInfo) -> DataInfo:

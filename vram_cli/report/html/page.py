@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from vram_cli.errors import ConfigError
-from vram_cli.report import evidence, tables, words
-from vram_cli.report.advice import again, next_step
+from vram_cli.report import evidence, levers, tables, words
+from vram_cli.report.advice import again, next_step, to_use
 from vram_cli.report.headline import headline
 from vram_cli.report.html.area import area_chart
 from vram_cli.report.html.bar import segments
@@ -21,7 +22,7 @@ from vram_cli.report.modules import module_tree, modules_title
 from vram_cli.report.palette import COLOURS
 from vram_cli.report.saved import check_writable, write
 from vram_cli.report.timeline import highest_moment, timeline_title
-from vram_cli.results import Result
+from vram_cli.results import Advice, Result
 from vram_cli.units import format_bytes, format_exact
 
 _DEEPEST = 20
@@ -44,7 +45,7 @@ def check_report(path: Path, *, force: bool = False) -> None:
     check_writable(path, force=force)
 
 
-def save_report(result: Result, path: Path, *, force: bool = False) -> None:
+def save_report(result: Result | Advice, path: Path, *, force: bool = False) -> None:
     """Write a result as a page: the whole file or nothing. An existing file is replaced only with `force`.
 
     Raises:
@@ -54,27 +55,47 @@ def save_report(result: Result, path: Path, *, force: bool = False) -> None:
     write(to_html(result), path, force=force)
 
 
-def to_html(result: Result) -> str:
+def to_html(result: Result | Advice) -> str:
     """Return a result as a page; modules and timeline are shown where the result has them."""
     made = result.breakdown
-    timeline = made.timeline if made else None
-    return _template().render(
+    name, own = _advice(result) if isinstance(result, Advice) else _result(result)
+    return _template(name).render(
         result=result,
-        headline=headline(result),
-        evidence_title=evidence.evidence_title(result),
-        evidence=[line for line in evidence.evidence(result) if line[0] not in ("proof", "versions")],
-        proof=evidence.proof(result, _MESSAGE_LIMIT),
+        made=made,
         breakdown_segments=segments({row.category: row.bytes for row in made.rows}, made.total_bytes) if made else [],
-        area=area_chart(timeline) if timeline else None,
-        tree=module_tree(made.modules, _DEEPEST) if made and made.modules else None,
-        trials=trials_chart(result.trials, result.device) if result.command == "find-batch" else None,
         config=yaml.safe_dump(result.config, sort_keys=False, allow_unicode=True),
-        commands=[again(result), next_step(result)],
+        **own,
     )
 
 
+def _result(result: Result) -> tuple[str, dict[str, Any]]:
+    made = result.breakdown
+    timeline = made.timeline if made else None
+    return "report.html", {
+        "headline": headline(result),
+        "evidence_title": evidence.evidence_title(result),
+        "evidence": [line for line in evidence.evidence(result) if line[0] not in ("proof", "versions")],
+        "proof": evidence.proof(result, _MESSAGE_LIMIT),
+        "area": area_chart(timeline) if timeline else None,
+        "tree": module_tree(made.modules, _DEEPEST) if made and made.modules else None,
+        "trials": trials_chart(result.trials, result.device) if result.command == "find-batch" else None,
+        "commands": [again(result), next_step(result)],
+    }
+
+
+def _advice(advice: Advice) -> tuple[str, dict[str, Any]]:
+    as_it_is, best, *others = levers.summary(advice)
+    return "advice.html", {
+        "headline": [best, as_it_is, *others],
+        "rows": levers.lever_rows(advice),
+        "useless": levers.useless(advice),
+        "trials": None,
+        "commands": [to_use(advice)],
+    }
+
+
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
@@ -86,6 +107,7 @@ def _template() -> Template:
     environment.globals |= {
         "colours": COLOURS,
         "labels": words.CATEGORY_LABELS,
+        "levers": levers,
         "tables": tables,
         "words": words,
         "quote": quote,
@@ -96,7 +118,7 @@ def _template() -> Template:
         "highest_moment": highest_moment,
         "segments": segments,
     }
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _shown(value: object) -> object:

@@ -1,0 +1,108 @@
+"""Each change that `vram advise` tries, predicted and real: the largest batch under a budget of the CPU's memory.
+
+    python -m benchmarks.levers [--only WORD]
+
+The prediction runs the step on fake CPU tensors and takes the most that is alive at once; the real search runs real
+steps under RLIMIT_DATA. Of the budget, some MiB are no tensors (heap, Python's own objects): how many, the training as it is
+tells, and the changes are predicted with that. Needs timm for the transformer. About half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from vram_cli import find_batch
+from vram_cli.config import Config, load_config
+from vram_cli.memory.gpus import find_gpu
+from vram_cli.probe.simulated import Simulation
+from vram_cli.probe.simulated.subject import subject_of
+from vram_cli.search import find_largest
+from vram_cli.units import MIB, format_bytes
+
+CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
+    "vit": (
+        "resnet18_cifar10.yaml",
+        (
+            "model.target=timm:vit_tiny_patch16_224",
+            "model.kwargs={img_size: 64, num_classes: 10, depth: 8}",
+            "data={name: synthetic, shape: [3, 64, 64], classes: 10}",
+            "optimizer.name=adamw",
+        ),
+        200 * MIB,
+    ),
+    "resnet18": ("resnet18_cifar10.yaml", ("data.source=synthetic", "optimizer.name=adamw"), 320 * MIB),
+}
+LEVERS: dict[str, tuple[str, ...]] = {
+    "as it is": (),
+    "checkpoint every 2nd block": ("train.checkpointing=every-2",),
+    "checkpoint every block": ("train.checkpointing=full",),
+    "accumulate 2 batches": ("train.accumulate=2",),
+    "SGD with momentum": ("optimizer.name=sgd", "optimizer.momentum=0.9"),
+    "SGD without momentum": ("optimizer.name=sgd",),
+    "autocast to bfloat16": ("precision=amp-bf16",),
+    "optimizer in backward": ("optimizer.in_backward=true",),
+    "frozen first layers": ("train.freeze={first}",),
+}
+QUICKLY = ("search.margin=0", "search.steps=2", "search.tolerance=0.005")
+"""Half a per cent is well below what is looked for, and saves a third of the real trials."""
+FIRST = {"vit": "[patch_embed.*, 'blocks.[0-3].*', cls_token, pos_embed]", "resnet18": "[conv1.*, bn1.*, layer1.*]"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="rows that have this word in them")
+    only = parser.parse_args().only
+    print("| model | change | predicted | real | error | gain, predicted | real | seconds |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    errors = []
+    for case, (name, overrides, budget) in CASES.items():
+        base, room = (0, 0), budget
+        for lever, sets in LEVERS.items():
+            if only not in f"{case} {lever}":
+                continue
+            changed = [text.format(first=FIRST[case]) for text in sets]
+            config = load_config(name, [*overrides, "search.cap=none", *changed])
+            began = time.perf_counter()
+            predicted, real = predict(config, room), measure(config, budget)
+            if not sets:
+                base, room = (predicted, real), peak_of(config)(real)
+            errors.append(predicted / real - 1)
+            print(
+                f"| {case}, {format_bytes(budget)} | {lever} | {predicted:,} | {real:,} | {errors[-1]:+.1%} "
+                f"| x{predicted / base[0]:.2f} | x{real / base[1]:.2f} | {time.perf_counter() - began:.0f} |",
+                flush=True,
+            )
+    sizes = sorted(map(abs, errors))
+    print(f"\nerror of the largest batch: median {median(sizes):.1%}, worst {sizes[-1]:.1%} of {len(sizes)}")
+
+
+def predict(config: Config, room: int) -> int:
+    """Return the largest batch whose tensors never take more than the room, on fake CPU tensors."""
+    peak = peak_of(config)
+    # A line through two sizes says where to look: batch norm refuses one sample, and each size takes a second or two.
+    small, large = peak(8), peak(16)
+    expected = 8 + max((room - small) * 8 // max(large - small, 1), 0)
+    found = find_largest(lambda n: n < 2 or peak(n) <= room, multiple_of=1, expected=lambda: expected)
+    return found.max_batch_size or 0
+
+
+def peak_of(config: Config) -> Callable[[int], int]:
+    """Return what tells the most that is alive at once at a batch size, in bytes."""
+    subject, _ = subject_of(config)
+    simulation = Simulation(subject, find_gpu("t4"), fused_attention=False, device=torch.device("cpu"))
+    return lambda n: simulation.record(n).peak_bytes
+
+
+def measure(config: Config, budget: int) -> int:
+    """Return the largest batch that runs under the budget."""
+    found = find_batch(config.changed(["device.name=cpu", f"device.budget={budget}", *QUICKLY]))
+    return found.max_batch_size or 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,410 @@
+"""The whole question, in worlds where a training's memory is a formula of its config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.advising.worlds import CONTEXT, SAMPLE, WEIGHTS, World, training
+from vram_cli.advising import Interrupted, advise
+from vram_cli.config import Config
+from vram_cli.errors import ConfigError, WorkloadError
+from vram_cli.results import Advice, Category, LeverAnswer
+from vram_cli.units import GIB, MIB
+
+MakeWorld = Callable[..., World]
+CPU = {"kind": "real", "name": "CPU (two cores)", "type": "cpu"}
+
+
+def lever(advice: Advice, name: str) -> LeverAnswer:
+    return next(found for found in advice.levers if found.name == name)
+
+
+def changed(config: Config, *levers: LeverAnswer) -> Config:
+    return config.changed([text for found in levers for text in found.sets])
+
+
+# Each change by itself
+
+
+def test_every_figure_is_that_of_the_config_with_the_change(world: MakeWorld) -> None:
+    made, config = world(), training()
+    advice = advise(config)
+    assert advice.max_batch_size == made.largest(config) == 228  # (4096 - 6 * 64) MiB / 16 MiB, less 4 of slack
+    assert [found.max_batch_size for found in advice.levers] == [
+        made.largest(changed(config, found)) for found in advice.levers
+    ]
+    assert len(advice.levers) == 9  # a T4 takes no bfloat16, and what is predicted no 8 bits
+
+
+def test_savings_are_taken_a_sixteenth_below_the_largest(world: MakeWorld) -> None:
+    world()
+    advice = advise(training())
+    assert advice.at_batch_size == 228 - 14
+    assert advice.breakdown is not None
+    assert advice.breakdown.batch_size == 214
+    full = lever(advice, "checkpoint every block")
+    assert (full.saved_bytes, full.saved_from) == (214 * SAMPLE // 2, Category.ACTIVATIONS)
+    momentum = lever(advice, "SGD with momentum")
+    assert (momentum.saved_bytes, momentum.saved_from) == (WEIGHTS, Category.OPTIMIZER_STATE)
+    assert momentum.helps
+    segments = lever(advice, "expandable segments")
+    assert (segments.saved_bytes, segments.saved_from) == (2 * WEIGHTS, Category.ALLOCATOR_SLACK)
+
+
+def test_what_does_not_help_says_why(world: MakeWorld) -> None:
+    world()
+    advice = advise(training(), own=["train.learning_rate=0.5"])
+    own = lever(advice, "train.learning_rate=0.5")
+    assert not own.helps
+    assert (own.saved_bytes, own.saved_from, own.max_batch_size) == (0, None, 228)
+    assert own.why == "saves nothing at the peak, in backward"
+
+
+def test_costs_are_counted_where_predicted_and_measured_where_real(world: MakeWorld) -> None:
+    world()
+    full = lever(advise(training()), "checkpoint every block")
+    assert full.compute == pytest.approx(4 / 3)
+    world(device=CPU)
+    full = lever(advise(training("device.name=cpu", "device.budget=2GiB")), "checkpoint every block")
+    assert full.seconds == pytest.approx(1.2)
+
+
+def test_accumulation_makes_a_batch_of_pieces_and_counts_as_that(world: MakeWorld) -> None:
+    made, config = world(), training()
+    accumulated = lever(advise(config), "accumulate 2 batches")
+    assert accumulated.pieces == 2
+    assert accumulated.max_batch_size == made.largest(config.changed(["train.accumulate=2"])) == 224
+    assert accumulated.helps  # 448 samples to a step
+    assert accumulated.saved_bytes == -WEIGHTS
+    assert accumulated.compute is None  # of a step that does twice as much
+
+
+def test_a_change_that_is_refused_is_told_and_the_next_one_is_tried(world: MakeWorld) -> None:
+    made = world(refuses=lambda config: "no blocks in it" if config.train.checkpointing != "none" else "")
+    advice = advise(training())
+    for name in ("checkpoint every 2nd block", "checkpoint every block"):
+        refused = lever(advice, name)
+        assert (refused.helps, refused.max_batch_size, refused.why) == (False, None, "no blocks in it")
+    assert lever(advice, "autocast to float16").helps
+    assert advice.best is not None
+    assert advice.best.max_batch_size == made.largest(changed(training(), advice.best))
+
+
+def test_facts_are_those_of_the_training_as_it_is_even_if_the_last_change_is_refused(world: MakeWorld) -> None:
+    made = world(refuses=lambda config: "not this one" if config.train.ema else "", length=10)
+    advice = advise(training(), own=["train.ema=true"])
+    assert made.opened[-1].train.ema is False  # the best set comes after it
+    made = world(refuses=lambda config: "not this one" if config != training() else "", length=10)
+    advice = advise(training())
+    assert (advice.device.name, advice.versions, advice.remark) == ("Tesla T4", {"vram": "0.1.0"}, "a remark")
+    assert {found.why for found in advice.levers} == {"not this one"}
+    assert advice.best is None
+
+
+def test_a_change_with_which_the_users_code_raises_is_told(world: MakeWorld) -> None:
+    world(breaks=lambda config: "TypeError: half" if config.precision == "amp-fp16" else "")
+    broken = lever(advise(training()), "autocast to float16")
+    assert broken.why == "a batch of 2 fails in forward, and not for memory: TypeError: half"
+
+
+def test_code_that_raises_as_it_is_is_the_users_own_error(world: MakeWorld) -> None:
+    world(breaks=lambda _: "ValueError: mine")
+    with pytest.raises(WorkloadError, match="ValueError: mine") as caught:
+        advise(training())
+    assert caught.value.traceback == "Traceback: ValueError: mine"
+
+
+def test_sizes_that_thrash_do_not_count(world: MakeWorld) -> None:
+    made = world(thrashes=lambda config, n: n > 200)
+    advice = advise(training())
+    assert advice.max_batch_size == 200
+    assert made.largest(training()) == 228
+    assert any("gives its cache back" in note for note in advice.notes)
+    made = world(thrashes=lambda config, n: config.device.expandable_segments)
+    segments = lever(advise(training()), "expandable segments")
+    assert segments.why == "nothing fits with it either" or "does not fit at 214" in segments.why
+    assert not segments.helps
+
+
+# Together
+
+
+def test_the_best_set_ran_as_a_whole(world: MakeWorld) -> None:
+    made, config = world(), training()
+    advice = advise(config)
+    assert advice.best is not None
+    best = changed(config, advice.best)
+    assert advice.best.max_batch_size == made.largest(best)
+    assert (best.train.checkpointing, best.precision) == ("full", "amp-fp16")
+    assert best.device.expandable_segments
+    assert best.train.accumulate == 1  # pieces are no larger batch
+    assert advice.best.price.count("computes activations twice") == 1
+    assert (best, advice.best.max_batch_size + 1, False) in made.measured
+
+
+def test_nothing_helps(world: MakeWorld) -> None:
+    made = world(refuses=lambda config: "only as it is" if config != training() else "")
+    advice = advise(training())
+    assert advice.best is None
+    assert advice.max_batch_size == made.largest(training())
+
+
+def test_a_training_that_fits_with_a_change_only(world: MakeWorld) -> None:
+    """Six times the weights leave no room for a sample: four times do."""
+    world(capacity=6 * WEIGHTS + SAMPLE // 2 + CONTEXT)
+    advice = advise(training())
+    assert advice.max_batch_size is None
+    assert advice.breakdown is None
+    assert advice.best is not None
+    assert advice.best.max_batch_size is not None
+    assert lever(advice, "expandable segments").helps
+    assert lever(advice, "expandable segments").saved_bytes is None
+    assert lever(advice, "fused optimizer").why == "nothing fits with it either"
+    assert advice.rate is None or advice.rate.batch_size > 0
+
+
+def test_nothing_fits_with_anything(world: MakeWorld) -> None:
+    world(capacity=WEIGHTS + CONTEXT)
+    advice = advise(training())
+    assert (advice.max_batch_size, advice.best, advice.rate) == (None, None, None)
+    assert {found.why for found in advice.levers} == {"nothing fits with it either"}
+
+
+# What the user asks
+
+
+def test_a_batch_that_fits_as_it_is_takes_no_change(world: MakeWorld) -> None:
+    world()
+    fit = advise(training(), fit_batch=228).fit
+    assert fit is not None
+    assert (fit.micro_batch_size, fit.accumulate, fit.sets, fit.note) == (228, 1, (), "it fits as it is")
+
+
+def test_the_cheapest_changes_that_make_a_batch_fit_are_found(world: MakeWorld) -> None:
+    made, config = world(), training()
+    fit = advise(config, fit_batch=234).fit  # 6 more than as it is: two of the weights' size more, by nothing's price
+    assert fit is not None
+    assert fit.sets == ("device.expandable_segments=true",)
+    fit = advise(config, fit_batch=238).fit
+    assert fit is not None
+    # Expandable segments give 8, and in_backward another 4; autocast alone, cheaper than both together, does.
+    assert fit.sets == ("precision=amp-fp16",)
+    assert made.largest(config.changed(fit.sets)) >= 238
+
+
+def test_a_single_change_that_was_searched_is_not_run_again(world: MakeWorld) -> None:
+    made = world()
+    advise(training())
+    searched = len(made.measured)
+    made = world()
+    advise(training(), fit_batch=238)
+    assert len(made.measured) == searched + 1  # fused + expandable segments... the set that comes between
+
+
+def test_a_batch_beyond_all_changes_is_cut_into_pieces(world: MakeWorld) -> None:
+    made, config = world(), training()
+    advice = advise(config, fit_batch=100_000)
+    fit = advice.fit
+    assert fit is not None
+    assert fit.micro_batch_size is not None
+    assert fit.micro_batch_size * fit.accumulate == 100_000
+    assert fit.micro_batch_size == 200  # 224 fit with gradients kept; the divisors near it are 200 and 250
+    assert fit.micro_batch_size <= made.largest(config.changed([f"train.accumulate={fit.accumulate}"]))
+    assert "no set of changes" in fit.note
+
+
+def test_an_effective_batch_is_cut_into_as_few_pieces_as_fit(world: MakeWorld) -> None:
+    world()
+    split = advise(training(), effective_batch=1024).effective
+    assert split is not None
+    assert (split.micro_batch_size, split.accumulate) == (128, 8)  # 256 do not fit
+    split = advise(training(), effective_batch=456).effective
+    assert split is not None
+    assert (split.micro_batch_size, split.accumulate) == (152, 3)  # 228 fit only where no gradients wait
+
+
+def test_a_prime_number_is_cut_into_samples_and_a_better_one_is_named(world: MakeWorld) -> None:
+    world()
+    split = advise(training(), effective_batch=1021).effective
+    assert split is not None
+    assert (split.micro_batch_size, split.accumulate) == (1, 1021)
+    assert split.note == "5 pieces of 204 would make 1,020"
+
+
+def test_pieces_that_cannot_be_had_say_why(world: MakeWorld) -> None:
+    world()
+    split = advise(training("optimizer.in_backward=true"), effective_batch=1024).effective
+    assert split is not None
+    assert split.micro_batch_size is None
+    assert "goes not with optimizer.in_backward" in split.note
+    world(capacity=6 * WEIGHTS + SAMPLE + CONTEXT)
+    split = advise(training(), effective_batch=2).effective
+    assert split is not None
+    assert split.note == "not even one sample fits with gradients kept"
+    world(capacity=CONTEXT + 1)
+    split = advise(training(), effective_batch=2).effective
+    assert split is not None
+    assert split.note == "nothing fits as it is"
+
+
+def test_accumulation_that_is_there_already_is_counted(world: MakeWorld) -> None:
+    world()
+    config = training("train.accumulate=4", "train.batch_size=50", "train.learning_rate=0.001")
+    advice = advise(config, effective_batch=200)
+    assert advice.effective is not None
+    assert advice.effective.sets == ("train.accumulate=1",)
+    assert advice.rate is not None
+    assert (advice.rate.from_batch_size, advice.rate.batch_size, advice.rate.rate) == (200, 200, 0.001)
+    fit = advise(config, fit_batch=100_000).fit
+    assert fit is not None
+    assert (fit.micro_batch_size or 0) * fit.accumulate == 400_000
+
+
+@pytest.mark.parametrize("wanted", [10**9, 2**40])
+def test_huge_batches_are_cut_at_once(wanted: int, world: MakeWorld) -> None:
+    world()
+    split = advise(training(), effective_batch=wanted).effective
+    assert split is not None
+    assert (split.micro_batch_size or 0) * split.accumulate == wanted
+    assert 100 < (split.micro_batch_size or 0) <= 224
+
+
+def test_the_rate_is_for_what_is_asked_or_else_for_the_largest_that_the_data_allow(world: MakeWorld) -> None:
+    def samples(**asked: int) -> int:
+        rate = advise(training(), **asked).rate  # type: ignore[arg-type]
+        assert rate is not None
+        return rate.batch_size
+
+    world(length=50)
+    assert samples() == 50
+    assert samples(fit_batch=60) == 60
+    assert samples(fit_batch=60, effective_batch=1000) == 1000
+
+
+def test_there_is_no_rate_for_another_optimizer(world: MakeWorld) -> None:
+    world(refuses=lambda config: "" if config.optimizer.name == "sgd" or config == training() else "no")
+    advice = advise(training())
+    assert advice.best is not None
+    assert advice.best.name == "SGD with momentum"
+    assert advice.rate is None
+
+
+def test_cards_are_compared_each_with_its_own_changes(world: MakeWorld) -> None:
+    made = world(refuses=lambda config: "not for it" if config.device.gpu == "h100" else "")
+    advice = advise(training(), gpus=["t4", "a100-80gb", "h100"])
+    names = [card.name for card in advice.cards]
+    assert names[:2] == ["t4", "a100-80gb"]
+    t4, a100, h100 = advice.cards
+    assert t4.max_batch_size == a100.max_batch_size == made.largest(training())
+    assert t4.best is not None
+    assert a100.best is not None
+    assert "bfloat16" in a100.best.name
+    assert "float16" in t4.best.name
+    assert "bfloat16" not in t4.best.name
+    assert (h100.max_batch_size, h100.best) == (None, None)
+
+
+def test_a_budget_is_of_this_device_and_not_of_the_cards(world: MakeWorld) -> None:
+    made = world()
+    advice = advise(training("device.budget=2GiB"), gpus=["l4"])
+    assert advice.device.capacity_bytes == 2 * GIB
+    assert advice.cards[0].capacity_bytes == made.capacity
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"own": ["train.checkpoint=full"]}, "did you mean train.checkpointing"),
+        ({"own": ["train.accumulate=none"]}, "train.accumulate"),
+        ({"own": ["optimizer"]}, "sets nothing"),
+        ({"gpus": ["t4", "rtx-4091"]}, "unknown GPU 'rtx-4091'"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_before_anything_runs(
+    asked: dict[str, list[str]], message: str, world: MakeWorld
+) -> None:
+    made = world()
+    with pytest.raises(ConfigError, match=message):
+        advise(training(), **asked)  # type: ignore[arg-type]
+    assert made.opened == []
+
+
+# Notes, and the memory of the CPU
+
+
+def test_notes(world: MakeWorld) -> None:
+    world(length=300)
+    assert [note for note in advise(training()).notes if "300 samples" in note]
+    world(length=100_000, device=CPU)
+    (note,) = advise(training("device.name=cpu", "device.budget=2GiB")).notes
+    assert "within 2 %" in note
+    world(device=CPU)
+    (note,) = advise(training("device.name=cpu", "device.budget=2GiB", "search.tolerance=0.1")).notes
+    assert "within 10 %" in note
+
+
+def test_on_the_cpu_every_change_gets_the_memory_that_was_found_first(world: MakeWorld) -> None:
+    made = world(device=CPU)
+    advice = advise(training("device.name=cpu"))
+    assert advice.device.budget_bytes is None
+    assert {config.device.budget for config in made.opened[1:]} == {made.capacity}
+    assert len(made.opened) > 5
+
+
+def test_real_searches_stop_within_their_tolerance(world: MakeWorld) -> None:
+    made = world(device=CPU, capacity=40 * GIB)
+    advice = advise(training("device.name=cpu"))
+    exact = made.largest(training("device.name=cpu"))
+    assert advice.max_batch_size is not None
+    assert exact * 0.98 <= advice.max_batch_size <= exact
+    assert len([n for config, n, _ in made.measured if config == training("device.name=cpu")]) < 10
+
+
+def test_no_config_is_opened_twice_in_a_row_and_each_is_told_once(world: MakeWorld) -> None:
+    made, told = world(), []
+    advise(training(), status=told.append)
+    assert all(before != after for before, after in zip(made.opened, made.opened[1:], strict=False))
+    assert len(made.opened) == 1 + 9 + len([text for text in told if " + " in text])
+    assert len(told) == len(set(told))
+    assert told[:2] == ["starting the process for trials", "trying the training as it is"]
+
+
+# Ctrl-C
+
+
+def test_whenever_ctrl_c_comes_what_is_known_is_told(world: MakeWorld) -> None:
+    made = world()
+    asked = {"fit_batch": 240, "effective_batch": 1000, "gpus": ["l4"]}
+    whole = advise(training(), **asked)  # type: ignore[arg-type]
+    total, known, best = len(made.measured), 0, 0
+    for moment in range(1, total + 1, 3):
+        world(interrupt_at=moment)
+        with pytest.raises(Interrupted) as caught:
+            advise(training(), **asked)  # type: ignore[arg-type]
+        advice = caught.value.advice
+        assert advice.interrupted
+        assert advice.levers == whole.levers[: len(advice.levers)]
+        assert (advice.max_batch_size or 0) <= (whole.max_batch_size or 0)
+        assert advice.fit in (None, whole.fit)
+        assert advice.effective in (None, whole.effective)
+        assert advice.device == whole.device
+        reached = (advice.best.max_batch_size or 0) if advice.best else 0
+        assert len(advice.levers) >= known
+        assert reached >= best
+        known, best = len(advice.levers), reached
+    assert known == len(whole.levers)
+    assert whole.best is not None
+    assert best == whole.best.max_batch_size
+    assert not whole.interrupted
+
+
+def test_ctrl_c_in_the_first_search_tells_the_largest_that_ran(world: MakeWorld) -> None:
+    made = world(interrupt_at=4)
+    with pytest.raises(Interrupted) as caught:
+        advise(training())
+    sizes = [n for _, n, _ in made.measured[:3] if n <= made.largest(training())]
+    assert caught.value.advice.max_batch_size == max(sizes)
+    assert caught.value.advice.levers == ()

@@ -1,0 +1,266 @@
+"""`vram check` as a project uses it: a baseline, commits that change the training, and everything that goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Answer, vram
+from tests.cli.test_bad_input import check_message
+from vram_cli.report.saved import load
+
+NET = """\
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width=32, depth=1):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth)))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, images):
+        return self.head(self.blocks(self.stem(images)).mean((2, 3)))
+"""
+MORE = "        self.more = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.Tanh())\n"
+CONFIG = """\
+model: {target: "net:Net", kwargs: {depth: 1}}
+data: {name: synthetic, shape: [3, 32, 32], classes: 10}
+optimizer: {name: sgd}
+train: {batch_size: 128}
+"""
+NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project that has committed its baseline."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "net.py").write_text(NET)
+    (folder / "train.yaml").write_text(CONFIG)
+    answer = check(folder, "--update-baseline")
+    assert answer.code == 0, answer.stderr
+    assert "baseline written to base.json" in answer.stderr
+    assert load(folder / "base.json").trials[-1].batch_size == 128
+    return folder
+
+
+@pytest.fixture
+def clone(project: Path, tmp_path: Path) -> Path:
+    """Return a working copy of the project, to be changed."""
+    for name in ("net.py", "train.yaml", "base.json"):
+        (tmp_path / name).write_bytes((project / name).read_bytes())
+    return tmp_path
+
+
+def check(folder: Path, *arguments: str, gpu: str = "t4") -> Answer:
+    return vram("check", "-c", "train.yaml", "--gpu", gpu, "--baseline", "base.json", *arguments, folder=folder)
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_a_commit_that_adds_a_layer_is_caught_with_its_row_and_module(clone: Path) -> None:
+    edit(clone / "net.py", "        self.head", f"{MORE}        self.head")
+    edit(clone / "net.py", "self.blocks(self.stem(images))", "self.more(self.blocks(self.stem(images)))")
+    kept = (clone / "base.json").read_bytes()
+    (clone / "summary.md").write_text("what other steps said\n")
+    answer = check(clone, "--format", "github", "--summary", "summary.md", "--tolerance", "2%")
+    assert answer.code == 1, answer.stderr
+    assert answer.stdout.startswith("Fails: train.yaml at batch size 128: peak memory grew (predicted for Tesla T4)")
+    annotation = next(line for line in answer.stdout.splitlines() if line.startswith("::error"))
+    assert "Grew most: activations +" in annotation
+    assert "in more (new) +" in annotation
+    summary = (clone / "summary.md").read_text()
+    assert summary.startswith("what other steps said\n### ")
+    assert "| more (new) | - |" in summary
+    assert (clone / "base.json").read_bytes() == kept
+
+
+def test_more_layers_by_the_config_are_caught_and_the_key_is_named(clone: Path) -> None:
+    edit(clone / "train.yaml", "depth: 1", "depth: 4")
+    answer = check(clone, "--json")
+    assert answer.code == 1, answer.stderr
+    verdict = json.loads(answer.stdout)
+    assert verdict["passed"] is False
+    assert [finding["kind"] for finding in verdict["findings"]] == ["grew"]
+    assert verdict["rows"][0]["category"] == "activations"
+    assert verdict["modules"][0]["path"].startswith("blocks.")
+    assert verdict["modules"][0]["new"] is True
+    assert any("model.kwargs.depth was 1, is 4" in remark for remark in verdict["remarks"])
+
+
+def test_a_change_within_the_tolerance_passes(clone: Path) -> None:
+    edit(clone / "net.py", "nn.Linear(width, 10)", "nn.Sequential(nn.Linear(width, 64), nn.Linear(64, 10))")
+    edit(clone / "train.yaml", "name: sgd", "name: sgd, weight_decay: 0")
+    answer = check(clone)
+    assert answer.code == 0, answer.stdout
+    assert answer.stdout.startswith("Passes:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gpu", "words"),
+    [
+        (["--batch-size", "64"], "t4", ["train.batch_size was 128, is 64"]),
+        ([], "l4", ["Tesla T4", "NVIDIA L4"]),
+    ],
+)
+def test_a_baseline_of_another_question_is_refused(
+    arguments: list[str], gpu: str, words: list[str], project: Path
+) -> None:
+    check_message(check(project, *arguments, gpu=gpu), 2, ["base.json", "--update-baseline", *words])
+
+
+def test_a_baseline_of_another_version_is_refused_where_github_shows_it(clone: Path) -> None:
+    edit(clone / "base.json", '"vram": "', '"vram": "0.0.1+')
+    answer = check(clone, "--format", "github", "--summary", "summary.md")
+    assert answer.code == 2
+    assert answer.stdout.startswith(
+        "::error title=vram check could not be made::base.json is not comparable: vram was "
+    )
+    assert "not comparable" in (clone / "summary.md").read_text()
+
+
+def test_what_does_not_fit_is_a_finding_with_phase_and_module_and_writes_no_baseline(clone: Path) -> None:
+    kept = (clone / "base.json").read_bytes()
+    answer = check(clone, "--update-baseline", "--batch-size", "100000", "--json")
+    assert answer.code == 1, answer.stderr
+    verdict = json.loads(answer.stdout)
+    assert [finding["kind"] for finding in verdict["findings"]] == ["does_not_fit"]
+    assert "in forward on Tesla T4: fails in blocks.0 forward" in verdict["findings"][0]["message"]
+    rows = verdict["result"]["breakdown"]["rows"]
+    assert sum(row["bytes"] for row in rows) > verdict["result"]["device"]["capacity_bytes"]
+    assert "not written" in answer.stderr
+    assert (clone / "base.json").read_bytes() == kept
+
+
+def test_real_steps_are_held_to_a_limit(clone: Path) -> None:
+    arguments = ["--device", "cpu", "--max-memory", "1MiB", "--quiet", "--steps", "2", "--batch-size", "16"]
+    answer = vram("check", "-c", "train.yaml", *arguments, folder=clone)
+    assert answer.code == 1, answer.stderr
+    assert "above --max-memory 1.00 MiB" in " ".join(answer.stdout.split())
+    assert "(measured)" in answer.stdout
+
+
+# What the model's code does, the exit code, and what is said.
+CRASHES = {
+    "an exception in forward": ("        raise ZeroDivisionError('mine')\n", 2, "ZeroDivisionError: mine"),
+    "the end of the process in forward": ("        import os; os._exit(1)\n", 2, "ended with exit code 1"),
+}
+
+
+@pytest.mark.parametrize("case", CRASHES)
+def test_a_crash_is_never_a_finding(case: str, clone: Path) -> None:
+    line, code, words = CRASHES[case]
+    edit(clone / "net.py", "        return self.head", f"{line}        return self.head")
+    answer = check(clone)
+    assert answer.code == code, answer.stderr
+    assert words in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_a_module_that_ends_the_process_as_it_is_imported_is_no_finding(clone: Path) -> None:
+    (clone / "net.py").write_text("import os\nos._exit(1)\n")
+    answer = check(clone)
+    assert answer.code in (2, 3, 70), answer.stderr
+    assert answer.stdout == ""
+
+
+@pytest.mark.parametrize("device", [["--device", "cuda"], []])
+def test_a_missing_gpu_is_no_finding_and_no_other_question(device: list[str], clone: Path) -> None:
+    arguments = ["-c", "train.yaml", "--max-memory", "1MiB", *device]
+    answer = vram("check", *arguments, folder=clone, env=NO_GPU)
+    check_message(answer, 3, ["cuda" if device else "--gpu NAME"])
+
+
+BAD = {
+    "no such config": (["-c", "nothing.yaml", "--max-memory", "1GiB"], ["nothing.yaml"]),
+    "nothing to check against": ([], ["--max-memory", "--baseline"]),
+    "no such baseline": (["--baseline", "no.json"], ["no.json", "--update-baseline writes it"]),
+    "a baseline that is no JSON": (["--baseline", "train.yaml"], ["train.yaml", "not JSON"]),
+    "a baseline that is a folder": (["--baseline", "."], ["folder"]),
+    "a baseline in no folder": (["--baseline", "no/b.json", "--update-baseline"], ["no"]),
+    "a baseline that would replace the config": (["--baseline", "train.yaml", "--update-baseline"], ["no result"]),
+    "an update of nothing": (["--max-memory", "1GiB", "--update-baseline"], ["--update-baseline", "--baseline"]),
+    "a tolerance of nothing": (["--max-memory", "1GiB", "--tolerance", "2%"], ["--tolerance", "--baseline"]),
+    "a bad size": (["--max-memory", "8GB"], ["8GB", "8GiB"]),
+    "a bad share": (["--baseline", "base.json", "--tolerance", "2"], ["--tolerance", "2%"]),
+    "a negative share": (["--baseline", "base.json", "--tolerance=-2%"], ["--tolerance", "2%"]),
+    "two formats": (["--max-memory", "1GiB", "--json", "--format", "github"], ["--json", "github"]),
+    "a summary in no folder": (["--max-memory", "1GiB", "--summary", "no/s.md"], ["no/s.md"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_never_a_finding(
+    case: str, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, words = BAD[case]
+    before = {path.name: path.read_bytes() for path in clone.iterdir()}
+    monkeypatch.chdir(clone)
+    config = [] if "-c" in arguments else ["-c", "train.yaml"]
+    code = run("check", *config, "--gpu", "t4", *arguments)
+    printed = capsys.readouterr()
+    said = " ".join((printed.out + printed.err).split())
+    assert code == 2, said
+    assert all(word in said for word in words), said
+    assert {path.name: path.read_bytes() for path in clone.iterdir()} == before
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), MemoryError(), SystemError("odd"), RecursionError()])
+def test_a_bug_is_exit_code_70(
+    error: Exception, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import vram_cli.checking
+
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr(vram_cli.checking, "ProcessProbe", broken)
+    assert run("check", "-c", "train.yaml", "--gpu", "t4", "--baseline", "base.json") == 70
+    assert type(error).__name__ in capsys.readouterr().err
+
+
+def test_an_installation_that_is_not_whole_is_no_finding() -> None:
+    code = (
+        "import sys; sys.modules['typer'] = None; sys.argv = ['vram', 'check']; import vram_cli.__main__ as m; m.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "typer" in done.stderr
+
+
+def test_github_actions_in_the_environment_changes_nothing(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(clone / "summary.md"))
+    assert run("check", "-c", "train.yaml", "--gpu", "t4", "--baseline", "no.json") == 2
+    assert capsys.readouterr().out == ""
+    assert not (clone / "summary.md").exists()
+
+
+def run(*arguments: str) -> int:
+    """Run a command in this process; return its exit code."""
+    from vram_cli.cli import app
+    from vram_cli.report.console import stderr_console
+
+    stderr_console.cache_clear()
+    try:
+        with pytest.raises(SystemExit) as caught:
+            app(list(arguments), prog_name="vram")
+    finally:
+        stderr_console.cache_clear()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code

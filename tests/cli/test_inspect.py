@@ -1,0 +1,109 @@
+"""`vram inspect` as its user runs it: for vram's own models, for code, for real files, and with bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import vram
+from tests.cli.test_bad_input import check_message
+from tests.real_data import mnist_root
+
+PROJECT = """
+model: {target: "mine:Tagger", kwargs: {width: 8}}
+data: {target: "mine:Words", collate: "mine:padded"}
+optimizer: {name: sgd}
+train: {batch_size: 3, freeze: "embed.*"}
+"""
+CODE = """
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+class Words(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        return torch.arange(1 + i % 7), torch.zeros(1 + i % 7, dtype=torch.int64)
+
+def padded(samples):
+    words, tags = zip(*samples)
+    return pad_sequence(words, batch_first=True), pad_sequence(tags, batch_first=True)
+
+class Tagger(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(10, width), nn.Linear(width, 4)
+
+    def forward(self, words):
+        return self.head(self.embed(words)).transpose(1, 2)
+
+def broken():
+    raise ZeroDivisionError("no model today")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "train.yaml").write_text(PROJECT)
+    (tmp_path / "mine.py").write_text(CODE)
+    return tmp_path
+
+
+def test_what_vram_takes_when_no_config_is_named(tmp_path: Path) -> None:
+    answer = vram("inspect", folder=tmp_path)
+    assert (answer.code, answer.stderr) == (0, "no --config given: using the bundled mlp_mnist.yaml\n")
+    lines = answer.stdout.splitlines()
+    assert lines[0] == "Data: mnist, synthetic"
+    assert any(line.split() == ["model", "Sequential", "128x10", "101,770", "398", "KiB"] for line in lines)
+    assert any(line.split() == ["images", "1x28x28", "float32", "3.06", "KiB", "392", "KiB"] for line in lines)
+    assert "▀" not in answer.stdout  # a pipe is no colour terminal
+    assert not any(tmp_path.iterdir())
+
+
+def test_real_files_give_counts_a_preview_and_a_picture_that_is_never_overwritten(tmp_path: Path) -> None:
+    arguments = ["--set", f"data.root={mnist_root()}", "--save", "samples.png", "--quiet"]
+    answer = vram("inspect", *arguments, "--preview", folder=tmp_path)
+    assert (answer.code, answer.stderr) == (0, "saved to samples.png\n")
+    assert "5 (5,421)" in answer.stdout
+    assert ".+@@@%*@*:" in answer.stdout
+    assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
+    check_message(vram("inspect", *arguments, folder=tmp_path), 2, ["samples.png", "--force"])
+
+
+def test_a_project_of_ones_own_as_json(project: Path) -> None:
+    answer = vram("inspect", "--config", "train.yaml", "--json", folder=project)
+    assert answer.code == 0, answer.stderr
+    found = json.loads(answer.stdout)
+    layers = {layer["path"]: layer for layer in found["model"]["layers"]}
+    assert layers[""]["output_shape"] == [3, 4, 7]
+    assert (layers["embed"]["trainable_parameters"], layers["embed"]["parameters"]) == (0, 80)
+    assert found["model"]["trainable_parameters"] == 8 * 4 + 4
+    assert "largest" in found["data"]["info"]["detail"]
+    assert [tensor["batch_bytes"] for tensor in found["data"]["tensors"]] == [3 * 7 * 8] * 2
+
+
+# What is changed of the project, and what the message must name.
+CASES = {
+    "no such module": (["--set", "model={target: 'nowhere:Net'}"], ["model.target", "nowhere"]),
+    "no picture": (["--save", "run.json"], ["run.json", ".png"]),
+    "no images": (["--save", "samples.png"], ["samples.png", "no image files", "cifar10"]),
+    "two answers": (["--json", "--preview"], ["--json", "--preview"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(case: str, project: Path) -> None:
+    arguments, names = CASES[case]
+    check_message(vram("inspect", "--config", "train.yaml", *arguments, folder=project), 2, names)
+    assert not list(project.glob("*.png"))
+
+
+def test_a_factory_that_raises_is_told_with_its_traceback(project: Path) -> None:
+    answer = vram("inspect", "--config", "train.yaml", "--set", "model={target: 'mine:broken'}", folder=project)
+    assert (answer.code, answer.stdout) == (2, "")
+    assert 'mine.py", line' in answer.stderr
+    assert "error: model.target (mine:broken): ZeroDivisionError: no model today" in answer.stderr

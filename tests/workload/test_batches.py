@@ -1,0 +1,125 @@
+"""Batches of any structure: moved without losing it, measured, and described by their one sample."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, UserDict, defaultdict
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from vram_cli.workload import channels_last, tensors_of
+from vram_cli.workload.batches import lengths_of, moved, sample_in
+
+META = torch.device("meta")
+
+
+class Pair(NamedTuple):
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Sentences:
+    words: torch.Tensor
+    language: str = "en"
+
+
+class Encoding(UserDict[str, Any]):
+    """A mapping that is no dict, as tokenizers return."""
+
+    encodings = "kept"
+
+
+ONE, TWO = torch.ones(3, 4), torch.zeros(3, dtype=torch.int64)
+BATCHES: dict[str, Any] = {
+    "tensor": ONE,
+    "tuple": (ONE, TWO),
+    "list": [ONE, TWO],
+    "dict": {"x": ONE, "y": {"z": TWO}},
+    "ordered": OrderedDict(x=ONE, y=TWO),
+    "default": defaultdict(list, x=ONE),
+    "no dict": Encoding(x=ONE, y=TWO),
+    "named": Pair(ONE, TWO),
+    "dataclass": Sentences(ONE),
+    "samples": ([ONE, ONE, ONE], [{"boxes": ONE, "name": "a"}] * 3),
+    "with others": (ONE, "text", 3, None, 2.5),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_moved_batch_has_the_same_structure_and_the_old_one_stays(name: str) -> None:
+    batch = BATCHES[name]
+    there = moved(batch, META, torch.bfloat16)
+    assert type(there) is type(batch)
+    assert [tensor.device.type for tensor in tensors_of(there)] == ["meta"] * len(tensors_of(batch))
+    assert [tensor.shape for tensor in tensors_of(there)] == [tensor.shape for tensor in tensors_of(batch)]
+    assert all(tensor.device.type == "cpu" for tensor in tensors_of(batch))
+
+
+def test_what_belongs_to_a_users_own_batch_is_kept() -> None:
+    there = moved(BATCHES["no dict"], META, torch.float32)
+    assert (there.encodings, there["x"].device.type) == ("kept", "meta")
+    assert moved(BATCHES["dataclass"], META, torch.float32).language == "en"
+    assert moved(BATCHES["named"], META, torch.float32).labels.dtype is torch.int64
+    assert moved(BATCHES["default"], META, torch.float32)["new"] == []
+    assert moved(BATCHES["with others"], META, torch.float32)[1:] == ("text", 3, None, 2.5)
+    assert moved(MappingProxyType({"x": ONE}), META, torch.float32)["x"].device.type == "meta"
+
+
+def test_float32_alone_takes_the_dtype_of_the_weights() -> None:
+    kinds = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
+    there = moved(tuple(torch.zeros(2, dtype=kind) for kind in kinds), META, torch.bfloat16)
+    assert [tensor.dtype for tensor in there] == [torch.bfloat16, *kinds[1:]]
+
+
+def test_channels_go_last_in_images_only() -> None:
+    images, others = channels_last((torch.zeros(2, 3, 4, 5), [torch.zeros(3, 4, 5), torch.zeros(2, 3)]))
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert not images.is_contiguous()
+    assert all(tensor.is_contiguous() for tensor in others)
+
+
+@pytest.mark.parametrize(
+    ("batch", "lengths"),
+    [
+        (ONE, {3}),
+        ((ONE, torch.zeros(5)), {3, 5}),
+        ({"x": ONE, "scale": torch.tensor(1.0)}, {3}),
+        ([ONE, ONE], {2}),
+        (([ONE] * 4, [{}] * 4), {4}),
+        (((ONE, ONE), ({}, {})), {2, 3}),  # tuple(zip(*samples)): inner tuples hold samples
+        (("a", 3, None), set()),
+        (Sentences(ONE), {3}),
+    ],
+)
+def test_lengths_are_rows_of_tensors_and_elements_of_lists(batch: Any, lengths: set[int]) -> None:
+    assert lengths_of(batch) == lengths
+
+
+@pytest.mark.parametrize(
+    ("batch", "described"),
+    [
+        (torch.zeros(1, 3, 4), [("batch", (3, 4))]),
+        ((torch.zeros(1, 3), torch.zeros(1)), [("[0]", (3,)), ("[1]", ())]),
+        (
+            {"ids": torch.zeros(1, 7), "image": {"pixels": torch.zeros(1, 2, 2)}},
+            [("ids", (7,)), ("image.pixels", (2, 2))],
+        ),
+        (Pair(torch.zeros(1, 3), torch.zeros(1)), [("images", (3,)), ("labels", ())]),
+        # Detection: lists, or tuples, of images and of what is in them.
+        (([torch.zeros(3, 8, 8)], [{"boxes": torch.zeros(5, 4)}]), [("[0]", (3, 8, 8)), ("[1].boxes", (5, 4))]),
+        (((torch.zeros(3, 8, 8),), ({"boxes": torch.zeros(5, 4)},)), [("[0]", (3, 8, 8)), ("[1].boxes", (5, 4))]),
+        # Two inputs and a target: the inner tuple holds fields.
+        (((torch.zeros(1, 7), torch.zeros(1, 7)), torch.zeros(1)), [("[0][0]", (7,)), ("[0][1]", (7,)), ("[1]", ())]),
+        ([torch.zeros(1, 3), torch.zeros(1)], [("[0]", (3,)), ("[1]", ())]),  # as a DataLoader returns it
+        ({"x": torch.zeros(1, 2), "scale": torch.tensor(1.0)}, [("x", (2,)), ("scale", ())]),
+    ],
+)
+def test_the_sample_of_a_batch_of_one_is_described_without_the_batch(
+    batch: Any, described: list[tuple[str, tuple[int, ...]]]
+) -> None:
+    assert [(name, shape) for name, shape, _ in sample_in(batch)] == described
+    assert {dtype for *_, dtype in sample_in(batch)} == {torch.float32}

@@ -1,0 +1,227 @@
+"""How a model is called, and what number is trained on: each way there is, and what is refused by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.workload.configs import HERE, config
+from vram_cli.errors import ConfigError
+from vram_cli.results import Phase
+from vram_cli.workload import blame, build_workload, open_data, supervised, train_step
+from vram_cli.workload.losses import call, criterion_of, loss_of, own_loss
+
+CPU = torch.device("cpu")
+X, Y = torch.ones(2, 3), torch.zeros(2, 3)
+
+
+class Called(nn.Module):
+    """Notes what it is called with."""
+
+    def note(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        self.seen: Any = arguments, named
+        return torch.zeros(())
+
+
+class ByName(Called):
+    def forward(self, pixels: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.note(pixels=pixels, mask=mask)
+
+
+class Anything(Called):
+    def forward(self, **named: Any) -> torch.Tensor:
+        return self.note(**named)
+
+
+class InOrder(Called):
+    def forward(self, *tensors: Any) -> torch.Tensor:
+        return self.note(*tensors)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "seen"),
+    [
+        (ByName(), {"mask": Y, "pixels": X}, ((), {"pixels": X, "mask": Y})),
+        (ByName(), {"pixels": X}, ((), {"pixels": X, "mask": None})),
+        (ByName(), {"image": X, "other": Y}, ((), {"pixels": X, "mask": Y})),  # none of its names: in order
+        (ByName(), (X, Y), ((), {"pixels": X, "mask": Y})),
+        (ByName(), X, ((), {"pixels": X, "mask": None})),
+        (Anything(), {"a": X, "b": Y}, ((), {"a": X, "b": Y})),
+        (InOrder(), {"a": X, "b": Y}, ((X, Y), {})),
+        (InOrder(), [X, Y], (([X, Y],), {})),  # a list of samples is one argument
+    ],
+)
+def test_a_model_is_called_by_names_in_order_or_with_the_batch_as_it_is(model: Called, inputs: Any, seen: Any) -> None:
+    call(model, inputs, "data.inputs")
+    assert model.seen == seen  # the very tensors: == of others would be ambiguous
+
+
+class Compiled(nn.Module):
+    """As torch.compile makes it: takes anything, and has the model within."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = model
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        return self._orig_mod(*arguments, **named)
+
+
+def test_a_compiled_model_is_called_by_the_names_of_the_one_within() -> None:
+    model = ByName()
+    call(Compiled(model), {"image": X}, "data.inputs")
+    assert model.seen[1]["pixels"] is X
+    with pytest.raises(ConfigError, match="the model takes no masks"):
+        call(Compiled(model), {"pixels": X, "masks": Y}, "data.inputs")
+
+
+def test_wrong_names_are_refused_by_the_key_that_gave_them() -> None:
+    with pytest.raises(ConfigError, match=r"data\.inputs: the model takes no masks") as caught:
+        call(ByName(), {"pixels": X, "masks": Y}, "data.inputs")
+    assert caught.value.hint == "it takes pixels, mask"
+
+
+def test_what_the_model_raises_is_blamed_on_its_inputs() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
+        call(nn.Linear(5, 2), X, "data.inputs")
+    assert blame(caught.value) == "data.inputs, as the model is called with it"
+
+
+class Output:
+    loss = torch.tensor(3.0)
+
+
+class Lossless:
+    logits = X
+
+
+class Returns(nn.Module):
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, *_: Any) -> Any:
+        return self.output
+
+
+@pytest.mark.parametrize(
+    ("output", "loss"),
+    [
+        (torch.tensor(3.0), 3.0),
+        (torch.tensor([3.0]), 3.0),
+        (Output(), 3.0),
+        ({"loss": torch.tensor(3.0), "logits": X}, 3.0),
+        ({"boxes": torch.tensor(1.0), "classes": torch.tensor(2.0)}, 3.0),
+    ],
+)
+def test_a_models_own_loss(output: Any, loss: float) -> None:
+    assert own_loss(Returns(output), X, "data.inputs").item() == loss
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (X, r"loss: model: the loss is a tensor of \[2, 3\], and must be one number"),
+        (None, "the loss is a NoneType"),
+        (Lossless(), "the loss is a Lossless"),
+        ({"loss": None}, "the loss is a NoneType"),
+        ({"logits": X, "state": None}, r"the model returns no loss, but logits, a tensor of \[2, 3\]"),
+        ({"classes": torch.tensor(2.0), "steps": 3}, "the model returns no loss, but steps, a int"),
+        ({}, "the loss is a int"),
+    ],
+)
+def test_an_output_without_a_loss_is_refused(output: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        own_loss(Returns(output), X, "data.inputs")
+
+
+LABELS = torch.tensor([0, 1])
+LOGITS = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+ENTROPY = functional.cross_entropy(LOGITS, LABELS).item()
+
+
+class WithLogits:
+    logits = LOGITS
+
+
+@pytest.mark.parametrize("output", [LOGITS, WithLogits(), {"out": LOGITS, "aux": X}])
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), functional.cross_entropy])
+def test_a_librarys_criterion_is_given_the_logits(output: Any, criterion: Callable[..., torch.Tensor]) -> None:
+    assert supervised(criterion)(Returns(output), (X, LABELS)).item() == pytest.approx(ENTROPY)
+
+
+def test_a_criterion_of_ones_own_is_given_the_whole_output() -> None:
+    criterion = criterion_of(config(loss={"target": HERE + "Logits"}))
+    assert criterion is not None
+    loss = supervised(criterion)(Returns({"out": LOGITS, "aux": LOGITS}), (X, LABELS))
+    assert loss.item() == pytest.approx(2 * ENTROPY)
+
+
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [
+        (None, ENTROPY),
+        ("cross_entropy", ENTROPY),
+        ({"target": "torch.nn:CrossEntropyLoss", "kwargs": {"reduction": "sum"}}, 2 * ENTROPY),
+        ({"target": "torch.nn.functional:cross_entropy", "kwargs": {"reduction": "sum"}}, 2 * ENTROPY),
+        ({"target": HERE + "squares"}, (LOGITS - functional.one_hot(LABELS)).square().mean().item()),
+        ({"target": HERE + "squares", "kwargs": {"weight": 0.0}}, 0.0),
+    ],
+)
+def test_the_configs_loss(loss: Any, value: float) -> None:
+    chosen = config(loss=loss)
+    assert loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS)).item() == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "is_own"), [(None, False, True), ("model", True, True), (None, True, False)]
+)
+def test_without_targets_the_loss_is_the_models_own(loss: Any, targets: bool, is_own: bool) -> None:
+    data = {"inputs": {"x": {"shape": [4]}}, **({"targets": {"shape": []}} if targets else {})}
+    assert (criterion_of(config(data=data, loss=loss)) is None) == is_own
+
+
+@pytest.mark.parametrize("batch", [X, {"x": X}, (X,), (X, X, X)])
+def test_a_loss_needs_a_pair(batch: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data\.target: a loss needs \(inputs, targets\)") as caught:
+        supervised(nn.CrossEntropyLoss(), data="data.target")(Returns(LOGITS), batch)
+    assert "loss: model" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("no_number", r"loss\.target \(.*:no_number\): the loss is a tensor of \[2\]"),
+        ("NUMBER", r"loss\.target: .*:NUMBER is a int, and nothing to call"),
+    ],
+)
+def test_a_loss_that_is_none_is_refused_by_its_key(target: str, words: str) -> None:
+    chosen = config(loss={"target": HERE + target})
+    with pytest.raises(ConfigError, match=words):
+        loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS))
+
+
+def test_what_a_loss_raises_is_blamed_on_its_key() -> None:
+    chosen = config(loss={"target": HERE + "raises_in_loss"})
+    with pytest.raises(KeyError) as caught:
+        loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS))
+    assert blame(caught.value) == f"loss.target ({HERE}raises_in_loss)"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "amp-bf16"])
+def test_a_criterion_with_tensors_lies_where_the_model_does_and_is_not_trained(precision: str) -> None:
+    chosen = config(loss={"target": HERE + "Perceptual"}, precision=precision)
+    work = build_workload(chosen, torch.device("cpu"))
+    assert work.criterion is not None
+    before = [tensor.clone() for tensor in work.criterion.state_dict().values()]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert {tensor.dtype for tensor in before} == {dtype}
+    phases: list[Phase] = []
+    train_step(work, open_data(chosen).make_batch(3, CPU, dtype), phases.append)
+    assert phases[-1] is Phase.OPTIMIZER
+    assert all(map(torch.equal, before, work.criterion.state_dict().values()))

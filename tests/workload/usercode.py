@@ -1,0 +1,165 @@
+"""Models, losses, data and steps as a user writes them; configs of tests name them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import Dataset, TensorDataset
+
+NUMBER = 3
+
+
+def linear(width: int = 4) -> nn.Module:
+    return nn.Linear(width, 2)
+
+
+def no_model() -> str:
+    return "a model"
+
+
+def raises(**_: Any) -> nn.Module:
+    raise ValueError("no such width: 3")
+
+
+def leaves() -> nn.Module:
+    sys.exit("bye")
+
+
+class SlottedError(Exception):
+    __slots__ = ()
+    vram_key = property(lambda self: "")
+
+
+def raises_what_cannot_be_marked() -> nn.Module:
+    raise SlottedError("slots")
+
+
+# Losses
+
+
+def squares(output: torch.Tensor, targets: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
+    return weight * (output - functional.one_hot(targets, 2)).square().mean()
+
+
+def no_number(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return output.sum(1)
+
+
+def raises_in_loss(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    raise KeyError("aux")
+
+
+class Perceptual(nn.Module):
+    """Compares by a network of its own, which is not trained."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.look = nn.Linear(2, width).requires_grad_(False)
+        self.register_buffer("scale", torch.ones(width))
+
+    def forward(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        wanted = functional.one_hot(targets, 2).to(output.dtype)
+        return ((self.look(output) - self.look(wanted)) * self.scale).square().mean()
+
+
+class Logits(nn.Module):
+    """A criterion of the user's own that wants the whole output."""
+
+    def forward(self, output: Any, targets: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(output["out"], targets) + functional.cross_entropy(output["aux"], targets)
+
+
+# Data
+
+
+def batch(n: int, width: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.zeros(n, width), torch.zeros(n, dtype=torch.int64)
+
+
+def batch_from_a_loader(batch_size: int) -> list[torch.Tensor]:
+    return list(batch(batch_size))
+
+
+def too_few(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch(min(n, 4))
+
+
+def no_tensors(n: int) -> list[str]:
+    return ["text"] * n
+
+
+def of_random_length(n: int) -> torch.Tensor:
+    return torch.zeros(n, {1: 3, 2: 17, 3: 23}.get(n, 11))
+
+
+def raises_in_data(n: int) -> torch.Tensor:
+    raise OSError("no such file: images.tar")
+
+
+def whole_set(size: int = 10) -> tuple[torch.Tensor, ...]:
+    return torch.zeros(size, 4), torch.zeros(size, dtype=torch.int64)
+
+
+def dataset(length: int = 10) -> Dataset[Any]:
+    return TensorDataset(*whole_set(length))
+
+
+class Sentences(Dataset[Any]):
+    """Of lengths that are known: sample i has i % 7 + 1 words, and the longest is somewhere in the middle."""
+
+    def __init__(self, length: int = 20, longest: int = 50) -> None:
+        self.lengths = [i % 7 + 1 for i in range(length)]
+        if length:
+            self.lengths[length // 2] = longest
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> list[int]:
+        return [1] * self.lengths[i]
+
+
+def padded(samples: list[list[int]]) -> dict[str, torch.Tensor]:
+    longest = max(map(len, samples))
+    return {"words": torch.tensor([sample + [0] * (longest - len(sample)) for sample in samples])}
+
+
+class Broken(Sentences):
+    def __getitem__(self, i: int) -> list[int]:
+        raise LookupError(f"no file for sample {i}")
+
+
+class Nested(Dataset[Any]):
+    """Two inputs, a target and a name to a sample."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, i: int) -> Any:
+        return (torch.zeros(3), torch.zeros(5)), torch.tensor(0), f"name {i}"
+
+
+DATASET = dataset(7)
+
+# Steps
+
+
+def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    inputs, targets = batch
+    optimizer.zero_grad()
+    loss = functional.cross_entropy(model(inputs), targets)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def step_without_loss(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) -> None:
+    step(model, batch, optimizer)
+
+
+def step_that_raises(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    raise RuntimeError("the step is broken")

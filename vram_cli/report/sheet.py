@@ -1,0 +1,85 @@
+"""A contact sheet: some samples of each class as a PNG, drawn with Pillow, which comes with torchvision."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vram_cli.errors import ConfigError
+from vram_cli.report.saved import check_writable, write
+from vram_cli.report.words import number
+from vram_cli.results import ImageSample, Inspection
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PER_CLASS = 10
+"""Samples in a row."""
+
+_CELL = 84
+"""Pixels that the longer side of a sample has at least: whole multiples of its own, so that each pixel stays square."""
+_GAP, _MARGIN = 4, 16
+_NAME, _COUNT, _TITLE = 18, 14, 22
+"""Sizes of the letters."""
+_INK, _PALE, _PAPER = "#1a1a1a", "#767676", "#ffffff"
+
+
+def check_sheet(path: Path, *, force: bool = False) -> None:
+    """Check that `save_sheet` could write there.
+
+    Raises:
+        ConfigError: the file's name does not end in .png, or it cannot be written.
+    """
+    if path.suffix.lower() != ".png":
+        hint = "let its name end in .png; for all that is known of data and model, --json"
+        raise ConfigError(f"--save {path}: what is saved here is a picture of samples", hint)
+    check_writable(path, force=force)
+
+
+def save_sheet(inspection: Inspection, path: Path, *, force: bool = False) -> None:
+    """Write the samples of an inspection as a picture: a row a class, with its name and how many there are.
+
+    Raises:
+        ConfigError: as `check_sheet`.
+    """
+    check_sheet(path, force=force)
+    buffer = io.BytesIO()
+    contact_sheet(inspection).save(buffer, format="PNG", optimize=True)
+    write(buffer.getvalue(), path, force=force)
+
+
+def contact_sheet(inspection: Inspection) -> Image.Image:
+    """Return the picture; the inspection has samples."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    data, samples = inspection.data, inspection.samples
+    rows = [[sample for sample in samples if sample.label == label] for label in range(len(data.classes))]
+    height, width, _ = samples[0].shape
+    scale = -(-_CELL // max(height, width))
+    size = width * scale, height * scale
+    font, small, large = (ImageFont.load_default(points) for points in (_NAME, _COUNT, _TITLE))
+    captions = [(found.name, f"{number(found.count or 0)} samples") for found in data.classes]
+    heading = f"{data.info.name}: the first {max(map(len, rows))} of each class"
+    left = 2 * _MARGIN + int(max(max(font.getlength(name), small.getlength(many)) for name, many in captions))
+    top = 2 * _MARGIN + _TITLE
+    across = max(left + max(map(len, rows)) * (size[0] + _GAP), _MARGIN + int(large.getlength(heading)))
+    sheet = Image.new("RGB", (across + _MARGIN, top + len(rows) * (size[1] + _GAP) + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, _MARGIN), heading, fill=_INK, font=large)
+    for row, (members, (name, many)) in enumerate(zip(rows, captions, strict=True)):
+        y = top + row * (size[1] + _GAP)
+        middle = y + size[1] // 2
+        draw.text((_MARGIN, middle), name, fill=_INK, font=font, anchor="ls")
+        draw.text((_MARGIN, middle + _COUNT + _GAP), many, fill=_PALE, font=small, anchor="ls")
+        for column, sample in enumerate(members):
+            picture = _picture(sample).resize(size, Image.Resampling.NEAREST)
+            sheet.paste(picture, (left + column * (size[0] + _GAP), y))
+    return sheet
+
+
+def _picture(sample: ImageSample) -> Image.Image:
+    from PIL import Image
+
+    height, width, channels = sample.shape
+    return Image.frombytes("L" if channels == 1 else "RGB", (width, height), bytes(sample.pixels))
