@@ -3,8 +3,8 @@
     python -m benchmarks.levers [--only WORD]
 
 The prediction runs the step on fake CPU tensors and takes the most that is alive at once; the real search runs real
-steps under RLIMIT_DATA. Of the budget, some MiB are no tensors (heap, Python's own objects): how many, the training as it is
-tells, and the changes are predicted with that. Needs timm for the transformer. About half an hour on two cores.
+steps under RLIMIT_DATA. Of the budget, some MiB are no tensors (heap, Python's objects): how many, the training as
+it is tells, and the changes are predicted with that. Needs timm for the transformer. Half an hour on two cores.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -12,7 +12,7 @@ from vram_cli.advising import Interrupted, advise
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, WorkloadError
 from vram_cli.results import Advice, Category, LeverAnswer
-from vram_cli.units import GIB, MIB
+from vram_cli.units import GIB
 
 MakeWorld = Callable[..., World]
 CPU = {"kind": "real", "name": "CPU (two cores)", "type": "cpu"}
@@ -32,7 +32,7 @@ def changed(config: Config, *levers: LeverAnswer) -> Config:
 def test_every_figure_is_that_of_the_config_with_the_change(world: MakeWorld) -> None:
     made, config = world(), training()
     advice = advise(config)
-    assert advice.max_batch_size == made.largest(config) == 228  # (4096 - 6 * 64) MiB / 16 MiB, less 4 of slack
+    assert advice.max_batch_size == made.largest(config) == 232  # (4096 - 6 * 64) MiB / 16 MiB
     assert [found.max_batch_size for found in advice.levers] == [
         made.largest(changed(config, found)) for found in advice.levers
     ]
@@ -42,11 +42,11 @@ def test_every_figure_is_that_of_the_config_with_the_change(world: MakeWorld) ->
 def test_savings_are_taken_a_sixteenth_below_the_largest(world: MakeWorld) -> None:
     world()
     advice = advise(training())
-    assert advice.at_batch_size == 228 - 14
+    assert advice.at_batch_size == 232 - 14
     assert advice.breakdown is not None
-    assert advice.breakdown.batch_size == 214
+    assert advice.breakdown.batch_size == 218
     full = lever(advice, "checkpoint every block")
-    assert (full.saved_bytes, full.saved_from) == (214 * SAMPLE // 2, Category.ACTIVATIONS)
+    assert (full.saved_bytes, full.saved_from) == (218 * SAMPLE // 2, Category.ACTIVATIONS)
     momentum = lever(advice, "SGD with momentum")
     assert (momentum.saved_bytes, momentum.saved_from) == (WEIGHTS, Category.OPTIMIZER_STATE)
     assert momentum.helps
@@ -59,7 +59,7 @@ def test_what_does_not_help_says_why(world: MakeWorld) -> None:
     advice = advise(training(), own=["train.learning_rate=0.5"])
     own = lever(advice, "train.learning_rate=0.5")
     assert not own.helps
-    assert (own.saved_bytes, own.saved_from, own.max_batch_size) == (0, None, 228)
+    assert (own.saved_bytes, own.saved_from, own.max_batch_size) == (0, None, 232)
     assert own.why == "saves nothing at the peak, in backward"
 
 
@@ -76,8 +76,8 @@ def test_accumulation_makes_a_batch_of_pieces_and_counts_as_that(world: MakeWorl
     made, config = world(), training()
     accumulated = lever(advise(config), "accumulate 2 batches")
     assert accumulated.pieces == 2
-    assert accumulated.max_batch_size == made.largest(config.changed(["train.accumulate=2"])) == 224
-    assert accumulated.helps  # 448 samples to a step
+    assert accumulated.max_batch_size == made.largest(config.changed(["train.accumulate=2"])) == 228
+    assert accumulated.helps  # 456 samples to a step
     assert accumulated.saved_bytes == -WEIGHTS
     assert accumulated.compute is None  # of a step that does twice as much
 
@@ -121,12 +121,12 @@ def test_sizes_that_thrash_do_not_count(world: MakeWorld) -> None:
     made = world(thrashes=lambda config, n: n > 200)
     advice = advise(training())
     assert advice.max_batch_size == 200
-    assert made.largest(training()) == 228
+    assert made.largest(training()) == 232
     assert any("gives its cache back" in note for note in advice.notes)
-    made = world(thrashes=lambda config, n: config.device.expandable_segments)
+    world(thrashes=lambda config, n: config.device.expandable_segments and n > 150)
     segments = lever(advise(training()), "expandable segments")
-    assert segments.why == "nothing fits with it either" or "does not fit at 214" in segments.why
-    assert not segments.helps
+    assert (segments.max_batch_size, segments.helps) == (150, False)
+    assert segments.why == "does not fit at 218, as the training as it is does"
 
 
 # Together
@@ -178,30 +178,30 @@ def test_nothing_fits_with_anything(world: MakeWorld) -> None:
 
 def test_a_batch_that_fits_as_it_is_takes_no_change(world: MakeWorld) -> None:
     world()
-    fit = advise(training(), fit_batch=228).fit
+    fit = advise(training(), fit_batch=232).fit
     assert fit is not None
-    assert (fit.micro_batch_size, fit.accumulate, fit.sets, fit.note) == (228, 1, (), "it fits as it is")
+    assert (fit.micro_batch_size, fit.accumulate, fit.sets, fit.note) == (232, 1, (), "it fits as it is")
 
 
 def test_the_cheapest_changes_that_make_a_batch_fit_are_found(world: MakeWorld) -> None:
-    made, config = world(), training()
-    fit = advise(config, fit_batch=234).fit  # 6 more than as it is: two of the weights' size more, by nothing's price
-    assert fit is not None
-    assert fit.sets == ("device.expandable_segments=true",)
-    fit = advise(config, fit_batch=238).fit
-    assert fit is not None
-    # Expandable segments give 8, and in_backward another 4; autocast alone, cheaper than both together, does.
-    assert fit.sets == ("precision=amp-fp16",)
-    assert made.largest(config.changed(fit.sets)) >= 238
+    """In bfloat16: 464 as it is, 472 with the optimizer in backward, 480 with expandable segments, 488 with both."""
+    made, config = world(), training("precision=bf16")
+    segments, in_backward = "device.expandable_segments=true", "optimizer.in_backward=true"
+    for wanted, sets in ((480, (segments,)), (481, (segments, in_backward)), (489, ("train.checkpointing=every-2",))):
+        fit = advise(config, fit_batch=wanted).fit
+        assert fit is not None
+        assert fit.sets == sets
+        assert fit.micro_batch_size == wanted <= made.largest(config.changed(sets))
 
 
-def test_a_single_change_that_was_searched_is_not_run_again(world: MakeWorld) -> None:
-    made = world()
-    advise(training())
-    searched = len(made.measured)
-    made = world()
-    advise(training(), fit_batch=238)
-    assert len(made.measured) == searched + 1  # fused + expandable segments... the set that comes between
+def test_what_a_search_has_told_already_is_not_run_again(world: MakeWorld) -> None:
+    config = training("precision=bf16")
+    counts = []
+    for asked in (None, 480, 481):
+        made = world()
+        advise(config, fit_batch=asked)
+        counts.append(len(made.measured))
+    assert counts == [counts[0], counts[0], counts[0] + 1]
 
 
 def test_a_batch_beyond_all_changes_is_cut_into_pieces(world: MakeWorld) -> None:
@@ -211,7 +211,7 @@ def test_a_batch_beyond_all_changes_is_cut_into_pieces(world: MakeWorld) -> None
     assert fit is not None
     assert fit.micro_batch_size is not None
     assert fit.micro_batch_size * fit.accumulate == 100_000
-    assert fit.micro_batch_size == 200  # 224 fit with gradients kept; the divisors near it are 200 and 250
+    assert fit.micro_batch_size == 200  # 228 fit with gradients kept; the divisors near it are 200 and 250
     assert fit.micro_batch_size <= made.largest(config.changed([f"train.accumulate={fit.accumulate}"]))
     assert "no set of changes" in fit.note
 
@@ -221,9 +221,9 @@ def test_an_effective_batch_is_cut_into_as_few_pieces_as_fit(world: MakeWorld) -
     split = advise(training(), effective_batch=1024).effective
     assert split is not None
     assert (split.micro_batch_size, split.accumulate) == (128, 8)  # 256 do not fit
-    split = advise(training(), effective_batch=456).effective
+    split = advise(training(), effective_batch=462).effective
     assert split is not None
-    assert (split.micro_batch_size, split.accumulate) == (152, 3)  # 228 fit only where no gradients wait
+    assert (split.micro_batch_size, split.accumulate) == (154, 3)  # 231 fit only where no gradients wait
 
 
 def test_a_prime_number_is_cut_into_samples_and_a_better_one_is_named(world: MakeWorld) -> None:
@@ -269,7 +269,7 @@ def test_huge_batches_are_cut_at_once(wanted: int, world: MakeWorld) -> None:
     split = advise(training(), effective_batch=wanted).effective
     assert split is not None
     assert (split.micro_batch_size or 0) * split.accumulate == wanted
-    assert 100 < (split.micro_batch_size or 0) <= 224
+    assert 100 < (split.micro_batch_size or 0) <= 228
 
 
 def test_the_rate_is_for_what_is_asked_or_else_for_the_largest_that_the_data_allow(world: MakeWorld) -> None:
@@ -284,11 +284,18 @@ def test_the_rate_is_for_what_is_asked_or_else_for_the_largest_that_the_data_all
     assert samples(fit_batch=60, effective_batch=1000) == 1000
 
 
-def test_there_is_no_rate_for_another_optimizer(world: MakeWorld) -> None:
-    world(refuses=lambda config: "" if config.optimizer.name == "sgd" or config == training() else "no")
+def test_the_rate_is_not_for_another_optimizer(world: MakeWorld) -> None:
+    made = world()
     advice = advise(training())
     assert advice.best is not None
-    assert advice.best.name == "SGD with momentum"
+    assert "SGD with momentum" in advice.best.name
+    assert advice.rate is not None
+    assert advice.rate.rule == "square root"
+    assert advice.rate.batch_size == made.largest(training())
+    world(refuses=lambda config: "no" if config.optimizer.name == "adam" and config != training() else "")
+    advice = advise(training(), fit_batch=236)
+    assert advice.fit is not None
+    assert advice.fit.note == "SGD with momentum"
     assert advice.rate is None
 
 
@@ -360,13 +367,12 @@ def test_real_searches_stop_within_their_tolerance(world: MakeWorld) -> None:
     exact = made.largest(training("device.name=cpu"))
     assert advice.max_batch_size is not None
     assert exact * 0.98 <= advice.max_batch_size <= exact
-    assert len([n for config, n, _ in made.measured if config == training("device.name=cpu")]) < 10
 
 
-def test_no_config_is_opened_twice_in_a_row_and_each_is_told_once(world: MakeWorld) -> None:
+def test_each_config_is_opened_once_and_told_once(world: MakeWorld) -> None:
     made, told = world(), []
     advise(training(), status=told.append)
-    assert all(before != after for before, after in zip(made.opened, made.opened[1:], strict=False))
+    assert all(before != after for before, after in pairwise(made.opened))
     assert len(made.opened) == 1 + 9 + len([text for text in told if " + " in text])
     assert len(told) == len(set(told))
     assert told[:2] == ["starting the process for trials", "trying the training as it is"]
@@ -380,7 +386,7 @@ def test_whenever_ctrl_c_comes_what_is_known_is_told(world: MakeWorld) -> None:
     asked = {"fit_batch": 240, "effective_batch": 1000, "gpus": ["l4"]}
     whole = advise(training(), **asked)  # type: ignore[arg-type]
     total, known, best = len(made.measured), 0, 0
-    for moment in range(1, total + 1, 3):
+    for moment in range(1, total + 1, 6):
         world(interrupt_at=moment)
         with pytest.raises(Interrupted) as caught:
             advise(training(), **asked)  # type: ignore[arg-type]

@@ -7,11 +7,15 @@ import pytest
 from tests.advising.worlds import training
 from vram_cli.advising.levers import Lever, Price, levers_for
 from vram_cli.config import Config
-from vram_cli.memory.gpus import find_gpu
+from vram_cli.results import Device
 
 
-def offered(config: Config, kind: str = "cuda", card: str | None = "a100-80gb", own: tuple[str, ...] = ()) -> set[str]:
-    return {lever.name for lever in levers_for(config, kind, find_gpu(card) if card else None, own)}
+def on(kind: str = "real", name: str = "NVIDIA A100-SXM4-80GB", device: str = "cuda:0") -> Device:
+    return Device(kind=kind, name=name, type=device, capacity_bytes=1)
+
+
+def offered(config: Config, device: Device | None = None) -> set[str]:
+    return {lever.name for lever in levers_for(config, device or on())}
 
 
 ALL = {
@@ -48,7 +52,6 @@ def test_a_plain_training_with_adam_on_a_gpu_is_offered_everything() -> None:
         ("train.clip_grad_norm=1", {"optimizer in backward"}),
         ("train.zero_grad=zero", {"optimizer in backward"}),
         ("optimizer.in_backward=true", {"fused optimizer", "optimizer in backward", "accumulate 2 batches"}),
-        ("device.gpu=t4", {"8-bit AdamW"}),
         ("optimizer.name=adamw", set()),
         ("precision=tf32", set()),
     ],
@@ -64,23 +67,27 @@ def test_own_steps_do_the_rest_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "expected"),
+    ("name", "expected"),
     [
-        ("p100", set()),  # 6.0: no tensor cores
-        ("t4", {"autocast to float16"}),  # 7.5
-        ("v100-16gb", {"autocast to float16"}),  # 7.0
-        ("a100-80gb", {"autocast to bfloat16", "autocast to float16"}),  # 8.0
-        ("mi250", {"autocast to bfloat16", "autocast to float16"}),  # has no compute capability
-        (None, {"autocast to bfloat16", "autocast to float16"}),
+        ("Tesla P100-PCIE-16GB", set()),  # compute capability 6.0: no tensor cores
+        ("Tesla T4", {"autocast to float16"}),  # 7.5
+        ("Tesla V100-SXM2-16GB", {"autocast to float16"}),  # 7.0
+        ("NVIDIA GeForce RTX 3090", {"autocast to bfloat16", "autocast to float16"}),  # 8.6
+        ("AMD Instinct MI210", {"autocast to bfloat16", "autocast to float16"}),  # has no compute capability
+        ("a card of next year", {"autocast to bfloat16", "autocast to float16"}),
     ],
 )
-def test_autocast_follows_the_card(card: str | None, expected: set[str]) -> None:
-    assert {name for name in offered(training(), card=card) if name.startswith("autocast")} == expected
+def test_autocast_follows_the_card(name: str, expected: set[str]) -> None:
+    assert {found for found in offered(training(), on(name=name)) if found.startswith("autocast")} == expected
 
 
 def test_a_cpu_has_no_allocator_to_set_and_autocast_to_bfloat16_only() -> None:
     gone = {"expandable segments", "autocast to float16", "8-bit AdamW"}
-    assert offered(training(), "cpu", None) == ALL - gone
+    assert offered(training(), on(name="CPU (2 cores)", device="cpu")) == ALL - gone
+
+
+def test_a_prediction_knows_nothing_of_8_bits() -> None:
+    assert offered(training(), on("simulated")) == ALL - {"8-bit AdamW"}
 
 
 @pytest.mark.parametrize(
@@ -99,13 +106,13 @@ def test_the_optimizers_own_changes(overrides: list[str], expected: set[str]) ->
 
 
 def test_what_the_user_asks_comes_last_and_costs_a_training() -> None:
-    *_, last = levers_for(training(), "cuda", find_gpu("a100-80gb"), ["train.ema=true"])
+    *_, last = levers_for(training(), on(), ["train.ema=true"])
     assert last == Lever("train.ema=true", ("train.ema=true",), Price.TRAINING, "as you ask")
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("optimizer", ["adamw", "{name: sgd, momentum: 0.9, nesterov: true, foreach: true}"])
-def test_every_change_makes_a_config_and_changes_it(kind: str, optimizer: str) -> None:
+def test_every_change_makes_a_config_and_changes_it(device: str, optimizer: str) -> None:
     config = training("optimizer.name=adamw" if optimizer == "adamw" else f"optimizer={optimizer}")
-    for lever in levers_for(config, kind, None):
+    for lever in levers_for(config, on(device=device)):
         assert config.changed(lever.sets) != config, lever.name

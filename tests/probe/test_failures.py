@@ -88,6 +88,7 @@ def test_a_cuda_error_poisons_the_process_and_an_allocators_refusal_does_not() -
     assert describe(RuntimeError("CUDA error: device-side assert triggered"), "cuda").poisoned
     assert not describe(torch.OutOfMemoryError(CUDA_OOM), "cuda").poisoned
     assert not describe(RuntimeError(CPU_OOM), "cpu").poisoned
+    assert describe(RuntimeError("could not create a primitive"), "cpu").poisoned
 
 
 def test_the_message_is_one_line_with_the_exceptions_name() -> None:

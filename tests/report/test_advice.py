@@ -26,6 +26,13 @@ def test_what_the_advice_sets_itself_is_not_set_twice() -> None:
     assert "precision=tf32" not in words("precision=tf32")
 
 
+def test_a_step_of_ones_own_is_not_told_to_use_autocast() -> None:
+    config = {**examples.MEMORY.config, "precision": "fp32"}
+    assert "precision=amp-bf16" in advice.next_step(replace(examples.MEMORY, config=config)).words
+    own = replace(examples.MEMORY, config={**config, "step": {"target": "train:step"}})
+    assert advice.next_step(own).words[1] == "breakdown"
+
+
 def test_a_breakdown_takes_no_keys_of_the_search_but_its_steps() -> None:
     given = ("search.cap=none", "search.steps=2", "optimizer.name=adam")
     found = replace(examples.MEMORY, overrides=given, config={"precision": "bf16"})

@@ -110,7 +110,7 @@ def inside(layer: Layer, x: float, y: float) -> bool:
     crossings = 0
     for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
         assert x0 == x1 or y0 == y1, "an edge is neither level nor upright"
-        crossings += x0 == x1 > x and min(y0, y1) < y < max(y0, y1)
+        crossings += x0 == x1 > x and min(y0, y1) <= y < max(y0, y1)  # half open: y may be that of a corner
     return crossings % 2 == 1
 
 

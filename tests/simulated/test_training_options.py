@@ -13,8 +13,9 @@ from tests.workload.configs import HERE, config
 from vram_cli.config import Config
 from vram_cli.memory.gpus import find_gpu
 from vram_cli.memory.ledger import Ledger
+from vram_cli.memory.modules import Modules
 from vram_cli.memory.tape import Tape
-from vram_cli.probe.simulated import Simulation
+from vram_cli.probe.simulated import Simulation, UnsupportedError
 from vram_cli.probe.simulated.subject import subject_of
 from vram_cli.results import Category, Phase
 from vram_cli.workload import Batch, Workload, build_workload, channels_last, open_data, parameter_dtype, train_step
@@ -183,3 +184,33 @@ def test_every_option_runs_on_a_card(training: str, option: str) -> None:
     phases = [action for action in tape.steps[-1] if isinstance(action, Phase)]
     assert set(phases) == {Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER}
     assert phases.count(Phase.FORWARD) == (2 if "accumulate" in " ".join(OPTIONS[option]) else 1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "{name: adamw, fused: true}"])
+def test_a_step_of_ones_own_may_scale_gradients(optimizer: str) -> None:
+    """A scaler reads whether gradients are infinite before the optimizer's phase begins."""
+    key = "optimizer" if "{" in optimizer else "optimizer.name"
+    tape = on_a_card("conv net", f"{key}={optimizer}", "step=tests.simulated.nets:scaled_step")
+    casts = [storage for storage in tape.storages if storage.op == "aten._to_copy"]
+    assert any(storage.module.startswith("blocks") for storage in casts)
+
+
+def test_a_step_that_reads_its_loss_is_refused_and_no_module_is_blamed() -> None:
+    with pytest.raises(UnsupportedError, match=r"_local_scalar_dense\) cannot be predicted") as caught:
+        on_a_card("conv net", "step=tests.simulated.nets:logging_step")
+    assert caught.value.hint.startswith("leave it out where it is for a log; else run real trials")
+    real(config_of("conv net", "plain").changed(["step=tests.simulated.nets:logging_step"]))
+
+
+def test_what_a_step_makes_after_its_backward_pass_belongs_to_no_module() -> None:
+    config = config_of("conv net", "own step")
+    recorder = Simulation(subject_of(config)[0], find_gpu("t4")).record(N)
+    norms = {life.module for life in recorder.lives if life.op == "aten._foreach_norm"}
+    assert norms == {""}
+    ledger = Ledger(CPU)
+    work, batch = build_workload(config, CPU), open_data(config).make_batch(N, CPU, torch.float32)
+    ledger.modules = Modules(work.model)
+    with ledger.modules.followed(), ledger:
+        train_step(work, batch, ledger.enter)
+    after = [life for life in ledger.lives if life.phase is Phase.BACKWARD and life.bytes == 4][-3:]
+    assert {life.module for life in after} == {""}  # the norm of the gradients, and what they are clipped by

@@ -39,6 +39,8 @@ def frozen(model: nn.Module) -> set[str]:
         ("transformers:bert", {"num_hidden_layers": 1, "hidden_size": 12}, "BertForMaskedLM"),
         ("transformers:BertForSequenceClassification", {"num_hidden_layers": 1}, "BertForSequenceClassification"),
         ("transformers:gpt2", {"n_layer": 1, "n_embd": 12}, "GPT2LMHeadModel"),
+        ("transformers:t5", {"num_layers": 1}, "T5ForConditionalGeneration"),
+        ("transformers:bart", {"encoder_layers": 1, "decoder_layers": 1}, "BartForConditionalGeneration"),
         ("transformers:vit", {"num_hidden_layers": 1, "num_labels": 3}, "ViTForImageClassification"),
     ],
 )

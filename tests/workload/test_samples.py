@@ -55,6 +55,13 @@ def test_the_largest_samples_are_the_worst_batch_and_it_is_told() -> None:
     assert "all 10 samples are of one size" in source("dataset").info.detail
 
 
+def test_text_counts_where_there_is_nothing_but_text_and_a_label() -> None:
+    texts = source("Texts", collate=HERE + "longest")
+    assert texts.make_batch(1, CPU, torch.float32).shape == (1, 12)
+    assert "the largest of all 12" in texts.info.detail
+    assert "are of one size" in source("Texts", kwargs={"images": True}, collate=HERE + "longest").info.detail
+
+
 def test_large_samples_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "LOOKED_AT", 100)
     data = source("Sentences", kwargs={"length": 1000}, collate=HERE + "padded")

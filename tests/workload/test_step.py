@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_accumulated_gradients_are_those_of_the_mean(batches: int) -> None:
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 0.01), ("amp-fp16", 0.01), ("fp32", 1e6)])
 def test_gradients_are_clipped_before_the_step_and_after_unscaling(precision: str, most: float) -> None:
     work = work_of(train={"clip_grad_norm": most}, precision=precision)
-    work.scaler.update(128.0)
+    work = replace(work, scaler=torch.amp.GradScaler("cpu", init_scale=128.0, enabled=work.scaler.is_enabled()))
     norms: list[float] = []
 
     def note(*_: Any) -> None:
@@ -116,8 +117,12 @@ def test_the_average_is_pytorchs() -> None:
                 parameter.add_(torch.randn_like(parameter))
         ours.update(model)
         theirs.update_parameters(model)
-    for own, other in zip(ours.tensors, [*theirs.module.parameters(), *theirs.module.buffers()], strict=True):
-        torch.testing.assert_close(own, other)
+    pairs = list(zip(ours.tensors, [*theirs.module.parameters(), *theirs.module.buffers()], strict=True))
+    for own, other in pairs:
+        if own.is_floating_point():
+            torch.testing.assert_close(own, other)
+    counters = [own.item() for own, _ in pairs if not own.is_floating_point()]
+    assert counters == [3, 3]
 
 
 def test_a_step_moves_the_average_and_only_after_the_weights() -> None:
@@ -158,10 +163,8 @@ def test_a_step_with_several_backward_passes_tells_of_each() -> None:
 def test_pytorch_is_left_as_it_was(step: str) -> None:
     backward, work = torch.autograd.backward, linear_work(step)
     phases: list[Phase] = []
-    try:
+    with suppress(RuntimeError, ConfigError):
         train_step(work, LINEAR_BATCH, phases.append)
-    except (RuntimeError, ConfigError):
-        pass
     assert torch.autograd.backward is backward
     work.optimizer.step()
     assert phases.count(Phase.OPTIMIZER) == (step != "step_that_raises")
@@ -194,6 +197,3 @@ def build_workload_on_cuda() -> None:
     from vram_cli.workload.optimizers import build_optimizer
 
     build_optimizer(config(optimizer={"name": "paged_adamw8bit"}), nn.Linear(2, 2).parameters(), torch.device("cuda"))
-
-
-Step = Callable[[Workload], None]

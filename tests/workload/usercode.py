@@ -38,6 +38,32 @@ def raises_what_cannot_be_marked() -> nn.Module:
     raise SlottedError("slots")
 
 
+class ReadsValues(nn.Module):
+    """Looks into tensors as it is built, as many do for rates that rise from layer to layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [*torch.linspace(4, 6, 3).int().tolist(), 2]
+        rates = torch.linspace(0, 0.5, 3).numpy()
+        layers = zip(widths, widths[1:], rates, strict=False)
+        self.layers = nn.Sequential(*(nn.Sequential(nn.Linear(a, b), nn.Dropout(float(rate))) for a, b, rate in layers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+class WantsChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        for tensor in (images, self.layer.weight):
+            if not tensor.is_contiguous(memory_format=torch.channels_last):
+                raise ValueError("channels come first")
+        return self.layer(images).mean((2, 3))
+
+
 # Losses
 
 
@@ -141,6 +167,23 @@ class Nested(Dataset[Any]):
 
     def __getitem__(self, i: int) -> Any:
         return (torch.zeros(3), torch.zeros(5)), torch.tensor(0), f"name {i}"
+
+
+class Texts(Dataset[Any]):
+    """Texts of different lengths, each with its label; or images of one size, each with its name."""
+
+    def __init__(self, *, images: bool = False) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, i: int) -> Any:
+        return ("x" * (i + 1), torch.zeros(4) if self.images else torch.tensor(0))
+
+
+def longest(samples: list[Any]) -> torch.Tensor:
+    return torch.zeros(len(samples), max(len(text) for text, _ in samples))
 
 
 DATASET = dataset(7)

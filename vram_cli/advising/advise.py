@@ -13,7 +13,7 @@ from vram_cli.advising.study import Study
 from vram_cli.config import Config, load_config
 from vram_cli.errors import VramError
 from vram_cli.memory.gpus import Gpu, find_gpu
-from vram_cli.results import Advice, CardAnswer, RateAnswer, SplitAnswer
+from vram_cli.results import Advice, CardAnswer, LeverAnswer, RateAnswer, SplitAnswer
 from vram_cli.search import SearchListener
 
 
@@ -94,17 +94,20 @@ def _known(study: Study) -> Advice:
 
 
 def _rate(study: Study, split: SplitAnswer | None, fit: SplitAnswer | None) -> RateAnswer | None:
-    """Return the learning rate for what is asked for, or else for the largest batch; None with another optimizer."""
-    config, answer = study.config, split or fit or study.best
-    if split is not None:
-        samples = split.wanted if split.micro_batch_size else 0
-    elif fit is not None:
-        samples = fit.wanted * config.train.accumulate if fit.micro_batch_size else 0
+    """Return the learning rate for what is asked for, or else for the largest batch; none for another optimizer."""
+    config, asked = study.config, split or fit
+    if asked is None:
+        size = study.largest if _has_another_optimizer(config, study.best) else study.best_size
+        samples = min(size, study.length or size) * config.train.accumulate
+    elif asked.micro_batch_size is None or _has_another_optimizer(config, asked):
+        samples = 0
     else:
-        samples = min(study.best_size, study.length or study.best_size) * config.train.accumulate
-    changed = config.changed(answer.sets) if answer else config
-    same = changed.optimizer.name == config.optimizer.name
-    return rate_for(config, samples) if samples and same else None
+        samples = asked.wanted * (1 if asked is split else config.train.accumulate)
+    return rate_for(config, samples) if samples else None
+
+
+def _has_another_optimizer(config: Config, answer: LeverAnswer | SplitAnswer | None) -> bool:
+    return answer is not None and config.changed(answer.sets).optimizer.name != config.optimizer.name
 
 
 def _card(bench: Bench, config: Config, card: Gpu, own: Sequence[str]) -> CardAnswer:

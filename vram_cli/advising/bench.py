@@ -106,7 +106,7 @@ class Bench:
                 capacity_bytes=self._probe.capacity_bytes,
                 cap=config.search.max,
                 tolerance=max(config.search.tolerance, REAL_TOLERANCE) if real else config.search.tolerance,
-                multiple_of=1,
+                multiple_of=None,
                 expected=lambda: expected,
                 listener=self._listener,
             )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from vram_cli.config import Config
-from vram_cli.memory.gpus import Gpu
+from vram_cli.errors import ConfigError
+from vram_cli.memory.gpus import find_gpu
+from vram_cli.results import Device
 
 _ADAM_LIKE = ("adam", "adamw")
 
@@ -44,39 +46,49 @@ class Lever:
         return frozenset(text.partition("=")[0].strip() for text in self.sets)
 
 
-def levers_for(config: Config, kind: str, card: Gpu | None, own: Sequence[str] = ()) -> list[Lever]:
+def levers_for(config: Config, device: Device, own: Sequence[str] = ()) -> list[Lever]:
     """Return the changes that make sense for a config and are not made already.
 
     Args:
         config: the training as it is.
-        kind: of the device: "cpu", or "cuda" for a real or a predicted GPU.
-        card: the GPU, where it is known.
+        device: what it runs on, or is predicted for.
         own: overrides that the user wants tried as well.
     """
-    found = [*_free(config, kind), *_precision(config, kind, card), *_steps(config), *_optimizer(config, kind)]
+    found = [*_free(config, device), *_precision(config, device), *_steps(config), *_optimizer(config, device)]
     found += [Lever(text, (text,), Price.TRAINING, "as you ask") for text in own]
     return found
 
 
-def _free(config: Config, kind: str) -> Iterable[Lever]:
+def _is_gpu(device: Device) -> bool:
+    return device.type.startswith("cuda")
+
+
+def _free(config: Config, device: Device) -> Iterable[Lever]:
     optimizer = config.optimizer
     if type(optimizer).takes(optimizer.name, "fused") and not optimizer.fused and not optimizer.in_backward:
         sets = ("optimizer.foreach=null", "optimizer.fused=true")
         yield Lever("fused optimizer", sets, Price.NOTHING)
-    if kind == "cuda" and not config.device.expandable_segments:
+    if _is_gpu(device) and not config.device.expandable_segments:
         yield Lever("expandable segments", ("device.expandable_segments=true",), Price.NOTHING)
     if not config.train.channels_last:
         yield Lever("channels last", ("train.channels_last=true",), Price.NOTHING)
 
 
-def _precision(config: Config, kind: str, card: Gpu | None) -> Iterable[Lever]:
+def _precision(config: Config, device: Device) -> Iterable[Lever]:
     if config.precision not in ("fp32", "tf32") or config.step is not None:
         return
-    capability = card.compute_capability if card else None
-    if kind == "cpu" or capability is None or capability >= (8, 0):
+    capability = _capability(device)
+    if device.type == "cpu" or capability is None or capability >= (8, 0):
         yield Lever("autocast to bfloat16", ("precision=amp-bf16",), Price.ARITHMETIC, "rounds to 8 bits of mantissa")
-    if kind == "cuda" and (capability is None or capability >= (7, 0)):
+    if _is_gpu(device) and (capability is None or capability >= (7, 0)):
         yield Lever("autocast to float16", ("precision=amp-fp16",), Price.ARITHMETIC, "needs loss scaling")
+
+
+def _capability(device: Device) -> tuple[int, int] | None:
+    try:
+        return find_gpu(device.name).compute_capability
+    except ConfigError:
+        return None
 
 
 def _steps(config: Config) -> Iterable[Lever]:
@@ -93,11 +105,11 @@ def _steps(config: Config) -> Iterable[Lever]:
     yield Lever("accumulate 2 batches", ("train.accumulate=2",), Price.SPLIT, "batch norm sees each piece by itself")
 
 
-def _optimizer(config: Config, kind: str) -> Iterable[Lever]:
+def _optimizer(config: Config, device: Device) -> Iterable[Lever]:
     optimizer, other = config.optimizer, "another training: tune it anew"
     if optimizer.name in _ADAM_LIKE:
         yield Lever("SGD with momentum", ("optimizer.name=sgd", "optimizer.momentum=0.9"), Price.TRAINING, other)
-        if kind == "cuda" and config.device.gpu is None:
+        if _is_gpu(device) and device.kind == "real":
             yield Lever("8-bit AdamW", ("optimizer.name=adamw8bit",), Price.TRAINING, "state in 8 bits; bitsandbytes")
     elif optimizer.momentum > 0:
         yield Lever("no momentum", ("optimizer.momentum=0", "optimizer.nesterov=false"), Price.TRAINING, other)

@@ -11,7 +11,6 @@ from vram_cli.advising.levers import Lever, Price, levers_for
 from vram_cli.advising.why import saved, why_not
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, VramError
-from vram_cli.memory.gpus import Gpu, find_gpu
 from vram_cli.results import Device, LeverAnswer, Measurement
 from vram_cli.search import SearchInterrupted
 
@@ -44,7 +43,7 @@ class Study:
         bench.open(config, f"{self._name}the training as it is")
         self.device: Device = bench.device
         self.versions, self.remark, self.length = bench.versions, bench.remark, bench.length
-        self.levers = levers_for(config, self.device.type.partition(":")[0], _card_of(self.device), own)
+        self.levers = levers_for(config, self.device, own)
         self.largest, self.at = 0, 1
         self.base: Measurement | None = None
         self.answers: list[LeverAnswer] = []
@@ -174,13 +173,6 @@ def _together(levers: Sequence[Lever], size: int) -> LeverAnswer:
 
 def _names(levers: Sequence[Lever]) -> str:
     return " + ".join(lever.name for lever in levers)
-
-
-def _card_of(device: Device) -> Gpu | None:
-    try:
-        return find_gpu(device.name)
-    except ConfigError:
-        return None
 
 
 def _ratio(after: float | None, before: float | None) -> float | None:

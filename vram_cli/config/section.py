@@ -42,7 +42,7 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _no_key_of_another_name(self) -> Section:
-        for key in sorted(self.model_fields_set):
+        for key in sorted(self.model_fields_set) if self.kind is not None else ():
             if not self.takes(self.kind, key) and getattr(self, key) is not None:
                 names = ", ".join(self.only_for[key])
                 raise wrong(f"means nothing for {self.kind}", f"leave it out; it is for {names}", key=key)

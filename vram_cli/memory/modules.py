@@ -52,19 +52,16 @@ class Modules:
         self._of_node = ""
         self._owners = {id(p): name.rpartition(".")[0] for name, p in self._model.named_parameters()}
 
-    def enter_node(self, node: Any) -> None:
-        """Take the module that made a node, or whose parameter it adds a gradient to, as the one that runs."""
-        if hasattr(node, "variable"):
+    def enter_running_node(self) -> None:
+        """Take the module that made the node which the engine runs in this thread, or whose parameter's it is."""
+        node = torch._C._current_autograd_node()
+        if node is None:
+            self._of_node = ""
+        elif hasattr(node, "variable"):
             self._of_node = self._owners.get(id(node.variable), "")
         else:
             at = bisect_right(self._marks, node._sequence_nr(), key=lambda mark: mark[0]) - 1
             self._of_node = self._marks[at][1] if at >= 0 else ""
-
-    def enter_running_node(self) -> None:
-        """Do so with the node that PyTorch's own engine runs in this thread, if it does."""
-        node = torch._C._current_autograd_node()
-        if node is not None:
-            self.enter_node(node)
 
     def _enter(self, module: nn.Module, _: Any) -> None:
         # A module that is no part of the model, such as one made on the way, belongs to the one that calls it.

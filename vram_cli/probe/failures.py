@@ -49,6 +49,11 @@ _KERNEL_LIMIT = (
     "an illegal memory access",  # at a size above one that ran: 32-bit offsets that wrapped, pytorch#85005
     "storage size calculation overflowed",
 )
+_POISON = (
+    "CUDA error",
+    "HIP error",
+    "could not create a primitive",  # oneDNN 3.12: from then on it makes none, not even for one sample
+)
 _REQUESTED = (
     re.compile(r"you tried to allocate (\d+) bytes"),
     re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)"),
@@ -78,7 +83,7 @@ def describe(error: Exception, device_type: str) -> Failure:
         message=words_of(error),
         traceback="".join(traceback.format_exception(error)),
         requested_bytes=requested_bytes(text),
-        poisoned=isinstance(error, torch.AcceleratorError) or "CUDA error" in text or "HIP error" in text,
+        poisoned=isinstance(error, torch.AcceleratorError) or any(words in text for words in _POISON),
     )
 
 

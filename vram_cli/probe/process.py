@@ -167,9 +167,13 @@ class ProcessProbe:
             child.process.kill()
 
     def _goes_on_with(self, config: Config) -> bool:
-        """Whether a child can be asked of a config too: a prediction after another, with the same GPUs hidden."""
+        """Whether a child can be asked of a config too: a prediction after another, with the same GPUs hidden.
+
+        And with code from the same folder: modules that were imported from another would stand for those of their name.
+        """
         predicted = config.device.gpu is not None or self._order.config["device"]["gpu"] is None
-        return self._predicts and predicted and config.device.name == "auto"
+        same_code = folder_of(config) == self._order.folder
+        return self._predicts and predicted and same_code and config.device.name == "auto"
 
     def _wait_for_trial(self, child: Child, batch_size: int, began: float, end: float) -> tuple[Measurement, bool]:
         phase: Phase | None = None

@@ -81,7 +81,8 @@ def _after_success(result: Result, largest: int) -> Step:
     failing = result.certificate.fails if result.certificate else None
     if result.limited_by in (Limit.KERNEL_LIMIT, Limit.ERROR) and failing is not None:
         return _step(result, "see that error in full", "breakdown", "--batch-size", str(failing))
-    if result.limited_by is Limit.MEMORY and setting(result.config, "precision") in ("fp32", "tf32"):
+    full = setting(result.config, "precision") in ("fp32", "tf32")
+    if result.limited_by is Limit.MEMORY and full and not result.config.get("step"):  # a step of one's own has its own
         return _step(result, "see what mixed precision makes room for", "find-batch", "--set", "precision=amp-bf16")
     size = str(result.recommended_batch_size or largest)
     return _step(result, "see where the memory goes at one size", "breakdown", "--batch-size", size)

@@ -31,7 +31,7 @@ def find_largest(
     cap: int | None = None,
     cap_limit: Limit = Limit.CAP,
     tolerance: float = 0.0,
-    multiple_of: int = 8,
+    multiple_of: int | None = 8,
     time_limit: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     confirm: Measure | None = None,
@@ -48,7 +48,7 @@ def find_largest(
         cap: the largest size that may be tried.
         cap_limit: what the result calls that cap.
         tolerance: the share of the answer by which an untried size may be larger; 0 is exact.
-        multiple_of: what the recommended size must be a multiple of.
+        multiple_of: what the recommended size must be a multiple of; None looks for none.
         time_limit: seconds after which no further trial is started.
         clock: seconds, rising.
         confirm: runs the answer once more, in a fresh state; a size that fails there is not the answer.
@@ -61,16 +61,18 @@ def find_largest(
         TypeError: `measure` returned neither a Measurement nor a bool.
         ValueError: an argument is out of range, or a measurement is of another size or claims to fit without a step.
     """
-    if (cap is not None and cap < 1) or multiple_of < 1 or tolerance < 0 or margin_bytes < 0:
+    unit = 1 if multiple_of is None else multiple_of
+    if (cap is not None and cap < 1) or unit < 1 or tolerance < 0 or margin_bytes < 0:
         raise ValueError("cap and multiple_of must be at least 1, tolerance and margin_bytes at least 0")
     trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, listener)
     maximum = Maximum(
         trials, capacity_bytes=capacity_bytes, cap=cap, cap_limit=cap_limit, tolerance=tolerance, expected=expected
     )
-    recommended = Recommended(trials, None if capacity_bytes is None else capacity_bytes - margin_bytes, multiple_of)
+    recommended = Recommended(trials, None if capacity_bytes is None else capacity_bytes - margin_bytes, unit)
     try:
         limit = maximum.find(confirm)
-        recommended.find()
+        if multiple_of is not None:
+            recommended.find()
     except KeyboardInterrupt:
         raise SearchInterrupted(_result(trials, None, None, recommended.size)) from None
     return _result(trials, limit, maximum.extrapolated(limit), recommended.size)

@@ -73,15 +73,17 @@ def _configured(package: Any, make: Callable[..., Any], kwargs: dict[str, Any]) 
 
 
 def _from_type(package: Any, config: Any) -> nn.Module:
-    for head in ("CausalLM", "MaskedLM", "ImageClassification", "Seq2SeqLM"):
-        if type(config) in getattr(package, f"MODEL_FOR_{_MAPPINGS[head]}_MAPPING", {}):
-            return getattr(package, f"AutoModelFor{head}").from_config(config)  # type: ignore[no-any-return]
+    for head, mapping in _HEADS.items():
+        if type(config) in getattr(package, mapping, {}):
+            return getattr(package, head).from_config(config)  # type: ignore[no-any-return]
     return package.AutoModel.from_config(config)  # type: ignore[no-any-return]
 
 
-_MAPPINGS = {
-    "CausalLM": "CAUSAL_LM",
-    "MaskedLM": "MASKED_LM",
-    "ImageClassification": "IMAGE_CLASSIFICATION",
-    "Seq2SeqLM": "SEQ_TO_SEQ_CAUSAL_LM",
+# In this order: encoders such as BERT are among the decoders too, and models with both, such as BART, among all three.
+_HEADS = {
+    "AutoModelForSpeechSeq2Seq": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING",
+    "AutoModelForSeq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+    "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING",
+    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING",
+    "AutoModelForImageClassification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
 }

@@ -79,7 +79,7 @@ def from_code(config: Config) -> FromCode:
             with blamed_on(f"data.target ({target})"):
                 return found(n, **data.kwargs)
 
-        return FromCode(_info(config, make, f"batches by {target}", data.length), make)
+        return FromCode(_info(config, make, "a function of n", data.length), make)
     dataset = called(target, "data.target", data.kwargs) if callable(found) else found
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or isinstance(dataset, _BATCHES):
         raise ConfigError(
@@ -88,7 +88,7 @@ def from_code(config: Config) -> FromCode:
         )
     collate = resolve(data.collate, "data.collate") if data.collate else default_collate
     worst = _Worst(dataset, collate, "data.collate" if data.collate else "data.target")
-    return FromCode(_info(config, worst, f"{target}: {worst.words}", data.length or len(dataset)), worst)
+    return FromCode(_info(config, worst, worst.words, data.length or len(dataset)), worst)
 
 
 class _Worst:
@@ -127,16 +127,18 @@ def _sizes(dataset: Any) -> dict[int, int]:
     end = time.monotonic() + LOOK_SECONDS
     sizes: dict[int, int] = {}
     for i in Random(0).sample(range(len(dataset)), min(len(dataset), LOOKED_AT)):  # noqa: S311 - the same each time
-        sizes[i] = sum(map(_size, leaves_of(dataset[i])))
+        sizes[i] = _size(dataset[i])
         if time.monotonic() > end:
             break
     return sizes
 
 
-def _size(leaf: Any) -> int:
-    """Return the bytes of a tensor or an array, the length of a text, and 1 for a number: a list of them is as long."""
-    size = getattr(leaf, "nbytes", None)
-    return size if isinstance(size, int) else len(leaf) if isinstance(leaf, (str, bytes)) else 1
+def _size(sample: Any) -> int:
+    """Return the bytes of a sample's tensors and arrays, or without any the length of its text; a number counts 1."""
+    leaves = list(leaves_of(sample))
+    arrays: list[int] = [leaf.nbytes for leaf in leaves if getattr(leaf, "ndim", 0) and hasattr(leaf, "nbytes")]
+    texts = [] if arrays else [len(leaf) for leaf in leaves if isinstance(leaf, (str, bytes))]
+    return sum(arrays) + sum(texts) + len(leaves)
 
 
 def _checked(batch: Batch, n: int) -> Batch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -35,13 +35,13 @@ class Engine:
             (pytorch#88339).
 
     Attributes:
-        entering: told the node that runs next, for naming what it allocates.
+        node: the node that runs, for naming what it allocates; None outside of backward passes.
         hooks: those of tensors that are no leaves.
     """
 
     def __init__(self, *, adds_in_place: bool = True) -> None:
         self._adds_in_place = adds_in_place
-        self.entering: Callable[[Any], None] = lambda _: None
+        self.node: Any = None
         self._opened: list[Saved] = []
         self.hooks = TensorHooks()
         self._reached: set[Any] = set()
@@ -78,7 +78,7 @@ class Engine:
         given: Grads = [None] * len(roots) if grad_tensors is None else _listed(grad_tensors)
         self.running += 1
         self._passes += 1
-        outer, self.pass_id = (self.pass_id, self._reached), self._passes
+        outer, self.pass_id = (self.pass_id, self._reached, self.node), self._passes
         try:
             with torch.no_grad():
                 grads: Grads = [
@@ -87,7 +87,7 @@ class Engine:
                 self._walk([_edge(root) for root in roots], grads)
         finally:
             self.running -= 1
-            self.pass_id, self._reached = outer
+            self.pass_id, self._reached, self.node = outer
 
     def runs(self, node: Any) -> bool:
         """Whether the pass under way comes to a node (_will_engine_execute_node)."""
@@ -107,7 +107,7 @@ class Engine:
                 heappush(ready, (-node._sequence_nr(), queued := queued + 1, node))
         while ready:
             _, _, node = heappop(ready)
-            self.entering(node)
+            self.node = node
             outputs = self._run(node, buffers.pop(node, []))
             for (following, position), i in zip(node.next_functions, range(len(outputs)), strict=False):
                 cell = [outputs[i]]

@@ -20,13 +20,11 @@ class UnsupportedError(ConfigError):
     """The training step does something whose memory a prediction cannot know."""
 
 
-def unsupported(what: str, module: str = "") -> UnsupportedError:
-    """Return the error for something that only a real step can answer."""
+def unsupported(what: str, module: str = "", hint: str = "") -> UnsupportedError:
+    """Return the error for something that only a real step can answer; `hint` is what may be done before that."""
     where = f" in {module}" if module else ""
-    return UnsupportedError(
-        f"{what}{where} cannot be predicted",
-        "run real trials: on a GPU, or with --device cpu and a --budget",
-    )
+    way_out = "run real trials: on a GPU, or with --device cpu and a --budget"
+    return UnsupportedError(f"{what}{where} cannot be predicted", f"{hint} {way_out}".lstrip())
 
 
 @contextlib.contextmanager

@@ -17,10 +17,11 @@ Build = Callable[[], nn.Module]
 def build_without_memory(build: Build) -> nn.Module:
     """Return the model as `build` makes it, on the meta device, or on the CPU where it reads values while it is built.
 
-    So it is where it keeps a tensor that is neither parameter nor buffer: that stays on the CPU of a training script. On
+    So it is where it keeps a tensor that is neither parameter nor buffer: a training script leaves that on the CPU. On
     the CPU `torch.nn.init` is switched off: pages that are never written take no memory.
     """
-    with contextlib.suppress(NotImplementedError, RuntimeError), torch.device("meta"):
+    # Whatever goes wrong on the meta device, such as numpy's TypeError, goes wrong on the CPU as well, or is no matter.
+    with contextlib.suppress(Exception), torch.device("meta"):
         model = build()
         if not any(isinstance(value, torch.Tensor) for module in model.modules() for value in vars(module).values()):
             return model

@@ -51,6 +51,7 @@ def _own_engine(engine: Engine) -> list[tuple[Any, str, Any]]:
         # Checkpointing recomputes once a backward pass: it tells them apart by this number.
         (torch._C, "_current_graph_task_id", lambda: engine.pass_id),
         (torch._C, "_will_engine_execute_node", engine.runs),
+        (torch._C, "_current_autograd_node", lambda: engine.node),
         (torch.autograd.function.FunctionCtx, "set_materialize_grads", _set_materialize_grads),
     ]
 

@@ -14,7 +14,6 @@ from vram_cli.memory.ledger import Ledger
 from vram_cli.memory.modules import Modules
 from vram_cli.memory.tape import Mark
 from vram_cli.probe.simulated.errors import unsupported
-from vram_cli.results import Phase
 
 Taken = tuple[int, bool] | Mark
 """Bytes that a kernel allocates, and whether they are kept for ever; or what it tells the allocator."""
@@ -39,7 +38,7 @@ class Recorder(Ledger):
 
     @contextmanager
     def optimizers_followed(self) -> Iterator[None]:
-        """Know meanwhile when an optimizer steps: some do so in the backward pass, from a gradient's hook."""
+        """Know meanwhile when an optimizer or a gradient scaler steps: from a gradient's hook or a user's step too."""
 
         def step(change: int) -> Callable[..., None]:
             def count(*_: Any) -> None:
@@ -47,10 +46,21 @@ class Recorder(Ledger):
 
             return count
 
+        scaler_step = torch.amp.GradScaler.step
+
+        def scaled(*args: Any, **kwargs: Any) -> Any:
+            self._stepping += 1
+            try:
+                return scaler_step(*args, **kwargs)
+            finally:
+                self._stepping -= 1
+
         hooks = [register_optimizer_step_pre_hook(step(1)), register_optimizer_step_post_hook(step(-1))]
+        torch.amp.GradScaler.step = scaled  # type: ignore[method-assign]
         try:
             yield
         finally:
+            torch.amp.GradScaler.step = scaler_step  # type: ignore[method-assign]
             for hook in hooks:
                 hook.remove()
 
@@ -85,9 +95,11 @@ class Recorder(Ledger):
             self.end_life(life)
 
     def _read_value(self, tensor: torch.Tensor) -> Any:
-        """Answer the optimizer: its first step, and no infinite gradients. Nobody else can be answered."""
-        if self._phase is not Phase.OPTIMIZER and not self._stepping:
+        """Answer optimizers and scalers: the first step, and no infinite gradients. Nobody else can be answered."""
+        if not self._stepping:
             raise unsupported(
-                "reading a tensor's value (.item(), float(), bool(): aten._local_scalar_dense)", self.module
+                "reading a tensor's value (.item(), float(), bool(): aten._local_scalar_dense)",
+                self.module,
+                hint="leave it out where it is for a log; else",
             )
         return 1.0 if tensor.device.type == "cpu" else 0.0

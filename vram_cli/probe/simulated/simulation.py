@@ -85,7 +85,6 @@ class Simulation:
         with refusing(), simulated_cuda(engine, self._attention):
             modules = Modules(self._model)
             recorder = Recorder(self._device, modules, workspaces)
-            engine.entering = modules.enter_node
             with modules.followed(), recorder.optimizers_followed(), recorder:
                 self._run(recorder, n)
         return recorder

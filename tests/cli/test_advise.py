@@ -1,0 +1,261 @@
+"""`vram advise` as a user runs it: predicted for a card, and by real steps under a budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.cli.running import vram
+from tests.report.page import Page
+
+PLACE = ["--gpu", "a10", "--capacity", "400MiB", "--overhead", "100MiB"]
+WIDE = [*PLACE, "--set", "optimizer.name=adam", "--set", "model.hidden=4096"]
+ALL = [*WIDE, "--fit-batch", "5000", "--effective-batch", "10000", "--gpus", "t4, l4", "--try", "model.hidden=2048"]
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(64, 256)
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.Linear(256, 256), nn.GELU(), nn.Tanh()) for _ in range(8)))
+        self.head = nn.Linear(256, 10)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)))
+
+class Broken(Net):
+    def forward(self, x):
+        raise ValueError("not today")
+
+class OneDtype(Net):
+    def forward(self, x):
+        y = super().forward(x)
+        if y.dtype is not torch.float32:
+            raise TypeError("float32 or nothing")
+        return y
+
+def step(model, batch, optimizer):
+    inputs, targets = batch
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(**inputs), targets)
+    loss.backward()
+    optimizer.step()
+    return loss
+"""
+CONFIG = """
+model: {target: "net:Net"}
+data: {inputs: {x: {shape: [64]}}, targets: {shape: [], dtype: int64, high: 10}}
+optimizer: {name: sgd, fused: true}
+train: {channels_last: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def advised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """All questions at once, saved, as a page, and as JSON."""
+    folder = tmp_path_factory.mktemp("advised")
+    answer = vram("advise", *ALL, "--json", "--save", "a.json", "--report", "a.html", "--quiet", folder=folder)
+    assert answer.code == 0, answer.stderr
+    assert answer.stderr == "saved to a.json\nsaved to a.html\n"
+    return folder, json.loads(answer.stdout)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with a model of one's own, and a config that names it."""
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "net.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def levers(advice: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {lever["name"]: lever for lever in advice["levers"]}
+
+
+def test_each_change_is_tried_and_the_best_of_them_together(advised: tuple[Path, dict[str, Any]]) -> None:
+    _, advice = advised
+    tried = levers(advice)
+    assert {"fused optimizer", "expandable segments", "channels last", "model.hidden=2048"} <= tried.keys()
+    assert tried["autocast to bfloat16"]["max_batch_size"] > 1.5 * advice["max_batch_size"]
+    assert tried["autocast to bfloat16"]["saved_from"] in ("activations", "temporaries")
+    assert tried["model.hidden=2048"]["compute"] == pytest.approx(0.5, abs=0.01)
+    best = max(lever["max_batch_size"] or 0 for lever in tried.values() if lever["helps"])
+    assert advice["best"]["max_batch_size"] >= best
+    assert sum(row["bytes"] for row in advice["breakdown"]["rows"]) == 400 * 1024**2
+    assert advice["at_batch_size"] < advice["max_batch_size"]
+    assert advice["device"]["kind"] == "simulated"
+
+
+def test_a_change_that_is_refused_has_its_reason(advised: tuple[Path, dict[str, Any]]) -> None:
+    refused = levers(advised[1])["checkpoint every block"]
+    assert refused["max_batch_size"] is None
+    assert refused["why"] == "train.checkpointing: full finds no repeated blocks in the model"
+
+
+def test_what_was_asked_is_answered(advised: tuple[Path, dict[str, Any]]) -> None:
+    _, advice = advised
+    assert advice["fit"]["micro_batch_size"] == 5000
+    assert advice["fit"]["sets"] == ["precision=amp-bf16"]  # cheaper than a smaller model
+    effective = advice["effective"]
+    assert effective["micro_batch_size"] * effective["accumulate"] == 10_000
+    assert effective["micro_batch_size"] <= advice["max_batch_size"]
+    assert advice["rate"]["rate"] == pytest.approx(0.01 * (10_000 / 128) ** 0.5)
+    t4, l4 = advice["cards"]
+    assert (t4["name"], l4["name"]) == ("t4", "l4")
+    assert t4["capacity_bytes"] < l4["capacity_bytes"]
+    assert t4["max_batch_size"] < l4["max_batch_size"]
+
+
+def test_what_was_asked_can_be_run(advised: tuple[Path, dict[str, Any]]) -> None:
+    folder, advice = advised
+    sets = [word for text in advice["fit"]["sets"] for word in ("--set", text)]
+    assert vram("breakdown", *WIDE, *sets, "--batch-size", "5000", folder=folder).code == 0
+    assert vram("breakdown", *WIDE, "--batch-size", "5000", folder=folder).code == 4
+
+
+def test_a_saved_advice_is_drawn_again(advised: tuple[Path, dict[str, Any]]) -> None:
+    folder, advice = advised
+    assert json.loads(vram("show", "a.json", "--json", folder=folder).stdout) == advice
+    text = vram("show", "a.json", folder=folder).stdout
+    assert text.startswith(f"As it is:             {advice['max_batch_size']:,} on NVIDIA A10, 400 MiB (predicted)")
+    assert "checkpoint every block     train.checkpointing: full finds no repeated blocks in the model" in text
+    assert "The same on other cards (predicted)" in text
+    assert "Next: see where the memory goes with 5,000" in text
+    assert vram("show", "a.json", "--format", "markdown", folder=folder).stdout.startswith("### What would let")
+    refused = vram("show", "a.json", "--timeline", folder=folder)
+    assert refused.code == 2
+    assert "no timeline" in refused.stderr
+    page = Page((folder / "a.html").read_text(encoding="utf-8"))
+    assert f"Best together: {advice['best']['max_batch_size']:,}" in page.text
+
+
+def test_progress_goes_to_stderr_and_the_answer_to_stdout(tmp_path: Path) -> None:
+    answer = vram("advise", *PLACE, "--fit-batch", "8", "--format", "markdown", folder=tmp_path)
+    assert answer.code == 0
+    assert answer.stderr.splitlines()[:4] == [
+        "no --config given: using the bundled mlp_mnist.yaml",
+        "starting the process for trials",
+        "trying the training as it is",
+        "trying fused optimizer",
+    ]
+    assert answer.stdout.startswith("### What would let a larger batch fit\n")
+    assert "**To train with 8:** it fits as it is" in answer.stdout
+
+
+def test_a_model_that_fits_with_a_change_only_is_an_answer(tmp_path: Path) -> None:
+    """Adam on 12.7 million weights: 48.5 MiB, four times; three times fit."""
+    arguments = ["--set", "model.hidden=16000", "--set", "optimizer.name=adam", "--json", "--quiet"]
+    place = ["--gpu", "t4", "--capacity", "290MiB", "--overhead", "100MiB"]
+    answer = vram("advise", *place, *arguments, folder=tmp_path)
+    assert answer.code == 0, answer.stderr
+    advice = json.loads(answer.stdout)
+    assert advice["max_batch_size"] is None
+    assert advice["best"]["max_batch_size"] >= 1
+    assert levers(advice)["SGD with momentum"]["helps"]
+
+
+def test_nothing_fits_with_anything(tmp_path: Path) -> None:
+    answer = vram("advise", *PLACE, "--set", "model.hidden=200000", "--fit-batch", "8", folder=tmp_path)
+    assert answer.code == 4
+    assert answer.stdout.startswith("As it is:        nothing fits on NVIDIA A10")
+    assert "To train with 8: cannot be done: " in answer.stdout
+    assert "nothing fits with it either" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--try", "train.checkpoint=full"], ["train.checkpoint", "did you mean train.checkpointing"]),
+        (["--try", "precision=half"], ["precision", "amp-fp16"]),
+        (["--gpus", "t4,rtx-4091"], ["unknown GPU 'rtx-4091'", "rtx-4090"]),
+        (["--fit-batch", "0"], ["--fit-batch"]),
+        (["--json", "--format", "markdown"], ["two formats"]),
+        (["--report", "advice.md"], ["a page of HTML"]),
+        (["--save", "there.json"], ["exists already", "--force"]),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_at_once(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text("mine")
+    answer = vram("advise", *PLACE, *arguments, folder=tmp_path)
+    assert answer.code == 2
+    assert answer.stdout == ""
+    assert "starting the process" not in answer.stderr
+    for word in words:
+        assert word in answer.stderr
+    assert (tmp_path / "there.json").read_text() == "mine"
+
+
+def test_code_of_ones_own_that_raises(own: Path) -> None:
+    answer = vram("advise", "--config", "net.yaml", *PLACE, "--set", "model.target=net:Broken", folder=own)
+    assert answer.code == 2
+    assert 'raise ValueError("not today")' in answer.stderr
+    assert "ValueError: not today" in answer.stderr.splitlines()[-2]
+    assert answer.stdout == ""
+
+
+def test_code_of_ones_own_that_a_change_breaks(own: Path) -> None:
+    target = ["--set", "model.target=net:OneDtype"]
+    answer = vram("advise", "--config", "net.yaml", *PLACE, *target, "--json", "--quiet", folder=own)
+    assert answer.code == 0, answer.stderr
+    tried = levers(json.loads(answer.stdout))
+    assert "TypeError: float32 or nothing" in tried["autocast to bfloat16"]["why"]
+    assert tried["checkpoint every block"]["helps"]
+
+
+def test_ctrl_c_tells_what_is_known_and_exits_130(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vram_cli", "advise", *WIDE, "--json", "--save", "a.json"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "channels last" in line:
+            break
+    child = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    advice = json.loads(stdout)
+    assert advice["interrupted"]
+    assert list(levers(advice))[:2] == ["fused optimizer", "expandable segments"]
+    assert advice["max_batch_size"] > 1000
+    assert "Traceback" not in stderr
+    assert not psutil.wait_procs(child, timeout=10)[1]
+    assert "Interrupted:" in vram("show", "a.json", folder=tmp_path).stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
+def test_real_steps_under_a_budget(own: Path) -> None:
+    """With a step of one's own: checkpointing is then all that can be tried."""
+    place = ["--config", "net.yaml", "--device", "cpu", "--budget", "32MiB", "--steps", "2", "--set", "step=net:step"]
+    answer = vram("advise", *place, "--save", "a.json", "--quiet", folder=own)
+    assert answer.code == 0, answer.stderr
+    advice = json.loads((own / "a.json").read_text())
+    assert (advice["device"]["kind"], advice["device"]["capacity_bytes"]) == ("real", 32 * 1024**2)
+    assert list(levers(advice)) == ["checkpoint every 2nd block", "checkpoint every block"]
+    full = levers(advice)["checkpoint every block"]
+    assert full["helps"]
+    assert (full["saved_from"], full["saved_bytes"] > 4 * 1024**2) == ("activations", True)
+    assert full["seconds"] > 0
+    assert full["compute"] is None
+    assert advice["best"]["max_batch_size"] >= full["max_batch_size"] > advice["max_batch_size"]
+    assert "(measured)" in answer.stdout
+    assert "real searches stop within 2 % below the largest size" in answer.stdout
+    # A batch that does not fit as it is runs with what makes it fit.
+    run = ["breakdown", *place, "--batch-size", str(full["max_batch_size"] * 97 // 100)]
+    assert vram(*run, "--set", "train.checkpointing=full", folder=own).code == 0

@@ -1,0 +1,152 @@
+"""Training of the user's own, as a user runs it: code beside the config, found from anywhere, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import vram
+from vram_cli.config import load_config
+from vram_cli.probe import ProcessProbe
+from vram_cli.results import Category
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+CONFIG = """
+model: {target: "model:build", kwargs: {width: 16}}
+data: {target: "data:Numbers"}
+step: "train:step"
+optimizer: {name: adam}
+train: {batch_size: 32}
+"""
+MODEL = """
+from torch import nn
+
+print("this module talks")
+
+def build(width):
+    return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 2))
+"""
+DATA = """
+import torch
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        return torch.full((8,), float(i)), i % 2
+"""
+TRAIN = """
+from torch.nn import functional
+
+def step(model, batch, optimizer):
+    numbers, classes = batch
+    optimizer.zero_grad()
+    loss = functional.cross_entropy(model(numbers), classes)
+    loss.backward()
+    optimizer.step()
+    print("a step")
+    return loss
+"""
+
+
+def project(folder: Path, **changes: str) -> Path:
+    """Write a project, and return its config."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"mine.yaml": CONFIG, "model.py": MODEL, "data.py": DATA, "train.py": TRAIN, **changes}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder / "mine.yaml"
+
+
+def test_an_example_is_predicted_from_any_folder(tmp_path: Path) -> None:
+    answer = vram("breakdown", "--config", str(EXAMPLES / "vit_timm.yaml"), "--gpu", "t4", folder=tmp_path)
+    assert answer.code == 0, answer.stderr
+    assert "timm:vit_small_patch16_224" in answer.stdout
+    assert "Batch size 64 is predicted for Tesla T4" in answer.stdout
+
+
+@pytest.mark.parametrize("place", [["--gpu", "t4"], ["--device", "cpu", "--budget", "64MiB", "--steps", "2"]])
+def test_a_project_of_ones_own_talks_as_it_likes_and_its_data_is_described(place: list[str], tmp_path: Path) -> None:
+    config, elsewhere = project(tmp_path / "project"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    answer = vram("find-batch", "--config", str(config), *place, "--json", "--quiet", folder=elsewhere)
+    assert answer.code == 0, answer.stderr
+    result = json.loads(answer.stdout)  # nothing but JSON, whatever the code prints
+    assert answer.stderr == ""
+    assert (result["max_batch_size"], result["limited_by"]) == (40, "dataset")
+    assert result["data"]["detail"] == "all 40 samples are of one size"
+    assert [tensor["shape"] for tensor in result["data"]["tensors"]] == [[8], []]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_modules_of_one_name_in_two_folders_are_not_confused(tmp_path: Path) -> None:
+    small = load_config(project(tmp_path / "small"), ["device.gpu=t4"])
+    wide = MODEL.replace("return nn.Sequential(", "width *= 10; return nn.Sequential(")
+    large = load_config(project(tmp_path / "large", **{"model.py": wide}), ["device.gpu=t4"])
+    weights = []
+    with ProcessProbe(small) as probe:
+        for config in (small, large):
+            probe.reopen(config)
+            breakdown = probe.measure(4, explain=True).breakdown
+            assert breakdown is not None
+            weights.append(breakdown.bytes_of(Category.PARAMETERS))
+    assert weights == [4 * (8 * width + width + 2 * width + 2) for width in (16, 160)]
+
+
+def test_files_in_the_current_folder_are_not_imported_where_the_config_names_no_code(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("vram")
+    if not program.exists():
+        pytest.skip("vram is not installed beside this Python")
+    for name in ("random", "yaml", "tempfile", "typing", "numpy", "torch", "triton", "timm", "vram_cli"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
+    arguments = ["breakdown", "--config", str(EXAMPLES / "vit_timm.yaml"), "--gpu", "t4", "--quiet"]
+    run = subprocess.run([program, *arguments], cwd=tmp_path, env=NO_GPU, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "Batch size 64" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("build", "place", "names"),
+    [
+        ("import os; os._exit(3)", ["--device", "cpu", "--budget", "64MiB"], ["ended with exit code 3"]),
+        ("import ctypes; ctypes.string_at(0)", ["--gpu", "t4"], ["ended by SIGSEGV", "Segmentation fault", "model.py"]),
+        ("import sys; sys.exit('bye')", ["--gpu", "t4"], ["model.target (model:build)", "SystemExit: bye"]),
+        ("return input('how wide? ')", ["--gpu", "t4"], ["model.target (model:build)", "EOFError"]),
+    ],
+)
+def test_code_that_ends_its_process_or_asks_is_told_as_the_users(
+    build: str, place: list[str], names: list[str], tmp_path: Path
+) -> None:
+    config = project(tmp_path, **{"model.py": f"def build(width):\n    {build}\n"})
+    answer = vram("breakdown", "--config", str(config), *place, "--quiet", folder=tmp_path, env=NO_GPU)
+    assert (answer.code, answer.stdout) == (2, ""), answer.stderr
+    assert sum(line.startswith("error:") for line in answer.stderr.splitlines()) == 1
+    flat = " ".join(answer.stderr.split())
+    for name in ("model:build", "hint:", *names):
+        assert name in flat, answer.stderr
+
+
+def test_an_import_error_is_told_with_its_own_last_line(tmp_path: Path) -> None:
+    config = project(tmp_path, **{"model.py": "import no_such_package\n"})
+    answer = vram("find-batch", "--config", str(config), "--device", "cpu", "--quiet", folder=tmp_path)
+    assert (answer.code, answer.stdout) == (2, "")
+    lines = answer.stderr.splitlines()
+    assert lines[0] == "error: model.target: model:build: ModuleNotFoundError: No module named 'no_such_package'"
+    assert lines[1].startswith("hint: ")
+    assert len(lines) == 2
+
+
+def test_shapes_that_the_model_refuses_come_with_the_traceback_and_the_key(tmp_path: Path) -> None:
+    config = project(tmp_path, **{"data.py": DATA.replace("(8,)", "(9,)")})
+    answer = vram("breakdown", "--config", str(config), "--device", "cpu", "--quiet", folder=tmp_path)
+    assert (answer.code, answer.stdout) == (2, "")
+    assert "Traceback" in answer.stderr
+    assert "step.target: RuntimeError: mat1 and mat2 shapes cannot be multiplied" in answer.stderr
