@@ -24,7 +24,7 @@ demo: $(READY) ## Two answers in a minute: one predicted for a card, one by real
 	$(BIN)/vram find-batch --config mlp_mnist.yaml $(HERE)
 
 test: $(READY) lint ## All tests that need no GPU
-	$(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist loadfile
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vram_cli.config import Config, TensorConfig, load_config
@@ -373,6 +373,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     return {**config, "loss": draw(LOSSES), "train": draw(TRAIN)}
 
 
+@settings(deadline=None)
 @given(configs())
 def test_any_valid_config_survives_dump_yaml_and_json(written: dict[str, Any]) -> None:
     config = Config.model_validate(written)

@@ -125,7 +125,7 @@ def _own_criterion(target: str, kwargs: dict[str, Any]) -> Criterion:
 def _home_of(criterion: Criterion) -> str:
     """Return the package that a criterion is from."""
     function = criterion.func if isinstance(criterion, partial) else criterion
-    return str(function.__module__).partition(".")[0]
+    return str(getattr(function, "__module__", "")).partition(".")[0]
 
 
 def _is_the_models(config: Config) -> bool:
