@@ -108,7 +108,7 @@ class DataConfig(Section):
     targets: TensorConfig | None = None
     """What the loss compares the model's output with, beside inputs; null where the model makes its own loss."""
     target: Target | None = None
-    """Code that makes batches: a function whose first argument is n or batch_size, or a Dataset, or what returns one."""
+    """Code that makes batches: a function whose first argument is n or batch_size, a Dataset, or what returns one."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the target."""
     collate: Target | None = None
