@@ -12,6 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("vram", deadline=None)  # a machine under load is no failure
+settings.load_profile("vram")
 
 GOLDEN = Path(__file__).parent / "golden"
 
