@@ -9,8 +9,9 @@ import pytest
 import vram_cli
 from tests.probe.conftest import small_config
 from vram_cli import breakdown, find_batch, find_largest, load_config
+from vram_cli.api import raise_own_error
 from vram_cli.errors import DoesNotFitError, WorkloadError
-from vram_cli.results import Limit, Measurement, Phase
+from vram_cli.results import Limit, Measurement, Outcome, Phase, SearchResult
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 
@@ -67,6 +68,19 @@ def test_the_users_own_error_carries_its_traceback() -> None:
     with pytest.raises(WorkloadError, match="fails in forward") as caught:
         breakdown(config, batch_size=2)
     assert "max_pool2d" in caught.value.traceback
+
+
+def test_batch_norm_at_one_sample_does_not_hide_that_two_lack_memory() -> None:
+    def searched(*outcomes: Outcome) -> SearchResult:
+        trials = (Measurement(batch_size=n, outcome=outcome) for n, outcome in enumerate(outcomes, 1))
+        return SearchResult(
+            max_batch_size=None, recommended_batch_size=None, limited_by=None, certificate=None, trials=tuple(trials)
+        )
+
+    raise_own_error(searched(Outcome.ERROR, Outcome.OUT_OF_MEMORY))
+    raise_own_error(searched())
+    with pytest.raises(WorkloadError, match="a batch of 2 fails in a trial"):
+        raise_own_error(searched(Outcome.ERROR, Outcome.ERROR))
 
 
 def test_a_prediction_is_called_one() -> None:
