@@ -345,6 +345,8 @@ def test_what_is_asked_wrongly_is_told_before_anything_runs(
 def test_notes(world: MakeWorld) -> None:
     world(length=300)
     assert [note for note in advise(training()).notes if "300 samples" in note]
+    world()
+    assert [note for note in advise(training("search.max=100")).notes if "search.max ends every search at 100" in note]
     world(length=100_000, device=CPU)
     (note,) = advise(training("device.name=cpu", "device.budget=2GiB")).notes
     assert "within 2 %" in note

@@ -102,6 +102,7 @@ def test_no_figure_is_ever_cut(width: int) -> None:
     shown += ["-1023 MiB", "saves at 10,987,654"] if width >= 80 else []
     for figure in shown:
         assert figure in text
+    assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
 
 

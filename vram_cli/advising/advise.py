@@ -137,6 +137,8 @@ def _notes(study: Study) -> tuple[str, ...]:
     top = max([study.largest, *(answer.max_batch_size or 0 for answer in study.answers)])
     if study.length is not None and top > study.length:
         notes.append(f"the data set has {study.length:,} samples, and no batch can be larger; sizes here are of memory")
+    if study.largest and study.largest == study.config.search.max:
+        notes.append(f"search.max ends every search at {study.largest:,}: no change can show what it makes room for")
     if study.device.kind == "real":
         share = 100 * max(study.config.search.tolerance, REAL_TOLERANCE)
         notes.append(f"real searches stop within {share:g} % below the largest size, since there are many of them")

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vram_cli.report.advice import to_use
 from vram_cli.report.answer import next_command
-from vram_cli.report.tables import names, numbers, pairs, ruled
+from vram_cli.report.tables import numbers, pairs, ruled
 from vram_cli.report.words import CATEGORY_LABELS, count, literal, number, one_line
 from vram_cli.results import Advice, CardAnswer, LeverAnswer, SplitAnswer
 from vram_cli.units import format_bytes
@@ -109,11 +109,15 @@ def _table(advice: Advice, rows: Sequence[tuple[str, ...]], width: int) -> Rende
     if width < _WITH_SAVINGS or advice.breakdown is None:
         hidden |= {"from", heads[3]}
     shown = [index for index, head in enumerate(heads) if head not in hidden]
-    words = {"change", "from", "costs"}
-    table = ruled(*((names if heads[index] in words else numbers)(heads[index]) for index in shown))
+    table = _ruled([heads[index] for index in shown], {"change", "from", "costs"})
     for row in rows:
         table.add_row(*(literal(row[index]) for index in shown))
     return Group(Text("What helps, each by itself", "bold"), table)
+
+
+def _ruled(heads: Sequence[str], words: set[str]) -> Table:
+    """Return a table that cuts nothing: changes that somebody asked for differ in what they end with."""
+    return ruled(*(Column(head, overflow="fold") if head in words else numbers(head) for head in heads))
 
 
 def _folded(lines: Sequence[tuple[str, str]], width: int) -> RenderableType:
@@ -127,7 +131,7 @@ def _folded(lines: Sequence[tuple[str, str]], width: int) -> RenderableType:
 
 
 def _cards(cards: Sequence[CardAnswer]) -> RenderableType:
-    table = ruled(*((names if head in ("card", "with") else numbers)(head) for head in CARD_HEADS))
+    table = _ruled(CARD_HEADS, {"card", "with"})
     for row in card_rows(cards):
         table.add_row(*map(literal, row))
     return Group(Text("The same on other cards (predicted)", "bold"), table)
