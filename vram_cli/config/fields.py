@@ -91,6 +91,8 @@ def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _expand_home(root: str) -> str:
+    if not root.startswith("~"):
+        return root  # a Path would make "~" of "./~"
     try:
         return str(Path(root).expanduser())
     except RuntimeError:
