@@ -233,12 +233,20 @@ def test_another_version_or_device_is_refused(baseline: Result, words: str) -> N
     assert words in caught.value.message
 
 
+def refusal(now: Result, then: Result) -> str:
+    try:
+        require_comparable(now, then, "base.json")
+    except ConfigError as error:
+        return error.message
+    return ""
+
+
 def test_patches_of_torch_drivers_and_free_ram_are_no_other_question() -> None:
     versions = {**BASELINE.versions, "torch": "2.14.0+cpu", "driver": "1"}
     card = replace(BASELINE.device, capacity_bytes=BASELINE.device.capacity_bytes - 30 * MIB)
-    require_comparable(asked(), replace(asked(), versions=versions, device=card), "base.json")
     less = replace(asked(), device=replace(CPU, capacity_bytes=GIB // 2))
-    require_comparable(replace(asked(), device=CPU), less, "base.json")
+    assert refusal(asked(), replace(asked(), versions=versions, device=card)) == ""
+    assert refusal(replace(asked(), device=CPU), less) == ""
 
 
 @pytest.mark.parametrize("result", [MEMORY, misfit(), replace(BASELINE, trials=())])

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from vram_cli.config import Config, DeviceConfig
 from vram_cli.errors import VramError
-from vram_cli.memory.gpus import find_gpu
+from vram_cli.memory.gpus import find_gpu, recognise_gpu
 from vram_cli.probe import ProcessProbe
 from vram_cli.results import Device
 from vram_cli.search import find_largest
@@ -65,7 +65,9 @@ class Guide:
     def _predict(self, probe: ProcessProbe) -> int | None:
         try:
             with probe:
-                found = find_largest(probe.measure, capacity_bytes=self._capacity_bytes, cap=self._cap, multiple_of=1)
+                found = find_largest(
+                    probe.measure, capacity_bytes=self._capacity_bytes, cap=self._cap, multiple_of=None
+                )
         except VramError:  # refused, or stopped: real trials are there to answer
             return None
         return found.max_batch_size
@@ -76,7 +78,9 @@ def _prediction_of(config: Config, device: Device, capacity_bytes: int) -> Confi
     if device.kind != "real" or not device.type.startswith("cuda"):
         return None
     try:
-        card = find_gpu(device.name).name
+        # Some names are those of several cards, which their memory tells apart; with a budget that is not known.
+        whole = device.budget_bytes is None
+        card = (recognise_gpu(device.name, device.capacity_bytes) if whole else find_gpu(device.name)).name
     except VramError:
         return None
     target = DeviceConfig(

@@ -107,3 +107,13 @@ def test_a_factory_that_raises_is_told_with_its_traceback(project: Path) -> None
     assert (answer.code, answer.stdout) == (2, "")
     assert 'mine.py", line' in answer.stderr
     assert "error: model.target (mine:broken): ZeroDivisionError: no model today" in answer.stderr
+
+
+def test_code_that_ends_its_process_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import os\n\ndef build():\n    os._exit(7)\n")
+    (tmp_path / "mine.yaml").write_text(
+        "model: {target: 'mine:build'}\ndata: {inputs: {x: {shape: [2]}}}\noptimizer: {name: sgd}\n"
+    )
+    answer = vram("inspect", "--config", "mine.yaml", folder=tmp_path)
+    assert answer.code == 2
+    assert "error: model.target (mine:build): the process that runs this code ended with exit code 7" in answer.stderr

@@ -113,7 +113,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a step without a loss": (
         {"step": HERE + "step_without_loss", "data": {"target": HERE + "batch"}},
         "step.target",
-        "returned a NoneType",
+        "the loss is a NoneType",
     ),
     "a step that raises": ({"step": HERE + "step_that_raises"}, "step.target", "RuntimeError: the step is broken"),
     "a step that is not there": ({"step": HERE + "stepp"}, "step.target", "has no attribute 'stepp'"),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from vram_cli.report.advice import next_step
 from vram_cli.report.answer import answer
 from vram_cli.report.headline import headline
+from vram_cli.report.next_step import next_step
 from vram_cli.results import Certificate, Limit, Measurement, Outcome, Phase, Result
 from vram_cli.units import GIB, MIB
 

@@ -171,9 +171,9 @@ def test_pytorch_is_left_as_it_was(step: str) -> None:
 
 
 def test_a_step_that_returns_no_loss_is_refused_by_its_key() -> None:
-    with pytest.raises(ConfigError, match=r"step\.target: the step returned a NoneType") as caught:
+    with pytest.raises(ConfigError, match=r"step\.target: the loss is a NoneType") as caught:
         train_step(linear_work("step_without_loss"), LINEAR_BATCH, lambda _: None)
-    assert caught.value.hint == "return loss"
+    assert caught.value.hint == "return it from the step"
 
 
 def test_what_a_step_raises_is_blamed_on_its_key() -> None:

@@ -55,7 +55,7 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
         "search.steps": steps,
     }
     settings = options.configure(config, overrides, flags, quiet=quiet)
-    form, files = options.chosen(format_name, json=json), Files(save=save, report=report, force=force)
+    form, files = options.chosen(format_name, options.Format, json=json), Files(save=save, report=report, force=force)
     files.check()
     code = 0
     try:

@@ -50,7 +50,7 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
         "search.steps": steps,
     }
     settings = options.configure(config, overrides, flags, quiet=quiet)
-    levels, form = options.levels(by, depth), options.chosen(format_name, json=json)
+    levels, form = options.levels(by, depth), options.chosen(format_name, options.Format, json=json)
     files = Files(save=save, report=report, plot=plot, snapshot=snapshot, force=force)
     files.check()
     with SearchProgress(quiet=quiet) as progress:

@@ -74,7 +74,7 @@ def check(  # noqa: PLR0917 - Typer makes a flag of each
 
     Exit codes: 0 it passes, 1 a finding, all others as everywhere: 1 is never an error.
     """
-    form = _chosen(format_name, json=json)
+    form = options.chosen(format_name, Form, json=json)
     flags = {
         **options.place(device, gpu),
         "train.batch_size": batch_size,
@@ -146,12 +146,6 @@ def _share(text: str) -> float:
     if share is None or (share >= 1 and not text.rstrip().endswith("%")):
         raise ConfigError(f"--tolerance: {text[:40]!r} is not a share", "write 2% or 0.02 for two in a hundred")
     return float(share)
-
-
-def _chosen(format_name: Form | None, *, json: bool) -> Form:
-    if json and format_name not in (None, Form.JSON):
-        raise ConfigError(f"--json and --format {format_name.value} ask for two formats", "give one of them")
-    return Form.JSON if json else format_name or Form.TEXT
 
 
 def _print(verdict: Verdict, form: Form) -> None:

@@ -70,7 +70,11 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
         "search.margin": margin,
     }
     settings = options.configure(config, overrides, flags, quiet=quiet)
-    form, files = options.chosen(format_name, json=json), Files(save=save, report=report, plot=plot, force=force)
+    form = options.chosen(format_name, options.Format, json=json)
+    files = Files(save=save, report=report, plot=plot, force=force)
+        options.chosen(format_name, options.Format, json=json),
+        Files(save=save, report=report, plot=plot, force=force),
+    )
     files.check()
     code = 0
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
 import typer
 
@@ -20,6 +20,8 @@ class Format(str, Enum):
     MARKDOWN = "markdown"
     JSON = "json"
 
+
+FormT = TypeVar("FormT", bound=Enum)
 
 # Typer reads these annotations as it builds the parser, where Python 3.10 cannot be given `X | None` strings lazily.
 ConfigName = Annotated[
@@ -100,17 +102,17 @@ def levels(by: str | None, depth: int) -> int | None:
     return depth if by else None
 
 
-def chosen(format_name: Format | None, *, json: bool) -> Format:
-    """Return the format that `--format` and `--json` ask for.
+def chosen(format_name: FormT | None, forms: type[FormT], *, json: bool) -> FormT:
+    """Return which of a command's formats `--format` and `--json` ask for; text where neither does.
 
     Raises:
         ConfigError: they ask for two.
     """
     from vram_cli.errors import ConfigError
 
-    if json and format_name not in (None, Format.JSON):
+    if json and format_name not in (None, forms("json")):
         raise ConfigError(f"--json and --format {format_name.value} ask for two formats", "give one of them")
-    return Format.JSON if json else format_name or Format.TEXT
+    return forms("json") if json else format_name or forms("text")
 
 
 def place(device: str | None, gpu: str | None) -> dict[str, object]:

@@ -106,7 +106,7 @@ def deliver_advice(advice: Advice, files: Files, form: Format) -> None:
 
         print_document(advice_to_markdown(advice))
     else:
-        from vram_cli.report.levers import advice_text
+        from vram_cli.report.advice import advice_text
 
         print_answer(advice_text(advice))
     _say_where(files)

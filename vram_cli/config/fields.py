@@ -101,7 +101,7 @@ def _expand_home(root: str) -> str:
         ) from None
 
 
-def is_librarys(target: str) -> bool:
+def is_from_a_library(target: str) -> bool:
     """Whether code that is named is in a library that needs nothing from the config's folder."""
     return target.partition(":")[0].partition(".")[0] in _LIBRARIES
 

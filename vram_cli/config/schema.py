@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from vram_cli.config.fields import is_librarys, wrong
+from vram_cli.config.fields import is_from_a_library, wrong
 from vram_cli.config.section import Section
 from vram_cli.config.sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
 from vram_cli.config.subject import DataConfig, LossConfig, ModelConfig, StepConfig
@@ -114,7 +114,7 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
         sections = {"model": self.model, "data": self.data, "loss": self.loss, "step": self.step}
         named = {f"{name}.target": getattr(section, "target", None) for name, section in sections.items()}
         named["data.collate"] = self.data.collate
-        return tuple(f"{key} ({target})" for key, target in named.items() if target and not is_librarys(target))
+        return tuple(f"{key} ({target})" for key, target in named.items() if target and not is_from_a_library(target))
 
     @property
     def source(self) -> ConfigSource:

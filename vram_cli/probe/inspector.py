@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from vram_cli.config import Config
 from vram_cli.errors import MachineError, ProbeError
 from vram_cli.probe.child import Child
 from vram_cli.probe.host import available_bytes
-from vram_cli.probe.process import HOST_FLOOR, START_TIMEOUT, error_of, folder_of
+from vram_cli.probe.parent import HOST_FLOOR, START_TIMEOUT, ended_by_code, error_of, folder_of
 from vram_cli.probe.wire import REQUEST, Look, Looked, Refused
 
 
@@ -17,19 +18,19 @@ def look_in_child(config: Config, *, download: bool = False, samples: int = 0) -
 
     Raises:
         ConfigError: the data cannot be had, or the model cannot be built.
-        WorkloadError: code of the config's raises while the data is opened or the model built.
+        WorkloadError: code of the config's raises, or ends its process, while the data is opened or the model built.
         MachineError: the computer runs out of RAM.
     """
     request = Look(config=config.model_dump(mode="json"), download=download, folder=folder_of(config), samples=samples)
     child = Child({})
     try:
         child.send(REQUEST.dump_json(request))
-        return _answer(child)
+        return _answer(child, config.own_code)
     finally:
         child.end()
 
 
-def _answer(child: Child) -> Looked:
+def _answer(child: Child, own_code: Sequence[str]) -> Looked:
     end = time.monotonic() + START_TIMEOUT
     while time.monotonic() < end:
         reply = child.receive()
@@ -37,6 +38,8 @@ def _answer(child: Child) -> Looked:
             return reply
         if isinstance(reply, Refused):
             raise error_of(reply)
+        if child.gone and own_code and not child.was_killed:
+            raise ended_by_code(child, own_code)
         if child.gone:
             raise ProbeError(f"the process that looks at data and model {child.how_it_ended()}", child.last_words)
         if available_bytes() < HOST_FLOOR:

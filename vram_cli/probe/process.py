@@ -9,23 +9,12 @@ from pathlib import Path
 from types import TracebackType
 
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, MachineError, ProbeError, VramError, WorkloadError
+from vram_cli.errors import ProbeError, WorkloadError
 from vram_cli.probe.child import Child
 from vram_cli.probe.host import available_bytes
+from vram_cli.probe.parent import HOST_FLOOR, START_TIMEOUT, ended_by_code, error_of, folder_of
 from vram_cli.probe.wire import REQUEST, Done, Entered, Order, Ready, Refused, Task
 from vram_cli.results import DataInfo, Device, Measurement, Outcome, Phase
-
-HOST_FLOOR = 256 * 1024**2
-"""RAM that trials must leave to the rest of the computer; below it the child is ended before the kernel ends others."""
-
-START_TIMEOUT = 600.0
-"""Seconds for importing torch, reading or downloading the data, and the warm-up."""
-
-_ERRORS: dict[str, type[VramError]] = {
-    "ConfigError": ConfigError,
-    "MachineError": MachineError,
-    "ProbeError": ProbeError,
-}
 
 
 class ProcessProbe:
@@ -195,7 +184,7 @@ class ProcessProbe:
             if isinstance(reply, Entered):
                 phase = reply.phase
             elif child.gone and self._is_codes_doing(child):
-                raise self._ended_by_code(child)
+                raise self._stopped_by_code(child)
             elif child.gone:
                 return ended(Outcome.KILLED, f"the trial's process {child.how_it_ended()}")
             elif time.monotonic() > end:
@@ -235,7 +224,7 @@ class ProcessProbe:
             if child.gone:
                 break
         if child.gone and self._own_code and not child.was_killed:
-            raise self._ended_by_code(child)
+            raise self._stopped_by_code(child)
         how = child.how_it_ended() if child.gone else f"did not answer within {START_TIMEOUT:.0f} s"
         words = child.last_words
         self._end()
@@ -246,11 +235,10 @@ class ProcessProbe:
         predicts = self._known().device.kind == "simulated"
         return bool(self._own_code) and (child.left or (predicts and not child.was_killed))
 
-    def _ended_by_code(self, child: Child) -> WorkloadError:
-        message = f"{', '.join(self._own_code)}: the process that runs this code {child.how_it_ended()}"
-        words = "\n".join(child.told())
+    def _stopped_by_code(self, child: Child) -> WorkloadError:
+        error = ended_by_code(child, self._own_code)
         self._end()
-        return WorkloadError(message, "run the code by itself to see why: it must raise errors, and not exit", words)
+        return error
 
     def _environment(self) -> dict[str, str]:
         """Return what PyTorch reads as it starts: the allocator options of the config, and which GPUs it may see."""
@@ -281,15 +269,3 @@ class ProcessProbe:
         if self._ready is None:
             raise ProbeError("the probe was asked before it was entered as a context")
         return self._ready
-
-
-def folder_of(config: Config) -> str:
-    """Return where code that a config names is looked for first; "" where it names none."""
-    return str(config.source.folder.absolute()) if config.own_code else ""
-
-
-def error_of(refused: Refused) -> VramError:
-    """Return the error that a child has put into words."""
-    if refused.traceback:
-        return WorkloadError(refused.message, refused.hint, refused.traceback)
-    return _ERRORS[refused.error](refused.message, refused.hint)

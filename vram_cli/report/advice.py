@@ -1,137 +1,204 @@
-"""Which command is worth trying next, given an answer."""
+"""The answer of `vram advise`: what each change would do, the best of them together, and what was asked besides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import shlex
+from collections.abc import Iterator, Sequence
 
-from vram_cli.report.words import setting
-from vram_cli.results import Advice, Limit, Outcome, Result
-from vram_cli.units import GIB, KIB, MIB
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.table import Column, Table
+from rich.text import Text
 
-DEFAULT_CONFIG = "mlp_mnist.yaml"
-"""The config that every command takes where none is named, so that it need not be named here either."""
+from vram_cli.report.answer import next_command
+from vram_cli.report.next_step import to_use
+from vram_cli.report.tables import numbers, pairs, ruled
+from vram_cli.report.words import CATEGORY_LABELS, count, literal, number, one_line
+from vram_cli.results import Advice, CardAnswer, LeverAnswer, SplitAnswer
+from vram_cli.units import format_bytes
 
+CARD_HEADS = ("card", "memory", "as it is", "at best", "with")
 
-@dataclass(frozen=True)
-class Step:
-    """A command and what it is good for."""
-
-    purpose: str
-    words: tuple[str, ...]
-    """The command line, word by word, not yet quoted for a shell."""
-
-
-def next_step(result: Result) -> Step:
-    """Return the command that most likely answers the reader's next question."""
-    if result.command == "breakdown":
-        return _step(result, "find the largest batch that fits", "find-batch")
-    if result.interrupted or not result.trials:
-        return _step(result, "search to the end", "find-batch")
-    if result.max_batch_size is None:
-        return _after_nothing(result)
-    return _after_success(result, result.max_batch_size)
+_WITH_SAVINGS = 76
+"""Columns below which it is left out what a change saves."""
+_WITH_ROWS = 100
+_REFUSAL_LIMIT = 160
+_INDENT = 2
 
 
-def again(result: Result) -> Step:
-    """Return the command that asks the result's own question once more."""
-    if result.command == "breakdown" and result.trials:
-        return _step(result, "get this answer again", "breakdown", "--batch-size", str(result.trials[-1].batch_size))
-    return _step(result, "get this answer again", result.command)
+def advice_text(advice: Advice) -> RenderableType:
+    """Return the advice, to be drawn as wide as the console is."""
+    return _Text(advice)
 
 
-def to_use(advice: Advice) -> Step:
-    """Return the command that makes use of an advice: of what was asked, or else of the best changes found."""
-    for split in (advice.fit, advice.effective):
-        if split is not None and split.micro_batch_size is not None:
-            pieces = (f"train.accumulate={split.accumulate}",) if split.accumulate > 1 else ()
-            words = ("breakdown", "--batch-size", str(split.micro_batch_size), *_flags((*split.sets, *pieces)))
-            return _step(advice, f"see where the memory goes with {split.wanted:,}", *words)
-    if advice.best is not None:
-        return _step(advice, "search for the limit with the best of them", "find-batch", *_flags(advice.best.sets))
-    if advice.max_batch_size is None and advice.levers:
-        return _after_nothing(advice)
-    return _step(advice, "search for the limit as it is", "find-batch")
+def summary(advice: Advice) -> list[tuple[str, str]]:
+    """Return the lines above the table: as it is, the best, and what was asked; label and text of each."""
+    device = advice.device
+    origin = "measured" if device.kind == "real" else "predicted"
+    where = f"on {device.name}, {format_bytes(device.capacity_bytes)} ({origin})"
+    lines = [("As it is:", f"{_as_it_is(advice)} {where}"), _best(advice)]
+    lines += [(f"To train with {number(split.wanted)}:", _split(split)) for split in _splits(advice)]
+    if advice.rate is not None:
+        rate = advice.rate
+        before = f"{rate.from_rate:g} at {number(rate.from_batch_size)}"
+        lines.append(("Learning rate:", f"{rate.rate:.3g} at {number(rate.batch_size)}, from {before}: {rate.note}"))
+    if advice.interrupted:
+        lines.append(("Interrupted:", f"{count(len(advice.levers), 'change')} had been tried; what follows is known"))
+    return lines
 
 
-def _flags(sets: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word for text in sets for word in ("--set", text))
+def lever_heads(advice: Advice) -> tuple[str, ...]:
+    """Return the heads of the columns of `lever_rows`."""
+    return "change", "largest", "gain", f"saves at {number(advice.at_batch_size)}", "from", "costs"
 
 
-def _after_nothing(result: Result | Advice) -> Step:
-    if setting(result.config, "precision") != "bf16":
-        return _step(result, "see whether bfloat16 throughout fits", "find-batch", "--set", "precision=bf16")
-    room = ("--device", "cpu", "--budget", _size(2 * result.device.capacity_bytes))
-    words = ("vram", "breakdown", *_config(result), *room, "--batch-size", "1")
-    return Step("see on the CPU what it takes, with twice the memory", words)
+def lever_rows(advice: Advice) -> list[tuple[str, ...]]:
+    """Return the cells of each change that helps, the strongest first."""
+    helping = [lever for lever in advice.levers if lever.helps]
+    helping.sort(key=lambda lever: -lever.pieces * (lever.max_batch_size or 0))
+    return [_row(lever, advice) for lever in helping]
 
 
-def _after_success(result: Result, largest: int) -> Step:
-    if result.limited_by is Limit.DATASET:
-        purpose = (
-            "find out by real steps how far memory goes" if result.device.kind == "real" else "see how far memory goes"
-        )
-        return _step(result, purpose, "find-batch", "--cap", "none")
-    if result.limited_by is Limit.CAP:
-        higher = 2 * (result.extrapolated_batch_size or largest)
-        return _step(result, "look further", "find-batch", "--max", str(higher))
-    if result.limited_by is Limit.TIME:
-        return _after_time(result)
-    failing = result.certificate.fails if result.certificate else None
-    if result.limited_by in (Limit.KERNEL_LIMIT, Limit.ERROR) and failing is not None:
-        return _step(result, "see that error in full", "breakdown", "--batch-size", str(failing))
-    full = setting(result.config, "precision") in ("fp32", "tf32")
-    if result.limited_by is Limit.MEMORY and full and not result.config.get("step"):  # a step of one's own has its own
-        return _step(result, "see what mixed precision makes room for", "find-batch", "--set", "precision=amp-bf16")
-    size = str(result.recommended_batch_size or largest)
-    return _step(result, "see where the memory goes at one size", "breakdown", "--batch-size", size)
+def useless(advice: Advice) -> list[tuple[str, str]]:
+    """Return the changes that do not help, each with why."""
+    return [(lever.name, _why(lever)) for lever in advice.levers if not lever.helps]
 
 
-def _after_time(result: Result) -> Step:
-    timed_out = result.certificate is not None and result.certificate.outcome is Outcome.TIMED_OUT
-    key = "trial_timeout" if timed_out else "time_limit"
-    seconds = setting(result.config, "search", key)
-    longer = 4 * seconds if isinstance(seconds, (int, float)) else 3600
-    flag = ("--set", f"search.trial_timeout={longer:g}") if timed_out else ("--time-limit", f"{longer:g}")
-    return _step(result, "search again with more time", "find-batch", *flag)
+def card_rows(cards: Sequence[CardAnswer]) -> list[tuple[str, ...]]:
+    """Return the cells below `CARD_HEADS`."""
+    return [_card(card) for card in cards]
 
 
-def _step(result: Result | Advice, purpose: str, command: str, *words: str) -> Step:
-    """Return a command on the same config, device, budget and overrides as the result's, as far as it takes them."""
-    device, budget = setting(result.config, "device", "name"), result.device.budget_bytes
-    same: tuple[str, ...] = ("--device", device) if isinstance(device, str) and device != "auto" else ()
-    gpu = setting(result.config, "device", "gpu")
-    same += ("--gpu", gpu) if isinstance(gpu, str) else ()
-    same += ("--budget", _size(budget)) if budget is not None else ()
-    for override in result.overrides:
-        key = override.partition("=")[0]
-        if key not in _said(words) and _concerns(key, command):
-            same += ("--set", override)
-    return Step(purpose, ("vram", command, *_config(result), *same, *words))
+def remarks(advice: Advice) -> list[tuple[str, str]]:
+    """Return what a reader should know of the figures; label and text of each."""
+    accuracy = [("Accuracy:", advice.device.accuracy)] if advice.device.accuracy else []
+    return [*accuracy, *(("Note:", note) for note in advice.notes)]
 
 
-def _said(words: tuple[str, ...]) -> set[str]:
-    """Return the config keys that a command line sets."""
-    flags = {"--cap": "search.cap", "--max": "search.max", "--time-limit": "search.time_limit"}
-    sets = {after.partition("=")[0] for word, after in pairwise(words) if word == "--set"}
-    return sets | {flags[word] for word in words if word in flags}
+class _Text:
+    def __init__(self, advice: Advice) -> None:
+        self._advice = advice
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the sections with an empty line between two."""
+        for index, section in enumerate(self._sections(options.max_width)):
+            if index:
+                yield Segment.line()
+            yield section
+
+    def _sections(self, width: int) -> Iterator[RenderableType]:
+        advice = self._advice
+        if advice.remark:
+            yield literal(advice.remark, "yellow")
+        yield pairs([(literal(label, "bold"), literal(text)) for label, text in summary(advice)])
+        if rows := lever_rows(advice):
+            yield _table(advice, rows, width)
+        if others := useless(advice):
+            yield Group(Text("What does not help", "bold"), Padding(_folded(others, width), (0, 0, 0, _INDENT)))
+        if advice.cards:
+            yield _cards(advice.cards)
+        if lines := remarks(advice):
+            yield pairs([(Text(label, "yellow"), literal(text)) for label, text in lines])
+        yield next_command(to_use(advice), width)
 
 
-def _concerns(key: str, command: str) -> bool:
-    """Whether an override matters to a command; the device, the card and the budget have flags of their own."""
-    if key in ("device", "device.name", "device.gpu", "device.budget"):
-        return False
-    return command == "find-batch" or not key.startswith("search.") or key == "search.steps"
+def _table(advice: Advice, rows: Sequence[tuple[str, ...]], width: int) -> RenderableType:
+    heads = lever_heads(advice)
+    hidden = {"from"} if width < _WITH_ROWS else set()
+    if width < _WITH_SAVINGS or advice.breakdown is None:
+        hidden |= {"from", heads[3]}
+    shown = [index for index, head in enumerate(heads) if head not in hidden]
+    table = _ruled([heads[index] for index in shown], {"change", "from", "costs"})
+    for row in rows:
+        table.add_row(*(literal(row[index]) for index in shown))
+    return Group(Text("What helps, each by itself", "bold"), table)
 
 
-def _config(result: Result | Advice) -> tuple[str, ...]:
-    return () if result.config_name == DEFAULT_CONFIG else ("--config", result.config_name)
+def _ruled(heads: Sequence[str], words: set[str]) -> Table:
+    """Return a table that cuts nothing: changes that somebody asked for differ in what they end with."""
+    return ruled(*(Column(head, overflow="fold") if head in words else numbers(head) for head in heads))
 
 
-def _size(value: int) -> str:
-    """Write bytes as `--budget` takes them, losing none."""
-    for unit, factor in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if value % factor == 0:
-            return f"{value // factor}{unit}"
-    return f"{value}B"
+def _folded(lines: Sequence[tuple[str, str]], width: int) -> RenderableType:
+    """Return changes with why they do not help; a long name is folded, for somebody may have given it."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(overflow="fold", max_width=width * 2 // 5)
+    grid.add_column(overflow="fold")
+    for name, why in lines:
+        grid.add_row(literal(name), literal(why, "dim"))
+    return grid
+
+
+def _cards(cards: Sequence[CardAnswer]) -> RenderableType:
+    table = _ruled(CARD_HEADS, {"card", "with"})
+    for row in card_rows(cards):
+        table.add_row(*map(literal, row))
+    return Group(Text("The same on other cards (predicted)", "bold"), table)
+
+
+def _as_it_is(advice: Advice) -> str:
+    if not advice.interrupted or advice.levers:
+        return _size(advice.max_batch_size)
+    return f"at least {number(advice.max_batch_size)}" if advice.max_batch_size else "nothing known yet"
+
+
+def _best(advice: Advice) -> tuple[str, str]:
+    label = "Best so far:" if advice.interrupted else "Best together:"
+    best = advice.best
+    if best is None:
+        return label, "nothing that was tried makes a larger batch fit"
+    gain = _gain(best.max_batch_size, advice.max_batch_size)
+    return label, f"{_size(best.max_batch_size)}{f' ({gain})' if gain else ''} with {best.name}"
+
+
+def _row(lever: LeverAnswer, advice: Advice) -> tuple[str, ...]:
+    size = lever.max_batch_size
+    largest = f"{lever.pieces} x {_size(size)}" if lever.pieces > 1 else _size(size)
+    gain = _gain(size and size * lever.pieces, advice.max_batch_size) or "-"
+    saves = "-" if lever.saved_bytes is None else format_bytes(lever.saved_bytes)
+    source = CATEGORY_LABELS[lever.saved_from] if lever.saved_from else "-"
+    return lever.name, largest, gain, saves, source, _costs(lever)
+
+
+def _costs(lever: LeverAnswer) -> str:
+    """Return what a change costs; measured seconds before counted operations before words alone."""
+    figures = ((lever.seconds, "step time, measured"), (lever.compute, "operations"))
+    known = [f"{100 * ratio - 100:+.0f} % {what}" for ratio, what in figures if ratio and abs(ratio - 1) >= 0.005]
+    return "; ".join(filter(None, (*known[:1], lever.price))) or "nothing known"
+
+
+def _why(lever: LeverAnswer) -> str:
+    reached = f"{_size(lever.max_batch_size)}: " if lever.max_batch_size else ""
+    return reached + one_line(lever.why, _REFUSAL_LIMIT)
+
+
+def _card(card: CardAnswer) -> tuple[str, ...]:
+    best, memory = card.best, format_bytes(card.capacity_bytes)
+    if card.why:
+        return card.name, memory, "-", "-", one_line(card.why, _REFUSAL_LIMIT)
+    at_best, what = (_size(best.max_batch_size), best.name) if best else ("-", "nothing helps")
+    return card.name, memory, _size(card.max_batch_size), at_best, what
+
+
+def _gain(after: int | None, before: int | None) -> str:
+    return f"x{after / before:.2f}" if after and before else ""
+
+
+def _size(size: int | None) -> str:
+    return "nothing fits" if size is None else number(size)
+
+
+def _splits(advice: Advice) -> list[SplitAnswer]:
+    return [split for split in (advice.fit, advice.effective) if split is not None]
+
+
+def _split(split: SplitAnswer) -> str:
+    if split.micro_batch_size is None:
+        return f"cannot be done: {split.note}"
+    if split.accumulate > 1:
+        flag = f"--set train.accumulate={split.accumulate}"
+        cut = f"{count(split.accumulate, 'piece')} of {number(split.micro_batch_size)}, gradients added up ({flag})"
+        return "; ".join(filter(None, (cut, split.note)))
+    flags = shlex.join([word for text in split.sets for word in ("--set", text)])
+    return f"{split.note} ({flags})" if flags else split.note

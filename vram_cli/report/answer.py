@@ -11,10 +11,10 @@ from rich.segment import Segment
 from rich.text import Text
 
 from vram_cli.errors import ConfigError
-from vram_cli.report.advice import Step, next_step
 from vram_cli.report.evidence import evidence, evidence_title
 from vram_cli.report.headline import headline
 from vram_cli.report.modules import modules_table
+from vram_cli.report.next_step import Step, next_step
 from vram_cli.report.tables import breakdown_table, pairs
 from vram_cli.report.timeline import timeline_chart
 from vram_cli.report.words import literal

@@ -10,13 +10,13 @@ from shlex import join
 
 from rich.console import Console, RenderableType
 
-from vram_cli.report.advice import again, to_use
+from vram_cli.report.advice import CARD_HEADS, card_rows, lever_heads, lever_rows, remarks, summary, useless
 from vram_cli.report.answer import require_detail
 from vram_cli.report.console import Trimmed
 from vram_cli.report.evidence import evidence, evidence_title, proof
 from vram_cli.report.headline import headline
-from vram_cli.report.levers import CARD_HEADS, card_rows, lever_heads, lever_rows, remarks, summary, useless
 from vram_cli.report.modules import modules_table, modules_title
+from vram_cli.report.next_step import again, to_use
 from vram_cli.report.tables import (
     SIZE_HEADS,
     TRIAL_HEADS,

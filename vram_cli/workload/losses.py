@@ -69,7 +69,7 @@ def supervised(criterion: Criterion, key: str = "loss", data: str = "data") -> L
         inputs, targets = _pair(batch, data)
         output = call(model, inputs, data)
         with blamed_on(key):
-            return _scalar(criterion(_logits(output) if takes_logits else output, targets), key)
+            return one_number(criterion(_logits(output) if takes_logits else output, targets), key)
 
     return loss
 
@@ -87,7 +87,7 @@ def own_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
         output = output["loss"]
     elif not isinstance(output, torch.Tensor):
         output = getattr(output, "loss", output)
-    return _scalar(output, "loss: model")
+    return one_number(output, "loss: model")
 
 
 def call(model: nn.Module, inputs: Batch, data: str) -> Any:
@@ -156,10 +156,15 @@ def _logits(output: Any) -> Any:
     return getattr(output, "logits", output)  # transformers, and torchvision's Inception and GoogLeNet
 
 
-def _scalar(loss: Any, key: str) -> torch.Tensor:
+def one_number(loss: Any, key: str, hint: str = "take its mean, for example") -> torch.Tensor:
+    """Return a loss that can be trained on.
+
+    Raises:
+        ConfigError: it is no tensor of one number; `key` names what made it.
+    """
     if isinstance(loss, torch.Tensor) and loss.numel() == 1:
         return loss
-    raise ConfigError(f"{key}: the loss is {_kind(loss)}, and must be one number", "take its mean, for example")
+    raise ConfigError(f"{key}: the loss is {_kind(loss)}, and must be one number", hint)
 
 
 def _kind(value: Any) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from vram_cli.errors import ConfigError
 from vram_cli.results import Phase
 from vram_cli.workload.batches import Batch
 from vram_cli.workload.code import blamed_on
-from vram_cli.workload.workload import Workload
+from vram_cli.workload.losses import one_number
+from vram_cli.workload.workload import OwnStep, Workload
 
 Enter = Callable[[Phase], None]
 
@@ -28,7 +28,7 @@ def train_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
         enter: told the name of each phase as it begins.
     """
     if work.own_step is not None:
-        return _own_step(work, batch, enter)
+        return _own_step(work.own_step, work, batch, enter)
     work.optimizer.zero_grad(set_to_none=work.zero_grad_to_none)
     for _ in range(min(work.accumulate, MICRO_STEPS)):
         enter(Phase.FORWARD)
@@ -47,20 +47,16 @@ def train_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
     return loss.detach()
 
 
-def _own_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
+def _own_step(step: OwnStep, work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
     """Run the user's own step; phases begin where it calls backward and the optimizer."""
-    assert work.own_step is not None  # noqa: S101 - for the type checker
     stepping = work.optimizer.register_step_pre_hook(lambda *_: enter(Phase.OPTIMIZER))
     try:
         with _telling_backward(enter), blamed_on("step.target"):
             enter(Phase.FORWARD)
-            loss = work.own_step(work.model, batch, work.optimizer)
+            loss = step(work.model, batch, work.optimizer)
     finally:
         stepping.remove()
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        kind = f"a tensor of {list(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
-        raise ConfigError(f"step.target: the step returned {kind}, and must return its loss, one number", "return loss")
-    return loss.detach()
+    return one_number(loss, "step.target", "return it from the step").detach()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,10 @@ from vram_cli.workload.registries import registered
 _AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
+OwnStep = Callable[[nn.Module, Any, Any], Any]
+"""The user's step(model, batch, optimizer) -> loss."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """All that `train_step` needs besides a batch."""
@@ -39,8 +43,8 @@ class Workload:
     average: Average | None = None
     criterion: nn.Module | None = None
     """What the loss compares with, where that is a module: it may have tensors of its own, such as a whole network."""
-    own_step: Callable[..., Any] | None = None
-    """The user's step(model, batch, optimizer), in place of all of the above."""
+    own_step: OwnStep | None = None
+    """In place of all of the above."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""

@@ -12,13 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from vram_cli.errors import ConfigError
-from vram_cli.report import evidence, levers, tables, words
-from vram_cli.report.advice import again, next_step, to_use
+from vram_cli.report import advice as levers  # `advice` is what is drawn
+from vram_cli.report import evidence, tables, words
 from vram_cli.report.headline import headline
 from vram_cli.report.html.area import area_chart
 from vram_cli.report.html.bar import segments
 from vram_cli.report.html.marks import trials_chart
 from vram_cli.report.modules import module_tree, modules_title
+from vram_cli.report.next_step import again, next_step, to_use
 from vram_cli.report.palette import COLOURS
 from vram_cli.report.saved import check_writable, write
 from vram_cli.report.timeline import highest_moment, timeline_title
