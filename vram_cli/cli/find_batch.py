@@ -72,9 +72,6 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     settings = options.configure(config, overrides, flags, quiet=quiet)
     form = options.chosen(format_name, options.Format, json=json)
     files = Files(save=save, report=report, plot=plot, force=force)
-        options.chosen(format_name, options.Format, json=json),
-        Files(save=save, report=report, plot=plot, force=force),
-    )
     files.check()
     code = 0
     try:
