@@ -10,7 +10,7 @@ from types import TracebackType
 
 from vram_cli.config import Config
 from vram_cli.errors import ProbeError, WorkloadError
-from vram_cli.probe.child import Child
+from vram_cli.probe.child import POLL_SECONDS, Child
 from vram_cli.probe.host import available_bytes
 from vram_cli.probe.parent import HOST_FLOOR, START_TIMEOUT, ended_by_code, error_of, folder_of
 from vram_cli.probe.wire import REQUEST, Done, Entered, Order, Ready, Refused, Task
@@ -174,6 +174,7 @@ class ProcessProbe:
                 False,
             )
 
+        looked = began
         while True:
             reply = child.receive()
             if isinstance(reply, Done):
@@ -183,15 +184,19 @@ class ProcessProbe:
                 raise error_of(reply)
             if isinstance(reply, Entered):
                 phase = reply.phase
-            elif child.gone and self._is_codes_doing(child):
+                # Short steps tell of phases without a pause: limits are looked at all the same, but not each time.
+                if time.monotonic() - looked < POLL_SECONDS:
+                    continue
+            looked = time.monotonic()
+            if child.gone and self._is_codes_doing(child):
                 raise self._stopped_by_code(child)
-            elif child.gone:
+            if child.gone:
                 return ended(Outcome.KILLED, f"the trial's process {child.how_it_ended()}")
-            elif time.monotonic() > end:
-                return ended(Outcome.TIMED_OUT, f"stopped after {time.monotonic() - began:.0f} s")
-            elif self._over_guard(child):
+            if looked > end:
+                return ended(Outcome.TIMED_OUT, f"stopped after {looked - began:.0f} s")
+            if self._over_guard(child):
                 return ended(Outcome.OUT_OF_MEMORY, "resident memory grew above the budget")
-            elif available_bytes() < HOST_FLOOR:
+            if available_bytes() < HOST_FLOOR:
                 return ended(Outcome.HOST_MEMORY, "the computer was about to run out of RAM")
 
     def _over_guard(self, child: Child) -> bool:
