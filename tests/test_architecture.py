@@ -25,13 +25,17 @@ MAY_IMPORT = {
     "probe": FLOOR | {"config", "workload", "memory"},
     "report": FLOOR | {"memory"},
     "guide": FLOOR | {"config", "probe", "search", "memory"},
-    "api": FLOOR | {"config", "probe", "search", "guide"},
+    "throughput": FLOOR | {"config", "search"},
+    "api": FLOOR | {"config", "probe", "search", "guide", "throughput"},
     "calibrating": FLOOR | {"config", "memory", "probe"},
-    "advising": FLOOR | {"api", "config", "probe", "search", "memory"},
+    "learning_rate": FLOOR | {"config"},
+    "comparing": FLOOR | {"config", "learning_rate", "probe"},
+    "advising": FLOOR | {"api", "learning_rate", "config", "probe", "search", "memory"},
     "checking": FLOOR | {"api", "config", "gate", "probe"},
     "inspecting": FLOOR | {"config", "probe"},
-    "cli": FLOOR | {"advising", "config", "report", "api", "memory", "calibrating", "checking", "inspecting"},
-    "__init__": {"api", "config", "inspecting", "results", "search"},
+    "cli": FLOOR
+    | {"advising", "api", "calibrating", "checking", "comparing", "config", "inspecting", "memory", "report"},
+    "__init__": FLOOR | {"advising", "api", "calibrating", "checking", "comparing", "config", "inspecting", "search"},
     "__main__": {"cli"},
 }
 MAY_IMPORT_TORCH = {"workload", "probe", "memory"}

@@ -13,22 +13,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vram_cli.advising import advise
     from vram_cli.api import Interrupted, breakdown, find_batch
+    from vram_cli.calibrating import calibrate
+    from vram_cli.checking import check
+    from vram_cli.comparing import Asked, compare
     from vram_cli.config import Config, load_config
     from vram_cli.inspecting import inspect
-    from vram_cli.results import Inspection, Measurement, Result, SearchResult
+    from vram_cli.results import (
+        Advice,
+        Comparison,
+        GateLimits,
+        Inspection,
+        Measurement,
+        Result,
+        SearchResult,
+        Verdict,
+    )
     from vram_cli.search import find_largest
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Advice",
+    "Asked",
+    "Comparison",
     "Config",
+    "GateLimits",
     "Inspection",
     "Interrupted",
     "Measurement",
     "Result",
     "SearchResult",
+    "Verdict",
+    "advise",
     "breakdown",
+    "calibrate",
+    "check",
+    "compare",
     "find_batch",
     "find_largest",
     "inspect",
@@ -36,13 +58,22 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Advice": "results",
+    "Asked": "comparing",
+    "Comparison": "results",
     "Config": "config",
+    "GateLimits": "results",
     "Inspection": "results",
     "Interrupted": "api",
     "Measurement": "results",
     "Result": "results",
     "SearchResult": "results",
+    "Verdict": "results",
+    "advise": "advising",
     "breakdown": "api",
+    "calibrate": "calibrating",
+    "check": "checking",
+    "compare": "comparing",
     "find_batch": "api",
     "find_largest": "search",
     "inspect": "inspecting",

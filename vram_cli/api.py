@@ -11,8 +11,19 @@ from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, DoesNotFitError, WorkloadError
 from vram_cli.guide import Guide
 from vram_cli.probe import ProcessProbe
-from vram_cli.results import Breakdown, DataInfo, Limit, Measurement, Outcome, Result, SearchResult
+from vram_cli.results import (
+    Breakdown,
+    DataInfo,
+    Limit,
+    Measurement,
+    Outcome,
+    Pace,
+    Result,
+    SearchResult,
+    Throughput,
+)
 from vram_cli.search import SearchInterrupted, SearchListener, find_largest
+from vram_cli.throughput import Pacing, refuse_to_predict
 from vram_cli.units import format_bytes
 
 
@@ -31,11 +42,13 @@ def find_batch(
     detail: bool = False,
     listener: SearchListener | None = None,
     status: Callable[[str], None] = lambda _: None,
+    timed: Callable[[Pace], None] = lambda _: None,
 ) -> Result:
     """Find the largest batch size that trains within the device's memory, by real training steps.
 
     On a GPU of the catalogue a prediction, made meanwhile, says where to look first. All trials run in a child process:
-    weights, random state and settings of the caller are not touched.
+    weights, random state and settings of the caller are not touched. Where `search.objective` is throughput, steps at
+    sizes up to the largest are timed after that.
 
     Args:
         config: what to train and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
@@ -43,23 +56,27 @@ def find_batch(
         detail: whether the breakdown should carry its modules and a timeline.
         listener: told of each trial as it starts and ends.
         status: told in a few words what is going on before the first trial.
+        timed: told how fast each size trains, where that is asked for.
 
     Returns:
         The answer with its certificate, every trial and the breakdown at the size found. `max_batch_size` is None
         where not even the smallest batch fits.
 
     Raises:
-        ConfigError: the config says something wrong.
+        ConfigError: the config says something wrong, or asks for the throughput of a GPU that is predicted.
         WorkloadError: the model or its data raise at the smallest batch.
         MachineError: the device asked for is not there.
         Interrupted: Ctrl-C.
     """
     settings = _loaded(config)
     search = settings.search
+    refuse_to_predict(settings, settings.device.gpu)
     deadline = time.monotonic() + search.time_limit if search.time_limit else None
     status("starting the process for trials")
     with ProcessProbe(settings, download=download, trial_timeout=search.trial_timeout, deadline=deadline) as probe:
-        interrupted = False
+        interrupted, throughput = False, None
+        if probe.device.kind == "simulated":
+            refuse_to_predict(settings, probe.device.name)
         cap, cap_limit = _cap(settings, probe.data)
         try:
             with Guide(settings, probe.device, probe.capacity_bytes, cap) as guide:
@@ -85,7 +102,14 @@ def find_batch(
                 found = _explain_below(probe, found, detail=detail)
             except KeyboardInterrupt:  # the search is done: its answer is told all the same
                 interrupted = True
-        result = _find_batch_result(settings, probe, found, interrupted=interrupted)
+        if not interrupted and found.max_batch_size and search.objective == "throughput":
+            pacing = Pacing(settings, found, deadline=deadline, listener=listener, status=status, timed=timed)
+            try:
+                pacing.run(probe.measure, probe.turn_to_timing)
+            except KeyboardInterrupt:
+                interrupted = True
+            found, throughput = pacing.found, pacing.throughput
+        result = _find_batch_result(settings, probe, found, throughput, interrupted=interrupted)
     if interrupted:
         raise Interrupted(result)
     return result
@@ -202,7 +226,9 @@ def _cap(config: Config, data: DataInfo) -> tuple[int | None, Limit]:
     return config.search.max, Limit.CAP
 
 
-def _find_batch_result(config: Config, probe: ProcessProbe, found: SearchResult, *, interrupted: bool) -> Result:
+def _find_batch_result(
+    config: Config, probe: ProcessProbe, found: SearchResult, throughput: Throughput | None, *, interrupted: bool
+) -> Result:
     explained = _explained(found)
     failed = found.trials[-1] if found.trials and found.max_batch_size is None else None
     return Result(
@@ -221,6 +247,7 @@ def _find_batch_result(config: Config, probe: ProcessProbe, found: SearchResult,
         extrapolated_batch_size=found.extrapolated_batch_size,
         shortfall_bytes=shortfall_bytes(failed, probe.capacity_bytes) if failed else None,
         breakdown=explained,
+        throughput=throughput,
         interrupted=interrupted,
         remark=probe.remark,
         notes=found.notes,

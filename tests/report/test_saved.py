@@ -17,7 +17,8 @@ from vram_cli.errors import ConfigError
 from vram_cli.report import saved
 from vram_cli.report.answer import answer
 from vram_cli.report.saved import check_writable, from_json, load, save, to_json
-from vram_cli.results import Breakdown, BreakdownRow, Category, Device, Measurement, Phase, Result
+from vram_cli.results import Breakdown, BreakdownRow, Category, Device, Measurement, Phase, Result, Throughput
+from vram_cli.search import pace_of, throughput_of
 
 from .drawing import draw
 from .examples import ALL, DATASET, MEMORY, detailed
@@ -44,18 +45,31 @@ def breakdowns() -> st.SearchStrategy[Breakdown]:
     )
 
 
+def throughputs() -> st.SearchStrategy[Throughput | None]:
+    steps = st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=5)
+    timed = st.dictionaries(st.integers(1, 2**40), steps, min_size=1, max_size=4)
+    return timed.map(lambda sizes: throughput_of([pace_of(n, 1, seconds) for n, seconds in sizes.items()], len(sizes)))
+
+
 def records(kind: type[Any], **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Draw all fields of a record, those with defaults too."""
     return st.builds(kind, **{field.name: ... for field in fields(kind)} | strategies)
 
 
-TRIALS = records(Measurement, seconds=SECONDS, step_seconds=st.none() | SECONDS, breakdown=st.none() | breakdowns())
+TRIALS = records(
+    Measurement,
+    seconds=SECONDS,
+    step_seconds=st.none() | SECONDS,
+    timed_seconds=st.lists(SECONDS, max_size=2).map(tuple),
+    breakdown=st.none() | breakdowns(),
+)
 RESULTS = records(
     Result,
     config=st.dictionaries(TEXT, VALUES, max_size=4),
     device=records(Device),
     trials=st.lists(TRIALS, max_size=3).map(tuple),
     breakdown=st.none() | breakdowns(),
+    throughput=st.none() | throughputs(),
     schema_version=st.just(1),
 )
 

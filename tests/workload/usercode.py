@@ -206,3 +206,49 @@ def step_without_loss(model: nn.Module, batch: Any, optimizer: torch.optim.Optim
 
 def step_that_raises(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) -> torch.Tensor:
     raise RuntimeError("the step is broken")
+
+
+class Point(nn.Module):
+    """One point in space: its loss is half its mean squared distance from samples."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.place - x).square().sum(1).mean() / 2
+
+
+def point(width: int) -> nn.Module:
+    return Point(width)
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+
+
+class Blobs(torch.utils.data.Dataset[Any]):
+    """Two classes that lie apart."""
+
+    def __len__(self) -> int:
+        return 200
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        noise = torch.randn(4, generator=torch.Generator().manual_seed(i))
+        return noise + (2.0 if i % 2 else -2.0), i % 2
+
+
+class Line(Blobs):
+    """Numbers to be told from others."""
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, Any]:
+        features, _ = super().__getitem__(i)
+        return features, features[:2] * 0.5
+
+
+def dropping() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 32), nn.Dropout(0.5), nn.Linear(32, 2))
+
+
+def deep() -> nn.Module:
+    return nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)), nn.Linear(4, 2))

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from vram_cli.advising.bench import REAL_TOLERANCE, Bench
-from vram_cli.advising.learning_rate import rate_for
 from vram_cli.advising.split import effective, fitting
 from vram_cli.advising.study import Study
 from vram_cli.config import Config, load_config
 from vram_cli.errors import VramError
+from vram_cli.learning_rate import rate_for
 from vram_cli.memory.gpus import Gpu, find_gpu
 from vram_cli.results import Advice, CardAnswer, LeverAnswer, RateAnswer, SplitAnswer
 from vram_cli.search import SearchListener

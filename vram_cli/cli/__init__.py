@@ -7,6 +7,7 @@ from vram_cli.cli.app import app
 from vram_cli.cli.breakdown import breakdown
 from vram_cli.cli.calibrate import calibrate
 from vram_cli.cli.check import check
+from vram_cli.cli.compare import compare
 from vram_cli.cli.find_batch import find_batch
 from vram_cli.cli.gpus import gpus
 from vram_cli.cli.init import init
@@ -20,6 +21,7 @@ for command, example in (
     (find_batch, "vram find-batch --config mlp_mnist.yaml"),
     (breakdown, "vram breakdown --config resnet18_cifar10.yaml --batch-size 256"),
     (advise, "vram advise --config resnet50_imagenet.yaml --gpu rtx-4090 --fit-batch 512"),
+    (compare, "vram compare --config mlp_mnist.yaml --batch-sizes 1,32,256,full --download --plot sizes.png"),
     (check, "vram check --config train.yaml --gpu t4 --max-memory 8GiB --baseline vram-baseline.json"),
     (inspect, "vram inspect --config cnn_cifar10.yaml --download --save samples.png"),
     (show, "vram find-batch --save run.json && vram show run.json"),

@@ -18,6 +18,14 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     gpu: options.GpuName = None,
     budget: options.Budget = None,
     overhead: options.Overhead = None,
+    objective: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--objective",
+            metavar="largest|throughput",
+            help="throughput also times steps at sizes up to the largest. (config: search.objective)",
+        ),
+    ] = None,
     maximum: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--max", metavar="N", help="Never try more than N. (config: search.max)"),
@@ -61,6 +69,7 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
         **options.place(device, gpu),
         "device.budget": budget,
         "device.overhead": overhead,
+        "search.objective": objective,
         "search.max": maximum,
         "search.cap": cap,
         "search.time_limit": time_limit,
@@ -82,6 +91,7 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
                 detail=report is not None,
                 listener=progress,
                 status=progress.status,
+                timed=progress.timed,
             )
     except api.Interrupted as stop:
         result, code = stop.result, 130

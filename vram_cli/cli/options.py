@@ -115,6 +115,21 @@ def chosen(format_name: FormT | None, forms: type[FormT], *, json: bool) -> Form
     return forms("json") if json else format_name or forms("text")
 
 
+def whole_or_all(text: str, flag: str) -> int | None:
+    """Return a count, None for "all".
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    from vram_cli.errors import ConfigError
+
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ConfigError(f"{flag}: {text!r} is neither a number nor all", f"such as {flag} 10000")
+    return int(text)
+
+
 def place(device: str | None, gpu: str | None) -> dict[str, object]:
     """Return the overrides for `--device` and `--gpu`: either of them replaces what the config says of both."""
     if gpu is not None and device is None:

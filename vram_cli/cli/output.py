@@ -13,7 +13,7 @@ from vram_cli.report.answer import answer, require_detail
 from vram_cli.report.console import inform, print_answer, print_document
 from vram_cli.report.saved import check_writable, to_json
 from vram_cli.report.saved import save as save_result
-from vram_cli.results import Advice, Result
+from vram_cli.results import Advice, Comparison, Result
 
 
 class Files(NamedTuple):
@@ -110,6 +110,27 @@ def deliver_advice(advice: Advice, files: Files, form: Format) -> None:
 
         print_answer(advice_text(advice))
     _say_where(files)
+
+
+def deliver_comparison(comparison: Comparison, results: Path, plot: Path | None, form: Format) -> None:
+    """Do the same with the answer of `vram compare`; what is finished lies in a file of its own already."""
+    if plot is not None:
+        from vram_cli.report.comparison_plot import save_comparison_plot
+
+        save_comparison_plot(comparison, plot)
+    if form is Format.JSON:
+        typer.echo(to_json(comparison))
+    elif form is Format.MARKDOWN:
+        from vram_cli.report.comparison_markdown import comparison_to_markdown
+
+        print_document(comparison_to_markdown(comparison))
+    else:
+        from vram_cli.report.comparison import comparison_text
+
+        print_answer(comparison_text(comparison))
+    if plot is not None:
+        inform(f"saved to {plot}")
+    inform(f"kept in {results}: the same command goes on from there")
 
 
 def _say_where(files: Files) -> None:

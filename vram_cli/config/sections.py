@@ -111,6 +111,8 @@ class SearchConfig(Section):
     """Seconds for the whole search; null for as long as it takes."""
     trial_timeout: Seconds = 900.0
     """Seconds after which one trial is given up."""
+    objective: Literal["largest", "throughput"] = "largest"
+    """throughput: once the largest size is found, time steps at sizes up to it (real trials only)."""
 
 
 class DeviceConfig(Section):

@@ -24,7 +24,7 @@ POLL_SECONDS = 0.05
 HEAP_PAD = 4 * 1024**2
 """Bytes of free heap that glibc keeps when it grows or trims."""
 
-ENVIRONMENT = {
+STEADY = {
     # glibc raises its mmap threshold as blocks are freed, after which freed batches stay in the heap; one arena and a
     # fixed threshold give every freed tensor back to the system, so that trials do not depend on those before.
     "MALLOC_MMAP_THRESHOLD_": "65536",
@@ -38,8 +38,8 @@ ENVIRONMENT = {
     # oneDNN keeps a kernel for every shape it has met: about 20 MiB a batch size for a ResNet-18.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0",
 }
-"""For the child alone: its C runtime and oneDNN read them as they start."""
-
+"""What makes memory on the CPU the same from trial to trial, at some cost of speed. For a child alone: its C runtime
+and oneDNN read it as they start."""
 
 _TOLD_LINES = 12
 _CRASH = "Fatal Python error"  # as faulthandler begins
@@ -71,7 +71,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env={**os.environ, **ENVIRONMENT, **environment},
+            env={**os.environ, **environment},
         )
         self._stdin = cast("IO[bytes]", self.process.stdin)
         self._stdout = cast("IO[bytes]", self.process.stdout)

@@ -47,7 +47,7 @@ class CpuMeter(Meter):
         self._capacity = budget_bytes or int(available_bytes() * DEFAULT_SHARE)
         self._base = self._peak = self._heap = 0
         self._lock = threading.Lock()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watching = False
 
     def describe(self) -> Device:
         """Return the processor, with the budget as its capacity."""
@@ -67,6 +67,13 @@ class CpuMeter(Meter):
     def new_ledger(self) -> Ledger:
         """Return a ledger that samples the data segment at every birth of a storage, too."""
         return Ledger(self.device, on_birth=self._sample)
+
+    def begin(self) -> None:
+        """Start to sample with the first trial: a meter that only describes the device takes no time of its steps."""
+        if not self._watching:
+            self._watching = True
+            threading.Thread(target=self._watch, daemon=True).start()
+        super().begin()
 
     def apply_limit(self) -> None:
         """Limit the data segment to its present size and the budget."""

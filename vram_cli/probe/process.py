@@ -10,7 +10,7 @@ from types import TracebackType
 
 from vram_cli.config import Config
 from vram_cli.errors import ProbeError, WorkloadError
-from vram_cli.probe.child import POLL_SECONDS, Child
+from vram_cli.probe.child import POLL_SECONDS, STEADY, Child
 from vram_cli.probe.host import available_bytes
 from vram_cli.probe.parent import HOST_FLOOR, START_TIMEOUT, ended_by_code, error_of, folder_of
 from vram_cli.probe.wire import REQUEST, Done, Entered, Order, Ready, Refused, Task
@@ -149,6 +149,17 @@ class ProcessProbe:
         else:
             self._start()
 
+    def turn_to_timing(self) -> None:
+        """Run trials for the clock alone from here on: they measure `timed_seconds`, and no memory.
+
+        In a new child: what makes memory the same from trial to trial slows steps down. The old one is ended first.
+
+        Raises:
+            ProbeError: the new one could not be started.
+        """
+        self._order = replace(self._order, timed=True)
+        self._start()
+
     def stop(self) -> None:
         """End for good, called from any thread: a trial that runs is killed, and none can be started any more."""
         self._stopped = True
@@ -206,7 +217,7 @@ class ProcessProbe:
     def _start(self) -> Child:
         self._end()
         self._predicts = False
-        self._child = child = Child(self._environment())
+        self._child = child = Child(({} if self._order.timed else STEADY) | self._environment())
         if self._stopped:  # asked after the assignment: `stop` either sees the child or is seen here
             self._end()
             raise ProbeError("the probe has been stopped")

@@ -17,6 +17,7 @@ from vram_cli.memory.gpus import find_gpu
 from vram_cli.probe.devices import make_meter
 from vram_cli.probe.memory_of_process import ENFORCED
 from vram_cli.probe.simulated import SimulatedProbe
+from vram_cli.probe.timed import TimedTrials
 from vram_cli.probe.trial import Trial
 from vram_cli.probe.versions import versions
 from vram_cli.probe.wire import Done, Ready, Task
@@ -42,16 +43,19 @@ class Trials(Protocol):
         ...
 
 
-def open_trials(config: Config, *, download: bool, calibrated: bool = True) -> Trials:
+def open_trials(config: Config, *, download: bool, calibrated: bool = True, timed: bool = False) -> Trials:
     """Return real trials, or predictions where the config names a card or there is no GPU to take.
 
-    Predictions take what is kept of the card's calibration, unless `calibrated` is false.
+    Predictions take what is kept of the card's calibration, unless `calibrated` is false. `timed` trials are real ones
+    for the clock alone.
 
     Raises:
         ConfigError: the data or the card that the config names cannot be had, or its calibration cannot be read.
         MachineError: there is no such device.
     """
     check_code(config)
+    if timed:
+        return TimedTrials(config, download=download)
     if config.device.gpu is not None:
         return PredictedTrials(config, config.device.gpu, calibrated=calibrated)
     if config.device.name == "auto" and not torch.cuda.is_available():

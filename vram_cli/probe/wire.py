@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from vram_cli.results import DataFacts, DataInfo, Device, ImageSample, Measurement, ModelFacts, Phase
+from vram_cli.results import DataFacts, DataInfo, Device, ImageSample, Measurement, ModelFacts, Phase, Plan, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class Order:
     """Where code that the config names is looked for first; "" for nowhere in particular."""
     calibrated: bool = True
     """Whether a prediction takes what is kept of the card from `vram calibrate`."""
+    timed: bool = False
+    """Whether trials are for the clock alone: steps that nothing watches, each timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,59 @@ class Look:
     """As that of an order."""
     samples: int
     """Images to return of each class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """Parent to child, in place of an order: what is going to be trained, on a device that is there."""
+
+    kind: Literal["course"] = "course"
+
+    config: dict[str, Any]
+    download: bool
+    folder: str
+    """As that of an order."""
+    device: str
+    """Such as "cuda:0"."""
+    plan: Plan
+    largest: int
+    """The largest batch that is known to fit: validation takes no larger ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Parent to child, after a course, again and again: train from fresh weights."""
+
+    kind: Literal["train"] = "train"
+
+    batch_size: int
+    parts: int
+    """In how many it is trained, gradients added up."""
+    repeat: int
+    fold: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """Child to parent: how far a training has come."""
+
+    kind: Literal["learning"] = "learning"
+    step: int
+    steps: int
+    loss: float
+    """Of the last step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Child to parent: a training is over."""
+
+    kind: Literal["trained"] = "trained"
+    run: Run | None
+    """None where memory ran out."""
+    message: str = ""
+    """How it did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +165,9 @@ class Looked:
     versions: dict[str, str]
 
 
-Reply = Ready | Refused | Entered | Done | Looked
+Reply = Ready | Refused | Entered | Done | Looked | Learning | Trained
 
-Request = Order | Task | Look
+Request = Order | Task | Look | Course | Train
 
 REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)

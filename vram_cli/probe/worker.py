@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from vram_cli.errors import ConfigError, MachineError, VramError
-from vram_cli.probe.wire import REPLY, REQUEST, Entered, Look, Looked, Order, Refused, Reply
+from vram_cli.errors import ConfigError, MachineError, VramError, WorkloadError
+from vram_cli.probe.wire import REPLY, REQUEST, Course, Entered, Look, Looked, Order, Refused, Reply, Train
 
 if TYPE_CHECKING:
     from vram_cli.config import Config
+    from vram_cli.probe.learner import Learner
     from vram_cli.probe.serving import Trials
 
 
@@ -41,6 +42,7 @@ def main() -> None:
 
 def _serve(lines: queue.Queue[str], say: Callable[[Reply], None]) -> None:
     trials: Trials | None = None
+    learner: Learner | None = None
     while True:
         request = REQUEST.validate_json(lines.get())
         with _refusing(say):
@@ -49,6 +51,11 @@ def _serve(lines: queue.Queue[str], say: Callable[[Reply], None]) -> None:
                 say(trials.ready)
             elif isinstance(request, Look):
                 say(_look(request))
+            elif isinstance(request, Course):
+                learner = _enrol(request)
+            elif isinstance(request, Train):
+                if learner is not None:
+                    say(learner.train(request, say))
             elif trials is not None:
                 say(trials.run(request, lambda phase: say(Entered(phase=phase))))
 
@@ -60,7 +67,9 @@ def _refusing(say: Callable[[Reply], None]) -> Iterator[None]:
         yield
     except VramError as error:
         kind = next((base for base in (ConfigError, MachineError) if isinstance(error, base)), None)
-        say(Refused(error=kind.__name__ if kind else "ProbeError", message=error.message, hint=error.hint))
+        told = error.traceback if isinstance(error, WorkloadError) else ""
+        name = kind.__name__ if kind else "ProbeError"
+        say(Refused(error=name, message=error.message, hint=error.hint, traceback=told))
     except Exception as error:
         from vram_cli.probe.failures import words_of
         from vram_cli.workload import blame
@@ -75,7 +84,7 @@ def _refusing(say: Callable[[Reply], None]) -> Iterator[None]:
 def _open(order: Order) -> Trials:
     from vram_cli.probe.serving import open_trials
 
-    return open_trials(_config(order), download=order.download, calibrated=order.calibrated)
+    return open_trials(_config(order), download=order.download, calibrated=order.calibrated, timed=order.timed)
 
 
 def _look(request: Look) -> Looked:
@@ -84,7 +93,13 @@ def _look(request: Look) -> Looked:
     return look(_config(request), download=request.download, samples=request.samples)
 
 
-def _config(request: Order | Look) -> Config:
+def _enrol(course: Course) -> Learner:
+    from vram_cli.probe.learner import Learner
+
+    return Learner(_config(course), course)
+
+
+def _config(request: Order | Look | Course) -> Config:
     from vram_cli.config import Config
     from vram_cli.workload import look_in
 

@@ -16,6 +16,7 @@ from vram_cli.report.headline import headline
 from vram_cli.report.modules import modules_table
 from vram_cli.report.next_step import Step, next_step
 from vram_cli.report.tables import breakdown_table, pairs
+from vram_cli.report.throughput import pace_table
 from vram_cli.report.timeline import timeline_chart
 from vram_cli.report.words import literal
 from vram_cli.results import Breakdown, Result
@@ -84,6 +85,8 @@ class _Answer:
             yield modules_table(require_detail(result), result.device, width, self._depth)
         if self._timeline:
             yield timeline_chart(require_detail(result), result.device)
+        if result.throughput is not None:
+            yield pace_table(result, result.throughput, width)
         yield _evidence(result)
         if result.notes:
             yield pairs([(Text("Note:", "yellow"), literal(note)) for note in result.notes])

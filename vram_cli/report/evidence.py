@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from vram_cli.report.throughput import timed_words
 from vram_cli.report.words import OUTCOME_LABELS, count, duration, ended, number, one_line, setting
 from vram_cli.results import DataInfo, Device, Result, TensorInfo
 from vram_cli.units import format_bytes
@@ -30,6 +31,7 @@ def evidence(result: Result) -> list[tuple[str, str]]:
         ("data", "" if result.data is None else _data(result.data)),
         ("trials", _trials(result)),
         ("proof", "; ".join(proof(result, _MESSAGE_LIMIT))),
+        ("speed", timed_words(result.throughput) if result.throughput else ""),
         ("versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())),
     ]
     return [(name, text) for name, text in lines if text]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vram_cli.report.throughput import fastest_words, knee_words
 from vram_cli.report.words import count, ended, number, one_line, origin, percent, place, setting, used_of
 from vram_cli.results import Category, Limit, Outcome, Result
 from vram_cli.units import format_bytes
@@ -19,10 +20,10 @@ _LIMITS = {
 
 
 def headline(result: Result) -> Lines:
-    """Return the answer in one to three lines."""
+    """Return the answer in one to six lines."""
     if result.command == "breakdown":
         return [_breakdown_line(result)]
-    if result.interrupted:
+    if result.interrupted and result.limited_by is None:
         return [("Interrupted:", _known_so_far(result))]
     if result.max_batch_size is None:
         return [_nothing_fits_line(result)]
@@ -30,7 +31,22 @@ def headline(result: Result) -> Lines:
     lines = [(label, _largest(result, result.max_batch_size)), ("Recommended:", _recommended(result))]
     if result.limited_by is not None:
         lines.append(("Limited by:", _limited_by(result, result.limited_by, result.max_batch_size)))
+    if result.throughput is not None:
+        so_far = " so far:" if len(result.throughput.paces) < result.throughput.sizes else ":"
+        lines.append((f"Fastest{so_far}", fastest_words(result.throughput)))
+        lines.append((f"Knee{so_far}", knee_words(result.throughput)))
+    if result.interrupted:
+        lines.append(("Interrupted:", _unmeasured(result)))
     return lines
+
+
+def _unmeasured(result: Result) -> str:
+    """Return what is missing where the search had come to its end."""
+    if setting(result.config, "search", "objective") != "throughput":
+        return "before the memory was accounted for"
+    if result.throughput is None:
+        return "before a size was timed"
+    return f"{number(len(result.throughput.paces))} of {count(result.throughput.sizes, 'size')} had been timed"
 
 
 def _breakdown_line(result: Result) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from vram_cli.report.tables import (
     trial_cells,
     trials_title,
 )
+from vram_cli.report.throughput import PACE_HEADS, PACE_NOTE, PACE_TITLE, pace_cells
 from vram_cli.report.timeline import timeline_chart, timeline_title
 from vram_cli.report.verdict import (
     MODULE_HEADS,
@@ -69,13 +70,13 @@ def advice_to_markdown(advice: Advice) -> str:
     blocks = ["### What would let a larger batch fit"]
     blocks.append("\\\n".join(f"**{escaped(label)}** {escaped(text)}" for label, text in summary(advice)))
     if rows := lever_rows(advice):
-        blocks.append(_table(lever_heads(advice), [tuple(map(escaped, row)) for row in rows], words=0))
+        blocks.append(table(lever_heads(advice), [tuple(map(escaped, row)) for row in rows], words=0))
     if others := useless(advice):
         lines = [f"- {escaped(name)}: {escaped(why)}" for name, why in others]
         blocks.append(_folded("What does not help", "\n".join(lines)))
     if advice.cards:
         cells = [tuple(map(escaped, row)) for row in card_rows(advice.cards)]
-        blocks.append(f"**The same on other cards (predicted)**\n\n{_table(CARD_HEADS, cells, words=0)}")
+        blocks.append(f"**The same on other cards (predicted)**\n\n{table(CARD_HEADS, cells, words=0)}")
     if advice.remark:
         blocks.append(f"> **Note:** {escaped(advice.remark)}")
     blocks += [f"> **{escaped(label)}** {escaped(text)}" for label, text in remarks(advice)]
@@ -94,9 +95,9 @@ def verdict_to_markdown(verdict: Verdict) -> str:
     ]
     blocks.append("\n".join(f"- **{escaped(name)}** {escaped(text)}" for name, text in facts(verdict)))
     if verdict.findings and verdict.rows:
-        blocks.append(_table(ROW_HEADS, [row_cells(change) for change in shown_rows(verdict)], words=0))
+        blocks.append(table(ROW_HEADS, [row_cells(change) for change in shown_rows(verdict)], words=0))
         modules = [tuple(map(escaped, module_cells(change))) for change in shown_modules(verdict)]
-        blocks.append(_table(MODULE_HEADS, modules, words=0) if modules else "")
+        blocks.append(table(MODULE_HEADS, modules, words=0) if modules else "")
     elif verdict.findings and verdict.result.breakdown is not None:
         blocks.append(_breakdown(verdict.result.breakdown, verdict.result.device))
     blocks += [f"> **Note:** {escaped(note)}" for note in notes(verdict)]
@@ -118,12 +119,16 @@ def _blocks(result: Result, depth: int | None, *, timeline: bool) -> Iterator[st
         yield f"> **Note:** {escaped(note)}"
     if result.breakdown is not None:
         yield _breakdown(result.breakdown, result.device)
+    if result.throughput is not None:
+        cells = [pace_cells(result, result.throughput, pace) for pace in result.throughput.paces]
+        paces = table(PACE_HEADS, cells, words=len(PACE_HEADS) - 1)
+        yield f"**{escaped(PACE_TITLE)}**\n\n{paces}\n\n{escaped(PACE_NOTE)}"
     if proved := proof(result, _MESSAGE_LIMIT):
         yield f"**Proof:** {escaped('; '.join(proved))}"
     yield from _drawings(result, depth, timeline=timeline)
     if result.command == "find-batch" and result.trials:
         rows = [trial_cells(trial) for trial in result.trials]
-        yield _folded(trials_title(result.device), _table(TRIAL_HEADS, rows, words=1))
+        yield _folded(trials_title(result.device), table(TRIAL_HEADS, rows, words=1))
     known = [(name, text.replace("\n", "; ")) for name, text in evidence(result) if name != "proof"]
     lines = [f"- **{name}**: {escaped(text)}" for name, text in known]
     yield _folded(evidence_title(result), "\n".join(lines))
@@ -135,8 +140,8 @@ def _breakdown(breakdown: Breakdown, device: Device) -> str:
     total = breakdown.total_bytes
     rows = [(CATEGORY_LABELS[row.category], *size_cells(row.bytes, total)) for row in breakdown.rows]
     bold = tuple(f"**{cell}**" for cell in ("total", *size_cells(total, total)))
-    table = _table(("", *SIZE_HEADS), [*rows, bold], words=0)
-    return f"**{escaped(breakdown_title(breakdown, device))}**\n\n{table}"
+    drawn = table(("", *SIZE_HEADS), [*rows, bold], words=0)
+    return f"**{escaped(breakdown_title(breakdown, device))}**\n\n{drawn}"
 
 
 def _drawings(result: Result, depth: int | None, *, timeline: bool) -> Iterator[str]:
@@ -159,7 +164,7 @@ def _drawn(drawing: RenderableType) -> str:
     return stream.getvalue().partition("\n")[2]  # without its title
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
     """Return a table; the column `words` is of words and the others of numbers. Cells are Markdown."""
     rules = [":---" if column == words else "---:" for column in range(len(heads))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows))

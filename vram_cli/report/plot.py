@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vram_cli.errors import ConfigError, MachineError
+from vram_cli.report.pace_plot import draw_paces
 from vram_cli.report.palette import COLOURS
 from vram_cli.report.saved import check_writable
 from vram_cli.report.tables import breakdown_title, trials_title
+from vram_cli.report.throughput import PACE_CHART_TITLE
 from vram_cli.report.timeline import INKS, timeline_title
 from vram_cli.report.words import CATEGORY_LABELS
 from vram_cli.results import Breakdown, Measurement, Result, Timeline
@@ -40,7 +42,8 @@ def check_plot(path: Path, *, force: bool = False) -> None:
 def save_plot(result: Result, path: Path) -> None:
     """Draw a result into a file whose suffix says the format; an existing one is replaced.
 
-    The trials of a search, or the timeline of a breakdown; above it the breakdown, where there is one.
+    The trials of a search, or the timeline of a breakdown; above it the breakdown, and below it how fast each size
+    trains, where there are any.
 
     Raises:
         ConfigError, MachineError: as `check_plot` does.
@@ -50,21 +53,36 @@ def save_plot(result: Result, path: Path) -> None:
     # Without pyplot: it would look for a screen, and keep the figure for ever.
     from matplotlib.figure import Figure
 
-    made = result.breakdown
-    figure = Figure(figsize=(9, 6 if made else 5), layout="constrained")
-    *above, axes = figure.subplots(2 if made else 1, squeeze=False, height_ratios=(1, 7) if made else (1,))[:, 0]
+    made, paces = result.breakdown, result.throughput
+    heights = [*([1] if made else []), 7, *([6] if paces else [])]
+    figure = Figure(figsize=(9, 5 + bool(made) + 4 * bool(paces)), layout="constrained")
+    rows = list(figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0])
     if made:
-        _draw_breakdown(above[0], made)
-        _title(above[0], breakdown_title(made, result.device))
+        above = rows.pop(0)
+        _draw_breakdown(above, made)
+        _title(above, breakdown_title(made, result.device))
+    axes = rows.pop(0)
     if result.command == "find-batch":
         _draw_trials(axes, result)
         _title(axes, trials_title(result.device))
+        if paces:
+            draw_paces(rows[0], axes, paces)
+            _title(rows[0], PACE_CHART_TITLE)
     elif made is None or made.timeline is None:
         raise ValueError("a breakdown without a timeline")
     else:
         _draw_timeline(axes, made.timeline)
         _title(axes, timeline_title(made, result.device), pad=18)
     figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize="small")
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib.
+
+    Raises:
+        ConfigError: it cannot be written there.
+    """
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:

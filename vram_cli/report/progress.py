@@ -9,8 +9,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from vram_cli.report.console import stderr_console
-from vram_cli.report.words import duration, literal, number, outcome_label
-from vram_cli.results import Measurement
+from vram_cli.report.words import count, duration, literal, number, outcome_label, per_second, three_digits
+from vram_cli.results import Measurement, Pace
 from vram_cli.units import format_bytes
 
 
@@ -54,6 +54,11 @@ class SearchProgress:
         if self._live is not None:
             self._live.update(self._live.task_ids[0], description=literal(text).plain)
 
+    def note(self, text: str) -> None:
+        """Say what has come out: a line that stays."""
+        if not self._quiet:
+            self._console.print(literal(text), soft_wrap=True)
+
     def announce(self, text: str) -> None:
         """Say what goes on where that is all there is to say: a line that stays where nothing is live."""
         if self._live is not None:
@@ -73,6 +78,13 @@ class SearchProgress:
         if self._live is None:
             line.append(_known(bracket))
         self._console.print(line, soft_wrap=True)
+
+    def timed(self, pace: Pace) -> None:
+        """A size has been timed: one line, which stays."""
+        if not self._quiet:
+            spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.low)} to {three_digits(pace.high)}"
+            line = f"{number(pace.batch_size):>11}  {per_second(pace.samples_per_second)} ({spread})"
+            self._console.print(literal(line), soft_wrap=True)
 
     def _live_line(self) -> Progress:
         ascii_only = self._console.options.ascii_only

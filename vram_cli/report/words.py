@@ -116,6 +116,24 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def three_digits(value: float) -> str:
+    """Return a figure of a measurement with three significant digits: "0.123", "4.56", "78.9", "12,300"."""
+    if value < 99.95:
+        return f"{value:.{1 if value >= 9.995 else 2 if value >= 0.9995 else 3}f}"
+    unit: int = 10 ** max(len(str(round(value))) - 3, 0)
+    return number(round(value / unit) * unit)
+
+
+def step_time(seconds: float) -> str:
+    """Return "4.56 ms" or "1.23 s"."""
+    return f"{three_digits(seconds)} s" if seconds >= 0.9995 else f"{three_digits(1000 * seconds)} ms"
+
+
+def per_second(samples: float) -> str:
+    """Return "12,300 samples/s"."""
+    return f"{three_digits(samples)} samples/s"
+
+
 def origin(device: Device) -> str:
     """Return where the figures come from: "measured", or "predicted for <card>" where no step ran on it."""
     return "measured" if device.kind == "real" else f"predicted for {device.name}"

@@ -10,6 +10,17 @@ from __future__ import annotations
 from vram_cli.results.advice import Advice, CardAnswer, LeverAnswer, RateAnswer, SplitAnswer
 from vram_cli.results.answers import DataInfo, Device, Result, TensorInfo
 from vram_cli.results.breakdowns import Breakdown, BreakdownRow, ModuleShare, Timeline, TimelinePoint
+from vram_cli.results.comparison import (
+    Comparison,
+    CurvePoint,
+    Fit,
+    NoisePoint,
+    Plan,
+    Run,
+    Scaling,
+    SizeAnswer,
+    Spread,
+)
 from vram_cli.results.inspection import (
     ClassFacts,
     DataFacts,
@@ -23,6 +34,7 @@ from vram_cli.results.inspection import (
 )
 from vram_cli.results.kinds import SCHEMA_VERSION, Category, Limit, Outcome, Phase
 from vram_cli.results.measurements import Certificate, Measurement, PhasePeak, SearchResult
+from vram_cli.results.throughput import Pace, Throughput
 from vram_cli.results.verdicts import Finding, FindingKind, GateLimits, ModuleChange, PeakMemory, RowChange, Verdict
 
 __all__ = [
@@ -34,12 +46,15 @@ __all__ = [
     "Category",
     "Certificate",
     "ClassFacts",
+    "Comparison",
+    "CurvePoint",
     "DataFacts",
     "DataInfo",
     "Device",
     "DtypeFacts",
     "Finding",
     "FindingKind",
+    "Fit",
     "GateLimits",
     "ImageSample",
     "Inspection",
@@ -50,18 +65,26 @@ __all__ = [
     "ModelFacts",
     "ModuleChange",
     "ModuleShare",
+    "NoisePoint",
     "Outcome",
+    "Pace",
     "PeakMemory",
     "Phase",
     "PhasePeak",
+    "Plan",
     "RateAnswer",
     "Result",
     "RowChange",
+    "Run",
+    "Scaling",
     "SearchResult",
+    "SizeAnswer",
     "SplitAnswer",
+    "Spread",
     "StoredFacts",
     "TensorFacts",
     "TensorInfo",
+    "Throughput",
     "Timeline",
     "TimelinePoint",
     "Verdict",

@@ -8,6 +8,7 @@ from typing import Any
 from vram_cli.results.breakdowns import Breakdown
 from vram_cli.results.kinds import SCHEMA_VERSION, Limit
 from vram_cli.results.measurements import Certificate, Measurement
+from vram_cli.results.throughput import Throughput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,8 @@ class Result:
     shortfall_bytes: int | None = None
     """Where nothing fits: what the smallest batch was short of, at least, when it failed."""
     breakdown: Breakdown | None = None
+    throughput: Throughput | None = None
+    """How fast sizes up to the largest train; only where `search.objective` asks for it, and something was timed."""
     interrupted: bool = False
     """Whether Ctrl-C ended it early: the figures are then what was known by then."""
     remark: str = ""

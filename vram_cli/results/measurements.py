@@ -40,6 +40,8 @@ class Measurement:
     """The whole trial, building included."""
     step_seconds: float | None = None
     """The fastest full step; None where none ran."""
+    timed_seconds: tuple[float, ...] = ()
+    """Of a trial for the clock alone: seconds of each step after those that warm up. Empty for all others."""
     message: str = ""
     """The exception's own words, or what is known of the process's end."""
     traceback: str = ""

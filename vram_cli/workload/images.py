@@ -33,6 +33,10 @@ class Files:
     """float32, (channels, 1, 1), of pixel values scaled to 0..1."""
     std: torch.Tensor
 
+    def normalised(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return these images as they are trained on: float32, (rows, channels, height, width)."""
+        return self.images[rows].to(torch.float32).div_(255).sub_(self.mean).div_(self.std)
+
 
 @dataclass(frozen=True)
 class Images:
@@ -54,8 +58,7 @@ class Images:
         targets = torch.empty((n,), device=device, dtype=torch.int64)
         for start in range(0, n, CHUNK):
             rows = torch.arange(start, min(start + CHUNK, n)) % len(self.files.images)
-            chunk = self.files.images[rows].to(torch.float32).div_(255)
-            images[start : start + len(rows)] = chunk.sub_(self.files.mean).div_(self.files.std).to(dtype)
+            images[start : start + len(rows)] = self.files.normalised(rows).to(dtype)
             targets[start : start + len(rows)] = self.files.targets[rows]
         return images, targets
 

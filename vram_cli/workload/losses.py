@@ -69,7 +69,7 @@ def supervised(criterion: Criterion, key: str = "loss", data: str = "data") -> L
         inputs, targets = _pair(batch, data)
         output = call(model, inputs, data)
         with blamed_on(key):
-            return one_number(criterion(_logits(output) if takes_logits else output, targets), key)
+            return one_number(criterion(logits_of(output) if takes_logits else output, targets), key)
 
     return loss
 
@@ -148,7 +148,8 @@ def _pair(batch: Batch, data: str) -> tuple[Any, Any]:
     )
 
 
-def _logits(output: Any) -> Any:
+def logits_of(output: Any) -> Any:
+    """Return the scores in what a library's model returns; the output as it is where it holds no such thing."""
     if isinstance(output, torch.Tensor):
         return output
     if isinstance(output, Mapping) and "out" in output:  # torchvision's segmentation models

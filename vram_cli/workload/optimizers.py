@@ -44,6 +44,11 @@ class InBackward:
         """The state of all parameters."""
         return {parameter: optimizer.state[parameter] for parameter, optimizer in self._own.items()}
 
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The settings of all parameters, such as their learning rates, to be changed between steps."""
+        return [group for optimizer in self._own.values() for group in optimizer.param_groups]
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Do nothing: no gradient is left."""
 

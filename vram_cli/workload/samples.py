@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -24,15 +24,21 @@ LOOK_SECONDS = 10.0
 """No longer than this."""
 
 _OF_N = ("n", "batch_size")
+Joined = Callable[[Sequence[int]], Batch]
+"""From the places of samples in a Dataset to a batch of them."""
+
 _BATCHES = (Mapping, tuple, str, torch.Tensor)
 """They have items and a length, and are no Dataset: what a function returns that makes one batch only."""
 
 
 class FromCode:
-    """Batches from code; from small ones it learns what others look like."""
+    """Batches from code; from small ones it learns what others look like.
 
-    def __init__(self, info: DataInfo, make: Callable[[int], Batch]) -> None:
-        self.info, self._make = info, make
+    `joined` makes a batch of chosen samples, where the code is a Dataset.
+    """
+
+    def __init__(self, info: DataInfo, make: Callable[[int], Batch], joined: Joined | None = None) -> None:
+        self.info, self._make, self.joined = info, make, joined
         self._pattern: Pattern | None = None
 
     def make_batch(self, n: int, device: torch.device, dtype: torch.dtype) -> Batch:
@@ -88,7 +94,7 @@ def from_code(config: Config) -> FromCode:
         )
     collate = resolve(data.collate, "data.collate") if data.collate else default_collate
     worst = _Worst(dataset, collate, "data.collate" if data.collate else "data.target")
-    return FromCode(_info(config, worst, worst.words, data.length or len(dataset)), worst)
+    return FromCode(_info(config, worst, worst.words, data.length or len(dataset)), worst, worst.joined)
 
 
 class _Worst:
@@ -107,7 +113,10 @@ class _Worst:
         self.words = f"the largest of {looked} stand for the worst batch" if differ else f"{looked} are of one size"
 
     def __call__(self, n: int) -> Batch:
-        chosen = [self._order[i % len(self._order)] for i in range(n)]
+        return self.joined([self._order[i % len(self._order)] for i in range(n)])
+
+    def joined(self, chosen: Sequence[int]) -> Batch:
+        """Return the batch of these samples."""
         with blamed_on(self._blamed):
             batch = self._collate([self._dataset[i] for i in chosen])
         return _as_tuples(batch) if self._collate is default_collate else batch

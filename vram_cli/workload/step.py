@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -29,8 +29,16 @@ def train_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
     """
     if work.own_step is not None:
         return _own_step(work.own_step, work, batch, enter)
+    return update(work, [batch] * min(work.accumulate, MICRO_STEPS), enter)
+
+
+def update(work: Workload, batches: Sequence[Batch], enter: Enter) -> torch.Tensor:
+    """Take one step of the optimizer with the gradients of these batches; return the loss of the last, detached.
+
+    Not for a step of the user's own. Gradients are divided by `work.accumulate`, however many batches there are.
+    """
     work.optimizer.zero_grad(set_to_none=work.zero_grad_to_none)
-    for _ in range(min(work.accumulate, MICRO_STEPS)):
+    for batch in batches:
         enter(Phase.FORWARD)
         with work.autocast():
             loss = work.loss(work.model, batch)

@@ -13,11 +13,12 @@ from markupsafe import Markup
 
 from vram_cli.errors import ConfigError
 from vram_cli.report import advice as levers  # `advice` is what is drawn
-from vram_cli.report import evidence, tables, words
+from vram_cli.report import evidence, tables, throughput, words
 from vram_cli.report.headline import headline
 from vram_cli.report.html.area import area_chart
 from vram_cli.report.html.bar import segments
 from vram_cli.report.html.marks import trials_chart
+from vram_cli.report.html.paces import paces_chart
 from vram_cli.report.modules import module_tree, modules_title
 from vram_cli.report.next_step import again, next_step, to_use
 from vram_cli.report.palette import COLOURS
@@ -80,6 +81,7 @@ def _result(result: Result) -> tuple[str, dict[str, Any]]:
         "area": area_chart(timeline) if timeline else None,
         "tree": module_tree(made.modules, _DEEPEST) if made and made.modules else None,
         "trials": trials_chart(result.trials, result.device) if result.command == "find-batch" else None,
+        "paces": paces_chart(result.throughput) if result.throughput else None,
         "commands": [again(result), next_step(result)],
     }
 
@@ -110,6 +112,7 @@ def _template(name: str) -> Template:
         "labels": words.CATEGORY_LABELS,
         "levers": levers,
         "tables": tables,
+        "speed": throughput,
         "words": words,
         "quote": quote,
         "format_bytes": format_bytes,

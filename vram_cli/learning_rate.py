@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 from vram_cli.config import Config
-from vram_cli.results import RateAnswer
+from vram_cli.results import RateAnswer, Scaling
 
 _LINEAR = (
     "linear scaling for SGD (Goyal et al. 2017, arXiv 1706.02677), with a warm-up from the old rate over the first "
@@ -17,16 +17,25 @@ _SQUARE_ROOT = (
 )
 
 
+def scaling_of(config: Config) -> Scaling:
+    """Return the rule that goes with the config's optimizer."""
+    return "linear" if config.optimizer.name == "sgd" else "sqrt"
+
+
+def scaled(config: Config, samples: int, scaling: Scaling) -> float:
+    """Return the config's learning rate, scaled to so many samples to a step of the optimizer."""
+    ratio = samples / (config.train.batch_size * config.train.accumulate)
+    return config.train.learning_rate * {"linear": ratio, "sqrt": sqrt(ratio), "none": 1.0}[scaling]
+
+
 def rate_for(config: Config, samples: int) -> RateAnswer:
     """Return the rate that goes with so many samples to a step, from the config's own batch, accumulation and rate."""
-    train = config.train
-    before = train.batch_size * train.accumulate
-    linear = config.optimizer.name == "sgd"
+    train, scaling = config.train, scaling_of(config)
     return RateAnswer(
-        from_batch_size=before,
+        from_batch_size=train.batch_size * train.accumulate,
         from_rate=train.learning_rate,
         batch_size=samples,
-        rate=train.learning_rate * (samples / before if linear else sqrt(samples / before)),
-        rule="linear" if linear else "square root",
-        note=_LINEAR if linear else _SQUARE_ROOT,
+        rate=scaled(config, samples, scaling),
+        rule="linear" if scaling == "linear" else "square root",
+        note=_LINEAR if scaling == "linear" else _SQUARE_ROOT,
     )

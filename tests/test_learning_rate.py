@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.advising.worlds import training
-from vram_cli.advising.learning_rate import rate_for
+from vram_cli.learning_rate import rate_for
 
 
 @pytest.mark.parametrize(
