@@ -75,6 +75,14 @@ def test_a_clear_difference_is_called_that() -> None:
     assert "by more than the noise of 3 runs" in words
 
 
+def test_speeds_that_chance_explains_are_called_equal() -> None:
+    slow, fast, much_faster = (
+        size(n, images_per_second=around(speed, 20)) for n, speed in ((8, 600), (16, 610), (32, 900))
+    )
+    assert "about equally fast" in told(slow, fast)
+    assert "Batch size 32 is the fastest, 900 samples/s; 8 is the slowest, with 600" in told(slow, fast, much_faster)
+
+
 def test_without_classes_the_loss_decides() -> None:
     words = told(size(32, loss=around(0.5, 0.001)), size(64, loss=around(0.2, 0.001)))
     assert "Batch size 64 has the best validation, a loss of 0.2" in words

@@ -110,6 +110,17 @@ def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path, content: str)
     assert path.read_text() == content
 
 
+def test_a_file_with_nothing_finished_in_it_is_nobodys(tmp_path: Path) -> None:
+    path = tmp_path / "kept.jsonl"
+    with Journal(path, SUBJECT):
+        pass
+    other = replace(SUBJECT, device="NVIDIA H100")
+    with Journal(path, other) as journal:
+        journal.keep_run(run())
+    with Journal(path, other) as journal:
+        assert journal.runs
+
+
 def test_fresh_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "kept.jsonl"
     path.write_text("dear diary\n")

@@ -252,3 +252,7 @@ def dropping() -> nn.Module:
 
 def deep() -> nn.Module:
     return nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)), nn.Linear(4, 2))
+
+
+def over_words(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(output.flatten(0, 1), targets.flatten())

@@ -145,6 +145,9 @@ def _fastest(sizes: Sequence[SizeAnswer]) -> Iterator[str]:
         return
     fastest, speed = max(known, key=lambda pair: pair[1].mean)
     slowest, slow = min(known, key=lambda pair: pair[1].mean)
+    if differ(speed, slow) is False:
+        yield f"All sizes train about equally fast, {speed.mean:,.0f} samples/s: they differ within the noise"
+        return
     yield (
         f"Batch size {fastest.batch_size:,} is the fastest, {speed.mean:,.0f} samples/s; {slowest.batch_size:,} is the "
         f"slowest, with {slow.mean:,.0f}"

@@ -77,8 +77,8 @@ class Journal:
         self._path = path
         is_new = fresh or not path.exists() or (path.is_file() and not path.stat().st_size)
         end = 0 if is_new else self._read(subject)
-        self._file = self._opened(end, is_new=is_new)
-        if is_new:
+        self._file = self._opened(end)
+        if not end:
             self._write(subject)
 
     def __enter__(self) -> Journal:
@@ -107,9 +107,9 @@ class Journal:
         except OSError as error:
             raise ConfigError(f"{self._path}: cannot be written: {error.strerror}", "make room, and go on") from None
 
-    def _opened(self, end: int, *, is_new: bool) -> IO[bytes]:
+    def _opened(self, end: int) -> IO[bytes]:
         try:
-            file = self._path.open("wb" if is_new else "r+b")
+            file = self._path.open("r+b" if end else "wb")
         except OSError as error:
             hint = "choose a place that you may write to, by --results FILE"
             raise ConfigError(f"{self._path}: cannot be written: {error.strerror}", hint) from None
@@ -118,24 +118,30 @@ class Journal:
         return file
 
     def _read(self, subject: Subject) -> int:
-        """Read what is there, and return where it ends: a last line that was not finished is written over."""
+        """Read what is there, and return where it ends: a last line that was not finished is written over.
+
+        0 where nothing but the subject is there: that is lost with no loss, whatever it was.
+        """
         try:
             content = self._path.read_bytes()
         except OSError as error:
             raise ConfigError(f"{self._path}: cannot be read: {error.strerror}", _ELSEWHERE) from None
-        end = content.rfind(b"\n") + 1
+        end, then = content.rfind(b"\n") + 1, subject
         for number, text in enumerate(content[:end].splitlines(), 1):
             line = self._line(text, number)
             if isinstance(line, Subject) != (number == 1):
                 raise ConfigError(f"{self._path}:{number}: not what vram compare writes there", _ELSEWHERE)
             if isinstance(line, Subject):
-                self._require_same(line, subject)
+                then = line
             elif isinstance(line, FitLine):
                 self.fits[line.fit.batch_size] = line.fit
             else:
                 self.runs[line.run.batch_size, line.run.repeat, line.run.fold] = line.run
         if end == 0:
             raise ConfigError(f"{self._path}: no file of vram compare", _ELSEWHERE)
+        if not (self.fits or self.runs):
+            return 0
+        self._require_same(then, subject)
         return end
 
     def _line(self, text: bytes, number: int) -> Subject | FitLine | RunLine:

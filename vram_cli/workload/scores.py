@@ -53,13 +53,17 @@ def add_score(work: Workload, batch: Batch, score: Score) -> None:
 
 
 def _right(output: Any, targets: Any) -> tuple[int, int] | None:
-    """Return how many targets are named by the largest output along dimension 1, and of how many.
+    """Return how many targets are named by the largest output of their classes, and of how many there are.
 
-    Targets below 0 are left out, as cross entropy leaves out -100.
+    Classes lie along dimension 1, as PyTorch has it, or along the last one, as language models return them. Targets
+    below 0 are left out, as cross entropy leaves out -100.
     """
     if not (isinstance(output, torch.Tensor) and isinstance(targets, torch.Tensor)):
         return None
-    if output.dim() < 2 or targets.is_floating_point() or output.shape[:1] + output.shape[2:] != targets.shape:
+    if output.dim() < 2 or targets.is_floating_point():
+        return None
+    along = next((dim for dim in (1, -1) if output.select(dim, 0).shape == targets.shape), None)
+    if along is None:
         return None
     counted = targets >= 0
-    return int(((output.argmax(1) == targets) & counted).sum()), int(counted.sum())
+    return int(((output.argmax(along) == targets) & counted).sum()), int(counted.sum())
