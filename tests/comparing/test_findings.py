@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vram_cli.comparing.findings import differ, findings, noise_exponent
+from vram_cli.comparing.findings import _quantile, differ, findings, noise_exponent
 from vram_cli.comparing.summary import noise_scale, size_answer, spread
 from vram_cli.results import CurvePoint, Fit, NoisePoint, Plan, SizeAnswer, Spread
 
@@ -39,6 +39,12 @@ def test_welchs_test_is_that_of_the_tables(gap: float, verdict: bool) -> None:
 
 
 SPREAD = st.builds(around, st.floats(-10, 10), st.floats(0, 5), st.integers(2, 40))
+
+
+# For 2.5 degrees of freedom numerical integration of the density gives 3.575; for 60 tables have 2.000.
+@pytest.mark.parametrize(("freedom", "expected"), [(1, 12.706), (2.5, 3.575), (4, 2.776), (30, 2.042), (60, 2.0)])
+def test_quantiles_between_those_of_the_table_are_near_the_true_ones(freedom: float, expected: float) -> None:
+    assert _quantile(freedom) == pytest.approx(expected, rel=0.02)
 
 
 @given(SPREAD, SPREAD)

@@ -43,8 +43,15 @@ def differ(one: Spread, other: Spread) -> bool | None:
     # Welch and Satterthwaite's degrees of freedom.
     shares = zip(parts, (one, other), strict=True)
     freedom = 1 / sum((part / error) ** 2 / (side.runs - 1) for part, side in shares)
-    quantile = _T[max(int(freedom), 1) - 1] if freedom < len(_T) + 1 else _NORMAL
-    return gap > quantile * sqrt(error)
+    return gap > _quantile(freedom) * sqrt(error)
+
+
+def _quantile(freedom: float) -> float:
+    """Return t's quantile for degrees of freedom between those of the table too: almost a line over their inverse."""
+    below = min(int(freedom), len(_T))
+    low, high = _T[below - 1], _T[below] if below < len(_T) else _NORMAL
+    end = 1 / (below + 1) if below < len(_T) else 0.0
+    return low + (high - low) * (1 / below - 1 / freedom) / (1 / below - end)
 
 
 def noise_exponent(sizes: Sequence[SizeAnswer]) -> float | None:
