@@ -87,6 +87,8 @@ def test_speeds_that_chance_explains_are_called_equal() -> None:
     )
     assert "about equally fast" in told(slow, fast)
     assert "Batch size 32 is the fastest, 900 samples/s; 8 is the slowest, with 600" in told(slow, fast, much_faster)
+    shaky = size(64, images_per_second=around(77_000, 38_000))
+    assert "Batch size 64 is the fastest" in told(slow, shaky)
 
 
 def test_without_classes_the_loss_decides() -> None:

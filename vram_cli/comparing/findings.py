@@ -152,13 +152,19 @@ def _fastest(sizes: Sequence[SizeAnswer]) -> Iterator[str]:
         return
     fastest, speed = max(known, key=lambda pair: pair[1].mean)
     slowest, slow = min(known, key=lambda pair: pair[1].mean)
-    if differ(speed, slow) is False:
+    if differ(_logarithm(speed), _logarithm(slow)) is False:
         yield f"All sizes train about equally fast, {speed.mean:,.0f} samples/s: they differ within the noise"
         return
     yield (
         f"Batch size {fastest.batch_size:,} is the fastest, {speed.mean:,.0f} samples/s; {slowest.batch_size:,} is the "
         f"slowest, with {slow.mean:,.0f}"
     )
+
+
+def _logarithm(speed: Spread) -> Spread:
+    """Return a speed as its logarithm: what disturbs a run makes it slower by a factor, not by a difference."""
+    deviation = None if speed.deviation is None else speed.deviation / speed.mean
+    return Spread(mean=log(speed.mean), deviation=deviation, runs=speed.runs)
 
 
 def _lost(sizes: Sequence[SizeAnswer], plan: Plan) -> Iterator[str]:
