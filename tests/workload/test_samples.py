@@ -155,3 +155,10 @@ def test_what_data_raises_is_blamed_on_its_key(
     with pytest.raises(error) as caught:
         source(target, **keys).make_batch(3, CPU, torch.float32)
     assert blame(caught.value).startswith(key)
+
+
+def test_a_function_whose_size_has_another_name_is_told_what_it_is_called() -> None:
+    settings = config(data={"target": HERE + "of_m_samples"})
+    with pytest.raises(ConfigError, match="needs 'm'") as caught:
+        open_data(settings)
+    assert "n or batch_size" in caught.value.hint

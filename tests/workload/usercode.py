@@ -256,3 +256,7 @@ def deep() -> nn.Module:
 
 def over_words(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(output.flatten(0, 1), targets.flatten())
+
+
+def of_m_samples(m: int) -> torch.Tensor:
+    return torch.zeros(m, 4)

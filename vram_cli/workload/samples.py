@@ -86,6 +86,7 @@ def from_code(config: Config) -> FromCode:
                 return found(n, **data.kwargs)
 
         return FromCode(_info(config, make, "a function of n", data.length), make)
+    _require_arguments(found, target, data.kwargs)
     dataset = called(target, "data.target", data.kwargs) if callable(found) else found
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or isinstance(dataset, _BATCHES):
         raise ConfigError(
@@ -176,6 +177,19 @@ def _info(config: Config, make: Callable[[int], Batch], detail: str, length: int
         classes=None,
         num_samples=length,
     )
+
+
+def _require_arguments(found: Any, target: str, kwargs: Mapping[str, Any]) -> None:
+    """Tell a function of the batch size that calls it by another name from one that lacks arguments."""
+    if not inspect.isfunction(found):
+        return
+    empty, variable = inspect.Parameter.empty, (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for name, parameter in inspect.signature(found).parameters.items():
+        if parameter.default is empty and parameter.kind not in variable and name not in kwargs:
+            raise ConfigError(
+                f"data.target: {target} needs {name!r}, and data.kwargs does not have it",
+                "a function that makes batches calls their size n or batch_size, as its first argument",
+            )
 
 
 def _is_of_n(function: Callable[..., Any]) -> bool:
