@@ -15,7 +15,7 @@ def comparison_to_markdown(comparison: Comparison) -> str:
     blocks.append("\\\n".join(f"**{escaped(label)}** {escaped(text)}" for label, text in summary(comparison)))
     for title, heads, rows in tables(comparison):
         cells = [tuple(escaped(cell) for cell in row) for row in rows]
-        blocks.append(f"**{escaped(title)}**\n\n{table(heads, cells, words=-1)}")
+        blocks.append(f"**{escaped(title)}**\n\n{table(heads, cells)}")
     blocks.append(f"<sub>{escaped(NOISE_WORDS)}</sub>")
     if comparison.findings:
         blocks.append("\n".join(f"- {escaped(sentence)}." for sentence in comparison.findings))

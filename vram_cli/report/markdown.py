@@ -70,13 +70,13 @@ def advice_to_markdown(advice: Advice) -> str:
     blocks = ["### What would let a larger batch fit"]
     blocks.append("\\\n".join(f"**{escaped(label)}** {escaped(text)}" for label, text in summary(advice)))
     if rows := lever_rows(advice):
-        blocks.append(table(lever_heads(advice), [tuple(map(escaped, row)) for row in rows], words=0))
+        blocks.append(table(lever_heads(advice), [tuple(map(escaped, row)) for row in rows], 0, 4, 5))
     if others := useless(advice):
         lines = [f"- {escaped(name)}: {escaped(why)}" for name, why in others]
         blocks.append(_folded("What does not help", "\n".join(lines)))
     if advice.cards:
         cells = [tuple(map(escaped, row)) for row in card_rows(advice.cards)]
-        blocks.append(f"**The same on other cards (predicted)**\n\n{table(CARD_HEADS, cells, words=0)}")
+        blocks.append(f"**The same on other cards (predicted)**\n\n{table(CARD_HEADS, cells, 0, 4)}")
     if advice.remark:
         blocks.append(f"> **Note:** {escaped(advice.remark)}")
     blocks += [f"> **{escaped(label)}** {escaped(text)}" for label, text in remarks(advice)]
@@ -95,9 +95,9 @@ def verdict_to_markdown(verdict: Verdict) -> str:
     ]
     blocks.append("\n".join(f"- **{escaped(name)}** {escaped(text)}" for name, text in facts(verdict)))
     if verdict.findings and verdict.rows:
-        blocks.append(table(ROW_HEADS, [row_cells(change) for change in shown_rows(verdict)], words=0))
+        blocks.append(table(ROW_HEADS, [row_cells(change) for change in shown_rows(verdict)], 0))
         modules = [tuple(map(escaped, module_cells(change))) for change in shown_modules(verdict)]
-        blocks.append(table(MODULE_HEADS, modules, words=0) if modules else "")
+        blocks.append(table(MODULE_HEADS, modules, 0) if modules else "")
     elif verdict.findings and verdict.result.breakdown is not None:
         blocks.append(_breakdown(verdict.result.breakdown, verdict.result.device))
     blocks += [f"> **Note:** {escaped(note)}" for note in notes(verdict)]
@@ -121,14 +121,14 @@ def _blocks(result: Result, depth: int | None, *, timeline: bool) -> Iterator[st
         yield _breakdown(result.breakdown, result.device)
     if result.throughput is not None:
         cells = [pace_cells(result, result.throughput, pace) for pace in result.throughput.paces]
-        paces = table(PACE_HEADS, cells, words=len(PACE_HEADS) - 1)
+        paces = table(PACE_HEADS, cells, len(PACE_HEADS) - 1)
         yield f"**{escaped(PACE_TITLE)}**\n\n{paces}\n\n{escaped(PACE_NOTE)}"
     if proved := proof(result, _MESSAGE_LIMIT):
         yield f"**Proof:** {escaped('; '.join(proved))}"
     yield from _drawings(result, depth, timeline=timeline)
     if result.command == "find-batch" and result.trials:
         rows = [trial_cells(trial) for trial in result.trials]
-        yield _folded(trials_title(result.device), table(TRIAL_HEADS, rows, words=1))
+        yield _folded(trials_title(result.device), table(TRIAL_HEADS, rows, 1))
     known = [(name, text.replace("\n", "; ")) for name, text in evidence(result) if name != "proof"]
     lines = [f"- **{name}**: {escaped(text)}" for name, text in known]
     yield _folded(evidence_title(result), "\n".join(lines))
@@ -140,7 +140,7 @@ def _breakdown(breakdown: Breakdown, device: Device) -> str:
     total = breakdown.total_bytes
     rows = [(CATEGORY_LABELS[row.category], *size_cells(row.bytes, total)) for row in breakdown.rows]
     bold = tuple(f"**{cell}**" for cell in ("total", *size_cells(total, total)))
-    drawn = table(("", *SIZE_HEADS), [*rows, bold], words=0)
+    drawn = table(("", *SIZE_HEADS), [*rows, bold], 0)
     return f"**{escaped(breakdown_title(breakdown, device))}**\n\n{drawn}"
 
 
@@ -164,9 +164,9 @@ def _drawn(drawing: RenderableType) -> str:
     return stream.getvalue().partition("\n")[2]  # without its title
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
-    """Return a table; the column `words` is of words and the others of numbers. Cells are Markdown."""
-    rules = [":---" if column == words else "---:" for column in range(len(heads))]
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *words: int) -> str:
+    """Return a table; the columns `words` are of words and the others of numbers. Cells are Markdown."""
+    rules = [":---" if column in words else "---:" for column in range(len(heads))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows))
 
 
