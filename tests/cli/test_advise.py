@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cli.running import vram
+from tests.cli.running import vram, vram_here
 from tests.report.page import Page
 
 PLACE = ["--gpu", "a10", "--capacity", "400MiB", "--overhead", "100MiB"]
@@ -65,7 +65,7 @@ train: {channels_last: true}
 def advised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """All questions at once, saved, as a page, and as JSON."""
     folder = tmp_path_factory.mktemp("advised")
-    answer = vram("advise", *ALL, "--json", "--save", "a.json", "--report", "a.html", "--quiet", folder=folder)
+    answer = vram_here("advise", *ALL, "--json", "--save", "a.json", "--report", "a.html", "--quiet", folder=folder)
     assert answer.code == 0, answer.stderr
     assert answer.stderr == "saved to a.json\nsaved to a.html\n"
     return folder, json.loads(answer.stdout)
@@ -120,19 +120,19 @@ def test_what_was_asked_is_answered(advised: tuple[Path, dict[str, Any]]) -> Non
 def test_what_was_asked_can_be_run(advised: tuple[Path, dict[str, Any]]) -> None:
     folder, advice = advised
     sets = [word for text in advice["fit"]["sets"] for word in ("--set", text)]
-    assert vram("breakdown", *WIDE, *sets, "--batch-size", "5000", folder=folder).code == 0
+    assert vram_here("breakdown", *WIDE, *sets, "--batch-size", "5000", folder=folder).code == 0
 
 
 def test_a_saved_advice_is_drawn_again(advised: tuple[Path, dict[str, Any]]) -> None:
     folder, advice = advised
-    assert json.loads(vram("show", "a.json", "--json", folder=folder).stdout) == advice
-    text = vram("show", "a.json", folder=folder).stdout
+    assert json.loads(vram_here("show", "a.json", "--json", folder=folder).stdout) == advice
+    text = vram_here("show", "a.json", folder=folder).stdout
     assert text.startswith(f"As it is:             {advice['max_batch_size']:,} on NVIDIA A10, 400 MiB (predicted)")
     assert "checkpoint every block     train.checkpointing: full finds no repeated blocks in the model" in text
     assert "The same on other cards (predicted)" in text
     assert "Next: see where the memory goes with 5,000" in text
-    assert vram("show", "a.json", "--format", "markdown", folder=folder).stdout.startswith("### What would let")
-    refused = vram("show", "a.json", "--timeline", folder=folder)
+    assert vram_here("show", "a.json", "--format", "markdown", folder=folder).stdout.startswith("### What would let")
+    refused = vram_here("show", "a.json", "--timeline", folder=folder)
     assert refused.code == 2
     assert "no timeline" in refused.stderr
     page = Page((folder / "a.html").read_text(encoding="utf-8"))
@@ -143,7 +143,7 @@ def test_a_model_that_fits_with_a_change_only_is_an_answer(tmp_path: Path) -> No
     """Adam on 12.7 million weights: 48.5 MiB, four times; three times fit."""
     arguments = ["--set", "model.hidden=16000", "--set", "optimizer.name=adam", "--json", "--quiet"]
     place = ["--gpu", "t4", "--capacity", "290MiB", "--overhead", "100MiB"]
-    answer = vram("advise", *place, *arguments, folder=tmp_path)
+    answer = vram_here("advise", *place, *arguments, folder=tmp_path)
     assert answer.code == 0, answer.stderr
     advice = json.loads(answer.stdout)
     assert advice["max_batch_size"] is None
@@ -152,7 +152,7 @@ def test_a_model_that_fits_with_a_change_only_is_an_answer(tmp_path: Path) -> No
 
 
 def test_nothing_fits_with_anything_and_what_is_tried_is_told_meanwhile(tmp_path: Path) -> None:
-    answer = vram("advise", *PLACE, "--set", "model.hidden=200000", "--fit-batch", "8", folder=tmp_path)
+    answer = vram_here("advise", *PLACE, "--set", "model.hidden=200000", "--fit-batch", "8", folder=tmp_path)
     assert answer.code == 4
     assert answer.stdout.startswith("As it is:        nothing fits on NVIDIA A10")
     assert "To train with 8: cannot be done: " in answer.stdout
@@ -179,7 +179,7 @@ def test_nothing_fits_with_anything_and_what_is_tried_is_told_meanwhile(tmp_path
 )
 def test_what_is_asked_wrongly_is_told_at_once(arguments: list[str], words: list[str], tmp_path: Path) -> None:
     (tmp_path / "there.json").write_text("mine")
-    answer = vram("advise", *PLACE, *arguments, folder=tmp_path)
+    answer = vram_here("advise", *PLACE, *arguments, folder=tmp_path)
     assert answer.code == 2
     assert answer.stdout == ""
     assert "starting the process" not in answer.stderr
@@ -189,7 +189,7 @@ def test_what_is_asked_wrongly_is_told_at_once(arguments: list[str], words: list
 
 
 def test_code_of_ones_own_that_raises(own: Path) -> None:
-    answer = vram("advise", "--config", "net.yaml", *PLACE, "--set", "model.target=net:Broken", folder=own)
+    answer = vram_here("advise", "--config", "net.yaml", *PLACE, "--set", "model.target=net:Broken", folder=own)
     assert answer.code == 2
     assert 'raise ValueError("not today")' in answer.stderr
     assert "ValueError: not today" in answer.stderr.splitlines()[-2]
@@ -199,7 +199,7 @@ def test_code_of_ones_own_that_raises(own: Path) -> None:
 def test_code_of_ones_own_that_a_change_breaks(own: Path) -> None:
     target = ["--set", "model.target=net:OneDtype"]
     asked = ["--set", "device.expandable_segments=true", "--fit-batch", "1000000", "--json", "--quiet"]
-    answer = vram("advise", "--config", "net.yaml", *PLACE, *target, *asked, folder=own)
+    answer = vram_here("advise", "--config", "net.yaml", *PLACE, *target, *asked, folder=own)
     assert (answer.code, answer.stderr) == (0, "")
     advice = json.loads(answer.stdout)
     tried, fit = levers(advice), advice["fit"]
@@ -232,7 +232,7 @@ def test_ctrl_c_tells_what_is_known_and_exits_130(tmp_path: Path) -> None:
     assert advice["max_batch_size"] > 1000
     assert "Traceback" not in stderr
     assert not psutil.wait_procs(child, timeout=10)[1]
-    assert "Interrupted:" in vram("show", "a.json", folder=tmp_path).stdout
+    assert "Interrupted:" in vram_here("show", "a.json", folder=tmp_path).stdout
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")

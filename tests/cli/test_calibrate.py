@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.calibrations import calibration
-from tests.cli.running import Answer, vram
+from tests.cli.running import Answer, vram, vram_here
 from vram_cli.memory.calibration_files import to_text
 from vram_cli.units import MIB
 
@@ -20,9 +20,8 @@ Run = Callable[..., Answer]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run `vram` with a config folder of its own, and no GPU."""
-    environment = {**os.environ, "VRAM_CONFIG_DIR": str(tmp_path / "config"), "CUDA_VISIBLE_DEVICES": ""}
-    return lambda *arguments: vram(*arguments, folder=tmp_path, env=environment)
+    """Run `vram` with a config folder of its own."""
+    return lambda *arguments: vram_here(*arguments, folder=tmp_path, env={"VRAM_CONFIG_DIR": str(tmp_path / "config")})
 
 
 @pytest.fixture
@@ -37,8 +36,9 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_without_a_gpu_it_says_what_to_do_and_writes_nothing(run: Run, tmp_path: Path) -> None:
-    answer = run("calibrate")
+def test_without_a_gpu_it_says_what_to_do_and_writes_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "VRAM_CONFIG_DIR": str(tmp_path / "config"), "CUDA_VISIBLE_DEVICES": ""}
+    answer = vram("calibrate", folder=tmp_path, env=environment)
     assert (answer.code, answer.stdout) == (3, "")
     assert "error: cannot calibrate: cuda was asked for" in answer.stderr
     assert "hint: " in answer.stderr

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import vram
+from tests.cli.running import vram_here
 
 
 def test_a_filter_by_words(tmp_path: Path) -> None:
-    answer = vram("gpus", "ada", "24gb", folder=tmp_path)
+    answer = vram_here("gpus", "ada", "24gb", folder=tmp_path)
     assert (answer.code, answer.stderr) == (0, "")
     assert answer.stdout.startswith("2 GPUs")
     assert "rtx-4090" in answer.stdout
@@ -21,20 +21,20 @@ def test_a_filter_by_words(tmp_path: Path) -> None:
 
 
 def test_one_card_is_shown_with_its_sources(tmp_path: Path) -> None:
-    assert "deviceQuery" in vram("gpus", "rtx-4090", folder=tmp_path).stdout
+    assert "deviceQuery" in vram_here("gpus", "rtx-4090", folder=tmp_path).stdout
     # The name of a card means that card, although others have it in theirs.
-    assert vram("gpus", "rtx-3080", folder=tmp_path).stdout.startswith("rtx-3080\n")
-    assert vram("gpus", "GeForce RTX 3080 10 GB", folder=tmp_path).stdout.startswith("rtx-3080\n")
+    assert vram_here("gpus", "rtx-3080", folder=tmp_path).stdout.startswith("rtx-3080\n")
+    assert vram_here("gpus", "GeForce RTX 3080 10 GB", folder=tmp_path).stdout.startswith("rtx-3080\n")
 
 
 def test_json(tmp_path: Path) -> None:
-    (card,) = json.loads(vram("gpus", "b200", "--json", folder=tmp_path).stdout)["gpus"]
+    (card,) = json.loads(vram_here("gpus", "b200", "--json", folder=tmp_path).stdout)["gpus"]
     assert (card["name"], card["memory"]["status"]) == ("b200", "measured")
 
 
 @pytest.mark.parametrize(("words", "hint"), [(["rtx-4900"], "did you mean rtx-4090"), (["toaster"], "`vram gpus`")])
 def test_nothing_matches(words: list[str], hint: str, tmp_path: Path) -> None:
-    answer = vram("gpus", *words, folder=tmp_path)
+    answer = vram_here("gpus", *words, folder=tmp_path)
     assert (answer.code, answer.stdout) == (2, "")
     assert f"error: no GPU matches '{words[0]}'" in answer.stderr
     assert hint in answer.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import vram
+from tests.cli.running import vram, vram_here
 from tests.cli.test_bad_input import check_message
 from tests.real_data import mnist_root
 
@@ -66,16 +66,16 @@ def test_what_vram_takes_when_no_config_is_named(tmp_path: Path) -> None:
 
 def test_real_files_give_counts_a_preview_and_a_picture_that_is_never_overwritten(tmp_path: Path) -> None:
     arguments = ["--set", f"data.root={mnist_root()}", "--save", "samples.png", "--quiet"]
-    answer = vram("inspect", *arguments, "--preview", folder=tmp_path)
+    answer = vram_here("inspect", *arguments, "--preview", folder=tmp_path)
     assert (answer.code, answer.stderr) == (0, "saved to samples.png\n")
     assert "5 (5,421)" in answer.stdout
     assert ".+@@@%*@*:" in answer.stdout
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
-    check_message(vram("inspect", *arguments, folder=tmp_path), 2, ["samples.png", "--force"])
+    check_message(vram_here("inspect", *arguments, folder=tmp_path), 2, ["samples.png", "--force"])
 
 
 def test_a_project_of_ones_own_as_json(project: Path) -> None:
-    answer = vram("inspect", "--config", "train.yaml", "--json", folder=project)
+    answer = vram_here("inspect", "--config", "train.yaml", "--json", folder=project)
     assert answer.code == 0, answer.stderr
     found = json.loads(answer.stdout)
     layers = {layer["path"]: layer for layer in found["model"]["layers"]}
@@ -98,12 +98,12 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input(case: str, project: Path) -> None:
     arguments, names = CASES[case]
-    check_message(vram("inspect", "--config", "train.yaml", *arguments, folder=project), 2, names)
+    check_message(vram_here("inspect", "--config", "train.yaml", *arguments, folder=project), 2, names)
     assert not list(project.glob("*.png"))
 
 
 def test_a_factory_that_raises_is_told_with_its_traceback(project: Path) -> None:
-    answer = vram("inspect", "--config", "train.yaml", "--set", "model={target: 'mine:broken'}", folder=project)
+    answer = vram_here("inspect", "--config", "train.yaml", "--set", "model={target: 'mine:broken'}", folder=project)
     assert (answer.code, answer.stdout) == (2, "")
     assert 'mine.py", line' in answer.stderr
     assert "error: model.target (mine:broken): ZeroDivisionError: no model today" in answer.stderr

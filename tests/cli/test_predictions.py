@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import vram
+from tests.cli.running import vram, vram_here
 from vram_cli.memory.gpus import find_gpu
 
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -17,7 +17,7 @@ NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 def test_a_search_for_a_card_is_certified_by_the_model_of_its_allocator(tmp_path: Path) -> None:
     arguments = ["--config", "resnet18_cifar10.yaml", "--gpu", "rtx 4090", "--capacity", "2GiB", "--json", "--quiet"]
-    answer = vram("find-batch", *arguments, "--cap", "none", folder=tmp_path)
+    answer = vram_here("find-batch", *arguments, "--cap", "none", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     result = json.loads(answer.stdout)
     certificate = result["certificate"]
@@ -45,14 +45,14 @@ def test_without_a_gpu_auto_predicts_for_a_t4_and_says_so_first(tmp_path: Path) 
 
 def test_modules_timeline_and_snapshot(tmp_path: Path) -> None:
     arguments = ["--gpu", "l4", "--batch-size", "64", "--by", "module", "--timeline", "--snapshot", "run.pickle"]
-    answer = vram("breakdown", "--config", "cnn_cifar10.yaml", *arguments, folder=tmp_path)
+    answer = vram_here("breakdown", "--config", "cnn_cifar10.yaml", *arguments, folder=tmp_path)
     assert answer.code == 0, answer.stderr
     assert "Peak memory by module" in answer.stdout
     assert "Memory over one step" in answer.stdout
     snapshot = pickle.loads((tmp_path / "run.pickle").read_bytes())
     assert snapshot["segments"]
     assert snapshot["device_traces"][0]
-    again = vram("breakdown", "--config", "cnn_cifar10.yaml", *arguments, folder=tmp_path)
+    again = vram_here("breakdown", "--config", "cnn_cifar10.yaml", *arguments, folder=tmp_path)
     assert again.code == 2
     assert "--force" in again.stderr
 
@@ -68,7 +68,7 @@ def test_modules_timeline_and_snapshot(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_predicted_is_told(arguments: list[str], code: int, words: list[str], tmp_path: Path) -> None:
-    answer = vram("breakdown", *arguments, folder=tmp_path)
+    answer = vram_here("breakdown", *arguments, folder=tmp_path)
     assert answer.code == code, answer.stderr
     assert "Traceback" not in answer.stderr
     for word in words:
@@ -80,7 +80,7 @@ def test_a_device_on_the_command_line_replaces_a_card_in_the_file(tmp_path: Path
         "model: {name: mlp}\ndata: {name: mnist, source: synthetic}\noptimizer: {name: sgd}\ndevice: {gpu: t4}\n"
     )
     arguments = ["--config", "mine.yaml", "--json", "--quiet"]
-    predicted = json.loads(vram("breakdown", *arguments, folder=tmp_path).stdout)
+    predicted = json.loads(vram_here("breakdown", *arguments, folder=tmp_path).stdout)
     assert predicted["device"]["name"] == find_gpu("t4").product
     real = json.loads(vram("breakdown", *arguments, "--device", "cpu", folder=tmp_path).stdout)
     assert real["device"]["kind"] == "real"

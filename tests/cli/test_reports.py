@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import vram
+from tests.cli.running import vram, vram_here
 from tests.report.examples import BREAKDOWN, MEMORY, detailed
 from tests.report.page import Page
 from vram_cli.cli import app
@@ -135,7 +135,7 @@ def test_the_report_of_a_breakdown_has_modules_and_a_timeline(tmp_path: Path) ->
 
 def test_the_report_of_a_search_has_its_proof_and_its_trials(tmp_path: Path) -> None:
     arguments = ["--gpu", "t4", "--max", "4", "--report", "out.html", "--quiet", "--json"]
-    answer = vram("find-batch", *arguments, folder=tmp_path)
+    answer = vram_here("find-batch", *arguments, folder=tmp_path)
     assert answer.code == 0, answer.stderr
     assert json.loads(answer.stdout)["max_batch_size"] == 4
     text = Page((tmp_path / "out.html").read_text(encoding="utf-8")).text

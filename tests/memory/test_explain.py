@@ -10,12 +10,8 @@ from vram_cli.config import load_config
 from vram_cli.memory.explain import explained, module_shares, timeline
 from vram_cli.memory.gpus import find_gpu
 from vram_cli.memory.tape import Action, Storage, Tape
-from vram_cli.probe.devices import make_meter
 from vram_cli.probe.simulated import SimulatedProbe
-from vram_cli.probe.trial import Trial
 from vram_cli.results import Breakdown, BreakdownRow, Category, Phase
-from vram_cli.units import GIB
-from vram_cli.workload import open_data
 
 STORAGES = (
     Storage(100, Category.PARAMETERS, module="block.first"),
@@ -117,21 +113,6 @@ def test_parents_hold_what_they_and_their_children_hold(tape: Tape) -> None:
         own = sum(storage.bytes for storage in alive if storage.module == path)
         assert share.bytes == sum(inside) + own
         assert not path or list(shares).index(path) > list(shares).index(path.rpartition(".")[0])
-
-
-def test_a_real_trial_puts_its_bytes_down_to_modules() -> None:
-    config = load_config("cnn_cifar10", ["data.source=synthetic"])
-    trial = Trial(make_meter("cpu", GIB), lambda _: None, detail=True)
-    measured, _ = trial.run(config, open_data(config, download=False), 64, 2)
-    made = measured.breakdown
-    assert made is not None
-    assert made.timeline is not None
-    assert made.modules[0].bytes == made.tensor_bytes
-    by_path = {share.path: share for share in made.modules}
-    assert by_path["0"].by_category[Category.PARAMETERS] == 32 * 3 * 9 * 4  # a convolution of 3 to 32 channels, 3x3
-    assert {point.phase for point in made.timeline.points} == {Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER}
-    held = sum(share.by_category.get(Category.ACTIVATIONS, 0) for share in made.modules if share.path)
-    assert held > 0.9 * made.bytes_of(Category.ACTIVATIONS)
 
 
 @pytest.mark.parametrize("name", ["mlp_mnist", "resnet18_cifar10"])

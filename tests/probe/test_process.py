@@ -78,6 +78,18 @@ def test_rows_add_up_to_the_budget_and_hold_what_is_known_by_hand(probe: Process
     assert all(row.bytes >= 0 for row in breakdown.rows)
 
 
+def test_its_bytes_are_put_down_to_modules_and_phases(probe: ProcessProbe) -> None:
+    made = probe.measure(1000, detail=True).breakdown
+    assert made is not None
+    assert made.timeline is not None
+    assert made.modules[0].bytes == made.tensor_bytes
+    by_path = {share.path: share for share in made.modules}
+    assert by_path["1"].by_category[Category.PARAMETERS] == 4 * (784 * 128 + 128)
+    assert {point.phase for point in made.timeline.points} == {Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER}
+    held = sum(share.by_category.get(Category.ACTIVATIONS, 0) for share in made.modules if share.path)
+    assert held > 0.9 * made.bytes_of(Category.ACTIVATIONS)
+
+
 def test_only_what_is_asked_for_carries_a_breakdown(probe: ProcessProbe) -> None:
     assert probe.measure(16).breakdown is None
 
@@ -88,13 +100,14 @@ def test_a_confirmation_carries_a_breakdown(probe: ProcessProbe) -> None:
     assert measured.breakdown is not None
 
 
-def test_without_a_budget_every_process_gets_the_memory_that_the_first_one_found() -> None:
+def test_after_a_killed_one_the_next_process_gets_the_memory_that_the_first_one_found() -> None:
     with ProcessProbe(small_config("device={name: cpu}")) as own:
         capacity, pid = own.device.capacity_bytes, own.pid
         assert 0 < capacity < psutil.virtual_memory().total
         os.kill(pid or 0, signal.SIGKILL)
-        assert own.measure(8).outcome is Outcome.KILLED
+        assert own.measure(8).outcome is Outcome.KILLED  # noticed by the trial that it was asked for
         measured = own.measure(8, explain=True)
+        assert measured.fits
         assert own.pid != pid
         assert measured.breakdown is not None
         assert measured.breakdown.total_bytes == capacity
@@ -116,17 +129,19 @@ def test_the_phase_that_runs_out_of_memory_is_named(overrides: list[str], size: 
     assert (measured.outcome, measured.phase) == (Outcome.OUT_OF_MEMORY, phase)
 
 
-def test_the_users_own_error_is_told_as_such() -> None:
+def test_the_users_own_error_is_told_as_such_and_the_child_ends_with_the_context() -> None:
     with ProcessProbe(
         small_config("data={name: synthetic, shape: [1, 2, 2], classes: 10}", "model={name: cnn}")
     ) as own:
-        measured = own.measure(4)
+        pid, measured = own.pid or 0, own.measure(4)
         assert measured.outcome is Outcome.ERROR
         assert measured.phase is Phase.FORWARD
         assert "max_pool2d" in measured.traceback
+        assert psutil.pid_exists(pid)
+    assert not psutil.pid_exists(pid)
 
 
-def test_a_killed_trial_is_an_outcome_and_the_next_one_runs() -> None:
+def test_a_trial_that_is_killed_as_it_runs_is_an_outcome() -> None:
     with ProcessProbe(small_config("search.steps=100000")) as own:
         pid = own.pid
         assert pid is not None
@@ -135,13 +150,6 @@ def test_a_killed_trial_is_an_outcome_and_the_next_one_runs() -> None:
         assert measured.outcome is Outcome.KILLED
         assert measured.phase in (Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER)
         assert "SIGKILL" in measured.message
-    with ProcessProbe(small_config()) as own:
-        pid = own.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        assert own.measure(128).outcome is Outcome.KILLED  # noticed by the trial that it was asked for
-        assert own.measure(128).fits
-        assert own.pid != pid
 
 
 def test_a_hung_trial_is_stopped_and_its_process_replaced() -> None:
@@ -157,12 +165,6 @@ def test_a_hung_trial_is_stopped_and_its_process_replaced() -> None:
 def test_a_deadline_that_is_over_stops_a_running_trial() -> None:
     with ProcessProbe(small_config("search.steps=1000000"), deadline=time.monotonic()) as own:
         assert own.measure(128).outcome is Outcome.TIMED_OUT
-
-
-def test_the_child_ends_with_the_context() -> None:
-    with ProcessProbe(small_config()) as own:
-        pid = own.pid
-    assert not psutil.pid_exists(pid or 0)
 
 
 def test_a_device_that_is_not_there_is_told_before_any_trial() -> None:

@@ -96,7 +96,7 @@ class Thriftier(nn.Module):
 
 @pytest.mark.parametrize("small", [2000, 700, 100])
 def test_a_size_is_not_said_to_fail_by_a_line_that_does_not_hold(small: int) -> None:
-    """The line through small batches ends at about 750 samples; those at the threshold and above take less."""
+    """The line through small batches ends at 853 samples (torch 2.15: 1,024); those from the threshold on take less."""
 
     def opened() -> SimulatedProbe:
         trained = replace(subject_of(CNN)[0], build_model=lambda: Thriftier(small))
@@ -110,7 +110,7 @@ def test_a_size_is_not_said_to_fail_by_a_line_that_does_not_hold(small: int) -> 
     assert (found.certificate.fits, found.certificate.fails) == (found.max_batch_size, found.certificate.fits + 1)
     assert own.measure_afresh(found.certificate.fits).fits
     assert own.measure_afresh(found.certificate.fits + 1).outcome is Outcome.OUT_OF_MEMORY
-    assert (found.max_batch_size > 1000) is (small < 1000)
+    assert (found.max_batch_size > 1500) is (small < 1500)
 
 
 def test_what_the_model_raises_is_an_outcome_with_its_traceback() -> None:

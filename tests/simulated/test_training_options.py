@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -116,14 +117,22 @@ def fake(config: Config) -> tuple[Ledger, Peaks]:
     return Simulation(subject, find_gpu("t4"), fused_attention=False, device=CPU).record(N), peaks
 
 
+@cache
+def fake_as_watched(training: str, option: str) -> tuple[Ledger, Peaks]:
+    """Predict a step that a ledger watches.
+
+    A ledger on real tensors makes PyTorch add gradients out of place: the Python objects it asks for hold references.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vram_cli.probe.simulated.engine._is_ours", lambda *_: False)
+        return fake(config_of(training, option))
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("training", TRAININGS)
-def test_live_bytes_agree_in_every_phase(training: str, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A ledger on real tensors makes PyTorch add gradients out of place: the Python objects it asks for hold references.
-    monkeypatch.setattr("vram_cli.probe.simulated.engine._is_ours", lambda *_: False)
-    config = config_of(training, option)
-    seen, seen_peaks = real(config)
-    predicted, predicted_peaks = fake(config)
+def test_live_bytes_agree_in_every_phase(training: str, option: str) -> None:
+    seen, seen_peaks = real(config_of(training, option))
+    predicted, predicted_peaks = fake_as_watched(training, option)
     assert predicted_peaks == seen_peaks
     assert set(seen_peaks) >= {Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER}
     assert (predicted.peak_bytes, predicted.peak_phase) == (seen.peak_bytes, seen.peak_phase)
@@ -141,7 +150,7 @@ def test_a_criterion_with_tensors_of_its_own_is_counted(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("training", TRAININGS)
 def test_options_change_the_memory_that_they_speak_of(training: str) -> None:
     def peaks(option: str) -> Peaks:
-        return fake(config_of(training, option))[1]
+        return fake_as_watched(training, option)[1]
 
     work = build_workload(config_of(training, "plain"), CPU)
     weights = sum(4 * parameter.numel() for parameter in work.model.parameters())

@@ -1,0 +1,7 @@
+"""Sphinx reads this: `make docs` builds the pages of this folder."""
+
+project = "vram"
+extensions = ["myst_parser"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+myst_heading_anchors = 4

@@ -1,0 +1,129 @@
+"""The pages of docs/: their commands are run, and what they show is what the program prints.
+
+Each block of `console` holds one command and its output, at 80 columns in an empty folder with the files that the page
+gives: a block of code after a line that ends with "`NAME`:". Where a page cuts an output off, at what differs from
+machine to machine, stands a line "…". `pytest --overwrite` writes outputs anew that are not what is printed.
+
+Not run here:
+- `vram compare` takes minutes, and MNIST's files: a block of `text`, with its date.
+- `--objective throughput` takes a minute, and speeds differ by more than there is to see: no output.
+- Commands in blocks of `sh` show no output.
+- docs/ci.md changes code between its commands: tests/test_ci.py runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from itertools import zip_longest
+from math import prod
+from pathlib import Path
+
+import pytest
+
+from vram_cli.cli import app
+from vram_cli.probe import inspector, process
+
+from .cli.running import ChildHere
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name != "ci.md"]
+TRANSLATED = sorted(DOCS.glob("zh/*.md"))
+COMMAND = re.compile(r"(?<=```console\n)\$ vram (.+)\n((?:.*\n)*?)(?=```$)", re.MULTILINE)
+FILE = re.compile(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"^```(?:console|text|sh|yaml|python)\n.*?^```$", re.DOTALL | re.MULTILINE)
+PRODUCT = re.compile(r"([\d,]+(?: [x+] [\d,]+)+) = ([\d,]+)")
+
+Files = tuple[tuple[str, str], ...]
+printed: dict[tuple[str, Files], str] = {}
+"""By command and the files it could read: pages in two languages share their commands."""
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def run(command: str, files: Files) -> str:
+    if (command, files) not in printed:
+        for name, content in files:
+            Path(name).write_text(content, encoding="utf-8")
+        answer = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(answer):
+            if not is_measured(command):
+                for module in (process, inspector):
+                    patch.setattr(module, "Child", ChildHere)
+            with pytest.raises(SystemExit) as ended:
+                app(command.split(), prog_name="vram")
+        assert ended.value.code == 0, f"vram {command}"
+        printed[command, files] = answer.getvalue()
+    return printed[command, files]
+
+
+def shown(output: str) -> str:
+    """Return an output as pages show it: without versions or what a prediction stands on, and all that follows."""
+    kept = re.split(r"^(?:How it was predicted$|  versions )", output, maxsplit=1, flags=re.MULTILINE)[0]
+    return output if kept == output else kept.rstrip("\n") + "\n…\n"
+
+
+def lasting(output: str) -> list[str]:
+    """Return the words of a measurement that are the same in every run, on every machine."""
+    output = re.sub(r"^  device .*\n(?: {11}.*\n)*", "", output, flags=re.MULTILINE)
+    output = re.sub(r"\S*\.\.\.|[▏▎▍▌▋▊▉█]+|\b(?:[KMG]i)?B\b", "", output)
+    return re.sub(r"(?:\d+ min )?\d[\d.,]*", "#", output).split()
+
+
+def is_measured(command: str) -> bool:
+    return "--device cpu" in command
+
+
+def agree(command: str, page: str, now: str) -> bool:
+    return lasting(page) == lasting(now) if is_measured(command) else page == now
+
+
+@pytest.mark.parametrize("name", [page.name for page in PAGES])
+def test_what_a_page_shows_is_what_is_printed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for page in (DOCS / name, *(page for page in TRANSLATED if page.name == name)):
+        check(page, overwrite=request.config.getoption("--overwrite"))
+
+
+def check(page: Path, *, overwrite: bool) -> None:
+    before, files = text_of(page), tuple(FILE.findall(text_of(page)))
+    assert len(COMMAND.findall(before)) == before.count("```console"), "one command and its output to a block"
+
+    def renewed(block: re.Match[str]) -> str:
+        command, output = block.groups()
+        if is_measured(command) and sys.platform != "linux":
+            return block[0]  # no other system enforces a budget, and the answer says so
+        now = shown(run(command, files))
+        return block[0] if agree(command, output, now) else f"$ vram {command}\n{now}"
+
+    after = COMMAND.sub(renewed, before)
+    if overwrite:
+        page.write_text(after, encoding="utf-8")
+    assert text_of(page) == after, "look, then run pytest --overwrite"
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_a_translation_has_the_same_commands_and_outputs(page: Path) -> None:
+    for translated, original in zip_longest(BLOCK.findall(text_of(page)), BLOCK.findall(text_of(DOCS / page.name))):
+        assert translated == original
+
+
+@pytest.mark.parametrize("page", [DOCS / "lesson.md", DOCS / "zh" / "lesson.md"], ids=lambda page: page.parent.name)
+def test_arithmetic_of_the_lesson_comes_out_at_figures_that_vram_prints(page: Path) -> None:
+    text = text_of(page).replace("\u00d7", "x")
+    products = PRODUCT.findall(text)
+    assert len(products) > 5
+    outputs = "".join(output for _, output in COMMAND.findall(text)).replace(",", "")
+    terms_of_others = {term for terms, _ in products for term in terms.replace(",", "").split()}
+    for terms, result in products:
+        figure = result.replace(",", "")
+        added = [prod(map(int, part.split(" x "))) for part in terms.replace(",", "").split(" + ")]
+        assert sum(added) == int(figure), terms
+        assert figure in outputs or figure in terms_of_others, f"{result} is nowhere in what vram prints"
