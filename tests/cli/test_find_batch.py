@@ -47,8 +47,8 @@ def test_the_answer_ran_and_the_next_size_failed_by_a_real_error(found: tuple[Pa
     outcomes = [(trial["batch_size"], trial["outcome"]) for trial in result["trials"]]
     assert (largest, "fits") in outcomes
     assert (largest + 1, "out_of_memory") in outcomes
-    # The confirmation and the recommended size cost a few more than the search for the maximum.
-    assert len(outcomes) < plain_trials(largest) + 5
+    # The confirmation and the recommended size, near which memory moves too, cost some more than the maximum.
+    assert len(outcomes) < plain_trials(largest) + 10
 
 
 def test_the_answer_is_the_one_that_arithmetic_gives(found: tuple[Path, dict[str, Any]]) -> None:

@@ -69,7 +69,7 @@ def compare(
             remark = "There is no GPU here: trained on this computer's CPU."
             probe.reopen(settings)
         if probe.data.source == "synthetic" or probe.data.num_samples is None:
-            raise ConfigError(f"data: {probe.data.detail}: there is nothing to learn from made-up samples", _REAL_DATA)
+            raise _made_up(probe.data.detail)
         plan = asked.plan(probe.data.num_samples, scaling_of(settings))
         sizes = asked.sizes(plan)
         subject = Subject(
@@ -98,11 +98,23 @@ class _Bench:
     remark: str
 
     def measure(self, journal: Journal, probe: ProcessProbe, status: Callable[[str], None]) -> None:
-        """Measure the memory of each size that the journal does not know."""
+        """Measure the memory of each size that the journal does not know; of what does not fit, that of parts too."""
+        too_large: list[Measurement] = []
         for size in self.sizes:
             if size not in journal.fits:
                 status(f"measuring the memory of batch size {size:,}")
-                journal.keep_fit(_fit(probe, size, self.config))
+                measured = probe.measure(size)
+                _raise_own_error(measured)
+                if measured.fits:
+                    journal.keep_fit(Fit(batch_size=size, fits=True, peak_bytes=measured.peak_reserved_bytes))
+                else:
+                    too_large.append(measured)
+        if too_large:
+            # Between parts gradients wait, which takes more than a batch of that size by itself.
+            probe.reopen(self.config.changed([f"train.accumulate={2 * self.config.train.accumulate}"]))
+        for measured in too_large:
+            status(f"looking for parts of batch size {measured.batch_size:,} that fit")
+            journal.keep_fit(_in_parts(probe, measured))
 
     def train(
         self, journal: Journal, download: bool, status: Callable[[str], None], announce: Callable[[str], None]
@@ -184,6 +196,8 @@ def _require_trainable(config: Config) -> None:
             "device.gpu: training happens on a device that is there, and this names one to predict for",
             "leave it out; `vram find-batch --gpu` says which sizes fit that card",
         )
+    if config.data.inputs is not None or "synthetic" in (config.data.name, config.data.source):
+        raise _made_up("the config asks for made-up samples")
     if config.step is not None:
         raise ConfigError(
             "step.target: a step of your own has no loss that could be taken without training",
@@ -191,25 +205,23 @@ def _require_trainable(config: Config) -> None:
         )
 
 
-def _fit(probe: ProcessProbe, size: int, config: Config) -> Fit:
-    """Measure a size; where it does not fit, also parts of it, with gradients waiting as they do between parts."""
-    measured = probe.measure(size)
-    _raise_own_error(measured)
-    if measured.fits:
-        return Fit(batch_size=size, fits=True, peak_bytes=measured.peak_reserved_bytes)
-    where = f" in {measured.phase.value}" if measured.phase else ""
-    how = measured.outcome.value.replace("_", " ") + where
-    fit = Fit(batch_size=size, fits=False, peak_bytes=0, message=how)
-    probe.reopen(config.changed([f"train.accumulate={2 * config.train.accumulate}"]))
+def _made_up(why: str) -> ConfigError:
+    return ConfigError(f"data: {why}: there is nothing to learn from made-up samples", _REAL_DATA)
+
+
+def _in_parts(probe: ProcessProbe, failed: Measurement) -> Fit:
+    """Return into how many parts a batch has to be cut, twice as many each time."""
+    where = f" in {failed.phase.value}" if failed.phase else ""
+    fit = Fit(
+        batch_size=failed.batch_size, fits=False, peak_bytes=0, message=failed.outcome.value.replace("_", " ") + where
+    )
     parts = 2
-    while parts <= size:
-        part = -(-size // parts)
+    while parts <= failed.batch_size:
+        part = -(-failed.batch_size // parts)
         measured = probe.measure(part)
         if measured.fits:
-            fit = replace(fit, part=part, parts=parts, peak_bytes=measured.peak_reserved_bytes)
-            break
+            return replace(fit, part=part, parts=parts, peak_bytes=measured.peak_reserved_bytes)
         parts *= 2
-    probe.reopen(config)
     return fit
 
 
