@@ -2,7 +2,8 @@
 
 Each block of `console` holds one command and its output, at 80 columns in an empty folder with the files that the page
 gives: a block of code after a line that ends with "`NAME`:". Where a page cuts an output off, at what differs from
-machine to machine, stands a line "…". `pytest --overwrite` writes outputs anew that are not what is printed.
+machine to machine, stands a line "…". With another PyTorch than that of the pages figures differ, and words are
+compared. `pytest --overwrite` writes outputs anew that are not what is printed.
 
 Not run here:
 - `vram compare` takes minutes, and MNIST's files: a block of `text`, with its date.
@@ -27,6 +28,7 @@ from vram_cli.cli import app
 from vram_cli.probe import inspector, process
 
 from .cli.running import ChildHere
+from .documented import agree
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name != "ci.md"]
@@ -67,19 +69,8 @@ def shown(output: str) -> str:
     return output if kept == output else kept.rstrip("\n") + "\n…\n"
 
 
-def lasting(output: str) -> list[str]:
-    """Return the words of a measurement that are the same in every run, on every machine."""
-    output = re.sub(r"^  device .*\n(?: {11}.*\n)*", "", output, flags=re.MULTILINE)
-    output = re.sub(r"\S*\.\.\.|[▏▎▍▌▋▊▉█]+|\b(?:[KMG]i)?B\b", "", output)
-    return re.sub(r"(?:\d+ min )?\d[\d.,]*", "#", output).split()
-
-
 def is_measured(command: str) -> bool:
     return "--device cpu" in command
-
-
-def agree(command: str, page: str, now: str) -> bool:
-    return lasting(page) == lasting(now) if is_measured(command) else page == now
 
 
 @pytest.mark.parametrize("name", [page.name for page in PAGES])
@@ -101,7 +92,7 @@ def check(page: Path, *, overwrite: bool) -> None:
         if is_measured(command) and sys.platform != "linux":
             return block[0]  # no other system enforces a budget, and the answer says so
         now = shown(run(command, files))
-        return block[0] if agree(command, output, now) else f"$ vram {command}\n{now}"
+        return block[0] if agree(output, now, measured=is_measured(command)) else f"$ vram {command}\n{now}"
 
     after = COMMAND.sub(renewed, before)
     if overwrite:

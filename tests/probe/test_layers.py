@@ -206,7 +206,7 @@ def test_a_forward_pass_that_fails_is_told_with_what_it_came_to() -> None:
     shapes = {path: layer.output_shape for path, layer in by_path(found).items()}
     assert shapes["body"] == (2, 16)
     assert shapes[""] is shapes["head"] is None
-    assert "data.name, as the model is called with it: RuntimeError: mat1 and mat2" in found.notes[0]
+    assert "data.name, as the model is called with it: RuntimeError: " in found.notes[0]
 
 
 def test_pruned_parameters_are_counted_whole_as_they_lie_in_memory() -> None:
