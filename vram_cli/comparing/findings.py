@@ -181,7 +181,8 @@ def _lost(sizes: Sequence[SizeAnswer], plan: Plan) -> Iterator[str]:
             yield f"{name} does not fit ({fit.message}){_offer(fit, is_trained=size.runs > 0)}"
         if size.steps_per_epoch * plan.epochs < 30 and size.runs:
             steps = size.steps_per_epoch * plan.epochs
-            yield f"{name} took {steps:,} steps in all: as many images as the others, and far fewer updates"
+            plural = "s" if steps > 1 else ""
+            yield f"{name} took {steps:,} step{plural} in all: as many images as the others, and far fewer updates"
 
 
 def _offer(fit: Fit, *, is_trained: bool) -> str:

@@ -48,7 +48,7 @@ class _Replay:
         self._addresses: dict[int, int] = {}
         self._phase = Phase.BUILD
         self._peaks: dict[Phase, PhasePeak] = {}
-        self._resident = self._steps = 0
+        self._resident = self._steps = self._most_reserved = 0
         self._live: Counter[Category] = Counter()
         self._highest, self._at_peak, self._peak_phase = -1, Counter[Category](), Phase.BUILD
 
@@ -74,7 +74,7 @@ class _Replay:
         if self._steps >= len(tape.steps):
             for old, new in tape.carried.items():
                 self._addresses[old] = self._addresses.pop(new)
-        self._highest = -1
+        self._highest, self._most_reserved = -1, 0
         self._play(tape.steps[number])
         self._steps += 1
 
@@ -105,6 +105,7 @@ class _Replay:
 
     def _leave(self) -> None:
         allocator, known = self._allocator, self._peaks.get(self._phase)
+        self._most_reserved = max(self._most_reserved, allocator.peak_reserved_bytes)
         self._peaks[self._phase] = PhasePeak(
             phase=self._phase,
             allocated_bytes=max(allocator.peak_allocated_bytes, known.allocated_bytes if known else 0),
@@ -122,7 +123,8 @@ class _Replay:
             resident_bytes=self._resident,
             at_peak=self._at_peak,
             peak_phase=self._peak_phase,
-            reserved_bytes=self._allocator.reserved_bytes,
+            # Not what is left at its end: a cache may have been given back in the middle of it.
+            reserved_bytes=self._most_reserved,
             failure=failure,
             failed_phase=self._phase if failure else None,
             failed_storage=self._tape.storages[self._failing] if failure and self._failing is not None else None,
