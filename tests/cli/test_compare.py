@@ -131,7 +131,7 @@ def test_a_size_that_does_not_fit_is_told_and_trained_in_parts(folder: Path) -> 
     answer = compare(folder, "--batch-sizes", "full", "--repeats", "1", "--accumulate", *wide)
     assert answer.code == 0, answer.stderr
     told = " ".join(answer.stdout.split())
-    assert "Batch size 320 does not fit (out of memory in" in told
+    assert "Batch size 320 does not run (out of memory in" in told
     assert "it was trained in 2 parts of 160, gradients added up" in told
     (fit,) = (line["fit"] for line in lines(folder) if line["kind"] == "fit")
     assert (fit["fits"], fit["part"], fit["parts"]) == (False, 160, 2)

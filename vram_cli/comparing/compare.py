@@ -104,7 +104,7 @@ class _Bench:
             if size not in journal.fits:
                 status(f"measuring the memory of batch size {size:,}")
                 measured = probe.measure(size)
-                _raise_own_error(measured)
+                _raise_own_error(probe, measured)
                 if measured.fits:
                     journal.keep_fit(Fit(batch_size=size, fits=True, peak_bytes=measured.peak_reserved_bytes))
                 else:
@@ -225,9 +225,11 @@ def _in_parts(probe: ProcessProbe, failed: Measurement) -> Fit:
     return fit
 
 
-def _raise_own_error(measured: Measurement) -> None:
-    # At one sample batch norm may refuse what it takes at two; that size is then one that does not run.
-    if measured.outcome is Outcome.ERROR and measured.batch_size > 1:
+def _raise_own_error(probe: ProcessProbe, measured: Measurement) -> None:
+    """Raise what is the user's own error; batch norm may refuse one sample, and take two."""
+    if measured.outcome is Outcome.ERROR and measured.batch_size == 1:
+        measured = probe.measure(2)
+    if measured.outcome is Outcome.ERROR:
         raise WorkloadError(
             f"a batch of {measured.batch_size:,} fails, and not for memory: {measured.message}",
             "the traceback above is from the model, its data or its loss; mend that first",

@@ -178,7 +178,7 @@ def _lost(sizes: Sequence[SizeAnswer], plan: Plan) -> Iterator[str]:
             yield f"{name} ended above the loss that it began with in {size.rose} of {size.runs} runs{hint}"
         fit = size.fit
         if fit is not None and not fit.fits:
-            yield f"{name} does not fit ({fit.message}){_offer(fit, is_trained=size.runs > 0)}"
+            yield f"{name} does not run ({fit.message}){_offer(fit, is_trained=size.runs > 0)}"
         if size.steps_per_epoch * plan.epochs < 30 and size.runs:
             steps = size.steps_per_epoch * plan.epochs
             plural = "s" if steps > 1 else ""
