@@ -29,10 +29,16 @@ def test_rates(optimizer: str, samples: int, rate: float, rule: str) -> None:
 
 
 def test_the_rule_says_where_it_is_from_and_how_far_it_goes() -> None:
-    linear = rate_for(training("optimizer={name: sgd}"), 512).note
+    linear = rate_for(training("optimizer={name: sgd}", "train.batch_size=256"), 512).note
     assert all(word in linear for word in ("Goyal et al. 2017", "warm-up", "8,192", "validation"))
     root = rate_for(training("optimizer={name: adam}"), 512).note
     assert all(word in root for word in ("Malladi et al. 2022", "betas", "validation"))
+
+
+def test_a_rate_that_falls_needs_no_warm_up() -> None:
+    down = rate_for(training("optimizer={name: sgd}", "train.batch_size=256"), 128).note
+    assert "warm-up" not in down
+    assert all(word in down for word in ("Goyal et al. 2017", "validation"))
 
 
 def test_accumulated_batches_count_as_one() -> None:

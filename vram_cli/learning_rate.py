@@ -7,13 +7,15 @@ from math import sqrt
 from vram_cli.config import Config
 from vram_cli.results import RateAnswer, Scaling
 
-_LINEAR = (
-    "linear scaling for SGD (Goyal et al. 2017, arXiv 1706.02677), with a warm-up from the old rate over the first "
-    "epochs, 5 there; it held up to a batch of 8,192 on ImageNet, and fails sooner on small data: compare by validation"
+_LINEAR = "linear scaling for SGD (Goyal et al. 2017, arXiv 1706.02677)"
+_WARM_UP = (
+    ", with a warm-up from the old rate over the first epochs, 5 there; it held up to a batch of 8,192 on ImageNet, and "
+    "fails sooner on small data"
 )
+_COMPARE = ": compare by validation"
 _SQUARE_ROOT = (
     "square root scaling for Adam and RMSprop (Malladi et al. 2022, arXiv 2205.10287), which scales the betas as well; "
-    "an approximation for small rates and noisy gradients: compare by validation"
+    "an approximation for small rates and noisy gradients"
 )
 
 
@@ -31,11 +33,15 @@ def scaled(config: Config, samples: int, scaling: Scaling) -> float:
 def rate_for(config: Config, samples: int) -> RateAnswer:
     """Return the rate that goes with so many samples to a step, from the config's own batch, accumulation and rate."""
     train, scaling = config.train, scaling_of(config)
+    rate = scaled(config, samples, scaling)
+    words = _SQUARE_ROOT
+    if scaling == "linear":  # a smaller step than the one that is known to train needs no warm-up to it
+        words = _LINEAR + (_WARM_UP if rate > train.learning_rate else "")
     return RateAnswer(
         from_batch_size=train.batch_size * train.accumulate,
         from_rate=train.learning_rate,
         batch_size=samples,
-        rate=scaled(config, samples, scaling),
+        rate=rate,
         rule="linear" if scaling == "linear" else "square root",
-        note=_LINEAR if scaling == "linear" else _SQUARE_ROOT,
+        note=words + _COMPARE,
     )

@@ -347,6 +347,10 @@ def test_notes(world: MakeWorld) -> None:
     assert [note for note in advise(training()).notes if "300 samples" in note]
     world()
     assert [note for note in advise(training("search.max=100")).notes if "search.max ends every search at 100" in note]
+    world()
+    assert [note for note in advise(training("search.max=400")).notes if "search.max ended searches at 400" in note]
+    world()
+    assert not [note for note in advise(training("search.max=100000")).notes if "search.max" in note]
     world(length=100_000, device=CPU)
     (note,) = advise(training("device.name=cpu", "device.budget=2GiB")).notes
     assert "within 2 %" in note

@@ -134,11 +134,14 @@ def _notes(study: Study) -> tuple[str, ...]:
             "sizes that run only because the allocator gives its cache back are not counted as fitting here; "
             "find-batch counts them"
         )
-    top = max([study.largest, *(answer.max_batch_size or 0 for answer in study.answers)])
+    top = max([study.largest, study.best_size, *(answer.max_batch_size or 0 for answer in study.answers)])
     if study.length is not None and top > study.length:
         notes.append(f"the data set has {study.length:,} samples, and no batch can be larger; sizes here are of memory")
-    if study.largest and study.largest == study.config.search.max:
-        notes.append(f"search.max ends every search at {study.largest:,}: no change can show what it makes room for")
+    cap = study.config.search.max
+    if study.largest and study.largest == cap:
+        notes.append(f"search.max ends every search at {cap:,}: no change can show what it makes room for")
+    elif cap is not None and top == cap:
+        notes.append(f"search.max ended searches at {cap:,}: what reaches that may make room for more")
     if study.device.kind == "real":
         share = 100 * max(study.config.search.tolerance, REAL_TOLERANCE)
         notes.append(f"real searches stop within {share:g} % below the largest size, since there are many of them")
