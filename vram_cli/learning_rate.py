@@ -9,8 +9,8 @@ from vram_cli.results import RateAnswer, Scaling
 
 _LINEAR = "linear scaling for SGD (Goyal et al. 2017, arXiv 1706.02677)"
 _WARM_UP = (
-    ", with a warm-up from the old rate over the first epochs, 5 there; it held up to a batch of 8,192 on ImageNet, and "
-    "fails sooner on small data"
+    ", with a warm-up from the old rate over the first epochs, 5 there; it held up to a batch of 8,192 on ImageNet, "
+    "and fails sooner on small data"
 )
 _COMPARE = ": compare by validation"
 _SQUARE_ROOT = (

@@ -33,7 +33,7 @@ def summary(comparison: Comparison) -> list[tuple[str, str]]:
     how = f"each fold trained on {plan.trained:,} and validated on {plan.validated:,}"
     samples = how if plan.folds > 1 else f"{plan.trained:,} samples to train on and {kept}"
     rule = {"linear": "scaled linearly", "sqrt": "scaled by the square root", "none": "the same for all"}[plan.scaling]
-    warm = f", warm-up over {plan.warmup:g} epochs" if plan.warmup else ""
+    warm = f", warm-up over {plan.warmup:g} {'epoch' if plan.warmup == 1 else 'epochs'}" if plan.warmup else ""
     runs = count(comparison.repeats * plan.folds, "run")
     lines = [
         ("Trained:", f"{comparison.config_name} on {comparison.device.name} (measured)"),
