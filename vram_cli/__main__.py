@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -13,6 +14,8 @@ def main() -> None:
         # Python would end with 1, which only a finding may.
         sys.stderr.write(f"error: vram is not whole: {error}\nhint: pip install --force-reinstall vram-cli\n")
         sys.exit(3)
+    # `timeout`, batch systems and cancelled CI jobs ask in this way: what is known is reported, as for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="vram")
 
 

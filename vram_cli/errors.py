@@ -7,8 +7,9 @@
     ├── DoesNotFitError    4   not even the smallest batch fits
     └── ProbeError        70   vram's own child process broke in a way nobody foresaw
 
-Exit code 1 is a *finding* of a gate and never an error; 130 is Ctrl-C. Anything that is not a `VramError` is a bug:
-its traceback is shown and the program exits with 70, because Python's own crash code, 1, would look like a finding.
+Exit code 1 is a *finding* of a gate and never an error; 130 is Ctrl-C or SIGTERM. Anything that is not a `VramError` is
+a bug: its traceback is shown and the program exits with 70, because Python's own crash code, 1, would look like a
+finding.
 """
 
 from __future__ import annotations

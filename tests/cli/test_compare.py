@@ -97,7 +97,7 @@ def test_a_killed_comparison_goes_on_where_it_was_with_more_sizes(folder: Path) 
     assert (folder / "sizes.png").stat().st_size > 10_000
 
 
-def test_ctrl_c_tells_what_is_finished(folder: Path) -> None:
+def test_where_the_system_asks_it_to_end_it_tells_what_is_finished(folder: Path) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "vram_cli", "compare", *SHORT, "--batch-sizes", "4,8", "--repeats", "9"),
@@ -109,7 +109,7 @@ def test_ctrl_c_tells_what_is_finished(folder: Path) -> None:
         text=True,
     )
     wait_for_runs(folder, 2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # Ctrl-C: tests/cli/test_find_batch.py
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted:" in stdout

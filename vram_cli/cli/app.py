@@ -74,5 +74,5 @@ def vram(
     """How large a batch fits on this GPU, and where does the memory go?
 
     Exit codes: 0 answered, 1 a finding of check, 2 usage or config, 3 machine, 4 not even the smallest batch fits, 70 a
-    bug, 130 Ctrl-C.
+    bug, 130 Ctrl-C or SIGTERM.
     """
