@@ -256,8 +256,10 @@ def test_accumulation_that_is_there_already_is_counted(world: MakeWorld) -> None
     advice = advise(config, effective_batch=200)
     assert advice.effective is not None
     assert advice.effective.sets == ("train.accumulate=1",)
-    assert advice.rate is not None
-    assert (advice.rate.from_batch_size, advice.rate.batch_size, advice.rate.rate) == (200, 200, 0.001)
+    assert advice.rate is None  # it is of 200 samples already
+    rate = advise(config, effective_batch=800).rate
+    assert rate is not None
+    assert (rate.from_batch_size, rate.batch_size, rate.rate) == (200, 800, 0.002)
     fit = advise(config, fit_batch=100_000).fit
     assert fit is not None
     assert (fit.micro_batch_size or 0) * fit.accumulate == 400_000
@@ -347,6 +349,10 @@ def test_notes(world: MakeWorld) -> None:
     assert [note for note in advise(training()).notes if "300 samples" in note]
     world()
     assert [note for note in advise(training("search.max=100")).notes if "search.max ends every search at 100" in note]
+    world()
+    assert (
+        "search.max ends the search at 100" in lever(advise(training("search.max=100")), "checkpoint every block").why
+    )
     world()
     assert [note for note in advise(training("search.max=400")).notes if "search.max ended searches at 400" in note]
     world()

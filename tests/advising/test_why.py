@@ -48,3 +48,9 @@ def test_savings(after: Breakdown, amount: int, row: str | None) -> None:
 )
 def test_why_not(amount: int, words: str) -> None:
     assert why_not(amount, 1235, Phase.BACKWARD) == words
+
+
+def test_where_search_max_ends_the_search_nothing_is_said_of_room() -> None:
+    words = why_not(16 * MIB, 1235, Phase.BACKWARD, cap=1300)
+    assert words == "saves 16.0 MiB at 1,235, and search.max ends the search at 1,300"
+    assert "takes 16.0 MiB more" in why_not(-16 * MIB, 1235, Phase.BACKWARD, cap=1300)

@@ -94,7 +94,10 @@ def _known(study: Study) -> Advice:
 
 
 def _rate(study: Study, split: SplitAnswer | None, fit: SplitAnswer | None) -> RateAnswer | None:
-    """Return the learning rate for what is asked for, or else for the largest batch; none for another optimizer."""
+    """Return the learning rate for what is asked for, or else for the largest batch.
+
+    None for the batch that the config's own rate is of, or for another optimizer.
+    """
     config, asked = study.config, split or fit
     if asked is None:
         size = study.largest if _has_another_optimizer(config, study.best) else study.best_size
@@ -103,7 +106,7 @@ def _rate(study: Study, split: SplitAnswer | None, fit: SplitAnswer | None) -> R
         samples = 0
     else:
         samples = asked.wanted * (1 if asked is split else config.train.accumulate)
-    return rate_for(config, samples) if samples else None
+    return rate_for(config, samples) if samples not in (0, config.train.batch_size * config.train.accumulate) else None
 
 
 def _has_another_optimizer(config: Config, answer: LeverAnswer | SplitAnswer | None) -> bool:

@@ -102,7 +102,8 @@ def _steps(config: Config) -> Iterable[Lever]:
     if train.clip_grad_norm is None and train.zero_grad == "none" and config.precision != "amp-fp16":
         costs = "no clipping, no accumulation"
         yield Lever("optimizer in backward", ("optimizer.in_backward=true",), Price.FREEDOM, costs)
-    yield Lever("accumulate 2 batches", ("train.accumulate=2",), Price.SPLIT, "batch norm sees each piece by itself")
+    apart = "any batch norm sees each piece by itself"
+    yield Lever("accumulate 2 batches", ("train.accumulate=2",), Price.SPLIT, apart)
 
 
 def _optimizer(config: Config, device: Device) -> Iterable[Lever]:

@@ -136,7 +136,8 @@ class Study:
         if base.breakdown is None or measured.breakdown is None:
             return answer if answer.helps else replace(answer, why="the batch does not grow by 1 %")
         amount, row = saved(base.breakdown, measured.breakdown)
-        why = "" if answer.helps else why_not(amount, self.at, measured.breakdown.peak_phase)
+        cap = self.config.search.max if answer.max_batch_size == self.config.search.max else None
+        why = "" if answer.helps else why_not(amount, self.at, measured.breakdown.peak_phase, cap)
         return replace(answer, saved_bytes=amount, saved_from=row, why=why)
 
     def _largest_with(self, levers: Sequence[Lever]) -> int:

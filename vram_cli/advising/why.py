@@ -16,8 +16,17 @@ def saved(before: Breakdown, after: Breakdown) -> tuple[int, Category | None]:
     return total, max(inside, key=lambda category: abs(changes[category]), default=None)
 
 
-def why_not(saved_bytes: int, batch_size: int, peak: Phase) -> str:
-    """Say why a change with which the training runs does not make the batch larger."""
+def why_not(saved_bytes: int, batch_size: int, peak: Phase, cap: int | None = None) -> str:
+    """Say why a change with which the training runs does not make the batch larger.
+
+    Args:
+        saved_bytes: what it leaves free at a batch size.
+        batch_size: that size.
+        peak: the phase of the peak there.
+        cap: `search.max`, where that ended the search.
+    """
+    if saved_bytes > 0 and cap is not None:
+        return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, and search.max ends the search at {cap:,}"
     if saved_bytes > 0:
         return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, which makes no room for 1 % more samples"
     if saved_bytes == 0:
