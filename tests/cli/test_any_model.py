@@ -112,7 +112,8 @@ def test_an_example_is_predicted_from_a_folder_whose_files_the_config_does_not_n
         pytest.skip("vram is not installed beside this Python")
     for name in ("random", "yaml", "tempfile", "typing", "numpy", "torch", "triton", "timm", "vram_cli"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
-    arguments = ["breakdown", "--config", str(EXAMPLES / "vit_timm.yaml"), "--gpu", "t4", "--quiet"]
+    small = ["--set", "model.kwargs.depth=1", "--quiet"]
+    arguments = ["breakdown", "--config", str(EXAMPLES / "vit_timm.yaml"), "--gpu", "t4", *small]
     run = subprocess.run([program, *arguments], cwd=tmp_path, env=NO_GPU, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert "timm:vit_small_patch16_224" in run.stdout
