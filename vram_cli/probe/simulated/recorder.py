@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.flop_counter import flop_registry
 
@@ -73,8 +74,8 @@ class Recorder(Ledger):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation, note what it made and what its kernel took on the side."""
-        if func is torch.ops.prim.device.default:  # half of all calls, and nothing to the memory
-            return args[0].fake_device
+        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # half of all calls, and nothing to the memory
         self.op = name = str(func.overloadpacket)  # type: ignore[attr-defined]
         if name == "aten._local_scalar_dense":
             return self._read_value(args[0])
