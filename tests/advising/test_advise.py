@@ -365,6 +365,20 @@ def test_notes(world: MakeWorld) -> None:
     assert "within 10 %" in note
 
 
+def test_what_gains_less_than_a_search_may_miss_is_not_said_to_help(world: MakeWorld) -> None:
+    place = ("device.name=cpu", "device.budget=2GiB")
+    world(device=CPU)
+    advice = advise(training(*place, "search.tolerance=0.05"))
+    largest = advice.max_batch_size or 0
+    grown = [found for found in advice.levers if largest * 1.01 < (found.max_batch_size or 0) <= largest * 1.05]
+    assert grown
+    assert not any(found.helps for found in grown)
+    assert any(found.helps and (found.max_batch_size or 0) > largest * 1.05 for found in advice.levers)
+    world(device=CPU)
+    exact = advise(training(*place))
+    assert any(lever(exact, found.name).helps for found in grown)
+
+
 def test_on_the_cpu_every_change_gets_the_memory_that_was_found_first(world: MakeWorld) -> None:
     made = world(device=CPU)
     advice = advise(training("device.name=cpu"))

@@ -47,10 +47,15 @@ def test_savings(after: Breakdown, amount: int, row: str | None) -> None:
     ],
 )
 def test_why_not(amount: int, words: str) -> None:
-    assert why_not(amount, 1235, Phase.BACKWARD) == words
+    assert why_not(amount, 1235, Phase.BACKWARD, gain=0.01) == words
+
+
+def test_room_is_told_in_what_has_to_be_gained() -> None:
+    assert why_not(MIB, 1235, Phase.BACKWARD, gain=0.02).endswith("no room for 2 % more samples")
+    assert why_not(MIB, 11, Phase.BACKWARD, gain=0.02).endswith("no room for one more sample")
 
 
 def test_where_search_max_ends_the_search_nothing_is_said_of_room() -> None:
-    words = why_not(16 * MIB, 1235, Phase.BACKWARD, cap=1300)
+    words = why_not(16 * MIB, 1235, Phase.BACKWARD, gain=0.01, cap=1300)
     assert words == "saves 16.0 MiB at 1,235, and search.max ends the search at 1,300"
-    assert "takes 16.0 MiB more" in why_not(-16 * MIB, 1235, Phase.BACKWARD, cap=1300)
+    assert "takes 16.0 MiB more" in why_not(-16 * MIB, 1235, Phase.BACKWARD, gain=0.01, cap=1300)

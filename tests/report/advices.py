@@ -130,7 +130,7 @@ REAL = replace(
     effective=None,
     rate=None,
     cards=(),
-    notes=("real searches stop within 2 % below the largest size, since there are many of them",),
+    notes=("real searches stop within 2 % below the largest size: what gains less is not said to help",),
 )
 
 NOTHING_AS_IT_IS = replace(

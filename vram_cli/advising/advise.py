@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vram_cli.advising.bench import REAL_TOLERANCE, Bench
+from vram_cli.advising.bench import Bench
 from vram_cli.advising.split import effective, fitting
 from vram_cli.advising.study import Study
 from vram_cli.config import Config, load_config
@@ -146,6 +146,6 @@ def _notes(study: Study) -> tuple[str, ...]:
     elif cap is not None and top == cap:
         notes.append(f"search.max ended searches at {cap:,}: what reaches that may make room for more")
     if study.device.kind == "real":
-        share = 100 * max(study.config.search.tolerance, REAL_TOLERANCE)
-        notes.append(f"real searches stop within {share:g} % below the largest size, since there are many of them")
+        within = f"{100 * study.gain:g} % below the largest size"
+        notes.append(f"real searches stop within {within}: what gains less is not said to help")
     return tuple(notes)

@@ -59,6 +59,12 @@ class Bench:
         return self._probe.device
 
     @property
+    def tolerance(self) -> float:
+        """The share below the largest size within which a search may stop."""
+        asked = self.config.search.tolerance
+        return max(asked, REAL_TOLERANCE) if self.device.kind == "real" else asked
+
+    @property
     def versions(self) -> dict[str, str]:
         """Versions of everything that the figures depend on."""
         return self._probe.versions
@@ -100,12 +106,11 @@ class Bench:
         key = config.model_dump_json()
         if key not in self._searched:
             self.open(config, what)
-            real = self.device.kind == "real"
             found = find_largest(
                 self._measure,
                 capacity_bytes=self._probe.capacity_bytes,
                 cap=config.search.max,
-                tolerance=max(config.search.tolerance, REAL_TOLERANCE) if real else config.search.tolerance,
+                tolerance=self.tolerance,
                 multiple_of=None,
                 expected=lambda: expected,
                 listener=self._listener,

@@ -8,7 +8,7 @@ from itertools import combinations
 from vram_cli.advising.levers import Lever, Price
 
 GAIN = 0.01
-"""A change helps if the batch grows by more than this share."""
+"""A change helps if the batch grows by more than this share, and by more than searches may stop below the largest."""
 
 _MOST = 3
 """No cheapest set is looked for among larger ones: there are too many."""
@@ -18,7 +18,7 @@ Largest = Callable[[Sequence[Lever]], int]
 
 
 def growing_sets(
-    levers: Sequence[tuple[Lever, int]], start: int, largest: Largest
+    levers: Sequence[tuple[Lever, int]], start: int, largest: Largest, gain: float = GAIN
 ) -> Iterator[tuple[list[Lever], int]]:
     """Add the changes that help by themselves, the strongest first, as long as each makes the batch grow.
 
@@ -29,9 +29,10 @@ def growing_sets(
         levers: with the largest batch that each gives by itself.
         start: the largest batch without any.
         largest: tries a set.
+        gain: the share by which a batch has to grow.
     """
     helping = sorted(
-        (pair for pair in levers if grows(start, pair[1]) and pair[0].price is not Price.SPLIT),
+        (pair for pair in levers if grows(start, pair[1], gain) and pair[0].price is not Price.SPLIT),
         key=lambda pair: (-pair[1], pair[0].price),
     )
     chosen: list[Lever] = []
@@ -40,7 +41,7 @@ def growing_sets(
         if not agrees(lever, chosen):
             continue
         size = largest([*chosen, lever]) if chosen else alone
-        if grows(reached, size):
+        if grows(reached, size, gain):
             chosen, reached = [*chosen, lever], size
             yield chosen, reached
 
@@ -50,9 +51,9 @@ def cheapest_set(levers: Sequence[Lever], fits: Callable[[Sequence[Lever]], bool
     return next((chosen for chosen in _by_price(levers) if fits(chosen)), None)
 
 
-def grows(before: int, after: int) -> bool:
+def grows(before: int, after: int, gain: float = GAIN) -> bool:
     """Whether a batch has grown by enough to speak of."""
-    return after > before * (1 + GAIN)
+    return after > before * (1 + gain)
 
 
 def agrees(lever: Lever, others: Sequence[Lever]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vram_cli.advising.bench import Bench
-from vram_cli.advising.combine import cheapest_set, growing_sets, grows
+from vram_cli.advising.combine import GAIN, cheapest_set, growing_sets, grows
 from vram_cli.advising.levers import Lever, Price, levers_for
 from vram_cli.advising.why import saved, why_not
 from vram_cli.config import Config
@@ -28,6 +28,7 @@ class Study:
         name: what it is called where there are several.
 
     Attributes:
+        gain: the share by which a batch has to grow for a change to help.
         largest: the largest batch as it is; 0 where nothing fits.
         at: where savings are measured.
         base: the training as it is, at that size.
@@ -43,6 +44,7 @@ class Study:
         bench.open(config, f"{self._name}the training as it is")
         self.device: Device = bench.device
         self.versions, self.remark, self.length = bench.versions, bench.remark, bench.length
+        self.gain = max(GAIN, bench.tolerance)
         self.levers = levers_for(config, self.device, own)
         self.largest, self.at = 0, 1
         self.base: Measurement | None = None
@@ -66,10 +68,10 @@ class Study:
             answer = self._answer(lever)
             self.answers.append(answer)
             size = answer.max_batch_size or 0
-            if lever.price is not Price.SPLIT and grows(self.best_size, size):
+            if lever.price is not Price.SPLIT and grows(self.best_size, size, self.gain):
                 self.best = _together([lever], size)
         sizes = [(lever, answer.max_batch_size or 0) for lever, answer in self._tried()]
-        for chosen, size in growing_sets(sizes, self.largest, self._largest_with):
+        for chosen, size in growing_sets(sizes, self.largest, self._largest_with, self.gain):
             self.best = _together(chosen, size)
 
     def cheapest(self, batch_size: int) -> LeverAnswer | None:
@@ -115,7 +117,7 @@ class Study:
         except VramError as error:
             return replace(answer, why=error.message)
         size, pieces = found.max_batch_size or 0, max(config.train.accumulate // self.config.train.accumulate, 1)
-        helps = grows(self.largest, size * pieces)
+        helps = grows(self.largest, size * pieces, self.gain)
         answer = replace(answer, max_batch_size=size or None, pieces=pieces, helps=helps)
         return self._compared(answer, measured)
 
@@ -134,10 +136,10 @@ class Study:
             seconds=_ratio(measured.step_seconds, base.step_seconds) if whole else None,
         )
         if base.breakdown is None or measured.breakdown is None:
-            return answer if answer.helps else replace(answer, why="the batch does not grow by 1 %")
+            return answer if answer.helps else replace(answer, why=f"the batch does not grow by {100 * self.gain:g} %")
         amount, row = saved(base.breakdown, measured.breakdown)
         cap = self.config.search.max if answer.max_batch_size == self.config.search.max else None
-        why = "" if answer.helps else why_not(amount, self.at, measured.breakdown.peak_phase, cap)
+        why = "" if answer.helps else why_not(amount, self.at, measured.breakdown.peak_phase, gain=self.gain, cap=cap)
         return replace(answer, saved_bytes=amount, saved_from=row, why=why)
 
     def _largest_with(self, levers: Sequence[Lever]) -> int:

@@ -16,19 +16,21 @@ def saved(before: Breakdown, after: Breakdown) -> tuple[int, Category | None]:
     return total, max(inside, key=lambda category: abs(changes[category]), default=None)
 
 
-def why_not(saved_bytes: int, batch_size: int, peak: Phase, cap: int | None = None) -> str:
+def why_not(saved_bytes: int, batch_size: int, peak: Phase, *, gain: float, cap: int | None = None) -> str:
     """Say why a change with which the training runs does not make the batch larger.
 
     Args:
         saved_bytes: what it leaves free at a batch size.
         batch_size: that size.
         peak: the phase of the peak there.
+        gain: the share by which a batch has to grow.
         cap: `search.max`, where that ended the search.
     """
     if saved_bytes > 0 and cap is not None:
         return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, and search.max ends the search at {cap:,}"
     if saved_bytes > 0:
-        return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, which makes no room for 1 % more samples"
+        more = f"{100 * gain:g} % more samples" if batch_size * gain >= 1 else "one more sample"
+        return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, which makes no room for {more}"
     if saved_bytes == 0:
         return f"saves nothing at the peak, in {peak.value}"
     return f"takes {format_bytes(-saved_bytes)} more at the peak, in {peak.value}"
