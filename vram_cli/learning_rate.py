@@ -24,22 +24,27 @@ def scaling_of(config: Config) -> Scaling:
     return "linear" if config.optimizer.name == "sgd" else "sqrt"
 
 
+def base_batch(config: Config) -> int:
+    """Return the samples of an optimizer's step that the config's own rate is of: batch times accumulation."""
+    return config.train.batch_size * config.train.accumulate
+
+
 def scaled(config: Config, samples: int, scaling: Scaling) -> float:
     """Return the config's learning rate, scaled to so many samples to a step of the optimizer."""
-    ratio = samples / (config.train.batch_size * config.train.accumulate)
+    ratio = samples / base_batch(config)
     return config.train.learning_rate * {"linear": ratio, "sqrt": sqrt(ratio), "none": 1.0}[scaling]
 
 
 def rate_for(config: Config, samples: int) -> RateAnswer:
     """Return the rate that goes with so many samples to a step, from the config's own batch, accumulation and rate."""
-    train, scaling = config.train, scaling_of(config)
+    scaling = scaling_of(config)
     rate = scaled(config, samples, scaling)
     words = _SQUARE_ROOT
     if scaling == "linear":  # a smaller step than the one that is known to train needs no warm-up to it
-        words = _LINEAR + (_WARM_UP if rate > train.learning_rate else "")
+        words = _LINEAR + (_WARM_UP if rate > config.train.learning_rate else "")
     return RateAnswer(
-        from_batch_size=train.batch_size * train.accumulate,
-        from_rate=train.learning_rate,
+        from_batch_size=base_batch(config),
+        from_rate=config.train.learning_rate,
         batch_size=samples,
         rate=rate,
         rule="linear" if scaling == "linear" else "square root",

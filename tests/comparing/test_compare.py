@@ -16,14 +16,18 @@ class Probe:
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
+        self.sizes: list[int] = []
 
     def measure(self, batch_size: int) -> Measurement:
+        self.sizes.append(batch_size)
         return Measurement(batch_size=batch_size, outcome=self._outcome, message="KeyError: aux")
 
 
-def asked(size: int, at_two: Outcome) -> None:
+def asked(size: int, at_two: Outcome) -> list[int]:
+    """Return the sizes that are measured before a size that fails is let pass."""
     probe: Any = Probe(at_two)
     _raise_own_error(probe, Measurement(batch_size=size, outcome=Outcome.ERROR, message="KeyError: aux"))
+    return list(probe.sizes)
 
 
 def test_what_fails_at_one_sample_and_at_two_is_the_users_own_error() -> None:
@@ -34,4 +38,4 @@ def test_what_fails_at_one_sample_and_at_two_is_the_users_own_error() -> None:
 
 
 def test_batch_norm_may_refuse_one_sample() -> None:
-    asked(1, Outcome.FITS)
+    assert asked(1, Outcome.FITS) == [2]

@@ -11,7 +11,7 @@ from vram_cli.advising.split import effective, fitting
 from vram_cli.advising.study import Study
 from vram_cli.config import Config, load_config
 from vram_cli.errors import VramError
-from vram_cli.learning_rate import rate_for
+from vram_cli.learning_rate import base_batch, rate_for
 from vram_cli.memory.gpus import Gpu, find_gpu
 from vram_cli.results import Advice, CardAnswer, LeverAnswer, RateAnswer, SplitAnswer
 from vram_cli.search import SearchListener
@@ -106,7 +106,7 @@ def _rate(study: Study, split: SplitAnswer | None, fit: SplitAnswer | None) -> R
         samples = 0
     else:
         samples = asked.wanted * (1 if asked is split else config.train.accumulate)
-    return rate_for(config, samples) if samples not in (0, config.train.batch_size * config.train.accumulate) else None
+    return rate_for(config, samples) if samples not in (0, base_batch(config)) else None
 
 
 def _has_another_optimizer(config: Config, answer: LeverAnswer | SplitAnswer | None) -> bool:
