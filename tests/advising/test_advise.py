@@ -54,6 +54,24 @@ def test_savings_are_taken_a_sixteenth_below_the_largest(world: MakeWorld) -> No
     assert (segments.saved_bytes, segments.saved_from) == (2 * WEIGHTS, Category.ALLOCATOR_SLACK)
 
 
+def test_where_a_step_cannot_be_watched_there_savings_are_taken_further_below(world: MakeWorld) -> None:
+    world(watched=200)
+    advice = advise(training())
+    assert advice.at_batch_size == 232 - 58
+    full = lever(advice, "checkpoint every block")
+    assert (full.saved_bytes, full.saved_from) == ((232 - 58) * SAMPLE // 2, Category.ACTIVATIONS)
+
+
+def test_where_no_step_can_be_watched_there_are_sizes_and_no_savings(world: MakeWorld) -> None:
+    made = world(watched=1)
+    advice = advise(training())
+    assert advice.breakdown is None
+    assert [size for config, size, explain in made.measured if explain and config == training()] == [218, 174, 116]
+    full = lever(advice, "checkpoint every block")
+    assert (full.helps, full.saved_bytes) == (True, None)
+    assert full.max_batch_size == made.largest(changed(training(), full))
+
+
 def test_what_does_not_help_says_why(world: MakeWorld) -> None:
     world()
     advice = advise(training(), own=["train.learning_rate=0.5"])

@@ -30,6 +30,7 @@ class World:
         length: of the data set.
         refuses: says why a config cannot be had; "" where it can.
         breaks: says what the config's own code raises; "" for nothing.
+        watched: the largest size at which there is room to watch a step; None where there always is.
         thrashes: says at which sizes the allocator has to give its cache back.
         interrupt_at: the measurement at which Ctrl-C comes, counted from 1.
         measured: each size with its config, in order.
@@ -42,6 +43,7 @@ class World:
     refuses: Callable[[Config], str] = lambda _: ""
     breaks: Callable[[Config], str] = lambda _: ""
     thrashes: Callable[[Config, int], bool] = lambda *_: False
+    watched: int | None = None
     interrupt_at: int | None = None
     measured: list[tuple[Config, int, bool]] = field(default_factory=list)
     opened: list[Config] = field(default_factory=list)
@@ -147,7 +149,7 @@ class FormulaProbe:
             flops=batch_size * (4 if config.train.checkpointing == "full" else 3),
             step_seconds=0.5 * (1.2 if config.train.checkpointing == "full" else 1) if fits else None,
             breakdown=self._breakdown(batch_size, held | {Category.CONTEXT: CONTEXT, Category.FREE: free})
-            if explain and fits
+            if explain and fits and batch_size <= (world.watched or batch_size)
             else None,
         )
 

@@ -57,6 +57,16 @@ def test_the_same_process_goes_on_after_running_out_of_memory(probe: ProcessProb
     assert probe.pid == pid
 
 
+def test_the_heap_holds_back_little_of_the_budget_even_after_failures(probe: ProcessProbe) -> None:
+    for size in (14_057, 16_000, 30_000):
+        assert not probe.measure(size).fits
+    measured = probe.measure(13_700, explain=True)
+    assert measured.fits
+    assert measured.peak_allocated_bytes > 0.96 * 64 * MIB
+    assert measured.breakdown is not None
+    assert measured.breakdown.bytes_of(Category.ALLOCATOR_SLACK) < 2 * MIB
+
+
 def test_peaks_never_exceed_the_budget(probe: ProcessProbe) -> None:
     for size in (1, 5_000, 12_000, 14_000, 15_000, 16_000):
         # The main thread's stack is counted, though not limited.
@@ -120,7 +130,7 @@ def test_the_phase_that_runs_out_of_memory_is_named() -> None:
     with ProcessProbe(small_config("model.hidden=8000", "optimizer={name: adam}")) as own:
         assert where_it_ends(own, 25_000) is Phase.BATCH
         assert where_it_ends(own, 1000) is Phase.FORWARD
-        assert where_it_ends(own, 400) is Phase.BACKWARD
+        assert where_it_ends(own, 525) is Phase.BACKWARD
         assert where_it_ends(own, 1) is Phase.OPTIMIZER
 
 

@@ -14,8 +14,9 @@ from vram_cli.errors import ConfigError, VramError
 from vram_cli.results import Device, LeverAnswer, Measurement
 from vram_cli.search import SearchInterrupted
 
-_ROOM = 16
-"""Savings are measured one part in so many below the largest batch, so that there is room to watch a step."""
+_ROOMS = (16, 4, 2)
+"""Savings are measured one part in so many below the largest batch, so that there is room to watch a step; where that
+was not room enough, further below."""
 
 
 class Study:
@@ -103,9 +104,11 @@ class Study:
         except SearchInterrupted as stop:
             self.largest = stop.partial.max_batch_size or 0
             raise
-        if self.largest:
-            self.at = max(self.largest - self.largest // _ROOM, 1)
+        for room in _ROOMS if self.largest else ():
+            self.at = max(self.largest - self.largest // room, 1)
             self.base = self.bench.at(self.config, self.at, what)
+            if self.base.breakdown is not None or self.config.train.compile:  # compiled code has none at any size
+                return
 
     def _answer(self, lever: Lever) -> LeverAnswer:
         """Try one change by itself."""
