@@ -46,6 +46,7 @@ class FakeMemory:
             phase=failed.phase if failed else None,
             peaks=() if failed and not scratch else peaks,
             requested_bytes=scratch if failed and scratch else None,
+            held_bytes=failed.allocated_bytes if failed and scratch else None,
             resident_bytes=self.resident_bytes,
             steps=0 if failed else 3,
         )

@@ -14,7 +14,7 @@ from tests.fakes import BLOCK, MIB, SHAPES, FakeMemory, limited_to
 from vram_cli.results import Limit, Measurement, Outcome, Phase, PhasePeak, SearchResult
 from vram_cli.search import Bracket, SearchInterrupted, find_largest
 from vram_cli.search.bound import BEYOND, ONE, affordable, plain_trials, tail
-from vram_cli.search.predict import forecast, proportional
+from vram_cli.search.predict import Forecast, forecast, next_size, proportional
 
 HUGE = (1000, 50_000, 1_000_003, 2**31 - 1, 2**31, 10**11)
 
@@ -731,6 +731,7 @@ def test_what_a_failed_trial_was_short_of_beyond_the_line_is_taken_to_grow_with_
         outcome=Outcome.OUT_OF_MEMORY,
         peaks=memory.peaks(3900),
         requested_bytes=memory.capacity_bytes - memory.peaks(3900)[1].allocated_bytes + 500 * memory.sample_bytes,
+        held_bytes=memory.peaks(3900)[1].allocated_bytes,
     )
     before = forecast(fitting, memory.capacity_bytes)
     after = forecast(fitting, memory.capacity_bytes, failed)
@@ -738,7 +739,14 @@ def test_what_a_failed_trial_was_short_of_beyond_the_line_is_taken_to_grow_with_
     assert after is not None
     assert before.largest == pytest.approx(4000, abs=1)
     unseen = 600 / 3900  # of a sample, for each sample: 500 that were missing, and 100 that the line held to be free
-    assert after.largest == pytest.approx(4000 / (1 + unseen), abs=2)
+    assert after.bound == pytest.approx(4000 / (1 + unseen), abs=2)
+    assert (before.bound, after.largest) == (BEYOND, before.largest)
+    assert next_size(after, fits=3000, fails=3900) == after.bound
+
+
+def test_a_bound_that_rules_out_a_single_size_does_not_lead_down_one_by_one() -> None:
+    assert next_size(Forecast(largest=4000, bound=3899, lump=1), fits=3000, fails=3900) < 3890
+    assert next_size(Forecast(largest=3880, bound=3899, lump=1), fits=3000, fails=3900) == 3880
 
 
 @pytest.mark.parametrize("unseen", [200, 400, 800])

@@ -157,7 +157,7 @@ def breakdown(
             raise own_error(measured)
         if not measured.fits:
             where = f" in {measured.phase.value}" if measured.phase else ""
-            missing = shortfall_bytes(measured, probe.capacity_bytes)
+            missing = measured.shortfall_bytes(probe.capacity_bytes)
             raise DoesNotFitError(
                 f"batch {size:,} does not run on {probe.device.name}: {measured.message}{where}"
                 + (f"; at least {format_bytes(missing)} short" if missing else ""),
@@ -175,17 +175,6 @@ def breakdown(
             remark=probe.remark,
             breakdown=measured.breakdown,
         )
-
-
-def shortfall_bytes(measured: Measurement, capacity_bytes: int) -> int | None:
-    """Return how much memory a trial that ran out of it was short of, at least; None where that cannot be told.
-
-    What was in use when it failed, and what the failing allocation asked for, less what there is. Later allocations
-    would have asked for more.
-    """
-    if measured.outcome is not Outcome.OUT_OF_MEMORY or measured.requested_bytes is None:
-        return None
-    return max(1, measured.peak_allocated_bytes + measured.requested_bytes - capacity_bytes)
 
 
 def raise_own_error(found: SearchResult) -> None:
@@ -251,7 +240,7 @@ def _find_batch_result(
         limited_by=found.limited_by,
         certificate=found.certificate,
         extrapolated_batch_size=found.extrapolated_batch_size,
-        shortfall_bytes=shortfall_bytes(failed, probe.capacity_bytes) if failed else None,
+        shortfall_bytes=failed.shortfall_bytes(probe.capacity_bytes) if failed else None,
         breakdown=explained,
         throughput=throughput,
         interrupted=interrupted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from vram_cli.api import own_error, shortfall_bytes
+from vram_cli.api import own_error
 from vram_cli.config import Config, load_config
 from vram_cli.errors import DoesNotFitError, MachineError
 from vram_cli.gate import judge, require_comparable
@@ -59,7 +59,7 @@ def check(
         result = replace(
             asked,
             trials=(replace(measured, breakdown=None),),
-            shortfall_bytes=shortfall_bytes(measured, probe.capacity_bytes),
+            shortfall_bytes=measured.shortfall_bytes(probe.capacity_bytes),
             breakdown=measured.breakdown if measured.fits else _with_room(probe, settings),
         )
     return judge(result, limits, baseline, baseline_name)

@@ -99,6 +99,8 @@ def test_the_same_process_goes_on_after_running_out_of_memory(probe: ProcessProb
     after = probe.measure(128)
     assert failed.outcome is Outcome.OUT_OF_MEMORY
     assert failed.requested_bytes is not None
+    assert failed.held_bytes is not None
+    assert failed.held_bytes + failed.requested_bytes > failed.peak_allocated_bytes
     assert (after.outcome, probe.pid) == (Outcome.FITS, pid)
     assert after.peak_allocated_bytes == before.peak_allocated_bytes
 

@@ -122,6 +122,7 @@ def failed(n: int, outcome: Outcome = Outcome.OUT_OF_MEMORY, phase: Phase | None
         seconds=1.4,
         message=OOM,
         requested_bytes=196 * MIB if outcome is Outcome.OUT_OF_MEMORY else None,
+        held_bytes=12_120 * MIB if outcome is Outcome.OUT_OF_MEMORY else None,
     )
 
 

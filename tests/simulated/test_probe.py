@@ -64,6 +64,9 @@ def test_the_largest_size_is_found_and_the_next_one_says_what_broke() -> None:
     assert failed.outcome is Outcome.OUT_OF_MEMORY
     assert failed.phase in {Phase.FORWARD, Phase.BACKWARD}
     assert failed.requested_bytes is not None
+    assert failed.held_bytes is not None
+    wanted = failed.held_bytes + failed.requested_bytes  # what is left of the rest of the memory is in pieces
+    assert failed.held_bytes <= simulated.capacity_bytes < 1.1 * wanted
     assert failed.message.startswith("fails in ")
     assert "(aten." in failed.message
     assert "wanting" in failed.message

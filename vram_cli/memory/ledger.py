@@ -44,6 +44,7 @@ class Ledger(TorchDispatchMode):
 
     `live_bytes` is what is alive, `phase_peak_bytes` the most since `enter`, `peak_bytes` the most since `reset_peak`,
     in phase `peak_phase`. `lives` are all storages in order of birth, `marks` the clock at which each phase began;
+    `failed_at_bytes` is what was alive as the last operation failed, if one did.
     `op` and `module` are noted with every birth; the module only where `modules` has been set.
 
     Args:
@@ -61,6 +62,7 @@ class Ledger(TorchDispatchMode):
         self.modules: Modules | None = None
         self.lives: list[Life] = []
         self.marks: list[tuple[int, Phase | Mark | None]] = []
+        self.failed_at_bytes: int | None = None
         self._device_type = device.type
         self._on_birth = on_birth
         self._phase = Phase.BUILD
@@ -128,7 +130,11 @@ class Ledger(TorchDispatchMode):
         """Run an operation and note the storages that it made."""
         if self.modules:
             self.modules.enter_running_node()
-        result = func(*args, **(kwargs or {}))
+        try:
+            result = func(*args, **(kwargs or {}))
+        except Exception:
+            self.failed_at_bytes = self.live_bytes  # by the time that others see the error, backward has let go of much
+            raise
         clock = self._clock
         for leaf in (result,) if isinstance(result, torch.Tensor) else tree_leaves(result):
             if isinstance(leaf, torch.Tensor):

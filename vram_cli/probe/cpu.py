@@ -87,7 +87,7 @@ class CpuMeter(Meter):
             import resource
 
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            limit = self._base + max(self._capacity, self._heap)
+            limit = self._base - self._counter.stack() + max(self._capacity, self._heap)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
     def lift_limit(self) -> None:

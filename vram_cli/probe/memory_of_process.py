@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -22,10 +23,17 @@ class ProcessMemory:
         self._process = psutil.Process()
 
     def data(self) -> int:
-        """Return the bytes of private writable memory, which `RLIMIT_DATA` limits; elsewhere of resident memory."""
+        """Return the bytes of private writable memory, the main thread's stack included; elsewhere resident memory."""
         if self._statm is None:
             return int(self._process.memory_info().rss)
         return int(os.pread(self._statm, 256, 0).split()[5]) * self._page
+
+    def stack(self) -> int:
+        """Return the bytes of `data` that are the main thread's stack, which `RLIMIT_DATA` does not limit."""
+        if not ENFORCED:
+            return 0
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmStk:")), 0)
 
     def free_heap(self) -> int:
         """Return the bytes that the C library holds and has not handed out; 0 where it does not tell (not glibc)."""

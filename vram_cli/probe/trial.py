@@ -47,6 +47,7 @@ class Trial:
         self._steps = 0
         self._step_seconds: float | None = None
         self._resident = 0
+        self._held: int | None = None
         self._breakdown: Breakdown | None = None
         self._peaks: tuple[PhasePeak, ...] = ()
         self._retries: int | None = None
@@ -67,6 +68,8 @@ class Trial:
             raise
         except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
             self._meter.lift_limit()
+            failed_at = self._meter.ledger.failed_at_bytes
+            self._held = self._meter.allocated_now() if failed_at is None else failed_at
             phase = self._meter.phase
             self._meter.leave(failed=True)
             failure = describe(error, self._meter.device.type)
@@ -169,6 +172,7 @@ class Trial:
             message=failure.message if failure else "",
             traceback=failure.traceback if failure else "",
             requested_bytes=failure.requested_bytes if failure else None,
+            held_bytes=self._held if failure and failure.requested_bytes is not None else None,
             breakdown=self._breakdown,
         )
 

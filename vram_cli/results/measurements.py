@@ -48,6 +48,8 @@ class Measurement:
     """The formatted traceback, where an exception was raised."""
     requested_bytes: int | None = None
     """What the failing allocation asked for, where the allocator says it."""
+    held_bytes: int | None = None
+    """What tensors held as that allocation failed; on a GPU, as the error was caught, which may be less."""
     flops: int | None = None
     """Predictions: floating-point operations of one step in matrix products, convolutions and attention, counted from
     shapes (torch.utils.flop_counter); a multiplication and its addition are two."""
@@ -72,6 +74,17 @@ class Measurement:
     def peak_reserved_bytes(self) -> int:
         """The highest memory taken from the device, over all phases; 0 where nothing was measured."""
         return max((peak.reserved_bytes for peak in self.peaks), default=0)
+
+    def shortfall_bytes(self, capacity_bytes: int) -> int | None:
+        """Return how much memory a trial that ran out of it was short of, at least; None where that cannot be told.
+
+        What tensors held when it failed, and what the failing allocation asked for, less what there is. Later
+        allocations would have asked for more; where only what is no tensor made it too much, it cannot be told.
+        """
+        if self.outcome is not Outcome.OUT_OF_MEMORY or self.requested_bytes is None or self.held_bytes is None:
+            return None
+        missing = self.held_bytes + self.requested_bytes - capacity_bytes
+        return missing if missing > 0 else None
 
     def peak_in(self, phase: Phase) -> PhasePeak | None:
         """Return the peak of one phase, or None where it was not measured."""

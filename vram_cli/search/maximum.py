@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vram_cli.results import Limit, Outcome
 from vram_cli.search.bound import BEYOND, affordable, halfway
-from vram_cli.search.predict import aim, forecast, proportional
+from vram_cli.search.predict import forecast, next_size, proportional
 from vram_cli.search.trials import Expected, Measure, Trials
 
 _LIMITS = {
@@ -127,7 +127,7 @@ class Maximum:
             jump = proportional(self._trials.verdicts[fits], self._capacity_bytes)
             self._believe(jump)
             return jump if fits < jump < fails else halfway(fits, fails)
-        size = aim(lines.largest, lines.lump, fits, fails)
+        size = next_size(lines, fits, fails)
         # Reaching far, aim a little low: what fits there makes the line exact, what fails costs an out-of-memory error.
         return size - (size - fits) // 64 if size > 4 * fits else size
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import gcd, isqrt
 
 from vram_cli.results import Measurement, Phase
+from vram_cli.search.bound import BEYOND
 
 # PyTorch's caching allocator takes 2 MiB for small blocks, 20 MiB for medium ones and multiples of 2 MiB above
 # (c10/core/AllocatorConfig.h: kSmallBuffer, kLargeBuffer, kRoundLarge). No lump is larger than this.
@@ -26,6 +27,8 @@ class Forecast:
 
     largest: int
     """The largest size that stays within the capacity."""
+    bound: int
+    """The largest size that can fit after what the failed trial was short of; `BEYOND` where that says nothing."""
     lump: int
     """How many samples one lump of reserved memory holds; at least 1."""
 
@@ -55,16 +58,17 @@ def forecast(
             growth += max(lost[1] - lost[0], 0)
             lines.append((top.batch_size + (limit_bytes - peak.allocated_bytes) * samples // growth, growth))
         elif peak.allocated_bytes > limit_bytes:
-            return Forecast(0, 1)
+            return Forecast(0, BEYOND, 1)
     if not lines:
         return None
     largest, growth = min(lines)
-    if failed and (missing := _shortfall_bytes(failed, capacity_bytes)):
+    bound = BEYOND
+    if failed and (missing := _missing_bytes(failed, limit_bytes)) > 0:
         # What is missing beyond what the line says is memory that no peak shows, such as a kernel's scratch.
         unseen = missing - (failed.batch_size - largest) * growth // samples
         growth += max(unseen, 0) * samples // failed.batch_size
-        largest = min(largest, failed.batch_size - 1 - missing * samples // growth)
-    return Forecast(max(largest, 0), max(lump_bytes * samples // growth, 1))
+        bound = failed.batch_size - 1 - missing * samples // growth
+    return Forecast(max(largest, 0), bound, max(lump_bytes * samples // growth, 1))
 
 
 def proportional(trial: Measurement, capacity_bytes: int | None) -> int:
@@ -80,6 +84,16 @@ def proportional(trial: Measurement, capacity_bytes: int | None) -> int:
     taken = max(growing) + max(trial.peak_reserved_bytes - trial.peak_allocated_bytes, 0)
     own = max(taken - trial.resident_bytes // 2, 1)
     return trial.batch_size * max((capacity_bytes - taken) // own, 0)
+
+
+def next_size(said: Forecast, fits: int, fails: int) -> int:
+    """Return the size to try next between `fits` and `fails`.
+
+    The bound, where it lies below what the lines say: it knows of memory that no line shows. Not where it rules out no
+    more than the size that failed: going down one by one would take as many trials.
+    """
+    target = said.bound if said.bound < fails - 1 else said.largest
+    return aim(min(target, said.largest), said.lump, fits, fails)
 
 
 def aim(target: int, lump: int, fits: int, fails: int) -> int:
@@ -103,11 +117,14 @@ def _lost_bytes(trial: Measurement, lump_bytes: int) -> int:
     return (trial.peak_reserved_bytes - trial.peak_allocated_bytes) // lump_bytes * lump_bytes
 
 
-def _shortfall_bytes(failed: Measurement, capacity_bytes: int) -> int:
-    """Return what a trial that ran out of memory was short of, at least; 0 where that cannot be told."""
-    if failed.requested_bytes is None:
+def _missing_bytes(failed: Measurement, limit_bytes: int) -> int:
+    """Return what the allocation that failed found too little by, at least; 0 where that is not known.
+
+    Of a limit that leaves out what the allocator lost in a trial that ran: the one that failed lost as much.
+    """
+    if failed.requested_bytes is None or failed.held_bytes is None:
         return 0
-    return max(failed.peak_allocated_bytes + failed.requested_bytes - capacity_bytes, 0)
+    return failed.held_bytes + failed.requested_bytes - limit_bytes
 
 
 def _ends_of_line(fitting: Sequence[Measurement], capacity_bytes: int) -> tuple[Measurement, Measurement]:

@@ -198,6 +198,7 @@ class SimulatedProbe:
             seconds=time.perf_counter() - began,
             message=_words(played),
             requested_bytes=failure.requested_bytes if failure else None,
+            held_bytes=failure.allocated_bytes if failure else None,
             flops=self._simulation.flops.get(n),
             breakdown=self._breakdown(n, played) if explain and failure is None else None,
         )
