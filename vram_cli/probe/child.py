@@ -24,12 +24,13 @@ POLL_SECONDS = 0.05
 HEAP_PAD = 128 * 1024
 """Bytes of free heap that glibc keeps when it grows or trims: little, since what is free there counts as taken
 (`cpu.py`), and a large tensor that happens to find room in it gets that room twice. With 4 MiB the largest batch of a
-small network under 32 MiB was anything from 1,699 to 1,835; with this it is 1,945 to 1,951."""
+small network under 32 MiB was anything from 1,699 to 1,835; with this it is 1,943 to 1,959."""
 
 STEADY = {
     # glibc raises its mmap threshold as blocks are freed, after which freed batches stay in the heap; one arena and a
-    # fixed threshold give every freed tensor back to the system, so that trials do not depend on those before.
-    "MALLOC_MMAP_THRESHOLD_": "65536",
+    # fixed threshold give every freed tensor back to the system, so that trials do not depend on those before. A low
+    # one: with 64 KiB the activations of one or two samples left holes of 4 to 15 MiB in the heap, with 16 KiB 2 to 3.
+    "MALLOC_MMAP_THRESHOLD_": "16384",
     "MALLOC_ARENA_MAX": "1",
     # Small objects come from a heap that grows by little at a time. Python's own arenas, 1 MiB each, would decide about
     # a batch.

@@ -23,7 +23,6 @@ from vram_cli.probe.host import available_bytes
 from vram_cli.probe.memory_of_process import ENFORCED, ProcessMemory
 from vram_cli.probe.meter import Meter, Reading
 from vram_cli.results import Device
-from vram_cli.units import MIB
 
 DEFAULT_SHARE = 0.8
 """Of the RAM that is available when no budget is given."""
@@ -77,11 +76,11 @@ class CpuMeter(Meter):
 
     def apply_limit(self) -> None:
         """Limit the data segment to its present size and the budget."""
-        # The heap that is free already can hold small tensors, so it counts as taken from the start. In whole MiB, and
+        # The heap that is free already can hold small tensors, so it counts as taken from the start. In whole pads, and
         # not less than before: a few KiB more or less would move the limit from one trial to the next.
         free = self._counter.free_heap()
         if free > self._heap:
-            self._heap = (free // MIB + 1) * MIB
+            self._heap = (free // HEAP_PAD + 1) * HEAP_PAD
         self._base = self._counter.data() - self._heap
         if ENFORCED:
             import resource
