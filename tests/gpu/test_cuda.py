@@ -93,6 +93,13 @@ def test_the_ledger_on_the_last_step_leaves_the_peak_as_it_is(probe: ProcessProb
     assert 0.9 * plain.peak_allocated_bytes < ours <= plain.peak_allocated_bytes
 
 
+def test_the_size_that_failed_says_what_it_held(small: Result) -> None:
+    assert small.certificate is not None
+    (failed,) = {trial.held_bytes for trial in small.trials if trial.batch_size == small.certificate.fails}
+    assert failed is not None
+    assert max(trial.peak_allocated_bytes for trial in small.trials if trial.fits) / 2 < failed <= 2 * GIB
+
+
 def test_the_same_process_goes_on_after_running_out_of_memory(probe: ProcessProbe) -> None:
     before, pid = probe.measure(128), probe.pid
     failed = probe.measure(1_000_000)

@@ -83,6 +83,26 @@ def test_what_the_failing_allocation_asked_for(text: str, size: int | None) -> N
     assert requested_bytes(text) == size
 
 
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        (f"{CUDA_OOM}. Of the allocated memory 7.36 GiB is allocated by PyTorch, and 202.20 MiB", 7.3549, 7.36),
+        ("Of the allocated memory 512.00 MiB is allocated by PyTorch", 0.4999, 0.5),
+        ("Of the allocated memory 0 bytes is allocated by PyTorch", 0, 0),
+    ],
+)
+def test_what_was_handed_out_as_it_failed_is_at_least_what_the_message_says(
+    text: str, least: float, most: float
+) -> None:
+    failure = describe(torch.OutOfMemoryError(text), "cuda")
+    assert failure.held_bytes is not None
+    assert least <= failure.held_bytes / 1024**3 <= most
+
+
+def test_a_message_without_it_says_nothing_of_what_was_handed_out() -> None:
+    assert describe(torch.OutOfMemoryError(CUDA_OOM), "cuda").held_bytes is None
+
+
 def test_a_cuda_error_poisons_the_process_and_an_allocators_refusal_does_not() -> None:
     assert describe(torch.AcceleratorError("CUDA error: out of memory"), "cuda").poisoned
     assert describe(RuntimeError("CUDA error: device-side assert triggered"), "cuda").poisoned

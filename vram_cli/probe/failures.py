@@ -58,6 +58,9 @@ _REQUESTED = (
     re.compile(r"you tried to allocate (\d+) bytes"),
     re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)"),
 )
+_HELD = re.compile(r"([\d.]+) (bytes|KiB|MiB|GiB) is allocated by PyTorch")
+_HALF_A_DIGIT = 0.005
+"""PyTorch says sizes with two decimals (format_size of c10/cuda/CUDACachingAllocator.cpp)."""
 _ENFORCE = re.compile(r"^\[enforce fail at [^]]*\] \S+ == \S+\. ")
 """Where in PyTorch's own source a check failed: the traceback keeps it, a one-line message need not."""
 _FACTORS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -71,6 +74,8 @@ class Failure:
     message: str
     traceback: str
     requested_bytes: int | None
+    held_bytes: int | None
+    """What PyTorch's allocator had handed out, at least, where its message says so."""
     poisoned: bool
     """Whether the process should not run another trial."""
 
@@ -83,6 +88,7 @@ def describe(error: Exception, device_type: str) -> Failure:
         message=words_of(error),
         traceback="".join(traceback.format_exception(error)),
         requested_bytes=requested_bytes(text),
+        held_bytes=held_bytes(text),
         poisoned=isinstance(error, torch.AcceleratorError) or any(words in text for words in _POISON),
     )
 
@@ -116,6 +122,12 @@ def requested_bytes(text: str) -> int | None:
             unit = match.group(2) if pattern.groups == 2 else "bytes"
             return int(float(match.group(1)) * _FACTORS[unit])
     return None
+
+
+def held_bytes(text: str) -> int | None:
+    """Return what was handed out as an allocation failed, at least, where the allocator's message says it."""
+    match = _HELD.search(text)
+    return max(int((float(match.group(1)) - _HALF_A_DIGIT) * _FACTORS[match.group(2)]), 0) if match else None
 
 
 def _first_line(text: str) -> str:

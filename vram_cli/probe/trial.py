@@ -68,11 +68,10 @@ class Trial:
             raise
         except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
             self._meter.lift_limit()
-            failed_at = self._meter.ledger.failed_at_bytes
-            self._held = self._meter.allocated_now() if failed_at is None else failed_at
+            failure = describe(error, self._meter.device.type)
+            self._held = self._held_as_it_failed(failure)
             phase = self._meter.phase
             self._meter.leave(failed=True)
-            failure = describe(error, self._meter.device.type)
         # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
         self._clean(failure)
         poisoned = self._poisoned or bool(failure and failure.poisoned)
@@ -92,6 +91,11 @@ class Trial:
                     meter.settle()
             if self._explain and not config.train.compile:  # compiled code passes no dispatcher that could be watched
                 self._account(work, batch, batch_size)
+
+    def _held_as_it_failed(self, failure: Failure) -> int:
+        """Return what tensors held, at least: by now, an error in backward has let go of much."""
+        failed_at = self._meter.ledger.failed_at_bytes
+        return max(failure.held_bytes or 0, self._meter.allocated_now()) if failed_at is None else failed_at
 
     def _account(self, work: Workload, batch: Batch, batch_size: int) -> None:
         """Break the last step down; where it was not watched, run it once more for that.

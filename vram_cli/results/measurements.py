@@ -49,7 +49,7 @@ class Measurement:
     requested_bytes: int | None = None
     """What the failing allocation asked for, where the allocator says it."""
     held_bytes: int | None = None
-    """What tensors held as that allocation failed; on a GPU, as the error was caught, which may be less."""
+    """What tensors held as that allocation failed, at least."""
     flops: int | None = None
     """Predictions: floating-point operations of one step in matrix products, convolutions and attention, counted from
     shapes (torch.utils.flop_counter); a multiplication and its addition are two."""
