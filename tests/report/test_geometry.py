@@ -185,9 +185,13 @@ def test_trials_lie_at_their_size_and_peak_below_the_limit() -> None:
     assert [mark.kind for mark in trials_chart(THRASHING.trials, GPU).marks].count("thrashes") == 1
 
 
-def test_what_a_failed_trial_asked_for_is_drawn_on_top_of_what_it_held() -> None:
+def test_what_a_failed_trial_asked_for_is_drawn_on_top_of_what_it_held_and_not_below_the_limit() -> None:
     huge = replace(failed(8), requested_bytes=999 * GIB)
-    marks = trials_chart((ran(1), failed(9), huge), GPU).marks
+    in_pieces = replace(failed(7), requested_bytes=1)
+    chart = trials_chart((ran(1), failed(9), huge, in_pieces), GPU)
+    marks = chart.marks
     assert marks[0].wanted == ""
-    assert number(marks[1].y) - number(marks[1].wanted) == pytest.approx(100 * 196 * MIB / (12.96 * GIB), abs=0.02)
+    held = (12_120 + 196) * MIB
+    assert number(marks[1].wanted) == pytest.approx(100 - 100 * held / (12.96 * GIB), abs=0.02)
     assert marks[2].wanted == "0.00%"
+    assert marks[3].wanted == chart.limit.at

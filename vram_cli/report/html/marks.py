@@ -23,7 +23,8 @@ class Mark(NamedTuple):
     """"fits", "thrashes" or "fails"."""
     label: str
     wanted: str
-    """Where it would have been with the allocation that failed, at most at the top; "" where nobody can tell."""
+    """Where it would have been with what it asked for: not below the limit, at most at the top; "" where nobody
+    can tell."""
 
 
 class Marks(NamedTuple):
@@ -43,7 +44,7 @@ def trials_chart(trials: Sequence[Measurement], device: Device) -> Marks:
     ceiling = _above(max([device.capacity_bytes, *(trial.peak_reserved_bytes for trial in drawn)]))
     right = _above(max((trial.batch_size for trial in drawn), default=1))
     return Marks(
-        marks=[_mark(trial, right, ceiling) for trial in drawn],
+        marks=[_mark(trial, device, right, ceiling) for trial in drawn],
         sizes=[Tick(percent(size, right), number(size)) for size in count_ticks(right)],
         ticks=[Tick(percent(ceiling - size, ceiling), format_bytes(size)) for size in byte_ticks(ceiling)],
         limit=Tick(percent(ceiling - device.capacity_bytes, ceiling), _limit(device)),
@@ -55,12 +56,16 @@ def _above(value: int) -> int:
     return max(value * _HEADROOM // 100, value + 1)
 
 
-def _mark(trial: Measurement, right: int, ceiling: int) -> Mark:
+def _mark(trial: Measurement, device: Device, right: int, ceiling: int) -> Mark:
     kind = "thrashes" if trial.thrashing else "fits" if trial.fits else "fails"
     label = f"{number(trial.batch_size)}: {outcome_label(trial)}, {format_bytes(trial.peak_reserved_bytes)}"
-    peak = trial.peak_reserved_bytes
-    wanted = percent(max(ceiling - peak - trial.requested_bytes, 0), ceiling) if trial.requested_bytes else ""
-    return Mark(percent(trial.batch_size, right), percent(ceiling - peak, ceiling), kind, label, wanted)
+    wanted = ""
+    if trial.requested_bytes is not None and trial.held_bytes is not None:
+        # Where pieces that are free do not add up to what was asked for, tensors alone would have fitted.
+        top = max(trial.held_bytes + trial.requested_bytes, device.capacity_bytes)
+        wanted = percent(max(ceiling - top, 0), ceiling)
+    y = percent(ceiling - trial.peak_reserved_bytes, ceiling)
+    return Mark(percent(trial.batch_size, right), y, kind, label, wanted)
 
 
 def _limit(device: Device) -> str:
