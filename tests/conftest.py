@@ -1,4 +1,5 @@
-"""Golden texts: what is printed is compared with `tests/golden/NAME.txt`; `pytest --overwrite` rewrites them.
+"""Golden texts: what is printed is compared with `tests/golden/NAME.txt`; look at what differs, then `pytest
+--overwrite` rewrites them.
 
 And no test, nor any process that one starts, sees the calibrations of the user who runs it.
 """
@@ -31,13 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """Return a function that compares a text with the golden file of a name."""
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], str]:
+    """Return a function that takes a name and what is printed, and returns what the golden file of that name has."""
 
-    def compare(name: str, text: str) -> None:
+    def read(name: str, printed: str) -> str:
         path = GOLDEN / (name if name.endswith((".html", ".md")) else f"{name}.txt")
         if request.config.getoption("--overwrite"):
-            path.write_text(text, encoding="utf-8")
-        assert text == path.read_text(encoding="utf-8"), f"{path.name}: look, then run pytest --overwrite"
+            path.write_text(printed, encoding="utf-8")
+        return path.read_text(encoding="utf-8")
 
-    return compare
+    return read

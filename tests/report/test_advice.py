@@ -63,14 +63,14 @@ def finite(advice: Advice) -> bool:
 def test_text_off_a_terminal(
     name: str,
     width: int,
-    golden: Callable[[str, str], None],
+    golden: Callable[[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     print_answer(advice_text(ADVICES[name]))
     printed = capsys.readouterr().out
-    golden(f"advice-{name}-{width}", printed)
+    assert printed == golden(f"advice-{name}-{width}", printed)
     assert max(len(line) for line in printed.splitlines()) <= width
     assert all(line == line.rstrip() for line in printed.splitlines())
 
@@ -200,8 +200,9 @@ def test_the_next_command_uses_what_was_asked_or_else_the_best() -> None:
 # Markdown
 
 
-def test_markdown_as_it_looks(golden: Callable[[str, str], None]) -> None:
-    golden("report-advice.md", advice_to_markdown(PREDICTED))
+def test_markdown_as_it_looks(golden: Callable[[str, str], str]) -> None:
+    drawn = advice_to_markdown(PREDICTED)
+    assert drawn == golden("report-advice.md", drawn)
 
 
 @pytest.mark.parametrize("name", ADVICES)
@@ -225,8 +226,9 @@ def test_any_advice_becomes_markdown_whose_html_is_closed(advice: Advice) -> Non
 # The page
 
 
-def test_the_page_as_it_looks(golden: Callable[[str, str], None]) -> None:
-    golden("report-advice.html", to_html(PREDICTED))
+def test_the_page_as_it_looks(golden: Callable[[str, str], str]) -> None:
+    drawn = to_html(PREDICTED)
+    assert drawn == golden("report-advice.html", drawn)
 
 
 @pytest.mark.parametrize("name", ADVICES)

@@ -16,8 +16,9 @@ from .drawing import draw
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_calibration(width: int, golden: Callable[[str, str], None]) -> None:
-    golden(f"calibration-{width}", draw(calibration_in_full(calibration("rtx-4060-ti-16gb")), width))
+def test_a_calibration(width: int, golden: Callable[[str, str], str]) -> None:
+    drawn = draw(calibration_in_full(calibration("rtx-4060-ti-16gb")), width)
+    assert drawn == golden(f"calibration-{width}", drawn)
 
 
 @pytest.mark.parametrize("width", range(60, 141, 8))

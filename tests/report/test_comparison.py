@@ -19,16 +19,17 @@ from .drawing import draw
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("name", COMPARISONS)
-def test_text(name: str, width: int, golden: Callable[[str, str], None]) -> None:
+def test_text(name: str, width: int, golden: Callable[[str, str], str]) -> None:
     drawn = draw(comparison_text(COMPARISONS[name]), width)
-    golden(f"{name}-{width}", drawn)
+    assert drawn == golden(f"{name}-{width}", drawn)
     assert max(map(len, drawn.splitlines())) <= width
     assert "…" not in drawn
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
-def test_markdown(name: str, golden: Callable[[str, str], None]) -> None:
-    golden(f"{name}.md", comparison_to_markdown(COMPARISONS[name]))
+def test_markdown(name: str, golden: Callable[[str, str], str]) -> None:
+    drawn = comparison_to_markdown(COMPARISONS[name])
+    assert drawn == golden(f"{name}.md", drawn)
 
 
 def test_json_has_every_run_and_no_number_that_json_lacks() -> None:

@@ -22,21 +22,22 @@ WIDTHS = (60, 80, 120)
 def test_answer_off_a_terminal(
     name: str,
     width: int,
-    golden: Callable[[str, str], None],
+    golden: Callable[[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     print_answer(answer(ALL[name]))
     printed = capsys.readouterr().out
-    golden(f"{name}-{width}", printed)
+    assert printed == golden(f"{name}-{width}", printed)
     assert max(len(line) for line in printed.splitlines()) <= width
     assert all(line == line.rstrip() for line in printed.splitlines())
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_trials(width: int, golden: Callable[[str, str], None]) -> None:
-    golden(f"trials-{width}", draw(trials_table(THRASHING.trials, width), width))
+def test_trials(width: int, golden: Callable[[str, str], str]) -> None:
+    drawn = draw(trials_table(THRASHING.trials, width), width)
+    assert drawn == golden(f"trials-{width}", drawn)
 
 
 def test_allocated_peaks_give_way_in_a_narrow_console() -> None:
@@ -46,9 +47,9 @@ def test_allocated_peaks_give_way_in_a_narrow_console() -> None:
     assert "reserved" in narrow
 
 
-def test_without_block_characters(golden: Callable[[str, str], None]) -> None:
+def test_without_block_characters(golden: Callable[[str, str], str]) -> None:
     printed = draw(answer(MEMORY), 80, encoding="ascii")
-    golden("find-batch-memory-80-ascii", printed)
+    assert printed == golden("find-batch-memory-80-ascii", printed)
     assert printed.isascii()
 
 

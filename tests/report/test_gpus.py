@@ -17,13 +17,15 @@ CARDS = tuple(map(find_gpu, ("t4", "a100-80gb-pcie", "rtx-pro-6000", "rtx-4070-t
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_some_cards(width: int, golden: Callable[[str, str], None]) -> None:
-    golden(f"gpus-{width}", draw(gpus_table(CARDS), width))
+def test_some_cards(width: int, golden: Callable[[str, str], str]) -> None:
+    drawn = draw(gpus_table(CARDS), width)
+    assert drawn == golden(f"gpus-{width}", drawn)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_one_card(width: int, golden: Callable[[str, str], None]) -> None:
-    golden(f"gpu-{width}", draw(gpu_in_full(find_gpu("h100"), all_gpus("h100")), width))
+def test_one_card(width: int, golden: Callable[[str, str], str]) -> None:
+    drawn = draw(gpu_in_full(find_gpu("h100"), all_gpus("h100")), width)
+    assert drawn == golden(f"gpu-{width}", drawn)
 
 
 @pytest.mark.parametrize("width", range(60, 141, 8))

@@ -34,8 +34,9 @@ def short() -> Result:
 
 
 @pytest.mark.parametrize(("name", "result"), [("report-find-batch", MEMORY), ("report-breakdown", short())])
-def test_as_it_looks(name: str, result: Result, golden: Callable[[str, str], None]) -> None:
-    golden(f"{name}.html", to_html(result))
+def test_as_it_looks(name: str, result: Result, golden: Callable[[str, str], str]) -> None:
+    drawn = to_html(result)
+    assert drawn == golden(f"{name}.html", drawn)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -31,9 +31,9 @@ WIDTHS = (60, 80, 120)
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", INSPECTIONS)
-def test_an_inspection(name: str, width: int, golden: Callable[[str, str], None]) -> None:
+def test_an_inspection(name: str, width: int, golden: Callable[[str, str], str]) -> None:
     printed = draw(InspectionInFull(INSPECTIONS[name], 3, preview=True), width)
-    golden(f"inspect-{name}-{width}", printed)
+    assert printed == golden(f"inspect-{name}-{width}", printed)
     assert max(map(len, printed.splitlines())) <= width
 
 

@@ -43,8 +43,8 @@ def seen(text: str) -> str:
         ("does-not-fit", to_markdown(ALL["find-batch-does-not-fit"])),
     ],
 )
-def test_as_it_looks(name: str, text: str, golden: Callable[[str, str], None]) -> None:
-    golden(f"report-{name}.md", text)
+def test_as_it_looks(name: str, text: str, golden: Callable[[str, str], str]) -> None:
+    assert text == golden(f"report-{name}.md", text)
 
 
 @pytest.mark.parametrize("name", ALL)

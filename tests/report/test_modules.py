@@ -35,8 +35,9 @@ def example() -> Breakdown:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_as_it_looks(width: int, golden: Callable[[str, str], None]) -> None:
-    golden(f"modules-{width}", draw(modules_table(example(), GPU, width, 3), width))
+def test_as_it_looks(width: int, golden: Callable[[str, str], str]) -> None:
+    drawn = draw(modules_table(example(), GPU, width, 3), width)
+    assert drawn == golden(f"modules-{width}", drawn)
 
 
 def test_depth_says_how_far_down() -> None:

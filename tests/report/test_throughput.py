@@ -34,16 +34,17 @@ from .speeds import CURVE, CUT_SHORT, TIMED, pace, throughput
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_the_table(width: int, golden: Callable[[str, str], None]) -> None:
+def test_the_table(width: int, golden: Callable[[str, str], str]) -> None:
     assert TIMED.throughput is not None
     text = draw(pace_table(TIMED, TIMED.throughput, width), width)
-    golden(f"throughput-{width}", text)
+    assert text == golden(f"throughput-{width}", text)
     assert max(map(len, text.splitlines())) <= width
 
 
 @pytest.mark.parametrize(("name", "result"), [("timed", TIMED), ("cut-short", CUT_SHORT)])
-def test_the_answer(name: str, result: Result, golden: Callable[[str, str], None]) -> None:
-    golden(f"find-batch-{name}-80", draw(answer(result), 80))
+def test_the_answer(name: str, result: Result, golden: Callable[[str, str], str]) -> None:
+    drawn = draw(answer(result), 80)
+    assert drawn == golden(f"find-batch-{name}-80", drawn)
 
 
 def test_the_headline_names_both_the_largest_and_the_fastest() -> None:
@@ -102,9 +103,9 @@ def test_a_file_that_contradicts_itself_is_refused(change: dict[str, object], me
         from_json(json.dumps(document), "here")
 
 
-def test_markdown_and_page_have_every_figure_of_the_table(golden: Callable[[str, str], None]) -> None:
+def test_markdown_and_page_have_every_figure_of_the_table(golden: Callable[[str, str], str]) -> None:
     markdown, page = to_markdown(TIMED), Page(to_html(TIMED))
-    golden("report-throughput.md", markdown)
+    assert markdown == golden("report-throughput.md", markdown)
     for size, speed, steps, peak in (("512", "11,800", "20", "3.67 GiB"), ("1", "180", "100", "200 MiB")):
         assert re.search(rf"\| {size} \| {speed} \| [^|]+ \| [^|]+ \| {steps} \| {peak} \|", markdown)
         assert all(figure in page.text for figure in (size, speed, steps, peak))

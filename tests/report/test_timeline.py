@@ -36,14 +36,15 @@ def body(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_as_it_looks(width: int, golden: Callable[[str, str], None]) -> None:
-    golden(f"timeline-{width}", draw(timeline_chart(example(), GPU), width))
+def test_as_it_looks(width: int, golden: Callable[[str, str], str]) -> None:
+    drawn = draw(timeline_chart(example(), GPU), width)
+    assert drawn == golden(f"timeline-{width}", drawn)
 
 
-def test_without_block_characters(golden: Callable[[str, str], None]) -> None:
+def test_without_block_characters(golden: Callable[[str, str], str]) -> None:
     text = draw(timeline_chart(example(), GPU), 80, "ascii")
     assert text.isascii()
-    golden("timeline-80-ascii", text)
+    assert text == golden("timeline-80-ascii", text)
 
 
 def test_layers_are_as_high_as_their_bytes() -> None:

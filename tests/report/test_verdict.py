@@ -24,15 +24,16 @@ ALL = verdicts()
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("name", ALL)
-def test_text(name: str, width: int, golden: Callable[[str, str], None]) -> None:
+def test_text(name: str, width: int, golden: Callable[[str, str], str]) -> None:
     printed = draw(verdict_text(ALL[name]), width)
-    golden(f"verdict-{name}-{width}", printed)
+    assert printed == golden(f"verdict-{name}-{width}", printed)
     assert max(len(line) for line in printed.splitlines()) <= width
 
 
 @pytest.mark.parametrize("name", ["grew", "misfit"])
-def test_markdown(name: str, golden: Callable[[str, str], None]) -> None:
-    golden(f"verdict-{name}.md", verdict_to_markdown(ALL[name]))
+def test_markdown(name: str, golden: Callable[[str, str], str]) -> None:
+    drawn = verdict_to_markdown(ALL[name])
+    assert drawn == golden(f"verdict-{name}.md", drawn)
 
 
 @pytest.mark.parametrize("verdict", ALL.values(), ids=ALL)
