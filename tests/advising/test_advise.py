@@ -72,6 +72,13 @@ def test_where_no_step_can_be_watched_there_are_sizes_and_no_savings(world: Make
     assert full.max_batch_size == made.largest(changed(training(), full))
 
 
+def test_where_few_samples_fit_no_size_is_measured_twice_for_savings(world: MakeWorld) -> None:
+    made = world(capacity=CONTEXT + 6 * WEIGHTS + 2 * SAMPLE, watched=1)
+    advice = advise(training())
+    assert (advice.max_batch_size, advice.at_batch_size) == (2, 1)
+    assert [size for config, size, explain in made.measured if explain and config == training()] == [2, 1]
+
+
 def test_what_does_not_help_says_why(world: MakeWorld) -> None:
     world()
     advice = advise(training(), own=["train.learning_rate=0.5"])

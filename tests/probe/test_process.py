@@ -69,7 +69,7 @@ def test_what_was_held_is_that_of_the_moment_at_which_it_failed(probe: ProcessPr
 
 
 def test_the_heap_holds_back_little_of_the_budget_even_after_failures(probe: ProcessProbe) -> None:
-    for size in (14_057, 16_000, 30_000):
+    for size in (14_500, 16_000, 30_000):
         assert not probe.measure(size).fits
     measured = probe.measure(13_700, explain=True)
     assert measured.fits
@@ -80,7 +80,7 @@ def test_the_heap_holds_back_little_of_the_budget_even_after_failures(probe: Pro
 
 def test_peaks_never_exceed_the_budget(probe: ProcessProbe) -> None:
     for size in (1, 5_000, 12_000, 14_000, 15_000, 16_000):
-        # The main thread's stack is counted, though not limited.
+        # The main thread's stack is counted as it grows, though not limited.
         assert probe.measure(size).peak_reserved_bytes <= 65 * MIB
 
 

@@ -104,9 +104,10 @@ class Study:
         except SearchInterrupted as stop:
             self.largest = stop.partial.max_batch_size or 0
             raise
-        for room in _ROOMS if self.largest else ():
-            self.at = max(self.largest - self.largest // room, 1)
-            self.base = self.bench.at(self.config, self.at, what)
+        if not self.largest:
+            return
+        for size in dict.fromkeys(self.largest - self.largest // room for room in _ROOMS):  # once each, where few fit
+            self.at, self.base = size, self.bench.at(self.config, size, what)
             if self.base.breakdown is not None or self.config.train.compile:  # compiled code has none at any size
                 return
 

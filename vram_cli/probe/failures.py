@@ -75,7 +75,7 @@ class Failure:
     traceback: str
     requested_bytes: int | None
     held_bytes: int | None
-    """What PyTorch's allocator had handed out, at least, where its message says so."""
+    """What was handed out as it failed, at least, where that is known."""
     poisoned: bool
     """Whether the process should not run another trial."""
 

@@ -98,7 +98,7 @@ class Meter(ABC):
         totals: Counter[Category] = self.ledger.bytes_at_peak()
         unseen = max(peak.requested - self.ledger.peak_bytes, -totals[Category.TEMPORARIES])
         totals[Category.TEMPORARIES] += unseen
-        # The CPU's counter has the main thread's stack in it, which its limit has not: some 100 KiB.
+        # The CPU's counter has the main thread's stack in it, which its limit has not and which may grow meanwhile.
         reserved = min(peak.reserved, capacity - outside)
         totals[Category.ALLOCATOR_SLACK] = reserved - self.ledger.peak_bytes - unseen
         totals[Category.CONTEXT] = outside

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 
@@ -47,7 +48,6 @@ class Trial:
         self._steps = 0
         self._step_seconds: float | None = None
         self._resident = 0
-        self._held: int | None = None
         self._breakdown: Breakdown | None = None
         self._peaks: tuple[PhasePeak, ...] = ()
         self._retries: int | None = None
@@ -69,7 +69,7 @@ class Trial:
         except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
             self._meter.lift_limit()
             failure = describe(error, self._meter.device.type)
-            self._held = self._held_as_it_failed(failure)
+            failure = replace(failure, held_bytes=self._held_as_it_failed(failure))
             phase = self._meter.phase
             self._meter.leave(failed=True)
         # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
@@ -92,8 +92,10 @@ class Trial:
             if self._explain and not config.train.compile:  # compiled code passes no dispatcher that could be watched
                 self._account(work, batch, batch_size)
 
-    def _held_as_it_failed(self, failure: Failure) -> int:
-        """Return what tensors held, at least: by now, an error in backward has let go of much."""
+    def _held_as_it_failed(self, failure: Failure) -> int | None:
+        """Return what tensors held as an allocation failed, at least: by now, backward has let go of much."""
+        if failure.requested_bytes is None:
+            return None
         failed_at = self._meter.ledger.failed_at_bytes
         return max(failure.held_bytes or 0, self._meter.allocated_now()) if failed_at is None else failed_at
 
@@ -176,7 +178,7 @@ class Trial:
             message=failure.message if failure else "",
             traceback=failure.traceback if failure else "",
             requested_bytes=failure.requested_bytes if failure else None,
-            held_bytes=self._held if failure and failure.requested_bytes is not None else None,
+            held_bytes=failure.held_bytes if failure else None,
             breakdown=self._breakdown,
         )
 

@@ -63,7 +63,8 @@ def forecast(
         return None
     largest, growth = min(lines)
     bound = BEYOND
-    if failed and (missing := _missing_bytes(failed, limit_bytes)) > 0:
+    # Of a limit that leaves out what the allocator lost in a trial that ran: the one that failed lost as much.
+    if failed and (missing := failed.shortfall_bytes(limit_bytes)):
         # What is missing beyond what the line says is memory that no peak shows, such as a kernel's scratch.
         unseen = missing - (failed.batch_size - largest) * growth // samples
         growth += max(unseen, 0) * samples // failed.batch_size
@@ -115,16 +116,6 @@ def aim(target: int, lump: int, fits: int, fails: int) -> int:
 def _lost_bytes(trial: Measurement, lump_bytes: int) -> int:
     """Return the whole lumps between reserved and allocated: fragmentation and workspaces. The rest is rounding."""
     return (trial.peak_reserved_bytes - trial.peak_allocated_bytes) // lump_bytes * lump_bytes
-
-
-def _missing_bytes(failed: Measurement, limit_bytes: int) -> int:
-    """Return what the allocation that failed found too little by, at least; 0 where that is not known.
-
-    Of a limit that leaves out what the allocator lost in a trial that ran: the one that failed lost as much.
-    """
-    if failed.requested_bytes is None or failed.held_bytes is None:
-        return 0
-    return failed.held_bytes + failed.requested_bytes - limit_bytes
 
 
 def _ends_of_line(fitting: Sequence[Measurement], capacity_bytes: int) -> tuple[Measurement, Measurement]:
