@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from vram_cli.config import nearest
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, MachineError
 
 
 def look_in(folder: Path) -> None:
@@ -42,6 +42,23 @@ def resolve(target: str, key: str) -> Any:
         raise ConfigError(f"{key}: {target}: {_last_line(error)}", _other_name(found, path)) from error
     except Exception as error:  # a module that imports its parts as they are asked for
         raise ConfigError(f"{key}: {target}: {_last_line(error)}", _MEND) from error
+
+
+def torchvision(part: str) -> Any:
+    """Import torchvision.models or another part, where it is needed: that takes seconds.
+
+    Raises:
+        MachineError: it does not load, as where it was built for another PyTorch.
+    """
+    try:
+        return importlib.import_module(f"torchvision.{part}")
+    except (ImportError, OSError, RuntimeError) as error:
+        import torch
+
+        raise MachineError(
+            f"torchvision does not load beside PyTorch {torch.__version__}: {_last_line(error)}",
+            "install torch and torchvision together, from one index: they are built for each other",
+        ) from error
 
 
 def _other_name(module: ModuleType, path: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from vram_cli.config import DATA_PRESETS, Config
 from vram_cli.errors import ConfigError
 from vram_cli.results import DataInfo, TensorInfo
+from vram_cli.workload.code import torchvision
 
 CHUNK = 1024
 """Samples converted at a time, so that making a batch takes no memory to speak of beside the batch."""
@@ -103,8 +104,7 @@ def _load(name: str, root: Path, *, download: bool) -> tuple[Files | None, str]:
     """Read a data set with torchvision; return None and the reason where that does not work."""
     if not download and not (root / _FOLDERS[name]).is_dir():
         return None, f"{root / _FOLDERS[name]} is not there"
-    from torchvision import datasets
-
+    datasets = torchvision("datasets")
     try:
         dataset: Any = getattr(datasets, _CLASSES[name])(os.fspath(root), train=True, download=download)
     except (RuntimeError, OSError, ValueError) as error:  # not found, corrupted, no network

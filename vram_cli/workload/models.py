@@ -12,7 +12,7 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.checkpointing import checkpointed
-from vram_cli.workload.code import blamed_on, called
+from vram_cli.workload.code import blamed_on, called, torchvision
 from vram_cli.workload.registries import registered
 
 
@@ -96,9 +96,7 @@ def cnn(channels: int, classes: int) -> nn.Module:
 
 def resnet(name: str, channels: int, classes: int) -> nn.Module:
     """Return torchvision's ResNet, untrained; its first convolution takes as many channels as the data has."""
-    from torchvision import models
-
-    model: nn.Module = models.get_model(name, weights=None, num_classes=classes)
+    model: nn.Module = torchvision("models").get_model(name, weights=None, num_classes=classes)
     if channels != 3:
         # As in torchvision/models/resnet.py, where the 3 is fixed.
         model.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)

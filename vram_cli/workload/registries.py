@@ -12,7 +12,7 @@ from torch import nn
 
 from vram_cli.config import nearest
 from vram_cli.errors import ConfigError
-from vram_cli.workload.code import blamed_on, resolve
+from vram_cli.workload.code import blamed_on, resolve, torchvision
 
 
 def registered(target: str) -> Callable[..., nn.Module] | None:
@@ -23,8 +23,7 @@ def registered(target: str) -> Callable[..., nn.Module] | None:
 
 
 def _torchvision(name: str) -> Callable[..., nn.Module]:
-    from torchvision import models
-
+    models = torchvision("models")
     try:
         builder = models.get_model_builder(name)
     except ValueError as error:
