@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from vram_cli.config import Config, load_config
-from vram_cli.errors import ConfigError, DoesNotFitError, WorkloadError
+from vram_cli.errors import ConfigError, CutShortError, DoesNotFitError, WorkloadError
 from vram_cli.guide import Guide
 from vram_cli.probe import ProcessProbe
 from vram_cli.results import (
     Breakdown,
     DataInfo,
+    Device,
     Limit,
     Measurement,
     Outcome,
@@ -65,7 +66,8 @@ def find_batch(
     Raises:
         ConfigError: the config says something wrong, or asks for the throughput of a GPU that is predicted.
         WorkloadError: the model or its data raise at the smallest batch.
-        MachineError: the device asked for is not there.
+        MachineError: the device asked for is not there, or time or RAM ran out before anything was predicted.
+        ProbeError: the process that predicts died.
         Interrupted: Ctrl-C.
     """
     settings = _loaded(config)
@@ -96,6 +98,8 @@ def find_batch(
         except SearchInterrupted as stop:
             found, interrupted = stop.partial, True
         raise_own_error(found)
+        if not interrupted:
+            _require_prediction(found, probe.device)
         if not interrupted and found.max_batch_size and not _explained(found) and not settings.train.compile:
             status("accounting for the memory at the size found")
             try:
@@ -136,7 +140,7 @@ def breakdown(
 
     Raises:
         DoesNotFitError: the batch does not fit; the message says where it failed and what was missing.
-        ConfigError, WorkloadError, MachineError: as `find_batch`.
+        ConfigError, WorkloadError, MachineError, ProbeError: as `find_batch`.
     """
     settings = _loaded(config)
     size = batch_size or settings.train.batch_size
@@ -186,6 +190,15 @@ def raise_own_error(found: SearchResult) -> None:
     # The last trial: a batch of 1 may fail for batch norm alone, and then a batch of 2 shows what is wrong.
     if found.max_batch_size is None and found.trials and found.trials[-1].outcome is Outcome.ERROR:
         raise own_error(found.trials[-1])
+
+
+def _require_prediction(found: SearchResult, device: Device) -> None:
+    """Raise where a prediction had no time to say anything: that is not a batch that does not fit."""
+    if device.kind == "simulated" and found.max_batch_size is None and found.limited_by is Limit.TIME:
+        raise CutShortError(
+            f"time was over before any batch was predicted for {device.name}",
+            "this says nothing about the GPU's memory; give it more time with --time-limit",
+        )
 
 
 def own_error(measured: Measurement) -> WorkloadError:

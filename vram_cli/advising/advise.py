@@ -10,7 +10,7 @@ from vram_cli.advising.bench import Bench
 from vram_cli.advising.split import effective, fitting
 from vram_cli.advising.study import Study
 from vram_cli.config import Config, load_config
-from vram_cli.errors import VramError
+from vram_cli.errors import CutShortError, ProbeError, VramError
 from vram_cli.learning_rate import base_batch, rate_for
 from vram_cli.memory.gpus import Gpu, find_gpu
 from vram_cli.results import Advice, CardAnswer, LeverAnswer, RateAnswer, SplitAnswer
@@ -51,7 +51,8 @@ def advise(
     Raises:
         ConfigError: the config, or something asked for, says something wrong.
         WorkloadError: the model or its data raise at the smallest batch.
-        MachineError: the device is not there.
+        MachineError: the device is not there, or time or RAM ran out before a prediction was made.
+        ProbeError: the process for trials broke.
         Interrupted: Ctrl-C.
     """
     settings = config if isinstance(config, Config) else load_config(config)
@@ -118,6 +119,8 @@ def _card(bench: Bench, config: Config, card: Gpu, own: Sequence[str]) -> CardAn
     try:
         study = Study(bench, changed, own, card.name)
         study.run()
+    except (CutShortError, ProbeError):  # says nothing about the card
+        raise
     except VramError as error:
         return CardAnswer(
             name=card.name, capacity_bytes=card.memory_bytes, max_batch_size=None, best=None, why=error.message

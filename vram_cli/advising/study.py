@@ -10,13 +10,16 @@ from vram_cli.advising.combine import GAIN, cheapest_set, growing_sets, grows
 from vram_cli.advising.levers import Lever, Price, levers_for
 from vram_cli.advising.why import saved, why_not
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, VramError
+from vram_cli.errors import ConfigError, CutShortError, ProbeError, VramError
 from vram_cli.results import Device, LeverAnswer, Measurement
 from vram_cli.search import SearchInterrupted
 
 _ROOMS = (16, 4, 2)
 """Savings are measured one part in so many below the largest batch, so that there is room to watch a step; where that
 was not room enough, further below."""
+
+_BROKEN = (CutShortError, ProbeError)
+"""What says nothing about a change, nor about memory; other errors say why a change cannot be had."""
 
 
 class Study:
@@ -62,6 +65,7 @@ class Study:
 
         Raises:
             WorkloadError: its own code raises at the smallest batch.
+            CutShortError, ProbeError: a prediction came to no end, or the process for trials broke.
             KeyboardInterrupt: Ctrl-C; what was found by then is there.
         """
         self._as_it_is()
@@ -94,6 +98,8 @@ class Study:
         """Whether a batch fits with a config; False where it cannot be had."""
         try:
             return self.bench.fits(config, batch_size, self._name + what)
+        except _BROKEN:
+            raise
         except VramError:
             return False
 
@@ -118,6 +124,8 @@ class Study:
             config = self._changed([lever])
             found = self.bench.largest(config, self._name + lever.name, self.at)
             measured = self.bench.at(config, self.at, self._name + lever.name) if self.base else None
+        except _BROKEN:
+            raise
         except VramError as error:
             return replace(answer, why=error.message)
         size, pieces = found.max_batch_size or 0, max(config.train.accumulate // self.config.train.accumulate, 1)
@@ -150,6 +158,8 @@ class Study:
         """Return the largest batch with changes; 0 where it cannot be had."""
         try:
             found = self.bench.largest(self._changed(levers), self._name + _names(levers), self.best_size)
+        except _BROKEN:
+            raise
         except VramError:
             return 0
         return found.max_batch_size or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -41,11 +42,16 @@ STEADY = {
     # oneDNN keeps a kernel for every shape it has met: about 20 MiB a batch size for a ResNet-18.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0",
 }
-"""What makes memory on the CPU the same from trial to trial, at some cost of speed. For a child alone: its C runtime
-and oneDNN read it as they start."""
+"""What makes memory on the CPU the same from trial to trial. For a child alone: its C runtime and oneDNN read it as
+they start. And for real trials on the CPU alone: what is all Python, such as a prediction, takes 60 % longer with it.
+"""
 
 _TOLD_LINES = 12
 _CRASH = "Fatal Python error"  # as faulthandler begins
+_FRAME = re.compile(r'^  File "(.+)", line \d+ in ')  # and goes on: the innermost first
+_UNCAUGHT = re.compile(r"(?:terminate called|libc\+\+abi: terminating)(?:.* of (?:type )?'?([\w:]+)'?)?(?:: (.+))?")
+"""As libc++ and libstdc++ tell of an error in C++ that nothing caught; the latter says what it is on another line."""
+_WHAT = re.compile(r"\s*what\(\):\s*(.+)")
 
 _START = """
 import sys
@@ -126,16 +132,33 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """The last line that the child wrote to standard error; of a crash, the first."""
+        """What the child wrote last to standard error: of an error in C++ what it says, of a crash the first line."""
+        if uncaught := self._uncaught():
+            return uncaught
         words = [line.strip() for line in self.told()]
         return words[0] if words and words[0].startswith(_CRASH) else next(filter(None, reversed(words)), "")
 
     def told(self) -> list[str]:
         """Return the last lines that the child wrote to standard error; of a crash, the first, which say where."""
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").splitlines()
+        lines = self._lines()
         crash = next((i for i, line in enumerate(lines) if line.startswith(_CRASH)), None)
         return lines[-_TOLD_LINES:] if crash is None else lines[crash : crash + _TOLD_LINES]
+
+    def crashed_in(self, folder: str) -> bool:
+        """Whether the Python code that ran as the child crashed lies in a folder: Python's own modules do not count.
+
+        Never of an error in C++ that nothing caught: it ends the process on behalf of whoever threw it, and not of the
+        line that happened to call.
+        """
+        if not folder or self._uncaught():
+            return False
+        lines = self.told()
+        if not lines or not lines[0].startswith(_CRASH):
+            return False
+        files = [Path(match[1]) for line in lines if (match := _FRAME.match(line))]
+        known = (file for file in files if _is_a_library(file) or file.is_relative_to(folder))
+        innermost = next(known, None)
+        return innermost is not None and not _is_a_library(innermost)
 
     def end(self) -> None:
         """Kill the child and free what belonged to it. GPU memory is free once the process is reaped."""
@@ -146,7 +169,25 @@ class Child:
             with contextlib.suppress(BrokenPipeError):  # buffered words to a child that was killed
                 stream.close()
 
+    def _uncaught(self) -> str:
+        """Return the type and the words of the C++ error that ended the child, "" where none did."""
+        lines = self._lines()
+        for i, line in enumerate(lines):
+            if match := _UNCAUGHT.match(line):
+                what = match[2] or next((said[1] for text in lines[i:] if (said := _WHAT.match(text))), "")
+                return ": ".join(filter(None, (match[1], what))) or line
+        return ""
+
+    def _lines(self) -> list[str]:
+        self._stderr.seek(0)
+        return self._stderr.read().decode(errors="replace").splitlines()
+
     def _read(self) -> None:
         for line in self._stdout:
             self._replies.put(line)
         self._replies.put(None)
+
+
+def _is_a_library(file: Path) -> bool:
+    """Whether a file is vram's own or was installed, be it into an environment below the user's folder."""
+    return file.is_relative_to(Path(_PACKAGE).parent) or not {"site-packages", "dist-packages"}.isdisjoint(file.parts)

@@ -9,7 +9,7 @@ from vram_cli.config import Config
 from vram_cli.errors import MachineError, ProbeError
 from vram_cli.probe.child import Child
 from vram_cli.probe.host import available_bytes
-from vram_cli.probe.parent import HOST_FLOOR, START_TIMEOUT, ended_by_code, error_of, folder_of
+from vram_cli.probe.parent import HOST_FLOOR, START_TIMEOUT, ended_by_code, error_of, folder_of, is_codes_doing
 from vram_cli.probe.wire import REQUEST, Look, Looked, Refused
 
 
@@ -25,12 +25,12 @@ def look_in_child(config: Config, *, download: bool = False, samples: int = 0) -
     child = Child({})
     try:
         child.send(REQUEST.dump_json(request))
-        return _answer(child, config.own_code)
+        return _answer(child, config.own_code, request.folder)
     finally:
         child.end()
 
 
-def _answer(child: Child, own_code: Sequence[str]) -> Looked:
+def _answer(child: Child, own_code: Sequence[str], folder: str) -> Looked:
     end = time.monotonic() + START_TIMEOUT
     while time.monotonic() < end:
         reply = child.receive()
@@ -38,7 +38,7 @@ def _answer(child: Child, own_code: Sequence[str]) -> Looked:
             return reply
         if isinstance(reply, Refused):
             raise error_of(reply)
-        if child.gone and own_code and not child.was_killed:
+        if child.gone and is_codes_doing(child, own_code, folder):
             raise ended_by_code(child, own_code)
         if child.gone:
             raise ProbeError(f"the process that looks at data and model {child.how_it_ended()}", child.last_words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, MachineError, ProbeError, VramError, WorkloadError
+from vram_cli.errors import ConfigError, CutShortError, MachineError, ProbeError, VramError, WorkloadError
 from vram_cli.probe.child import Child
 from vram_cli.probe.wire import Refused
 
@@ -17,6 +17,7 @@ START_TIMEOUT = 600.0
 
 _ERRORS: dict[str, type[VramError]] = {
     "ConfigError": ConfigError,
+    "CutShortError": CutShortError,
     "MachineError": MachineError,
     "ProbeError": ProbeError,
 }
@@ -32,6 +33,15 @@ def error_of(refused: Refused) -> VramError:
     if refused.traceback:
         return WorkloadError(refused.message, refused.hint, refused.traceback)
     return _ERRORS[refused.error](refused.message, refused.hint)
+
+
+def is_codes_doing(child: Child, own_code: Sequence[str], folder: str) -> bool:
+    """Whether code of the config's has ended a child: `own_code` names that, and `folder` is where it lies.
+
+    A process that leaves by itself does so at somebody's word, and vram gives none. Of one that crashed it is told by
+    the line that ran; PyTorch crashes too.
+    """
+    return bool(own_code) and (child.left or child.crashed_in(folder))
 
 
 def ended_by_code(child: Child, own_code: Sequence[str]) -> WorkloadError:

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 
 from vram_cli.config import Config
-from vram_cli.errors import ProbeError, WorkloadError
+from vram_cli.errors import CutShortError, ProbeError, VramError, WorkloadError
 from vram_cli.probe.child import POLL_SECONDS, STEADY, Child
 from vram_cli.probe.host import available_bytes
-from vram_cli.probe.parent import HOST_FLOOR, START_TIMEOUT, ended_by_code, error_of, folder_of
+from vram_cli.probe.parent import HOST_FLOOR, START_TIMEOUT, ended_by_code, error_of, folder_of, is_codes_doing
 from vram_cli.probe.wire import REQUEST, Done, Entered, Order, Ready, Refused, Task
 from vram_cli.results import DataInfo, Device, Measurement, Outcome, Phase
 
@@ -104,7 +104,10 @@ class ProcessProbe:
         PyTorch's memory_viz.
 
         Raises:
-            ProbeError: the child could not be started again after the last one was replaced.
+            ProbeError: the child could not be started again after the last one was replaced, or it died in a
+                prediction, which says nothing about memory.
+            CutShortError: a prediction took longer than the trial timeout, or this computer ran out of RAM.
+            WorkloadError: code that the config names has ended the child.
         """
         child = (self._child if self._ready else None) or self._start()
         began = time.monotonic()
@@ -201,6 +204,9 @@ class ProcessProbe:
             looked = time.monotonic()
             if child.gone and self._is_codes_doing(child):
                 raise self._stopped_by_code(child)
+            if self._predicts and (error := self._broken(child, batch_size, looked - began)):
+                self._end()
+                raise error
             if child.gone:
                 return ended(Outcome.KILLED, f"the trial's process {child.how_it_ended()}")
             if looked > end:
@@ -210,6 +216,31 @@ class ProcessProbe:
             if available_bytes() < HOST_FLOOR:
                 return ended(Outcome.HOST_MEMORY, "the computer was about to run out of RAM")
 
+    def _broken(self, child: Child, batch_size: int, seconds: float) -> VramError | None:
+        """Return why a prediction will not come to its end; None where it may.
+
+        None of that is about the memory of the card. A deadline is no fault: what is known by then is the answer.
+        """
+        what = f"the prediction of batch {batch_size:,} for {self._known().device.name}"
+        if child.gone:
+            words = child.last_words
+            return ProbeError(
+                f"{what} broke off: its process {child.how_it_ended()}" + (f": {words}" if words else ""),
+                "this says nothing about the GPU's memory; run it again, and report it if that does not help"
+                + (f"; {', '.join(self._own_code)} ran in that process too" if self._own_code else ""),
+            )
+        if seconds > self._trial_timeout:
+            return CutShortError(
+                f"{what} did not end within {self._trial_timeout:.0f} s",
+                "this says nothing about the GPU's memory; give it more time with --set search.trial_timeout=SECONDS",
+            )
+        if available_bytes() < HOST_FLOOR:
+            return CutShortError(
+                f"{what} was stopped: this computer was about to run out of RAM",
+                "this says nothing about the GPU's memory; end other programs, or predict on a larger computer",
+            )
+        return None
+
     def _over_guard(self, child: Child) -> bool:
         guard = self._known().guard_bytes
         return guard is not None and child.resident_bytes() > guard
@@ -217,7 +248,7 @@ class ProcessProbe:
     def _start(self) -> Child:
         self._end()
         self._predicts = False
-        self._child = child = Child(({} if self._order.timed else STEADY) | self._environment())
+        self._child = child = Child((STEADY if self._tries_on_the_cpu() else {}) | self._environment())
         if self._stopped:  # asked after the assignment: `stop` either sees the child or is seen here
             self._end()
             raise ProbeError("the probe has been stopped")
@@ -239,7 +270,7 @@ class ProcessProbe:
                 return child
             if child.gone:
                 break
-        if child.gone and self._own_code and not child.was_killed:
+        if child.gone and is_codes_doing(child, self._own_code, self._order.folder):
             raise self._stopped_by_code(child)
         how = child.how_it_ended() if child.gone else f"did not answer within {START_TIMEOUT:.0f} s"
         words = child.last_words
@@ -247,14 +278,18 @@ class ProcessProbe:
         raise ProbeError(f"the process for trials {how} before its first trial", words)
 
     def _is_codes_doing(self, child: Child) -> bool:
-        """Whether a child that is gone was ended by the user's code: by itself, or where hardly any memory is used."""
-        predicts = self._known().device.kind == "simulated"
-        return bool(self._own_code) and (child.left or (predicts and not child.was_killed))
+        """Whether a child that is gone was ended by the user's code; a real trial may crash for want of memory."""
+        return (self._predicts or child.left) and is_codes_doing(child, self._own_code, self._order.folder)
 
     def _stopped_by_code(self, child: Child) -> WorkloadError:
         error = ended_by_code(child, self._own_code)
         self._end()
         return error
+
+    def _tries_on_the_cpu(self) -> bool:
+        """Whether memory on the CPU is going to be measured: `auto` predicts where there is no GPU."""
+        device = self._order.config["device"]
+        return device["name"] == "cpu" and device["gpu"] is None and not self._order.timed
 
     def _environment(self) -> dict[str, str]:
         """Return what PyTorch reads as it starts: the allocator options of the config, and which GPUs it may see."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from vram_cli.errors import ConfigError, MachineError, VramError, WorkloadError
+from vram_cli.errors import ConfigError, CutShortError, MachineError, VramError, WorkloadError
 from vram_cli.probe.wire import REPLY, REQUEST, Course, Entered, Look, Looked, Order, Refused, Reply, Train
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _refusing(say: Callable[[Reply], None]) -> Iterator[None]:
     try:
         yield
     except VramError as error:
-        kind = next((base for base in (ConfigError, MachineError) if isinstance(error, base)), None)
+        kind = next((base for base in (ConfigError, CutShortError, MachineError) if isinstance(error, base)), None)
         told = error.traceback if isinstance(error, WorkloadError) else ""
         name = kind.__name__ if kind else "ProbeError"
         say(Refused(error=name, message=error.message, hint=error.hint, traceback=told))

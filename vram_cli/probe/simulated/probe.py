@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, VramError
+from vram_cli.errors import ConfigError, CutShortError, VramError
 from vram_cli.memory.accuracy import accuracy_of
 from vram_cli.memory.allocator_settings import DEFAULT_SETTINGS, AllocatorSettings
 from vram_cli.memory.calibration import NO_ALLOWANCES, Calibration
@@ -19,7 +19,7 @@ from vram_cli.memory.gpus import Gpu
 from vram_cli.memory.replay import Played, play
 from vram_cli.memory.snapshot import snapshot_of, write_snapshot
 from vram_cli.memory.tape import Line, Tape, line_through
-from vram_cli.probe.failures import words_of
+from vram_cli.probe.failures import classify, words_of
 from vram_cli.probe.simulated.simulation import Simulation, running_version
 from vram_cli.probe.simulated.subject import Subject, subject_of
 from vram_cli.probe.versions import versions
@@ -144,7 +144,12 @@ class SimulatedProbe:
             tape = self._tape(batch_size)
         except VramError:  # unsupported, or a config that names code which cannot be used
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the user's model raises is an outcome
+        except Exception as error:  # whatever the user's model raises is an outcome
+            if classify(error, self.device.type) is Outcome.HOST_MEMORY:
+                raise CutShortError(
+                    f"this computer's own RAM ran out as batch {batch_size:,} was predicted: {words_of(error)}",
+                    "this says nothing about the GPU's memory; end other programs, or predict on a larger computer",
+                ) from error
             return Measurement(
                 batch_size=batch_size,
                 outcome=Outcome.ERROR,
