@@ -15,6 +15,7 @@ from vram_cli.memory.gpus import find_gpu
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
+@pytest.mark.torchvision
 def test_a_search_for_a_card_is_certified_by_the_model_of_its_allocator(tmp_path: Path) -> None:
     arguments = ["--config", "resnet18_cifar10.yaml", "--gpu", "rtx 4090", "--capacity", "2GiB", "--json", "--quiet"]
     answer = vram_here("find-batch", *arguments, "--cap", "none", folder=tmp_path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -117,10 +118,15 @@ def presets() -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]:
     return found
 
 
+OF_TORCHVISION = ("resnet18_cifar10", "vit")
 CASES = presets() | {name: (build, (3, 8, 8)) for name, build in MODELS.items()}
 
 
-@pytest.mark.parametrize("name", CASES)
+def marked(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.torchvision] * (name in OF_TORCHVISION)) for name in names]
+
+
+@pytest.mark.parametrize("name", marked(CASES))
 def test_live_bytes_agree_in_every_phase(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A ledger on real tensors makes PyTorch add gradients out of place: the Python objects it asks for hold references.
     monkeypatch.setattr("vram_cli.probe.simulated.engine._is_ours", lambda *_: False)
@@ -144,7 +150,7 @@ def test_live_bytes_agree_where_the_optimizer_steps_in_backward(name: str, monke
     assert predicted_peaks[Phase.OPTIMIZER] < fake(build, 4, shape)[1][Phase.OPTIMIZER]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", marked(MODELS))
 def test_the_engine_computes_what_pytorchs_engine_computes(name: str) -> None:
     """On real tensors and unwatched: the same gradients by the same additions and copies, in place where it is."""
     torch.manual_seed(0)

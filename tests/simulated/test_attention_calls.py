@@ -96,6 +96,7 @@ HF: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.torchvision  # which transformers imports where it is installed
 @pytest.mark.parametrize("kind", HF)
 def test_models_of_transformers_keep_no_matrix_of_scores(kind: str) -> None:
     tensor = {"shape": [LENGTH], "dtype": "int64", "high": 50}

@@ -27,6 +27,7 @@ def test_an_mlp_by_hand(n: int) -> None:
     assert flops("mlp_mnist.yaml", n) == 2 * n * (2 * first + 3 * second)
 
 
+@pytest.mark.torchvision
 def test_resnet50_takes_three_times_its_forward_pass() -> None:
     assert flops("resnet50_imagenet.yaml", 2) == 2 * 2 * (3 * RESNET50 - CONV1)
 
@@ -38,6 +39,7 @@ def test_autocast_changes_no_count_and_accumulation_doubles_it() -> None:
     assert flops("cnn_cifar10.yaml", 4, "train.accumulate=2") == 2 * plain
 
 
+@pytest.mark.torchvision
 def test_checkpointing_every_block_runs_the_blocks_forward_once_more() -> None:
     """All but the first convolution and the last layer are in blocks."""
     plain, full = (flops("resnet50_imagenet.yaml", 2, f"train.checkpointing={how}") for how in ("none", "full"))

@@ -116,6 +116,7 @@ def test_a_size_is_not_said_to_fail_by_a_line_that_does_not_hold(small: int) -> 
     assert (found.max_batch_size > 1500) is (small < 1500)
 
 
+@pytest.mark.torchvision
 def test_what_the_model_raises_is_an_outcome_with_its_traceback() -> None:
     config = load_config("resnet18_cifar10")
     measured = probe(config).measure(1)  # batch norm over a single value

@@ -92,7 +92,10 @@ def test_there_is_no_line_where_the_sequences_differ() -> None:
     assert line_through(example(), 1, other, 2) is None
 
 
-@pytest.mark.parametrize("name", ["mlp_mnist", "cnn_cifar10", "resnet18_cifar10"])
+RESNET18 = pytest.param("resnet18_cifar10", marks=pytest.mark.torchvision)
+
+
+@pytest.mark.parametrize("name", ["mlp_mnist", "cnn_cifar10", RESNET18])
 @pytest.mark.parametrize("precision", ["fp32", "amp-fp16"])
 def test_a_line_through_two_sizes_is_exact_at_a_third(name: str, precision: str) -> None:
     subject, _ = subject_of(load_config(name, [f"precision={precision}"]))

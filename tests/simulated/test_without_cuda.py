@@ -54,7 +54,7 @@ def operations(*args: object, **options: object) -> set[str]:
         (nn.BatchNorm2d(8, affine=False), {"native_batch_norm"}, {"cudnn_batch_norm"}),
         (nn.BatchNorm2d(8).eval(), {"cudnn_batch_norm"}, set()),
     ],
-    ids=str,
+    ids=["silu", "batch norm", "without statistics", "instance norm", "without weights", "not training"],
 )
 def test_layers_run_the_kernels_of_cuda_and_cudnn(layer: nn.Module, runs: set[str], runs_not: set[str]) -> None:
     ran = operations(as_it_is, layer)
@@ -81,7 +81,7 @@ def test_batch_norm_of_bfloat16_and_of_plain_vectors_is_pytorchs_own() -> None:
         (nn.Conv2d(8, 8, 3, groups=8), torch.float32, True),
         (nn.ConvTranspose2d(8, 4, 2, stride=2), torch.float32, True),
     ],
-    ids=str,
+    ids=["float32", "float64", "depthwise", "transposed"],
 )
 def test_a_convolution_lays_its_result_out_as_cudnn_does(layer: nn.Module, dtype: torch.dtype, last: bool) -> None:
     seen: list[bool] = []
@@ -118,6 +118,7 @@ def test_tensors_are_moved_to_a_gpu_with_and_without_its_number(word: str) -> No
             *(True, 1, 0.0, True, False, False),
         )[0],
     ],
+    ids=["waiting for it", "its properties", "an LSTM"],
 )
 def test_what_asks_the_gpu_is_refused(call: Call) -> None:
     with pytest.raises(UnsupportedError):
