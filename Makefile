@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Where the demo's real steps run: a GPU if there is one, else the CPU under a budget that it can reach in seconds.
-HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --budget 256MiB --cap none)
+HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --memory-limit 256MiB --no-dataset-limit)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format docs bench bench-gpu gpu-test clean

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from vram_cli.results import Measurement, Outcome, Phase, PhasePeak
+from vram_cli.records import Measurement, Outcome, Phase, PhasePeak
 
 MIB = 2**20
 BLOCK = 512

@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from vram_cli.cli import app
-from vram_cli.probe import inspector, process
+from vram_cli.probe import client, inspect_client
 
 from .cli.running import ChildHere
 from .documented import agree
@@ -54,8 +54,8 @@ def run(command: str, files: Files) -> str:
         answer = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(answer):
             if not is_measured(command):
-                for module in (process, inspector):
-                    patch.setattr(module, "Child", ChildHere)
+                for module in (client, inspect_client):
+                    patch.setattr(module, "WorkerProcess", ChildHere)
             with pytest.raises(SystemExit) as ended:
                 app(command.split(), prog_name="vram")
         assert ended.value.code == 0, f"vram {command}"

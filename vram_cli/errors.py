@@ -14,6 +14,22 @@ finding.
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
+PartialT = TypeVar("PartialT")
+
+
+class Interrupted(KeyboardInterrupt, Generic[PartialT]):
+    """Ctrl-C or SIGTERM ended a command early.
+
+    Attributes:
+        partial: the answer as far as it was known; a record of the type that the command returns.
+    """
+
+    def __init__(self, partial: PartialT) -> None:
+        super().__init__("interrupted")
+        self.partial = partial
+
 
 class VramError(Exception):
     """An error with a one-line message and a hint that says what to do next.

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import pytest
 
 from vram_cli.cli import app
-from vram_cli.probe import inspector, process, worker
-from vram_cli.probe.child import POLL_SECONDS
-from vram_cli.probe.wire import REPLY, Reply
+from vram_cli.probe import client, inspect_client
+from vram_cli.probe.messages import REPLY, Reply
+from vram_cli.probe.worker.main import TrialService, serve
+from vram_cli.probe.worker_process import POLL_SECONDS
 from vram_cli.report.console import stderr_console
 
 
@@ -54,8 +55,8 @@ def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = Non
         stdout, stderr = io.StringIO(), io.StringIO()
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)
-        for module in (process, inspector):
-            patch.setattr(module, "Child", ChildHere)
+        for module in (client, inspect_client):
+            patch.setattr(module, "WorkerProcess", ChildHere)
         with pytest.raises(SystemExit) as stopped:
             app(list(arguments), prog_name="vram")
     stderr_console.cache_clear()
@@ -99,7 +100,7 @@ class ChildHere:
 
     def _serve(self) -> None:
         try:
-            worker._serve(self._requests, lambda reply: self._replies.put(REPLY.dump_json(reply)))
+            serve(TrialService(), self._requests, lambda line: self._replies.put(line.encode()))
         except EOFError:
             pass
         finally:

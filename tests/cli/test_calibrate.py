@@ -12,7 +12,7 @@ import torch
 
 from tests.calibrations import calibration
 from tests.cli.running import Answer, vram, vram_here
-from vram_cli.memory.calibration_files import to_text
+from vram_cli.hardware.calibration_store import to_text
 from vram_cli.units import MIB
 
 Run = Callable[..., Answer]
@@ -62,8 +62,8 @@ def test_an_imported_calibration_is_in_later_predictions_and_their_words(run: Ru
 
     assert row(calibrated, "context") == 300 * MIB != row(plain, "context")
     assert row(calibrated, "temporaries") == row(plain, "temporaries") + 40 * MIB
-    assert "context and workspaces calibrated" in calibrated["device"]["accuracy"]
-    assert "calibrated on a card" not in plain["device"]["accuracy"]
+    assert "context and workspaces calibrated" in calibrated["run"]["device"]["accuracy"]
+    assert "calibrated on a card" not in plain["run"]["device"]["accuracy"]
 
 
 def test_show_export_and_remove(run: Run, t4: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vram_cli.records import Measurement, Outcome
 from vram_cli.report.progress import SearchProgress
-from vram_cli.results import Measurement, Outcome
 
 from .examples import failed, ran
 from .processes import needs_terminal, run_on_terminal, run_piped

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from vram_cli.probe.process import ProcessProbe
-from vram_cli.results import Measurement
+from vram_cli.probe.client import WorkerProbe
+from vram_cli.records import Measurement
 
-__all__ = ["Probe", "ProcessProbe"]
+__all__ = ["Probe", "WorkerProbe"]
 
 
 class Probe(Protocol):

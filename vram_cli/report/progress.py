@@ -8,9 +8,9 @@ from typing import Protocol
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from vram_cli.records import Measurement, ThroughputPoint
 from vram_cli.report.console import stderr_console
 from vram_cli.report.words import count, duration, literal, number, outcome_label, per_second, three_digits
-from vram_cli.results import Measurement, Pace
 from vram_cli.units import format_bytes
 
 
@@ -79,7 +79,7 @@ class SearchProgress:
             line.append(_known(bracket))
         self._console.print(line, soft_wrap=True)
 
-    def timed(self, pace: Pace) -> None:
+    def timed(self, pace: ThroughputPoint) -> None:
         """A size has been timed: one line, which stays."""
         if not self._quiet:
             spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.low)} to {three_digits(pace.high)}"

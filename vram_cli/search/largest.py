@@ -5,22 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from vram_cli.results import Certificate, Limit, Outcome, SearchResult
+from vram_cli.errors import Interrupted
+from vram_cli.records import Certificate, Limit, Outcome, SearchResult
 from vram_cli.search.maximum import Maximum
 from vram_cli.search.recommended import Recommended
 from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener, Trials
-
-
-class SearchInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a search.
-
-    Attributes:
-        partial: everything known by then; its `limited_by` is None.
-    """
-
-    def __init__(self, partial: SearchResult) -> None:
-        super().__init__("the search was interrupted")
-        self.partial = partial
 
 
 def find_largest(
@@ -29,7 +18,7 @@ def find_largest(
     capacity_bytes: int | None = None,
     margin_bytes: int = 0,
     cap: int | None = None,
-    cap_limit: Limit = Limit.CAP,
+    cap_limit: Limit = Limit.MAX_BATCH_SIZE,
     tolerance: float = 0.0,
     multiple_of: int | None = 8,
     time_limit: float | None = None,
@@ -57,7 +46,7 @@ def find_largest(
         listener: is told of every trial.
 
     Raises:
-        SearchInterrupted: Ctrl-C; it carries what is known.
+        Interrupted: Ctrl-C; `partial` is the `SearchResult` so far, with `limited_by` None.
         TypeError: `measure` returned neither a Measurement nor a bool.
         ValueError: an argument is out of range, or a measurement is of another size or claims to fit without a step.
     """
@@ -74,7 +63,7 @@ def find_largest(
         if multiple_of is not None:
             recommended.find()
     except KeyboardInterrupt:
-        raise SearchInterrupted(_result(trials, None, None, recommended.size)) from None
+        raise Interrupted(_result(trials, None, None, recommended.size)) from None
     return _result(trials, limit, maximum.extrapolated(limit), recommended.size)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from vram_cli.results import Measurement, Outcome
+from vram_cli.records import Measurement, Outcome
 
 Measure = Callable[[int], Measurement | bool]
 
