@@ -12,12 +12,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vram_cli"
 
 # Room -> rooms that it may import. Everything stands on the floor.
-FLOOR = {"errors", "units", "suggest", "records"}
+FLOOR = {"errors", "units", "suggest", "records", "progress"}
 MAY_IMPORT = {
     "errors": set(),
     "units": {"errors"},
     "suggest": set(),
     "records": set(),
+    "progress": {"records"},
     "search": FLOOR,
     "config": FLOOR,
     "allocator": FLOOR,

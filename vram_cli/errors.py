@@ -4,6 +4,7 @@
     ├── ConfigError        2   the command line or a YAML file says something wrong
     │   └── WorkloadError  2   the user's own model, data or step raised; its traceback is carried
     ├── MachineError       3   no such device, a missing package, a probe that cannot run here
+    │   └── CutShortError  3   a prediction ran out of time or RAM
     ├── DoesNotFitError    4   not even the smallest batch fits
     └── ProbeError        70   vram's own child process broke in a way nobody foresaw
 
@@ -69,6 +70,10 @@ class MachineError(VramError):
     """This machine cannot do what was asked: no such device, a missing package, an unwritable disk."""
 
     exit_code = 3
+
+
+class CutShortError(MachineError):
+    """A prediction was stopped before it said anything: it ran out of time, or the computer out of RAM."""
 
 
 class DoesNotFitError(VramError):

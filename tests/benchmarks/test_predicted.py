@@ -38,7 +38,7 @@ def measured_on(config: Config, gpu: str) -> Result:
     trials = open_trials(target, download=False, calibrated=False)
 
     def measure(n: int) -> Measurement:
-        return trials.run(RunTrial(batch_size=n, explain=False), lambda _: None).measurement
+        return trials.run(RunTrial(batch_size=n), lambda _: None).measurement
 
     found = find_largest(measure, capacity_bytes=capacity - trials.ready.outside_bytes, multiple_of=1)
     return Result(

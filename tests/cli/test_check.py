@@ -213,13 +213,11 @@ def test_bad_input_is_never_a_finding(
 def test_a_bug_is_exit_code_70(
     error: Exception, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import vram_cli.commands.check.run
-
     def broken(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.chdir(clone)
-    monkeypatch.setattr(vram_cli.commands.check.run, "WorkerProbe", broken)
+    monkeypatch.setattr("vram_cli.probe.client.WorkerProcess", broken)
     assert run("check", "-c", "train.yaml", "--gpu", "t4", "--baseline", "base.json") == 70
     assert type(error).__name__ in capsys.readouterr().err
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes import limited_to
+from tests.fakes import RecordingProgress, limited_to
 from vram_cli.commands.throughput import ThroughputSweep, refuse_to_predict
 from vram_cli.config import load_config
 from vram_cli.errors import ConfigError, ProbeError
-from vram_cli.records import Limit, Measurement, Outcome, SearchResult, Throughput, ThroughputPoint
+from vram_cli.records import Detail, Limit, Measurement, Outcome, SearchResult, Throughput, ThroughputPoint
 from vram_cli.search import find_largest, pace_of, sizes_to_time, throughput_of
 
 SIZES = st.integers(1, 2**40)
@@ -125,26 +125,22 @@ def test_a_throughput_names_only_sizes_that_were_timed() -> None:
 
 @dataclass
 class Machine:
-    """Trials of a fake device, first for memory and then for the clock; `stop` is raised at a size that is timed."""
+    """A probe of a fake device; `stop` is raised at a size that is timed."""
 
     memory: Callable[[int], Measurement]
     stop: tuple[int, BaseException] | None = None
     fails: int | None = None
-    timing: bool = False
     asked: list[tuple[int, bool]] = field(default_factory=list)
 
-    def measure(self, size: int) -> Measurement:
-        self.asked.append((size, self.timing))
-        if not self.timing:
+    def measure(self, size: int, detail: Detail = Detail.NONE) -> Measurement:
+        self.asked.append((size, detail is Detail.TIMES))
+        if detail is not Detail.TIMES:
             return self.memory(size)
         if self.stop and self.stop[0] == size:
             raise self.stop[1]
         if self.fails == size:
             return Measurement(batch_size=size, outcome=Outcome.TIMED_OUT, message="stopped after 9 s")
         return Measurement(batch_size=size, outcome=Outcome.FITS, steps=3, timed_seconds=(1.0, 1.01, 1.02))
-
-    def turn(self) -> None:
-        self.timing = True
 
 
 def searched(largest: int) -> tuple[Callable[[int], Measurement], SearchResult]:
@@ -155,17 +151,17 @@ def searched(largest: int) -> tuple[Callable[[int], Measurement], SearchResult]:
 def test_each_size_is_run_for_its_memory_once_and_then_timed() -> None:
     memory, found = searched(100)
     known = {trial.batch_size for trial in found.trials}
-    machine, told = Machine(memory), []
-    pacing = ThroughputSweep(load_config(overrides=["train.gradient_accumulation_steps=4"]), found, timed=told.append)
-    pacing.run(machine.measure, machine.turn)
+    machine, progress = Machine(memory), RecordingProgress()
+    pacing = ThroughputSweep(load_config(overrides=["train.gradient_accumulation_steps=4"]), found, progress=progress)
+    pacing.run(machine)
     sizes = [1, 2, 4, 8, 16, 32, 64, 96, 100]
     assert [size for size, timing in machine.asked if not timing] == [size for size in sizes if size not in known]
     assert [size for size, timing in machine.asked if timing] == sizes
-    assert {trial.batch_size for trial in pacing.found.trials} >= set(sizes)
+    assert {trial.batch_size for trial in pacing.search.trials} >= set(sizes)
     assert pacing.throughput is not None
-    assert list(pacing.throughput.paces) == told
-    assert [pace.samples for pace in told] == [4 * size for size in sizes]
-    assert (pacing.found.max_batch_size, pacing.found.limited_by) == (100, Limit.MEMORY)
+    assert list(pacing.throughput.paces) == progress.points
+    assert [pace.samples for pace in progress.points] == [4 * size for size in sizes]
+    assert (pacing.search.max_batch_size, pacing.search.limited_by) == (100, Limit.MEMORY)
 
 
 def test_ctrl_c_leaves_what_was_timed_by_then() -> None:
@@ -173,7 +169,7 @@ def test_ctrl_c_leaves_what_was_timed_by_then() -> None:
     machine = Machine(memory, stop=(8, KeyboardInterrupt()))
     pacing = ThroughputSweep(load_config(), found)
     with pytest.raises(KeyboardInterrupt):
-        pacing.run(machine.measure, machine.turn)
+        pacing.run(machine)
     assert pacing.throughput is not None
     assert [pace.batch_size for pace in pacing.throughput.paces] == [1, 2, 4]
     assert pacing.throughput.sizes == 9
@@ -183,9 +179,9 @@ def test_an_error_of_the_machine_does_not_take_the_largest_size_away() -> None:
     memory, found = searched(100)
     machine = Machine(memory, stop=(4, ProbeError("the process broke")))
     pacing = ThroughputSweep(load_config(), found)
-    pacing.run(machine.measure, machine.turn)
-    assert pacing.found.max_batch_size == 100
-    assert pacing.found.notes[-1] == "throughput was not measured to the end: the process broke"
+    pacing.run(machine)
+    assert pacing.search.max_batch_size == 100
+    assert pacing.search.notes[-1] == "throughput was not measured to the end: the process broke"
     assert pacing.throughput is not None
 
 
@@ -193,10 +189,10 @@ def test_a_size_that_cannot_be_timed_is_named_and_left_out() -> None:
     memory, found = searched(100)
     machine = Machine(memory, fails=64)
     pacing = ThroughputSweep(load_config(), found)
-    pacing.run(machine.measure, machine.turn)
+    pacing.run(machine)
     assert pacing.throughput is not None
     assert 64 not in [pace.batch_size for pace in pacing.throughput.paces]
-    assert "batch size 64 could not be timed: stopped after 9 s" in pacing.found.notes
+    assert "batch size 64 could not be timed: stopped after 9 s" in pacing.search.notes
 
 
 def test_a_size_that_fails_for_memory_is_never_timed() -> None:
@@ -213,19 +209,19 @@ def test_a_size_that_fails_for_memory_is_never_timed() -> None:
     trials = tuple(trial for trial in found.trials if trial.batch_size != island)
     machine = Machine(lumpy)
     pacing = ThroughputSweep(load_config(), replace(found, trials=trials))
-    pacing.run(machine.measure, machine.turn)
+    pacing.run(machine)
     assert (island, True) not in machine.asked
-    assert "batch size 4 failed in a trial, and was not timed: lump" in pacing.found.notes
+    assert "batch size 4 failed in a trial and was not timed: lump" in pacing.search.notes
 
 
 def test_where_time_is_over_nothing_is_begun() -> None:
     memory, found = searched(100)
     machine = Machine(memory)
     pacing = ThroughputSweep(load_config(), found, deadline=0.0)
-    pacing.run(machine.measure, machine.turn)
+    pacing.run(machine)
     assert machine.asked == []
     assert pacing.throughput is None
-    assert pacing.found.notes[-1] == "time was over before all sizes were timed"
+    assert pacing.search.notes[-1] == "the time was over before all sizes were timed"
 
 
 def test_throughput_of_a_card_that_is_not_here_is_refused_by_key() -> None:

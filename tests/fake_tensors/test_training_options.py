@@ -55,8 +55,10 @@ OPTIONS = {
     "own step": ["step=tests.fake_tensors.nets:step"],
     "bf16": ["precision=bf16"],
     "all that goes together": [
-        "train={activation_checkpointing: every-2, gradient_accumulation_steps: 2, channels_last: true, ema: true, "
-        "clip_grad_norm: 1}"
+        (
+            "train={activation_checkpointing: every-2, gradient_accumulation_steps: 2, channels_last: true, ema: true, "
+            "clip_grad_norm: 1}"
+        )
     ],
 }
 

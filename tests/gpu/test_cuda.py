@@ -14,7 +14,7 @@ from vram_cli.commands.breakdown import breakdown
 from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import Config, load_config
 from vram_cli.probe import WorkerProbe
-from vram_cli.records import Category, Limit, Outcome, Phase, Result
+from vram_cli.records import Category, Detail, Limit, Outcome, Phase, Result
 from vram_cli.units import GIB, MIB
 
 torch = pytest.importorskip("torch")
@@ -82,7 +82,7 @@ def test_rows_add_up_to_the_drivers_figure() -> None:
 
 
 def test_the_ledger_on_the_last_step_leaves_the_peak_as_it_is(probe: WorkerProbe) -> None:
-    plain, explained = probe.measure(512), probe.measure(512, explain=True)
+    plain, explained = probe.measure(512), probe.measure(512, Detail.ROWS)
     assert explained.peak_allocated_bytes == plain.peak_allocated_bytes
     assert explained.breakdown is not None
     ours = sum(

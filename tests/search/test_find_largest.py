@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes import BLOCK, MIB, SHAPES, FakeMemory, limited_to
+from tests.fakes import BLOCK, MIB, SHAPES, FakeMemory, RecordingProgress, limited_to
 from vram_cli.errors import Interrupted
-from vram_cli.records import Limit, Measurement, Outcome, Phase, PhasePeak, SearchResult
-from vram_cli.search import Bracket, find_largest
+from vram_cli.records import Bracket, Limit, Measurement, Outcome, Phase, PhasePeak, SearchResult
+from vram_cli.search import find_largest
 from vram_cli.search.forecast import Forecast, forecast, next_size, proportional
 from vram_cli.search.trial_budget import BEYOND, ONE, affordable, plain_trials, tail
 
@@ -477,7 +477,7 @@ def test_tolerance_stops_early_and_says_what_was_not_tried(tolerance: float) -> 
     assert any(f"between {fits} and {fails}" in note for note in result.notes)
 
 
-# -- Ctrl-C and listeners
+# -- Ctrl-C and progress
 
 
 @pytest.mark.parametrize("after", range(6))
@@ -501,26 +501,20 @@ def test_an_interrupt_carries_all_that_is_known(after: int) -> None:
         assert partial.certificate.fails == min(failed, default=None)
 
 
-def test_a_listener_hears_of_every_trial_with_what_is_known() -> None:
-    heard: list[tuple[str, int, Bracket]] = []
-
-    class Listener:
-        def started(self, batch_size: int, bracket: Bracket) -> None:
-            heard.append(("started", batch_size, bracket))
-
-        def finished(self, measurement: Measurement, bracket: Bracket) -> None:
-            heard.append(("finished", measurement.batch_size, bracket))
-
-    find_largest(up_to(2), listener=Listener(), multiple_of=1)
-    assert heard == [
-        ("started", 1, Bracket(0, None)),
-        ("finished", 1, Bracket(1, None)),
-        ("started", 2, Bracket(1, None)),
-        ("finished", 2, Bracket(2, None)),
-        ("started", 4, Bracket(2, None)),
-        ("finished", 4, Bracket(2, 4)),
-        ("started", 3, Bracket(2, 4)),
-        ("finished", 3, Bracket(2, 3)),
+def test_progress_gets_every_trial_with_its_bracket() -> None:
+    progress = RecordingProgress()
+    find_largest(up_to(2), progress=progress, multiple_of=1)
+    assert progress.started == [
+        (1, Bracket(0, None)),
+        (2, Bracket(1, None)),
+        (4, Bracket(2, None)),
+        (3, Bracket(2, 4)),
+    ]
+    assert [(trial.batch_size, bracket) for trial, bracket in progress.finished] == [
+        (1, Bracket(1, None)),
+        (2, Bracket(2, None)),
+        (4, Bracket(2, 4)),
+        (3, Bracket(2, 3)),
     ]
 
 

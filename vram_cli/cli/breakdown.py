@@ -41,6 +41,7 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     """Show where the memory goes at the peak of a real training step, to the byte."""
     from vram_cli.cli.output import Files, deliver
     from vram_cli.commands.breakdown import breakdown as run
+    from vram_cli.records import Detail
     from vram_cli.report.progress import SearchProgress
 
     flags = {
@@ -57,9 +58,9 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
         result = run(
             settings,
             batch_size=batch_size,
-            detail=bool(by or timeline or plot or save or report),
+            detail=Detail.MODULES if by or timeline or plot or save or report else Detail.ROWS,
             snapshot=snapshot,
             download=download,
-            status=progress.status,
+            progress=progress,
         )
     deliver(result, files, form, depth=levels, timeline=timeline)

@@ -63,7 +63,7 @@ def _run(device: str, *, json: bool, quiet: bool) -> None:
     from vram_cli.report.progress import SearchProgress
 
     with SearchProgress(quiet=quiet) as progress:
-        made = measure(device, status=progress.status)
+        made = measure(device, progress=progress)
     # Told before it is kept: where the folder cannot be written, the figures are there all the same.
     if json:
         typer.echo(to_text(made), nl=False)

@@ -86,6 +86,7 @@ class FakeTensorProbe:
             capacity_bytes=self._total,
             memory_limit_bytes=capacity_bytes,
             limit_enforced_by="a model of the CUDA caching allocator",
+            outside_bytes=self.outside_bytes,
             accuracy=_accuracy(gpu, calibration, own_overhead=overhead_bytes is not None),
         )
         self._tapes: dict[int, AllocationTrace] = {}

@@ -91,6 +91,16 @@ class Measurement:
         return next((peak for peak in self.peaks if peak.phase is phase), None)
 
 
+@dataclass(frozen=True)
+class Bracket:
+    """What a search knows so far: the answer is at least `fits` and below `fails`."""
+
+    fits: int
+    """The largest size that ran; 0 if none did."""
+    fails: int | None
+    """The smallest size above `fits` that failed; None if none did."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
     """The proof of an answer: `fits` ran to the end, `fails` did not."""

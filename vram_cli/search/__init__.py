@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from vram_cli.search.knee import pace_of, sizes_to_time, throughput_of
 from vram_cli.search.largest import find_largest
-from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener
+from vram_cli.search.trials import Expected, Measure
 
 __all__ = [
-    "Bracket",
     "Expected",
     "Measure",
-    "SearchListener",
     "find_largest",
     "pace_of",
     "sizes_to_time",

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 
 from vram_cli.errors import Interrupted
-from vram_cli.records import Certificate, Limit, Outcome, SearchResult
+from vram_cli.progress import SILENT, Progress
+from vram_cli.records import Bracket, Certificate, Limit, Outcome, SearchResult
 from vram_cli.search.maximum import Maximum
 from vram_cli.search.recommended import Recommended
-from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener, Trials
+from vram_cli.search.trials import Expected, Measure, Trials
 
 
 def find_largest(
@@ -25,7 +26,7 @@ def find_largest(
     clock: Callable[[], float] = time.monotonic,
     confirm: Measure | None = None,
     expected: Expected = lambda: None,
-    listener: SearchListener | None = None,
+    progress: Progress = SILENT,
 ) -> SearchResult:
     """Find the largest batch size that fits, proved by trials.
 
@@ -43,7 +44,7 @@ def find_largest(
         confirm: runs the answer once more, in a fresh state; a size that fails there is not the answer.
         expected: says where to jump first, such as to a prediction; asked once, after the smallest size has run.
             It may be wrong: that costs trials, and never the truth.
-        listener: is told of every trial.
+        progress: receives every trial.
 
     Raises:
         Interrupted: Ctrl-C; `partial` is the `SearchResult` so far, with `limited_by` None.
@@ -53,7 +54,7 @@ def find_largest(
     unit = 1 if multiple_of is None else multiple_of
     if (cap is not None and cap < 1) or unit < 1 or tolerance < 0 or margin_bytes < 0:
         raise ValueError("cap and multiple_of must be at least 1, tolerance and margin_bytes at least 0")
-    trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, listener)
+    trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, progress)
     maximum = Maximum(
         trials, capacity_bytes=capacity_bytes, cap=cap, cap_limit=cap_limit, tolerance=tolerance, expected=expected
     )

@@ -14,7 +14,7 @@ from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, VramError
 from vram_cli.probe.messages import RunTrial
 from vram_cli.probe.worker.trials import open_trials
-from vram_cli.records import Category, Measurement, Outcome
+from vram_cli.records import Category, Detail, Measurement, Outcome
 from vram_cli.workload import words_of
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -25,7 +25,6 @@ PLACES = {"real": {"name": "cpu"}, "predicted": {"gpu": "t4"}}
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Limit nothing and set nothing of this process; its own modules are those of the folder that a test opens."""
     monkeypatch.setattr("vram_cli.probe.devices.cpu.ENFORCED", False)
-    monkeypatch.setattr("vram_cli.probe.worker.trials.ENFORCED", False)
     monkeypatch.setattr("vram_cli.probe.worker.trials.set_matmul_precision", lambda _: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = {*sys.modules}
@@ -37,7 +36,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def measured(trained: Config, n: int) -> Measurement:
     trials = open_trials(trained, download=False)
-    return trials.run(RunTrial(batch_size=n, explain=True), lambda _: None).measurement
+    return trials.run(RunTrial(batch_size=n, detail=Detail.ROWS), lambda _: None).measurement
 
 
 def told(trained: Config, n: int = 5) -> str:

@@ -60,7 +60,7 @@ def levers_for(config: Config, device: Device, own: Sequence[str] = ()) -> list[
 
 
 def _is_gpu(device: Device) -> bool:
-    return device.type.startswith("cuda")
+    return device.is_gpu
 
 
 def _free(config: Config, device: Device) -> Iterable[MemoryOptimization]:
@@ -122,7 +122,7 @@ def _optimizer(config: Config, device: Device) -> Iterable[MemoryOptimization]:
         yield MemoryOptimization(
             "SGD with momentum", ("optimizer.name=sgd", "optimizer.momentum=0.9"), Cost.TRAINING, other
         )
-        if _is_gpu(device) and device.kind == "real":
+        if _is_gpu(device) and not device.is_simulated:
             yield MemoryOptimization(
                 "8-bit AdamW", ("optimizer.name=adamw8bit",), Cost.TRAINING, "state in 8 bits; bitsandbytes"
             )
