@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Where the demo's real steps run: a GPU if there is one, else the CPU under a budget that it can reach in seconds.
-HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --budget 256MiB --cap none)
+HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --memory-limit 256MiB --no-dataset-limit)
 
 # A PyTorch that was built without CUDA: elsewhere than on macOS pip may have to be told of an index that has one.
 CPU_TORCH ?= torch==2.13.0
@@ -13,8 +13,8 @@ CPU_TORCH_INDEX ?=
 CPU_BIN := .venv-cpu/bin
 CPU_READY := .venv-cpu/.ready
 CPU_PIP := $(CPU_BIN)/python -m pip install --quiet --disable-pip-version-check
-PREDICTIONS := tests/simulated tests/cli/test_cpu_build.py tests/cli/test_predictions.py \
-	tests/cli/test_broken_predictions.py tests/probe/test_reopen.py tests/test_guide.py
+PREDICTIONS := tests/fake_tensors tests/cli/test_cpu_build.py tests/cli/test_predictions.py \
+	tests/cli/test_broken_predictions.py tests/probe/test_reuse.py tests/commands/test_initial_guess.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-cpu-build lint format docs bench bench-gpu gpu-test clean

@@ -19,10 +19,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vram_cli.memory.gpus import find_gpu
-from vram_cli.memory.replay import Played, play
-from vram_cli.probe.simulated import Simulation, Subject
-from vram_cli.results import Phase
+from vram_cli.allocator.replay import ReplayResult, play
+from vram_cli.fake_tensors import SimulatedTraining, Simulation
+from vram_cli.hardware.gpus import find_gpu
+from vram_cli.records import Phase
 from vram_cli.units import GIB
 from vram_cli.workload import Workload, supervised
 
@@ -105,7 +105,7 @@ def xmem(rows: list[dict[str, str]]) -> None:
     print(f"xmem: median {median(sizes):.2%}, p90 {p90:.2%}, worst {sizes[-1]:.2%}; {right} of {counted} calls right")
 
 
-def timm_subject(name: str, size: int, *, channels_last: bool) -> Subject:
+def timm_subject(name: str, size: int, *, channels_last: bool) -> SimulatedTraining:
     """The training of timm's benchmark.py: autocast around backward too, gradients zeroed in place."""
     import timm
 
@@ -129,7 +129,7 @@ def timm_subject(name: str, size: int, *, channels_last: bool) -> Subject:
         work.optimizer.step()
         return output
 
-    return Subject(
+    return SimulatedTraining(
         build_model=lambda: _sized(timm.create_model, name, size).to(memory_format=layout),
         workload=lambda model, device: _workload(
             model,
@@ -142,7 +142,7 @@ def timm_subject(name: str, size: int, *, channels_last: bool) -> Subject:
     )
 
 
-def xmem_subject(row: dict[str, str]) -> Subject | None:
+def xmem_subject(row: dict[str, str]) -> SimulatedTraining | None:
     """Float32 training of a torchvision model, every step with a batch of its own."""
     from torchvision import models
 
@@ -179,7 +179,7 @@ def xmem_subject(row: dict[str, str]) -> Subject | None:
         work.optimizer.step()
         return loss
 
-    return Subject(
+    return SimulatedTraining(
         build_model=lambda: models.get_model(name, weights=None, num_classes=classes),
         workload=lambda model, device: _workload(model, device, optimizer(model.parameters(), lr=1e-3), None),
         make_batch=make_batch,
@@ -208,11 +208,11 @@ def _sized(create: Callable[..., nn.Module], name: str, size: int) -> nn.Module:
         return create(name)
 
 
-def _shown(played: Played) -> str:
+def _shown(played: ReplayResult) -> str:
     return f"{_peak(played) / GIB:6.2f} GiB {'OOM' if played.failure else '':3}"
 
 
-def _peak(played: Played) -> int:
+def _peak(played: ReplayResult) -> int:
     return max(peak.reserved_bytes for peak in played.peaks)
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peers import FINDERS, Device, Finder, GaveUpError, quietly
-from vram_cli.search.bound import plain_trials
+from vram_cli.search.trial_budget import plain_trials
 
 LIMITS = (1, 7, 100, 1000, 50_000, 1_000_003)
 PACKAGES = ("vram-cli", "torch", "lightning", "accelerate", "toma", "batch-finder")

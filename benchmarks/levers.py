@@ -18,10 +18,10 @@ from statistics import median
 import torch
 
 from vram_cli import find_batch
-from vram_cli.config import Config, load_config
-from vram_cli.memory.gpus import find_gpu
-from vram_cli.probe.simulated import Simulation
-from vram_cli.probe.simulated.subject import subject_of
+from vram_cli.config import Config, load_config, with_overrides
+from vram_cli.fake_tensors import Simulation
+from vram_cli.fake_tensors.simulated_training import subject_of
+from vram_cli.hardware.gpus import find_gpu
 from vram_cli.search import find_largest
 from vram_cli.units import MIB, format_bytes
 
@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
     "vit": (
         "resnet18_cifar10.yaml",
         (
-            "model.target=timm:vit_tiny_patch16_224",
+            "model.factory=timm:vit_tiny_patch16_224",
             "model.kwargs={img_size: 64, num_classes: 10, depth: 8}",
             "data={name: synthetic, shape: [3, 64, 64], classes: 10}",
             "optimizer.name=adamw",
@@ -40,7 +40,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
     "gpt2": (
         "resnet18_cifar10.yaml",
         (
-            "model.target=transformers:gpt2",
+            "model.factory=transformers:gpt2",
             "model.kwargs={n_layer: 6, n_embd: 128, n_head: 4, vocab_size: 500, n_positions: 32}",
             f"data={{inputs: {{input_ids: {TOKENS}, labels: {TOKENS}}}}}",
             "optimizer.name=adamw",
@@ -51,13 +51,13 @@ CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
 }
 LEVERS: dict[str, tuple[str, ...]] = {
     "as it is": (),
-    "checkpoint every 2nd block": ("train.checkpointing=every-2",),
-    "checkpoint every block": ("train.checkpointing=full",),
-    "accumulate 2 batches": ("train.accumulate=2",),
+    "checkpoint every 2nd block": ("train.activation_checkpointing=every-2",),
+    "checkpoint every block": ("train.activation_checkpointing=full",),
+    "accumulate 2 batches": ("train.gradient_accumulation_steps=2",),
     "SGD with momentum": ("optimizer.name=sgd", "optimizer.momentum=0.9"),
     "SGD without momentum": ("optimizer.name=sgd",),
     "autocast to bfloat16": ("precision=amp-bf16",),
-    "optimizer in backward": ("optimizer.in_backward=true",),
+    "optimizer in backward": ("train.optimizer_in_backward=true",),
     "frozen first layers": ("train.freeze={first}",),
 }
 QUICKLY = ("search.margin=0", "search.steps=2", "search.tolerance=0.005")
@@ -82,7 +82,7 @@ def main() -> None:
             if only not in f"{case} {lever}":
                 continue
             changed = [text.format(first=FIRST[case]) for text in sets]
-            config = load_config(name, [*overrides, "search.cap=none", *changed])
+            config = load_config(name, [*overrides, "search.limit_to_dataset=false", *changed])
             began = time.perf_counter()
             predicted, real = predict(config, room), measure(config, budget)
             if not sets:
@@ -119,9 +119,9 @@ def between(peak: Callable[[int], int], size: int) -> int:
     return (peak(size) + peak(size + 1)) // 2
 
 
-def measure(config: Config, budget: int) -> int:
+def measure(config: Config, memory_limit: int) -> int:
     """Return the largest batch that runs under the budget."""
-    found = find_batch(config.changed(["device.name=cpu", f"device.budget={budget}", *QUICKLY]))
+    found = find_batch(with_overrides(config, ["device.name=cpu", f"device.memory_limit={memory_limit}", *QUICKLY]))
     return found.max_batch_size or 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from tests.fakes import limited_to
-from vram_cli.results import Measurement
+from vram_cli.records import Measurement
 from vram_cli.search import find_largest
 
 STEPS = 3
@@ -153,7 +153,7 @@ def lightning(mode: str, **options: float) -> Callable[[Device], int | None]:
                 return torch.utils.data.DataLoader(Rows(), batch_size=self.batch_size, collate_fn=lambda rows: rows)
 
         with tempfile.TemporaryDirectory() as folder:
-            trainer = pl.Trainer(
+            trainer = pl.TrainingClient(
                 accelerator="cpu",
                 max_epochs=1,
                 logger=False,

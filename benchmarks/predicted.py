@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.predicted_results import Peak, Report, Row
-from vram_cli.api import find_batch
+from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import Config, DeviceConfig, load_config
 from vram_cli.errors import MachineError, VramError
-from vram_cli.memory.gpus import Gpu, recognise_gpu
-from vram_cli.probe import ProcessProbe
-from vram_cli.probe.serving import open_trials
-from vram_cli.probe.wire import Task
-from vram_cli.results import Category, Device, Limit, Measurement, Result
+from vram_cli.hardware.gpus import Gpu, recognise_gpu
+from vram_cli.probe import WorkerProbe
+from vram_cli.probe.messages import RunTrial
+from vram_cli.probe.worker.trials import open_trials
+from vram_cli.records import Category, Device, Limit, Measurement, Result
 from vram_cli.search import find_largest
 from vram_cli.units import GIB, format_bytes
 
@@ -54,7 +54,9 @@ class Case:
         """Return the config to measure, without an end to its data and with nothing but the maximum to look for."""
         file, *more = MODELS[self.model]
         own = [f"optimizer={{name: {self.optimizer}}}", f"precision={self.precision}", "device.name=cuda"]
-        return load_config(file, [*more, *own, "search.cap=none", "search.margin=0", "search.multiple_of=1"])
+        return load_config(
+            file, [*more, *own, "search.limit_to_dataset=false", "search.margin=0", "search.multiple_of=1"]
+        )
 
 
 IMAGES = "data={name: synthetic, shape: [3, 224, 224], classes: 1000}"
@@ -63,7 +65,7 @@ MODELS = {
     "cnn": ("cnn_cifar10.yaml", "data.source=synthetic"),
     "resnet18": ("resnet18_cifar10.yaml", "data={name: synthetic, shape: [3, 128, 128], classes: 100}"),
     "resnet50": ("resnet50_imagenet.yaml", IMAGES),
-    "vit_b_16": ("resnet50_imagenet.yaml", IMAGES, "model={target: torchvision:vit_b_16}"),
+    "vit_b_16": ("resnet50_imagenet.yaml", IMAGES, "model={factory: torchvision:vit_b_16}"),
 }
 CASES = (
     Case("mlp", "sgd, momentum: 0.9"),
@@ -121,8 +123,8 @@ def this_card() -> tuple[Device, dict[str, str]]:
     Raises:
         MachineError: there is no GPU.
     """
-    with ProcessProbe(load_config("mlp_mnist.yaml", ["device.name=cuda", "data.source=synthetic"])) as probe:
-        return probe.device, probe.versions
+    with WorkerProbe(load_config("mlp_mnist.yaml", ["device.name=cuda", "data.source=synthetic"])) as probe:
+        return probe.info.device, probe.info.versions
 
 
 def rounds(cases: Sequence[Case], card_bytes: int) -> Iterator[tuple[Case, int | None]]:
@@ -142,7 +144,7 @@ def measure_until(
         if began >= end:
             return
         config = limited(case.config(), budget, max(end - began, LEAST_SECONDS))
-        row = Row(case=str(case), budget_bytes=budget, overrides=config.source.overrides)
+        row = Row(case=str(case), memory_limit_bytes=budget, overrides=config.source.overrides)
         result = None
         try:
             result = measure(config)
@@ -156,10 +158,10 @@ def measure_until(
         yield row, result
 
 
-def limited(config: Config, budget: int | None, seconds: float) -> Config:
+def limited(config: Config, memory_limit: int | None, seconds: float) -> Config:
     """Return the config for a budget, with a search that ends in time."""
     search = config.search.model_copy(update={"time_limit": seconds, "trial_timeout": seconds})
-    device = config.device.model_copy(update={"budget": budget})
+    device = config.device.model_copy(update={"memory_limit": memory_limit})
     return config.model_copy(update={"search": search, "device": device}).with_source(config.source)
 
 
@@ -168,7 +170,7 @@ def compare(row: Row, gpu: Gpu, result: Result | None) -> Row:
     if result is None:
         return row
     context = result.breakdown.bytes_of(Category.CONTEXT) if result.breakdown else None
-    capacity = result.device.capacity_bytes
+    capacity = result.run.device.capacity_bytes
     row = replace(row, capacity_bytes=capacity, exact=result.max_batch_size, measured_context=context)
     if result.limited_by is not Limit.MEMORY or not result.max_batch_size:
         limit = result.limited_by.value if result.limited_by else "nothing"
@@ -181,15 +183,15 @@ def compare(row: Row, gpu: Gpu, result: Result | None) -> Row:
 
 def predicted(row: Row, gpu: Gpu, result: Result) -> Row:
     """Add the predicted maximum, and the predicted peaks of all sizes that ran."""
-    config = Config.model_validate(result.config)
-    target = DeviceConfig(gpu=gpu.name, budget=result.device.capacity_bytes)
+    config = Config.model_validate(result.run.config)
+    target = DeviceConfig(gpu=gpu.name, memory_limit=result.run.device.capacity_bytes)
     trials = open_trials(config.model_copy(update={"device": target}), download=False, calibrated=False)
 
-    def run(n: int, *, explain: bool = False) -> Measurement:
-        return trials.run(Task(batch_size=n, explain=explain), lambda _: None).measurement
+    def run(n: int, *, confirm: bool = False) -> Measurement:
+        return trials.run(RunTrial(batch_size=n, confirm=confirm), lambda _: None).measurement
 
     room = trials.ready.device.capacity_bytes - trials.ready.outside_bytes
-    found = find_largest(run, capacity_bytes=room, multiple_of=1, confirm=lambda n: run(n, explain=True))
+    found = find_largest(run, capacity_bytes=room, multiple_of=1, confirm=lambda n: run(n, confirm=True))
     ran = {trial.batch_size: trial for trial in result.trials if trial.fits}
     both = [(ran[n], run(n)) for n in sorted(ran)]
     peaks = tuple(Peak.of(real, fake) for real, fake in both if fake.fits)

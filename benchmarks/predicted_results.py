@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from statistics import median, quantiles
 
-from vram_cli.results import Device, Measurement
+from vram_cli.records import Device, Measurement
 from vram_cli.units import format_bytes
 
 
@@ -47,7 +47,7 @@ class Row:
     """One case on one card: the whole one, or one cut down to a budget."""
 
     case: str
-    budget_bytes: int | None
+    memory_limit_bytes: int | None
     overrides: tuple[str, ...]
     """Of the bundled config, as `--set` takes them."""
     capacity_bytes: int = 0
@@ -166,4 +166,4 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _card(row: Row) -> str:
-    return format_bytes(row.budget_bytes) if row.budget_bytes else "whole"
+    return format_bytes(row.memory_limit_bytes) if row.memory_limit_bytes else "whole"

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.fakes import MIB, FakeMemory
 from vram_cli.search import find_largest
-from vram_cli.search.bound import plain_trials
+from vram_cli.search.trial_budget import plain_trials
 
 KINDS = ("smooth", "2 MiB lumps", "20 MiB lumps", "gradients hide the batch", "workspaces up to 2 %")
 

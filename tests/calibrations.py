@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from vram_cli.memory.calibration import Calibration, Case, fit
-from vram_cli.memory.gpus import find_gpu
+from vram_cli.hardware.calibration import Calibration, Case, fit
+from vram_cli.hardware.gpus import find_gpu
 from vram_cli.units import MIB
 
 TORCH = "2.14.1+cu130"

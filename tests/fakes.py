@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from vram_cli.results import Measurement, Outcome, Phase, PhasePeak
+from vram_cli.progress import Progress
+from vram_cli.records import Bracket, Measurement, Outcome, Phase, PhasePeak, ThroughputPoint
 
 MIB = 2**20
 BLOCK = 512
@@ -97,3 +98,29 @@ def _with_limit(memory: FakeMemory, largest: int) -> FakeMemory:
 
 def round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
+
+
+class RecordingProgress(Progress):
+    """Remembers everything that is reported."""
+
+    def __init__(self) -> None:
+        self.statuses: list[str] = []
+        self.notes: list[str] = []
+        self.started: list[tuple[int, Bracket]] = []
+        self.finished: list[tuple[Measurement, Bracket]] = []
+        self.points: list[ThroughputPoint] = []
+
+    def status(self, text: str) -> None:
+        self.statuses.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def trial_started(self, batch_size: int, bracket: Bracket) -> None:
+        self.started.append((batch_size, bracket))
+
+    def trial_finished(self, measurement: Measurement, bracket: Bracket) -> None:
+        self.finished.append((measurement, bracket))
+
+    def timed(self, point: ThroughputPoint) -> None:
+        self.points.append(point)

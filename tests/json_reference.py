@@ -14,11 +14,12 @@ from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from vram_cli.memory.calibration import Calibration
-from vram_cli.memory.gpus import Gpu
-from vram_cli.results import Advice, Comparison, Inspection, Result, SearchResult, Verdict
+from vram_cli.compare.records import Comparison
+from vram_cli.hardware.calibration import Calibration
+from vram_cli.hardware.gpus import Gpu
+from vram_cli.records import Advice, CheckResult, Inspection, Result, SearchResult
 
-ANSWERS = (Result, Advice, Comparison, Verdict, Inspection, Gpu, Calibration)
+ANSWERS = (Result, Advice, Comparison, CheckResult, Inspection, Gpu, Calibration)
 PLAIN = {
     int: "integer",
     float: "number",

@@ -11,34 +11,30 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vram_cli"
 
-# Room -> rooms it may import from. `errors`, `units` and `results` are the floor that everything stands on.
-FLOOR = {"errors", "units", "results"}
+# Room -> rooms that it may import. Everything stands on the floor.
+FLOOR = {"errors", "units", "suggest", "records", "progress"}
 MAY_IMPORT = {
     "errors": set(),
     "units": {"errors"},
-    "results": set(),
+    "suggest": set(),
+    "records": set(),
+    "progress": {"records"},
     "search": FLOOR,
     "config": FLOOR,
-    "memory": FLOOR,
-    "gate": FLOOR,
+    "allocator": FLOOR,
+    "hardware": FLOOR,
     "workload": FLOOR | {"config"},
-    "probe": FLOOR | {"config", "workload", "memory"},
-    "report": FLOOR | {"memory"},
-    "guide": FLOOR | {"config", "probe", "search", "memory"},
-    "throughput": FLOOR | {"config", "search"},
-    "api": FLOOR | {"config", "probe", "search", "guide", "throughput"},
-    "calibrating": FLOOR | {"config", "memory", "probe"},
-    "learning_rate": FLOOR | {"config"},
-    "comparing": FLOOR | {"config", "learning_rate", "probe"},
-    "advising": FLOOR | {"api", "learning_rate", "config", "probe", "search", "memory"},
-    "checking": FLOOR | {"api", "config", "gate", "probe"},
-    "inspecting": FLOOR | {"config", "probe"},
-    "cli": FLOOR
-    | {"advising", "api", "calibrating", "checking", "comparing", "config", "inspecting", "memory", "report"},
-    "__init__": FLOOR | {"advising", "api", "calibrating", "checking", "comparing", "config", "inspecting", "search"},
+    "accounting": FLOOR | {"allocator", "workload"},
+    "fake_tensors": FLOOR | {"config", "workload", "accounting", "allocator", "hardware"},
+    "probe": FLOOR | {"config", "workload", "accounting", "allocator", "hardware", "fake_tensors"},
+    "commands": FLOOR | {"config", "search", "hardware", "probe"},
+    "report": FLOOR | {"hardware"},
+    "compare": FLOOR | {"config", "workload", "probe", "commands", "report"},
+    "cli": FLOOR | {"config", "hardware", "commands", "report", "compare"},
+    "__init__": FLOOR | {"config", "search", "commands", "compare"},
     "__main__": {"cli"},
 }
-MAY_IMPORT_TORCH = {"workload", "probe", "memory"}
+MAY_IMPORT_TORCH = {"workload", "accounting", "fake_tensors", "probe", "compare"}
 
 
 def room_of(path: Path) -> str:

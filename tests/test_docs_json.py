@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from vram_cli.memory.gpus import all_gpus
+from vram_cli.hardware.gpus import all_gpus
 from vram_cli.report.gpus import gpus_as_json
 from vram_cli.report.inspection import inspection_as_json
 from vram_cli.report.saved import to_json
 from vram_cli.report.verdict import verdict_as_json
 
+from .compare.comparisons import WHOLE
 from .json_reference import reference
 from .report.advices import PREDICTED
-from .report.comparisons import WHOLE
 from .report.examples import detailed
 from .report.inspections import FILES
 from .report.verdicts import verdicts

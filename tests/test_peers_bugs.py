@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes import limited_to
-from vram_cli.results import Limit, Measurement, Outcome, SearchResult
+from vram_cli.records import Limit, Measurement, Outcome, SearchResult
 from vram_cli.search import find_largest
 
 
-class Training:
+class TrainingLoop:
     """A measuring function with a limit, that remembers what ran."""
 
     def __init__(self, limit: int, outcome: Outcome = Outcome.OUT_OF_MEMORY) -> None:
@@ -30,7 +30,7 @@ class Training:
         return {size for size in self.asked if size <= self.limit}
 
 
-def found(training: Training, cap: int | None = None, limit: Limit = Limit.CAP) -> SearchResult:
+def found(training: TrainingLoop, cap: int | None = None, limit: Limit = Limit.MAX_BATCH_SIZE) -> SearchResult:
     result = find_largest(training, cap=cap, cap_limit=limit, multiple_of=1)
     assert result.max_batch_size is None or result.max_batch_size in training.ran
     return result
@@ -39,19 +39,19 @@ def found(training: Training, cap: int | None = None, limit: Limit = Limit.CAP) 
 class TestLightning:
     @pytest.mark.parametrize("cap", [600, 8192, 10_000])
     def test_1_the_cap_is_returned_although_it_never_ran(self, cap: int) -> None:
-        training = Training(50_000)
+        training = TrainingLoop(50_000)
         result = found(training, cap)
-        assert (result.max_batch_size, result.limited_by) == (cap, Limit.CAP)
+        assert (result.max_batch_size, result.limited_by) == (cap, Limit.MAX_BATCH_SIZE)
         assert cap in training.ran
 
     def test_2_a_cap_above_8192_is_ignored(self) -> None:
-        assert found(Training(10**9), cap=100_000).max_batch_size == 100_000
+        assert found(TrainingLoop(10**9), cap=100_000).max_batch_size == 100_000
 
     def test_2_there_is_a_ceiling_although_nobody_set_one(self) -> None:
-        assert found(Training(50_000)).max_batch_size == 50_000
+        assert found(TrainingLoop(50_000)).max_batch_size == 50_000
 
     def test_3_after_a_failure_the_search_falls_back_and_returns_the_last_success_not_the_best(self) -> None:
-        training = Training(50_000)
+        training = TrainingLoop(50_000)
         result = found(training, cap=100_000)
         assert result.max_batch_size == max(training.ran) == 50_000
         assert result.certificate is not None
@@ -61,18 +61,18 @@ class TestLightning:
         assert len(set(training.asked)) == len(training.asked)
 
     def test_4_a_size_that_has_just_failed_is_returned_where_the_data_set_is_smaller(self) -> None:
-        result = found(Training(600), cap=1000, limit=Limit.DATASET)
+        result = found(TrainingLoop(600), cap=1000, limit=Limit.DATASET)
         assert (result.max_batch_size, result.limited_by) == (600, Limit.MEMORY)
 
     @pytest.mark.parametrize("length", [100, 300])
     def test_5_more_than_the_data_set_is_returned(self, length: int) -> None:
-        training = Training(10**6)
+        training = TrainingLoop(10**6)
         result = found(training, cap=length, limit=Limit.DATASET)
         assert (result.max_batch_size, result.limited_by) == (length, Limit.DATASET)
         assert max(training.asked) == length
 
     def test_5_a_first_size_above_the_data_set_fails_25_times_in_a_row(self) -> None:
-        training = Training(3000)
+        training = TrainingLoop(3000)
         assert found(training, cap=5000, limit=Limit.DATASET).max_batch_size == 3000
         assert training.asked[0] == 1
         assert len(training.asked) == len(set(training.asked))
@@ -86,14 +86,14 @@ class TestLightning:
             find_largest(lambda size: Measurement(batch_size=min(size, 44), outcome=Outcome.FITS, steps=3))
 
     def test_7_nothing_fits_and_1_is_returned_although_it_never_ran(self) -> None:
-        training = Training(0)
+        training = TrainingLoop(0)
         result = found(training)
         assert (result.max_batch_size, result.recommended_batch_size, result.certificate) == (None, None, None)
         assert result.limited_by is Limit.MEMORY
         assert training.asked == [1]
 
     def test_8_a_failure_after_the_steps_of_the_trial_is_never_seen(self) -> None:
-        result = find_largest(Training(100), confirm=Training(90), multiple_of=1)
+        result = find_largest(TrainingLoop(100), confirm=TrainingLoop(90), multiple_of=1)
         assert result.max_batch_size == 90
 
     def test_13851_a_trial_without_a_step_counts_as_a_pass(self) -> None:
@@ -107,7 +107,7 @@ class TestLightning:
         assert len(memory.asked) <= 3
 
     def test_20614_a_kernel_limit_is_taken_for_a_lack_of_memory(self) -> None:
-        result = found(Training(65_535, Outcome.KERNEL_LIMIT))
+        result = found(TrainingLoop(65_535, Outcome.KERNEL_LIMIT))
         assert (result.max_batch_size, result.limited_by) == (65_535, Limit.KERNEL_LIMIT)
 
     @pytest.mark.parametrize("margin_share", [0.05, 0.2])
@@ -126,10 +126,10 @@ class TestLightning:
 class TestAccelerate:
     @pytest.mark.parametrize("limit", [128, 921, 1000, 4096])
     def test_it_never_grows_and_the_answer_is_the_guess_times_powers_of_nine_tenths(self, limit: int) -> None:
-        assert found(Training(limit)).max_batch_size == limit
+        assert found(TrainingLoop(limit)).max_batch_size == limit
 
     def test_a_second_call_starts_from_where_the_first_one_ended(self) -> None:
-        training = Training(300)
+        training = TrainingLoop(300)
         first = found(training)
         asked, training.asked = training.asked, []
         training.limit = 3000
@@ -137,12 +137,12 @@ class TestAccelerate:
         assert training.asked[: len(asked) // 2] == asked[: len(asked) // 2]
 
     def test_332_where_nothing_fits_it_loops_down_to_zero_and_forgets_the_error(self) -> None:
-        result = found(Training(0))
+        result = found(TrainingLoop(0))
         assert [trial.batch_size for trial in result.trials] == [1]
         assert result.trials[0].message == "CUDA out of memory."
 
     def test_3650_the_steps_down_waste_what_lies_between_them(self) -> None:
-        training = Training(1000)
+        training = TrainingLoop(1000)
         result = found(training)
         assert result.certificate is not None
         assert result.certificate.fails == 1001

@@ -13,10 +13,10 @@ import pytest
 
 from vram_cli.config import Config, DeviceConfig
 from vram_cli.errors import ProbeError
-from vram_cli.memory.gpus import find_gpu
-from vram_cli.probe.serving import open_trials
-from vram_cli.probe.wire import Task
-from vram_cli.results import Device, Limit, Measurement, Result
+from vram_cli.hardware.gpus import find_gpu
+from vram_cli.probe.messages import RunTrial
+from vram_cli.probe.worker.trials import open_trials
+from vram_cli.records import Device, Limit, Measurement, Result, RunInfo
 from vram_cli.search import find_largest
 from vram_cli.units import GIB
 
@@ -33,21 +33,23 @@ def card() -> tuple[Device, dict[str, str]]:
 
 def measured_on(config: Config, gpu: str) -> Result:
     """Answer as a card would that takes what another one is predicted to take."""
-    capacity = config.device.budget or CARD.capacity_bytes
-    target = config.model_copy(update={"device": DeviceConfig(gpu=gpu, budget=capacity)})
+    capacity = config.device.memory_limit or CARD.capacity_bytes
+    target = config.model_copy(update={"device": DeviceConfig(gpu=gpu, memory_limit=capacity)})
     trials = open_trials(target, download=False, calibrated=False)
 
     def measure(n: int) -> Measurement:
-        return trials.run(Task(batch_size=n, explain=False), lambda _: None).measurement
+        return trials.run(RunTrial(batch_size=n), lambda _: None).measurement
 
     found = find_largest(measure, capacity_bytes=capacity - trials.ready.outside_bytes, multiple_of=1)
     return Result(
+        run=RunInfo(
+            config_name="",
+            config=config.model_dump(mode="json"),
+            device=replace(CARD, capacity_bytes=capacity),
+            data=None,
+            versions={},
+        ),
         command="find-batch",
-        config_name="",
-        config=config.model_dump(mode="json"),
-        device=replace(CARD, capacity_bytes=capacity),
-        data=None,
-        versions={},
         trials=found.trials,
         max_batch_size=found.max_batch_size,
         limited_by=found.limited_by,
@@ -70,7 +72,7 @@ def one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_card_that_does_what_is_predicted_has_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = run(tmp_path)
     rows = found["rows"]
-    assert [(row["case"][:3], row["budget_bytes"]) for row in rows] == [
+    assert [(row["case"][:3], row["memory_limit_bytes"]) for row in rows] == [
         (case, budget) for case, budget in (("mlp", None), ("cnn", 3 * GIB), ("mlp", 3 * GIB), ("cnn", None))
     ]
     assert all(row["exact"] == row["predicted"] > 0 and row["problem"] == "" for row in rows)
@@ -128,7 +130,7 @@ def test_no_result_is_overwritten_and_time_is_kept(tmp_path: Path) -> None:
 def test_every_case_of_the_benchmark_can_be_loaded() -> None:
     configs = [case.config() for case in predicted.CASES]
     assert len({str(case) for case in predicted.CASES}) == len(configs) >= 12
-    assert all(config.device.name == "cuda" and config.search.cap == "none" for config in configs)
+    assert all(config.device.name == "cuda" and config.search.limit_to_dataset is False for config in configs)
     assert all(config.data.length is None or config.data.name == "cifar10" for config in configs)
     plan = list(predicted.rounds(predicted.CASES, 80 * GIB))
     assert len(set(plan)) == len(plan) == 4 * len(configs)

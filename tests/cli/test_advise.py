@@ -16,9 +16,19 @@ import pytest
 from tests.cli.running import vram, vram_here
 from tests.report.page import Page
 
-PLACE = ["--gpu", "a10", "--capacity", "400MiB", "--overhead", "100MiB"]
+PLACE = ["--gpu", "a10", "--memory-limit", "400MiB", "--overhead", "100MiB"]
 WIDE = [*PLACE, "--set", "optimizer.name=adam", "--set", "model.hidden=4096"]
-ALL = [*WIDE, "--fit-batch", "5000", "--effective-batch", "10000", "--gpus", "t4, l4", "--try", "model.hidden=2048"]
+ALL = [
+    *WIDE,
+    "--fit-batch",
+    "5000",
+    "--effective-batch",
+    "10000",
+    "--gpus",
+    "t4, l4",
+    "--also-try",
+    "model.hidden=2048",
+]
 
 NET = """
 import torch
@@ -54,7 +64,7 @@ def step(model, batch, optimizer):
     return loss
 """
 CONFIG = """
-model: {target: "net:Net"}
+model: {factory: "net:Net"}
 data: {inputs: {x: {shape: [64]}}, targets: {shape: [], dtype: int64, high: 10}}
 optimizer: {name: sgd, fused: true}
 train: {channels_last: true}
@@ -94,13 +104,13 @@ def test_each_change_is_tried_and_the_best_of_them_together(advised: tuple[Path,
     assert advice["best"]["max_batch_size"] >= best
     assert sum(row["bytes"] for row in advice["breakdown"]["rows"]) == 400 * 1024**2
     assert advice["at_batch_size"] < advice["max_batch_size"]
-    assert advice["device"]["kind"] == "simulated"
+    assert advice["run"]["device"]["kind"] == "simulated"
 
 
 def test_a_change_that_is_refused_has_its_reason(advised: tuple[Path, dict[str, Any]]) -> None:
     refused = levers(advised[1])["checkpoint every block"]
     assert refused["max_batch_size"] is None
-    assert refused["why"] == "train.checkpointing: full finds no repeated blocks in the model"
+    assert refused["why"] == "train.activation_checkpointing: full finds no repeated blocks in the model"
 
 
 def test_what_was_asked_is_answered(advised: tuple[Path, dict[str, Any]]) -> None:
@@ -128,7 +138,9 @@ def test_a_saved_advice_is_drawn_again(advised: tuple[Path, dict[str, Any]]) -> 
     assert json.loads(vram_here("show", "a.json", "--json", folder=folder).stdout) == advice
     text = vram_here("show", "a.json", folder=folder).stdout
     assert text.startswith(f"As it is:             {advice['max_batch_size']:,} on NVIDIA A10, 400 MiB (predicted)")
-    assert "checkpoint every block     train.checkpointing: full finds no repeated blocks in the model" in text
+    assert (
+        "checkpoint every block     train.activation_checkpointing: full finds no repeated blocks in the model" in text
+    )
     assert "The same on other cards (predicted)" in text
     assert "Next: see where the memory goes with 5,000" in text
     assert vram_here("show", "a.json", "--format", "markdown", folder=folder).stdout.startswith("### What would let")
@@ -142,7 +154,7 @@ def test_a_saved_advice_is_drawn_again(advised: tuple[Path, dict[str, Any]]) -> 
 def test_a_model_that_fits_with_a_change_only_is_an_answer(tmp_path: Path) -> None:
     """Adam on 12.7 million weights: 48.5 MiB, four times; three times fit."""
     arguments = ["--set", "model.hidden=16000", "--set", "optimizer.name=adam", "--json", "--quiet"]
-    place = ["--gpu", "t4", "--capacity", "290MiB", "--overhead", "100MiB"]
+    place = ["--gpu", "t4", "--memory-limit", "290MiB", "--overhead", "100MiB"]
     answer = vram_here("advise", *place, *arguments, folder=tmp_path)
     assert answer.code == 0, answer.stderr
     advice = json.loads(answer.stdout)
@@ -159,7 +171,7 @@ def test_nothing_fits_with_anything_and_what_is_tried_is_told_meanwhile(tmp_path
     assert "nothing fits with it either" in answer.stdout
     assert answer.stderr.splitlines()[:4] == [
         "no --config given: using the bundled mlp_mnist.yaml",
-        "starting the process for trials",
+        "starting the worker process",
         "trying the training as it is",
         "trying fused optimizer",
     ]
@@ -168,8 +180,8 @@ def test_nothing_fits_with_anything_and_what_is_tried_is_told_meanwhile(tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--try", "train.checkpoint=full"], ["train.checkpoint", "did you mean train.checkpointing"]),
-        (["--try", "precision=half"], ["precision", "amp-fp16"]),
+        (["--also-try", "train.checkpoint=full"], ["train.checkpoint", "did you mean train.activation_checkpointing"]),
+        (["--also-try", "precision=half"], ["precision", "amp-fp16"]),
         (["--gpus", "t4,rtx-4091"], ["unknown GPU 'rtx-4091'", "rtx-4090"]),
         (["--fit-batch", "0"], ["--fit-batch"]),
         (["--json", "--format", "markdown"], ["two formats"]),
@@ -189,7 +201,7 @@ def test_what_is_asked_wrongly_is_told_at_once(arguments: list[str], words: list
 
 
 def test_code_of_ones_own_that_raises(own: Path) -> None:
-    answer = vram_here("advise", "--config", "net.yaml", *PLACE, "--set", "model.target=net:Broken", folder=own)
+    answer = vram_here("advise", "--config", "net.yaml", *PLACE, "--set", "model.factory=net:Broken", folder=own)
     assert answer.code == 2
     assert 'raise ValueError("not today")' in answer.stderr
     assert "ValueError: not today" in answer.stderr.splitlines()[-2]
@@ -197,7 +209,7 @@ def test_code_of_ones_own_that_raises(own: Path) -> None:
 
 
 def test_code_of_ones_own_that_a_change_breaks(own: Path) -> None:
-    target = ["--set", "model.target=net:OneDtype"]
+    target = ["--set", "model.factory=net:OneDtype"]
     asked = ["--set", "device.expandable_segments=true", "--fit-batch", "1000000", "--json", "--quiet"]
     answer = vram_here("advise", "--config", "net.yaml", *PLACE, *target, *asked, folder=own)
     assert (answer.code, answer.stderr) == (0, "")
@@ -238,16 +250,23 @@ def test_ctrl_c_tells_what_is_known_and_exits_130(tmp_path: Path) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 def test_real_steps_under_a_budget(own: Path) -> None:
     """With a step of one's own and every 2nd block checkpointed, nothing is left to try but what is asked."""
-    place = ["--config", "net.yaml", "--device", "cpu", "--budget", "32MiB", "--steps", "2"]
-    sets = ["--set", "step=net:step", "--set", "train.checkpointing=every-2", "--try", "train.checkpointing=full"]
+    place = ["--config", "net.yaml", "--device", "cpu", "--memory-limit", "32MiB", "--steps", "2"]
+    sets = [
+        "--set",
+        "step=net:step",
+        "--set",
+        "train.activation_checkpointing=every-2",
+        "--also-try",
+        "train.activation_checkpointing=full",
+    ]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # more of them wait for each other where cores are few
     asked = ["--fit-batch", "8", "--save", "a.json", "--quiet"]
     answer = vram("advise", *place, *sets, *asked, folder=own, env=one_thread)
     assert answer.code == 0, answer.stderr
     advice = json.loads((own / "a.json").read_text())
-    assert (advice["device"]["kind"], advice["device"]["capacity_bytes"]) == ("real", 32 * 1024**2)
+    assert (advice["run"]["device"]["kind"], advice["run"]["device"]["capacity_bytes"]) == ("real", 32 * 1024**2)
     (full,) = advice["levers"]
-    assert (full["name"], full["helps"]) == ("train.checkpointing=full", True)
+    assert (full["name"], full["helps"]) == ("train.activation_checkpointing=full", True)
     assert (full["saved_from"], full["saved_bytes"] > 2 * 1024**2) == ("activations", True)
     assert full["seconds"] > 0
     assert full["compute"] is None

@@ -13,15 +13,15 @@ import pytest
 
 from tests.cli.running import vram, vram_here
 from vram_cli.config import load_config
-from vram_cli.probe import ProcessProbe
-from vram_cli.results import Category
+from vram_cli.probe import WorkerProbe
+from vram_cli.records import Category, Detail
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 CONFIG = """
-model: {target: "model:build", kwargs: {width: 16}}
-data: {target: "data:Numbers"}
+model: {factory: "model:build", kwargs: {width: 16}}
+data: {factory: "data:Numbers"}
 step: "train:step"
 optimizer: {name: adam}
 train: {batch_size: 32}
@@ -70,7 +70,7 @@ def project(folder: Path, **changes: str) -> Path:
 def test_a_project_of_ones_own_talks_as_it_likes_and_its_data_is_described(tmp_path: Path) -> None:
     config, elsewhere = project(tmp_path / "project"), tmp_path / "elsewhere"
     elsewhere.mkdir()
-    place = ["--device", "cpu", "--budget", "64MiB", "--steps", "2"]
+    place = ["--device", "cpu", "--memory-limit", "64MiB", "--steps", "2"]
     answer = vram("find-batch", "--config", str(config), *place, "--json", "--quiet", folder=elsewhere)
     assert answer.code == 0, answer.stderr
     check_described(json.loads(answer.stdout))  # nothing but JSON, whatever the code prints
@@ -88,8 +88,8 @@ def test_its_data_is_described_in_a_prediction_too(tmp_path: Path) -> None:
 
 def check_described(result: dict[str, Any]) -> None:
     assert (result["max_batch_size"], result["limited_by"]) == (40, "dataset")
-    assert result["data"]["detail"] == "all 40 samples are of one size"
-    assert [tensor["shape"] for tensor in result["data"]["tensors"]] == [[8], []]
+    assert result["run"]["data"]["detail"] == "all 40 samples are of one size"
+    assert [tensor["shape"] for tensor in result["run"]["data"]["tensors"]] == [[8], []]
 
 
 def test_modules_of_one_name_in_two_folders_are_not_confused(tmp_path: Path) -> None:
@@ -97,10 +97,9 @@ def test_modules_of_one_name_in_two_folders_are_not_confused(tmp_path: Path) -> 
     wide = MODEL.replace("return nn.Sequential(", "width *= 10; return nn.Sequential(")
     large = load_config(project(tmp_path / "large", **{"model.py": wide}), ["device.gpu=t4"])
     weights = []
-    with ProcessProbe(small) as probe:
-        for config in (small, large):
-            probe.reopen(config)
-            breakdown = probe.measure(4, explain=True).breakdown
+    with WorkerProbe(small) as first, WorkerProbe(large, reuse=first) as second:
+        for probe in (first, second):
+            breakdown = probe.measure(4, Detail.ROWS).breakdown
             assert breakdown is not None
             weights.append(breakdown.bytes_of(Category.PARAMETERS))
     assert weights == [4 * (8 * width + width + 2 * width + 2) for width in (16, 160)]
@@ -123,9 +122,9 @@ def test_an_example_is_predicted_from_a_folder_whose_files_the_config_does_not_n
 @pytest.mark.parametrize(
     ("build", "place", "names"),
     [
-        ("import os; os._exit(3)", ["--device", "cpu", "--budget", "64MiB"], ["ended with exit code 3"]),
+        ("import os; os._exit(3)", ["--device", "cpu", "--memory-limit", "64MiB"], ["ended with exit code 3"]),
         ("import ctypes; ctypes.string_at(0)", ["--gpu", "t4"], ["ended by SIGSEGV", "Segmentation fault", "model.py"]),
-        ("return input('how wide? ')", ["--gpu", "t4"], ["model.target (model:build)", "EOFError"]),
+        ("return input('how wide? ')", ["--gpu", "t4"], ["model.factory (model:build)", "EOFError"]),
     ],
 )
 def test_code_that_ends_its_process_or_asks_is_told_as_the_users(
@@ -145,7 +144,7 @@ def test_an_import_error_is_told_with_its_own_last_line(tmp_path: Path) -> None:
     answer = vram_here("find-batch", "--config", str(config), "--gpu", "t4", "--quiet", folder=tmp_path)
     assert (answer.code, answer.stdout) == (2, "")
     lines = answer.stderr.splitlines()
-    assert lines[0] == "error: model.target: model:build: ModuleNotFoundError: No module named 'no_such_package'"
+    assert lines[0] == "error: model.factory: model:build: ModuleNotFoundError: No module named 'no_such_package'"
     assert lines[1].startswith("hint: ")
     assert len(lines) == 2
 
@@ -155,4 +154,4 @@ def test_shapes_that_the_model_refuses_come_with_the_traceback_and_the_key(tmp_p
     answer = vram_here("breakdown", "--config", str(config), "--gpu", "t4", "--quiet", folder=tmp_path)
     assert answer.code == 2
     assert "Traceback" in answer.stderr
-    assert "step.target: RuntimeError: " in answer.stderr
+    assert "step.function: RuntimeError: " in answer.stderr

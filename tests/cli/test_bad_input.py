@@ -21,11 +21,11 @@ CASES = {
     "unknown model": (GOOD.replace("mlp", "resnet19"), [], 2, ["model.name", "resnet18"]),
     "10 MB config": ("# " + "x" * 10_000_000, [], 2, ["bad.yaml", "KiB"]),
     "no files": (GOOD.replace("synthetic", "files"), ["--set", "data.root=/nowhere"], 2, ["data.root", "/nowhere"]),
-    "bad budget": (GOOD, ["--budget", "8GB"], 2, ["8GB", "8GiB"]),
+    "bad budget": (GOOD, ["--memory-limit", "8GB"], 2, ["8GB", "8GiB"]),
     "bad override": (GOOD, ["--set", "optimizer.nam=adam"], 2, ["optimizer.nam", "optimizer.name"]),
     "unwritable save": (GOOD, ["--save", "/proc/run.json"], 2, ["/proc/run.json"]),
     "save in a missing folder": (GOOD, ["--save", "nowhere/run.json"], 2, ["nowhere"]),
-    "bad batch size": (GOOD, ["--max", "0"], 2, ["search.max", "0"]),
+    "bad batch size": (GOOD, ["--max-batch-size", "0"], 2, ["search.max_batch_size", "0"]),
 }
 
 
@@ -62,7 +62,7 @@ def test_a_save_that_would_overwrite_is_refused_before_any_trial(tmp_path: Path)
 
 
 def test_a_budget_smaller_than_the_model_is_answered_with_the_shortfall(tmp_path: Path) -> None:
-    arguments = ["--device", "cpu", "--budget", "16MiB", "--set", "model.hidden=40000", "--quiet"]
+    arguments = ["--device", "cpu", "--memory-limit", "16MiB", "--set", "model.hidden=40000", "--quiet"]
     answer = vram("find-batch", *arguments, folder=tmp_path)
     assert answer.code == 4
     assert "Not even a batch of 1 fits" in answer.stdout
@@ -74,16 +74,18 @@ def test_the_users_own_error_comes_with_its_traceback_and_exit_code_2(tmp_path: 
     (tmp_path / "tiny.yaml").write_text(
         "model: {name: cnn}\ndata: {name: synthetic, shape: [1, 2, 2], classes: 10}\noptimizer: {name: sgd}\n"
     )
-    arguments = ["--device", "cpu", "--budget", "64MiB", "--quiet", "--json"]
+    arguments = ["--device", "cpu", "--memory-limit", "64MiB", "--quiet", "--json"]
     answer = vram("find-batch", "--config", "tiny.yaml", *arguments, folder=tmp_path)
     assert answer.code == 2
     assert "max_pool2d" in answer.stderr
     assert "Traceback" in answer.stderr
-    assert "fails in forward, and not for memory" in answer.stderr
+    assert "fails in forward, for a reason other than memory" in answer.stderr
     assert answer.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["find-batch", "--nonsense"], ["find-batch", "--max", "many"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["find-batch", "--nonsense"], ["find-batch", "--max-batch-size", "many"]]
+)
 def test_usage_errors(arguments: list[str], tmp_path: Path) -> None:
     answer = vram_here(*arguments, folder=tmp_path)
     assert answer.code == 2

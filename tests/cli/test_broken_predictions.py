@@ -6,22 +6,26 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import Answer, vram
-from vram_cli.calibrating import RUNS, config_of
-from vram_cli.config import Config, load_config
+from vram_cli.commands.calibrate import RUNS, config_of
+from vram_cli.commands.initial_guess import InitialGuess
+from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import CutShortError, ProbeError, WorkloadError
-from vram_cli.guide import Guide
-from vram_cli.probe import ProcessProbe, process
-from vram_cli.results import Device, Outcome
+from vram_cli.probe import WorkerProbe, open_probe
+from vram_cli.probe.worker_process import WorkerProcess
+from vram_cli.records import Detail, Device, Outcome
 from vram_cli.units import GIB
 
 CARD = Device(kind="real", name="NVIDIA GeForce RTX 3090", type="cuda:0", capacity_bytes=24 * GIB)
 CONFIG = """
-model: {target: "dying:build"}
+model: {factory: "dying:build"}
 data: {name: synthetic, shape: [1, 2, 4], classes: 2}
 optimizer: {name: sgd}
 train: {batch_size: 4}
@@ -84,13 +88,13 @@ def test_a_process_that_is_killed_is_no_verdict(command: str, tmp_path: Path) ->
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_error_in_cpp_is_told_in_its_own_words_and_blamed_on_nobody(command: str, tmp_path: Path) -> None:
     answer = run(command, dying(tmp_path, UNCAUGHT), *COMMANDS[command])
-    says_nothing_of_memory(answer, 70, "SIGABRT: std::length_error: too long", "model.target (dying:build) ran in")
+    says_nothing_of_memory(answer, 70, "SIGABRT: std::length_error: too long", "model.factory (dying:build) ran in")
 
 
 def test_a_crash_in_the_users_code_is_told_as_theirs_with_the_line(tmp_path: Path) -> None:
     answer = run("find-batch", dying(tmp_path, ABORTED))
     assert (answer.code, answer.stdout) == (2, "")
-    assert "model.target (dying:build): the process that runs this code was ended by SIGABRT" in answer.stderr
+    assert "model.factory (dying:build): the process that runs this code was ended by SIGABRT" in answer.stderr
     assert "dying.py" in answer.stderr
 
 
@@ -107,7 +111,7 @@ def test_a_process_that_leaves_does_so_at_the_users_word(tmp_path: Path) -> None
 
 
 def test_a_process_that_dies_beside_vrams_own_models_is_no_verdict_and_is_replaced() -> None:
-    with ProcessProbe(load_config("mlp_mnist.yaml", ["device.gpu=t4"])) as probe:
+    with WorkerProbe(load_config("mlp_mnist.yaml", ["device.gpu=t4"])) as probe:
         before = probe.measure(64).peaks
         os.kill(probe.pid or 0, signal.SIGKILL)
         with pytest.raises(
@@ -126,8 +130,8 @@ def test_a_change_whose_prediction_breaks_off_is_no_verdict_on_it(tmp_path: Path
 
 def test_a_guide_whose_process_dies_expects_nothing(tmp_path: Path) -> None:
     config = config_that(tmp_path, KILLED, "device.gpu=null")
-    with Guide(config, CARD, GIB, None) as guide:
-        assert guide.expected() is None
+    with InitialGuess(config, replace(CARD, outside_bytes=23 * GIB), None, open_probe) as guess:
+        assert guess.batch_size() is None
 
 
 def test_a_hung_prediction_is_stopped_and_is_no_verdict(tmp_path: Path) -> None:
@@ -138,40 +142,40 @@ def test_a_hung_prediction_is_stopped_and_is_no_verdict(tmp_path: Path) -> None:
 
 def test_time_that_is_over_before_the_first_prediction_is_no_verdict(tmp_path: Path) -> None:
     answer = run("find-batch", dying(tmp_path, "time.sleep(600)"), "--time-limit", "1")
-    says_nothing_of_memory(answer, 3, "time was over before any batch was predicted", "--time-limit")
+    says_nothing_of_memory(answer, 3, "the time was over before any batch was predicted", "--time-limit")
 
 
 def test_a_deadline_leaves_what_is_known_by_then(tmp_path: Path) -> None:
     config = config_that(tmp_path, "len(numbers) > 4 and time.sleep(600)")
-    with ProcessProbe(config, deadline=time.monotonic() + 3600) as probe:
+    with WorkerProbe(config, deadline=time.monotonic() + 3600) as probe:
         assert probe.measure(4).fits
         probe._deadline = time.monotonic() + 1
         assert probe.measure(5).outcome is Outcome.TIMED_OUT
 
 
 def test_ram_that_runs_out_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ProcessProbe(config_that(tmp_path, "time.sleep(600)")) as probe:
-        monkeypatch.setattr(process, "available_bytes", lambda: 0)
-        with pytest.raises(CutShortError, match="this computer was about to run out of RAM") as caught:
+    with WorkerProbe(config_that(tmp_path, "time.sleep(600)")) as probe:
+        monkeypatch.setattr("vram_cli.probe.worker_process.available_bytes", lambda: 0)
+        with pytest.raises(CutShortError, match="the computer was about to run out of RAM") as caught:
             probe.measure(4)
     assert caught.value.exit_code == 3
 
 
 def test_an_allocation_that_the_computer_refuses_is_no_verdict(tmp_path: Path) -> None:
     answer = run("find-batch", dying(tmp_path, "raise MemoryError"))
-    says_nothing_of_memory(answer, 3, "this computer's own RAM ran out as batch 1 was predicted", "MemoryError")
+    says_nothing_of_memory(answer, 3, "the computer ran out of RAM as batch 1 was predicted", "MemoryError")
 
 
 def test_a_calibration_passes_on_that_a_prediction_died() -> None:
-    with ProcessProbe(config_of(RUNS[0], {"gpu": "t4"}), calibrated=False) as probe:
+    with WorkerProbe(config_of(RUNS[0], {"gpu": "t4"}), calibrated=False) as probe:
         os.kill(probe.pid or 0, signal.SIGKILL)
         with pytest.raises(ProbeError, match="broke off"):
-            probe.measure(8, explain=True)
+            probe.measure(8, Detail.ROWS)
 
 
 @pytest.mark.parametrize(
     ("place", "steady"),
-    [(["--gpu", "t4"], False), (["--device", "cpu", "--budget", "64MiB"], True)],
+    [(["--gpu", "t4"], False), (["--device", "cpu", "--memory-limit", "64MiB"], True)],
 )
 def test_only_real_trials_on_the_cpu_pay_for_steady_memory(place: list[str], steady: bool, tmp_path: Path) -> None:
     config = dying(tmp_path, "open('seen', 'w').write(' '.join(os.environ))")
@@ -180,27 +184,25 @@ def test_only_real_trials_on_the_cpu_pay_for_steady_memory(place: list[str], ste
     assert ("PYTHONMALLOC" in (tmp_path / "seen").read_text().split()) is steady
 
 
-def test_a_probe_that_turns_from_predictions_to_the_cpu_and_back_changes_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_malloc_settings_follow_the_config_of_a_reused_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[bool] = []
-    child = process.Child
 
-    def recorded(environment: dict[str, str]) -> object:
-        started.append("PYTHONMALLOC" in environment)
-        return child(environment)
+    class Recorded(WorkerProcess):
+        def __init__(self, environment: Mapping[str, str]) -> None:
+            started.append("PYTHONMALLOC" in environment)
+            super().__init__(environment)
 
-    monkeypatch.setattr(process, "Child", recorded)
+    monkeypatch.setattr("vram_cli.probe.client.WorkerProcess", Recorded)
     predicted = load_config("mlp_mnist.yaml", ["device.gpu=t4"])
-    real = load_config("mlp_mnist.yaml", ["device.name=cpu", "device.budget=64MiB"])
-    with ProcessProbe(predicted) as probe:
-        probe.reopen(real)
-        probe.reopen(predicted)
-        probe.reopen(predicted.changed(["device.gpu=l4"]))  # goes on in the same process
-    assert started == [False, True, False]
+    real = load_config("mlp_mnist.yaml", ["device.name=cpu", "device.memory_limit=64MiB"])
+    with ExitStack() as stack:
+        probe = stack.enter_context(WorkerProbe(predicted))
+        for config in (real, predicted, with_overrides(predicted, ["device.gpu=l4"])):
+            probe = stack.enter_context(WorkerProbe(config, reuse=probe))
+    assert started == [False, True, False]  # the last goes on in the same process
 
 
 def test_of_a_crash_it_is_told_where_it_was(tmp_path: Path) -> None:
-    with ProcessProbe(config_that(tmp_path, ABORTED)) as probe, pytest.raises(WorkloadError) as caught:
+    with WorkerProbe(config_that(tmp_path, ABORTED)) as probe, pytest.raises(WorkloadError) as caught:
         probe.measure(4)
     assert "dying.py" in caught.value.traceback

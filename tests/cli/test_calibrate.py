@@ -12,7 +12,7 @@ import torch
 
 from tests.calibrations import calibration
 from tests.cli.running import Answer, vram, vram_here
-from vram_cli.memory.calibration_files import to_text
+from vram_cli.hardware.calibration_store import to_text
 from vram_cli.units import MIB
 
 Run = Callable[..., Answer]
@@ -40,7 +40,7 @@ def test_without_a_gpu_it_says_what_to_do_and_writes_nothing(tmp_path: Path) -> 
     environment = {**os.environ, "VRAM_CONFIG_DIR": str(tmp_path / "config"), "CUDA_VISIBLE_DEVICES": ""}
     answer = vram("calibrate", folder=tmp_path, env=environment)
     assert (answer.code, answer.stdout) == (3, "")
-    assert "error: cannot calibrate: cuda was asked for" in answer.stderr
+    assert "error: cannot calibrate: PyTorch" in answer.stderr
     assert "hint: " in answer.stderr
     assert "vram calibrate --import FILE" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -62,8 +62,8 @@ def test_an_imported_calibration_is_in_later_predictions_and_their_words(run: Ru
 
     assert row(calibrated, "context") == 300 * MIB != row(plain, "context")
     assert row(calibrated, "temporaries") == row(plain, "temporaries") + 40 * MIB
-    assert "context and workspaces calibrated" in calibrated["device"]["accuracy"]
-    assert "calibrated on a card" not in plain["device"]["accuracy"]
+    assert "context and workspaces calibrated" in calibrated["run"]["device"]["accuracy"]
+    assert "calibrated on a card" not in plain["run"]["device"]["accuracy"]
 
 
 def test_show_export_and_remove(run: Run, t4: Path, tmp_path: Path) -> None:

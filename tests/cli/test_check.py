@@ -31,7 +31,7 @@ class Net(nn.Module):
 """
 MORE = "        self.more = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.Tanh())\n"
 CONFIG = """\
-model: {target: "net:Net", kwargs: {depth: 1}}
+model: {factory: "net:Net", kwargs: {depth: 1}}
 data: {name: synthetic, shape: [3, 32, 32], classes: 10}
 optimizer: {name: sgd}
 train: {batch_size: 128}
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_a_finding_with_phase_and_module_and_writes_no_base
     assert [finding["kind"] for finding in verdict["findings"]] == ["does_not_fit"]
     assert "in forward on Tesla T4: fails in blocks.0 forward" in verdict["findings"][0]["message"]
     rows = verdict["result"]["breakdown"]["rows"]
-    assert sum(row["bytes"] for row in rows) > verdict["result"]["device"]["capacity_bytes"]
+    assert sum(row["bytes"] for row in rows) > verdict["result"]["run"]["device"]["capacity_bytes"]
     assert "not written" in answer.stderr
     assert (clone / "base.json").read_bytes() == kept
 
@@ -213,13 +213,11 @@ def test_bad_input_is_never_a_finding(
 def test_a_bug_is_exit_code_70(
     error: Exception, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import vram_cli.checking
-
     def broken(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.chdir(clone)
-    monkeypatch.setattr(vram_cli.checking, "ProcessProbe", broken)
+    monkeypatch.setattr("vram_cli.probe.client.WorkerProcess", broken)
     assert run("check", "-c", "train.yaml", "--gpu", "t4", "--baseline", "base.json") == 70
     assert type(error).__name__ in capsys.readouterr().err
 

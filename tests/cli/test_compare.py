@@ -15,8 +15,8 @@ import pytest
 from tests.cli.running import Answer, vram, vram_here
 
 CONFIG = """
-model: {target: "blobs:model"}
-data: {target: "blobs:Blobs"}
+model: {factory: "blobs:model"}
+data: {factory: "blobs:Blobs"}
 optimizer: {name: sgd}
 device: cpu
 train: {batch_size: 8, learning_rate: 0.1}
@@ -127,7 +127,7 @@ def wait_for_runs(folder: Path, number: int) -> None:
 
 
 def test_a_size_that_does_not_fit_is_told_and_trained_in_parts(folder: Path) -> None:
-    wide = ("--budget", "24MiB", "--set", "model.kwargs.width=8000")
+    wide = ("--memory-limit", "24MiB", "--set", "model.kwargs.width=8000")
     answer = compare(folder, "--batch-sizes", "full", "--repeats", "1", "--accumulate", *wide)
     assert answer.code == 0, answer.stderr
     told = " ".join(answer.stdout.split())
@@ -144,7 +144,7 @@ def test_a_size_that_does_not_fit_is_told_and_trained_in_parts(folder: Path) -> 
         (("--batch-sizes", "8,many"), "'many' is neither a number nor full"),
         (("--samples", "few"), "--samples: 'few'"),
         (("--set", "device={gpu: t4}"), "device.gpu"),
-        (("--set", "step=blobs:step"), "step.target"),
+        (("--set", "step=blobs:step"), "step.function"),
         (("--set", "data={name: synthetic, shape: [1, 2, 2], classes: 2}"), "nothing to learn"),
     ],
 )

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.cli.running import vram
-from vram_cli.probe.simulated.cuda_facts import PER_GEMM_SINCE
-from vram_cli.probe.simulated.simulation import running_version
+from vram_cli.fake_tensors.cuda_workspaces import PER_GEMM_SINCE
+from vram_cli.fake_tensors.simulation import running_version
 
 CONFIGS = ("mlp_mnist", "mlp_cifar10", "cnn_mnist", "cnn_cifar10")
 
@@ -26,7 +26,7 @@ of_this_torch = pytest.mark.skipif(running_version() >= PER_GEMM_SINCE, reason="
 @pytest.mark.parametrize("name", CONFIGS)
 def test_figures_are_the_same_to_the_byte(name: str, tmp_path: Path, golden: Callable[[str, str], str]) -> None:
     lines = [
-        *searched(asked("find-batch", name, tmp_path, "--cap", "none")),
+        *searched(asked("find-batch", name, tmp_path, "--no-dataset-limit")),
         *accounted(asked("breakdown", name, tmp_path)),
         *advised(asked("advise", name, tmp_path)),
     ]

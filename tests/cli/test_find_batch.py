@@ -17,11 +17,11 @@ import pytest
 
 from tests.cli.running import vram, vram_here
 from tests.real_data import mnist_root
-from vram_cli.search.bound import plain_trials
+from vram_cli.search.trial_budget import plain_trials
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 
-SMALL = ["--device", "cpu", "--budget", "64MiB", "--set", "data.source=synthetic"]
+SMALL = ["--device", "cpu", "--memory-limit", "64MiB", "--set", "data.source=synthetic"]
 MIB = 1024**2
 
 
@@ -73,9 +73,9 @@ def test_the_breakdown_of_the_answer_adds_up(found: tuple[Path, dict[str, Any]])
     assert breakdown["batch_size"] == result["max_batch_size"]
     assert sum(row["bytes"] for row in breakdown["rows"]) == breakdown["total_bytes"] == 64 * MIB
     assert all(row["bytes"] >= 0 for row in breakdown["rows"])
-    assert result["device"]["kind"] == "real"
-    assert result["device"]["capacity_bytes"] == 64 * MIB
-    assert {"vram", "torch", "python"} <= result["versions"].keys()
+    assert result["run"]["device"]["kind"] == "real"
+    assert result["run"]["device"]["capacity_bytes"] == 64 * MIB
+    assert {"vram", "torch", "python"} <= result["run"]["versions"].keys()
 
 
 def test_a_saved_result_is_drawn_again_without_a_device(found: tuple[Path, dict[str, Any]]) -> None:
@@ -100,7 +100,7 @@ def test_real_mnist_goes_through_files_and_caps_the_batch(tmp_path: Path) -> Non
         f"data.root={root}",
         "--device",
         "cpu",
-        "--budget",
+        "--memory-limit",
         "1GiB",
         "--steps",
         "2",
@@ -108,8 +108,8 @@ def test_real_mnist_goes_through_files_and_caps_the_batch(tmp_path: Path) -> Non
     answer = vram("find-batch", *arguments, "--json", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     result = json.loads(answer.stdout)
-    assert result["data"]["source"] == "files"
-    assert result["data"]["num_samples"] == result["max_batch_size"] == 60_000
+    assert result["run"]["data"]["source"] == "files"
+    assert result["run"]["data"]["num_samples"] == result["max_batch_size"] == 60_000
     assert result["limited_by"] == "dataset"
     assert result["extrapolated_batch_size"] > 60_000
     assert len(result["trials"]) <= 5
@@ -161,7 +161,7 @@ def test_ctrl_c_reports_what_is_known_and_exits_130(tmp_path: Path) -> None:
 
 
 def test_a_child_killed_in_the_middle_of_a_trial_is_survived_and_reported(tmp_path: Path) -> None:
-    process = start("find-batch", *SMALL, "--max", "300", "--steps", "30", "--json", folder=tmp_path)
+    process = start("find-batch", *SMALL, "--max-batch-size", "300", "--steps", "30", "--json", folder=tmp_path)
     await_trial(process, " fits")
     (child,) = psutil.Process(process.pid).children()
     child.kill()
@@ -169,7 +169,7 @@ def test_a_child_killed_in_the_middle_of_a_trial_is_survived_and_reported(tmp_pa
     assert process.returncode == 0
     result = json.loads(stdout)
     assert "killed" in [trial["outcome"] for trial in result["trials"]]
-    assert (result["max_batch_size"], result["limited_by"]) == (300, "cap")
+    assert (result["max_batch_size"], result["limited_by"]) == (300, "max_batch_size")
 
 
 def test_batch_norm_at_one_sample_is_not_taken_for_memory(tmp_path: Path) -> None:
@@ -178,9 +178,9 @@ def test_batch_norm_at_one_sample_is_not_taken_for_memory(tmp_path: Path) -> Non
         "resnet18_cifar10.yaml",
         "--device",
         "cpu",
-        "--budget",
+        "--memory-limit",
         "1GiB",
-        "--max",
+        "--max-batch-size",
         "2",
         "--steps",
         "2",
@@ -208,7 +208,7 @@ def test_the_starter_config_runs_as_it_is(tmp_path: Path) -> None:
     assert vram_here("init", folder=tmp_path).code == 0
     answer = vram_here("breakdown", "--config", "vram.yaml", "--gpu", "t4", "--json", folder=tmp_path)
     assert answer.code == 0, answer.stderr
-    assert json.loads(answer.stdout)["config_name"] == "vram.yaml"
+    assert json.loads(answer.stdout)["run"]["config_name"] == "vram.yaml"
 
 
 def test_the_schema_is_json(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from tests.cli.test_bad_input import check_message
 from tests.real_data import mnist_root
 
 PROJECT = """
-model: {target: "mine:Tagger", kwargs: {width: 8}}
-data: {target: "mine:Words", collate: "mine:padded"}
+model: {factory: "mine:Tagger", kwargs: {width: 8}}
+data: {factory: "mine:Words", collate_fn: "mine:padded"}
 optimizer: {name: sgd}
 train: {batch_size: 3, freeze: "embed.*"}
 """
@@ -88,7 +88,7 @@ def test_a_project_of_ones_own_as_json(project: Path) -> None:
 
 # What is changed of the project, and what the message must name.
 CASES = {
-    "no such module": (["--set", "model={target: 'nowhere:Net'}"], ["model.target", "nowhere"]),
+    "no such module": (["--set", "model={factory: 'nowhere:Net'}"], ["model.factory", "nowhere"]),
     "no picture": (["--save", "run.json"], ["run.json", ".png"]),
     "no images": (["--save", "samples.png"], ["samples.png", "no image files", "cifar10"]),
     "two answers": (["--json", "--preview"], ["--json", "--preview"]),
@@ -103,17 +103,17 @@ def test_bad_input(case: str, project: Path) -> None:
 
 
 def test_a_factory_that_raises_is_told_with_its_traceback(project: Path) -> None:
-    answer = vram_here("inspect", "--config", "train.yaml", "--set", "model={target: 'mine:broken'}", folder=project)
+    answer = vram_here("inspect", "--config", "train.yaml", "--set", "model={factory: 'mine:broken'}", folder=project)
     assert (answer.code, answer.stdout) == (2, "")
     assert 'mine.py", line' in answer.stderr
-    assert "error: model.target (mine:broken): ZeroDivisionError: no model today" in answer.stderr
+    assert "error: model.factory (mine:broken): ZeroDivisionError: no model today" in answer.stderr
 
 
 def test_code_that_ends_its_process_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import os\n\ndef build():\n    os._exit(7)\n")
     (tmp_path / "mine.yaml").write_text(
-        "model: {target: 'mine:build'}\ndata: {inputs: {x: {shape: [2]}}}\noptimizer: {name: sgd}\n"
+        "model: {factory: 'mine:build'}\ndata: {inputs: {x: {shape: [2]}}}\noptimizer: {name: sgd}\n"
     )
     answer = vram("inspect", "--config", "mine.yaml", folder=tmp_path)
     assert answer.code == 2
-    assert "error: model.target (mine:build): the process that runs this code ended with exit code 7" in answer.stderr
+    assert "error: model.factory (mine:build): the process that runs this code ended with exit code 7" in answer.stderr

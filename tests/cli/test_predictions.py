@@ -10,26 +10,35 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import vram, vram_here
-from vram_cli.memory.gpus import find_gpu
+from vram_cli.hardware.gpus import find_gpu
 
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.mark.torchvision
 def test_a_search_for_a_card_is_certified_by_the_model_of_its_allocator(tmp_path: Path) -> None:
-    arguments = ["--config", "resnet18_cifar10.yaml", "--gpu", "rtx 4090", "--capacity", "2GiB", "--json", "--quiet"]
-    answer = vram_here("find-batch", *arguments, "--cap", "none", folder=tmp_path)
+    arguments = [
+        "--config",
+        "resnet18_cifar10.yaml",
+        "--gpu",
+        "rtx 4090",
+        "--memory-limit",
+        "2GiB",
+        "--json",
+        "--quiet",
+    ]
+    answer = vram_here("find-batch", *arguments, "--no-dataset-limit", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     result = json.loads(answer.stdout)
     certificate = result["certificate"]
-    assert result["device"]["kind"] == "simulated"
-    assert result["device"]["capacity_bytes"] == 2 * 1024**3
+    assert result["run"]["device"]["kind"] == "simulated"
+    assert result["run"]["device"]["capacity_bytes"] == 2 * 1024**3
     assert certificate["fails"] == certificate["fits"] + 1
     assert certificate["outcome"] == "out_of_memory"
     assert "wanting" in certificate["message"]
     breakdown = result["breakdown"]
     assert sum(row["bytes"] for row in breakdown["rows"]) == breakdown["total_bytes"] == 2 * 1024**3
-    assert "published" in result["device"]["accuracy"]
+    assert "published" in result["run"]["device"]["accuracy"]
     assert answer.stderr == ""
 
 
@@ -37,7 +46,7 @@ def test_without_a_gpu_auto_predicts_for_a_t4_and_says_so_first(tmp_path: Path) 
     answer = vram("breakdown", folder=tmp_path, env=NO_GPU)
     assert answer.code == 0, answer.stderr
     first = answer.stdout.splitlines()[0]
-    assert "no GPU here" in first
+    assert "has no GPU" in first
     assert "T4" in first
     assert "--gpu NAME" in first
     assert "predicted for Tesla T4" in answer.stdout
@@ -63,7 +72,7 @@ def test_modules_timeline_and_snapshot(tmp_path: Path) -> None:
     [
         (["--gpu", "rtx-4091"], 2, ["unknown GPU", "rtx-4090"]),
         (["--gpu", "t4", "--device", "cpu"], 2, ["device.gpu", "cpu"]),
-        (["--gpu", "t4", "--capacity", "100MiB"], 2, ["leaves nothing"]),
+        (["--gpu", "t4", "--memory-limit", "100MiB"], 2, ["leaves nothing"]),
         (["--by", "layer"], 2, ["--by", "module"]),
         (["--device", "cpu", "--snapshot", "run.pickle"], 2, ["--snapshot", "predictions"]),
     ],
@@ -82,6 +91,6 @@ def test_a_device_on_the_command_line_replaces_a_card_in_the_file(tmp_path: Path
     )
     arguments = ["--config", "mine.yaml", "--json", "--quiet"]
     predicted = json.loads(vram_here("breakdown", *arguments, folder=tmp_path).stdout)
-    assert predicted["device"]["name"] == find_gpu("t4").product
+    assert predicted["run"]["device"]["name"] == find_gpu("t4").product
     real = json.loads(vram("breakdown", *arguments, "--device", "cpu", folder=tmp_path).stdout)
-    assert real["device"]["kind"] == "real"
+    assert real["run"]["device"]["kind"] == "real"

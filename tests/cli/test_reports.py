@@ -121,7 +121,7 @@ def test_the_plot_of_a_search_needs_no_timeline_and_that_of_a_breakdown_does(
 
 
 def test_the_report_of_a_breakdown_has_modules_and_a_timeline(tmp_path: Path) -> None:
-    place = ["--device", "cpu", "--budget", "64MiB", "--set", "data.source=synthetic"]
+    place = ["--device", "cpu", "--memory-limit", "64MiB", "--set", "data.source=synthetic"]
     answer = vram("breakdown", *place, "-n", "64", "--report", "out.html", "--format", "markdown", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     assert answer.stdout.startswith("### Batch size 64 uses")
@@ -130,11 +130,11 @@ def test_the_report_of_a_breakdown_has_modules_and_a_timeline(tmp_path: Path) ->
     text = Page((tmp_path / "out.html").read_text(encoding="utf-8")).text
     assert "Memory over one step at batch size 64 (measured)" in text
     assert "Peak memory by module at batch size 64 (measured)" in text
-    assert "vram breakdown --device cpu --budget 64MiB --set data.source=synthetic --batch-size 64" in text
+    assert "vram breakdown --device cpu --memory-limit 64MiB --set data.source=synthetic --batch-size 64" in text
 
 
 def test_the_report_of_a_search_has_its_proof_and_its_trials(tmp_path: Path) -> None:
-    arguments = ["--gpu", "t4", "--max", "4", "--report", "out.html", "--quiet", "--json"]
+    arguments = ["--gpu", "t4", "--max-batch-size", "4", "--report", "out.html", "--quiet", "--json"]
     answer = vram_here("find-batch", *arguments, folder=tmp_path)
     assert answer.code == 0, answer.stderr
     assert json.loads(answer.stdout)["max_batch_size"] == 4

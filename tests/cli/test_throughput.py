@@ -11,26 +11,26 @@ import pytest
 
 from tests.cli.running import vram
 from tests.cli.test_find_batch import await_trial, start
-from vram_cli.api import find_batch
+from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import load_config
 from vram_cli.errors import ConfigError
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 
-SMALL = ["--device", "cpu", "--budget", "64MiB", "--set", "data.source=synthetic", "--objective", "throughput"]
+SMALL = ["--device", "cpu", "--memory-limit", "64MiB", "--set", "data.source=synthetic", "--objective", "throughput"]
 
 
 @linux
 def test_sizes_up_to_the_largest_are_timed_and_all_of_it_is_told(tmp_path: Path) -> None:
-    answer = vram("find-batch", *SMALL, "--max", "6", "--save", "run.json", folder=tmp_path)
+    answer = vram("find-batch", *SMALL, "--max-batch-size", "6", "--save", "run.json", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     assert answer.stderr.count(" samples/s (half of ") == 4
     assert "Fastest: " in answer.stdout
     assert "Knee: " in answer.stdout
     assert "Speed and memory by batch size (measured)" in answer.stdout
     result = json.loads((tmp_path / "run.json").read_text())
-    assert (result["max_batch_size"], result["limited_by"]) == (6, "cap")
-    assert result["config"]["search"]["objective"] == "throughput"
+    assert (result["max_batch_size"], result["limited_by"]) == (6, "max_batch_size")
+    assert result["run"]["config"]["search"]["objective"] == "throughput"
     paces = result["throughput"]["paces"]
     assert [pace["batch_size"] for pace in paces] == [1, 2, 4, 6]
     assert all(pace["steps"] >= 20 for pace in paces)
@@ -43,14 +43,14 @@ def test_sizes_up_to_the_largest_are_timed_and_all_of_it_is_told(tmp_path: Path)
 
 @linux
 def test_ctrl_c_tells_the_largest_and_what_was_timed(tmp_path: Path) -> None:
-    process = start("find-batch", *SMALL, "--max", "16", "--json", folder=tmp_path)
+    process = start("find-batch", *SMALL, "--max-batch-size", "16", "--json", folder=tmp_path)
     await_trial(process, "samples/s")
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     result = json.loads(stdout)
     assert result["interrupted"] is True
-    assert (result["max_batch_size"], result["limited_by"]) == (16, "cap")
+    assert (result["max_batch_size"], result["limited_by"]) == (16, "max_batch_size")
     assert result["throughput"]["paces"][0]["batch_size"] == 1
     assert len(result["throughput"]["paces"]) < result["throughput"]["sizes"] == 5
     assert "Traceback" not in stderr

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.cli.running import vram
-from vram_cli.calibrating import MOST_CONTEXT, RUNS
-from vram_cli.memory.calibration import Calibration
-from vram_cli.memory.calibration_files import read
+from vram_cli.commands.calibrate import MOST_CONTEXT, RUNS
+from vram_cli.hardware.calibration import Calibration
+from vram_cli.hardware.calibration_store import read
 from vram_cli.units import MIB
 
 torch = pytest.importorskip("torch")
@@ -64,7 +64,7 @@ def test_a_prediction_for_this_card_takes_it_and_is_near_the_real_step(
 ) -> None:
     predicted = breakdown(tmp_path, env, "--gpu", made.gpu.name)
     real = breakdown(tmp_path, env, "--device", "cuda")
-    assert "context and workspaces calibrated" in predicted["device"]["accuracy"]
-    assert predicted["device"]["capacity_bytes"] == real["device"]["capacity_bytes"]
+    assert "context and workspaces calibrated" in predicted["run"]["device"]["accuracy"]
+    assert predicted["run"]["device"]["capacity_bytes"] == real["run"]["device"]["capacity_bytes"]
     peaks = [result["trials"][0]["peak_reserved_bytes"] for result in (predicted, real)]
     assert peaks[0] == pytest.approx(peaks[1], rel=0.2)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import vram
-from vram_cli.api import breakdown, find_batch
+from vram_cli.commands.breakdown import breakdown
+from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import Config, load_config
-from vram_cli.probe import ProcessProbe
-from vram_cli.results import Category, Limit, Outcome, Phase, Result
+from vram_cli.probe import WorkerProbe
+from vram_cli.records import Category, Detail, Limit, Outcome, Phase, Result
 from vram_cli.units import GIB, MIB
 
 torch = pytest.importorskip("torch")
@@ -30,12 +31,12 @@ def config(name: str, *overrides: str) -> Config:
 @pytest.fixture(scope="module")
 def small() -> Result:
     """A search on a card cut down to 2 GiB."""
-    return find_batch(config("resnet18_cifar10.yaml", "device.budget=2GiB", "search.cap=none"))
+    return find_batch(config("resnet18_cifar10.yaml", "device.memory_limit=2GiB", "search.limit_to_dataset=false"))
 
 
 @pytest.fixture(scope="module")
-def probe() -> Iterator[ProcessProbe]:
-    with ProcessProbe(config("resnet18_cifar10.yaml", "device.budget=4GiB")) as opened:
+def probe() -> Iterator[WorkerProbe]:
+    with WorkerProbe(config("resnet18_cifar10.yaml", "device.memory_limit=4GiB")) as opened:
         yield opened
 
 
@@ -80,8 +81,8 @@ def test_rows_add_up_to_the_drivers_figure() -> None:
     assert result.breakdown.bytes_of(Category.BATCH_DATA) == 256 * (3 * 32 * 32 * 4 + 8)
 
 
-def test_the_ledger_on_the_last_step_leaves_the_peak_as_it_is(probe: ProcessProbe) -> None:
-    plain, explained = probe.measure(512), probe.measure(512, explain=True)
+def test_the_ledger_on_the_last_step_leaves_the_peak_as_it_is(probe: WorkerProbe) -> None:
+    plain, explained = probe.measure(512), probe.measure(512, Detail.ROWS)
     assert explained.peak_allocated_bytes == plain.peak_allocated_bytes
     assert explained.breakdown is not None
     ours = sum(
@@ -100,7 +101,7 @@ def test_the_size_that_failed_says_what_it_held(small: Result) -> None:
     assert max(trial.peak_allocated_bytes for trial in small.trials if trial.fits) / 2 < failed <= 2 * GIB
 
 
-def test_the_same_process_goes_on_after_running_out_of_memory(probe: ProcessProbe) -> None:
+def test_the_same_process_goes_on_after_running_out_of_memory(probe: WorkerProbe) -> None:
     before, pid = probe.measure(128), probe.pid
     failed = probe.measure(1_000_000)
     after = probe.measure(128)
@@ -112,7 +113,7 @@ def test_the_same_process_goes_on_after_running_out_of_memory(probe: ProcessProb
     assert after.peak_allocated_bytes == before.peak_allocated_bytes
 
 
-def test_phases_and_peaks_are_those_of_pytorchs_counters(probe: ProcessProbe) -> None:
+def test_phases_and_peaks_are_those_of_pytorchs_counters(probe: WorkerProbe) -> None:
     measured = probe.measure(256)
     assert [peak.phase for peak in measured.peaks] == list(Phase)
     assert all(0 < peak.allocated_bytes <= peak.reserved_bytes for peak in measured.peaks)
@@ -158,7 +159,7 @@ def test_other_processes_on_the_card_are_named_and_left_out_of_a_budget() -> Non
         assert whole.breakdown is not None
         assert whole.breakdown.bytes_of(Category.CONTEXT) > 4 * GIB
         if whole.device.other_processes:
-            cut = breakdown(config("mlp_mnist.yaml", "device.budget=4GiB"), batch_size=64)
+            cut = breakdown(config("mlp_mnist.yaml", "device.memory_limit=4GiB"), batch_size=64)
             assert cut.breakdown is not None
             assert cut.breakdown.bytes_of(Category.CONTEXT) < CONTEXT_AT_MOST
     finally:
@@ -167,7 +168,7 @@ def test_other_processes_on_the_card_are_named_and_left_out_of_a_budget() -> Non
 
 
 def test_a_budget_below_the_context_is_told_as_not_fitting(tmp_path: Path) -> None:
-    answer = vram("find-batch", "--device", "cuda", "--budget", "16MiB", "--quiet", folder=tmp_path)
+    answer = vram("find-batch", "--device", "cuda", "--memory-limit", "16MiB", "--quiet", folder=tmp_path)
     assert answer.code == 4
     assert "Traceback" not in answer.stderr
 
@@ -182,7 +183,7 @@ def test_the_command_of_the_ci_job(tmp_path: Path) -> None:
     answer = vram("find-batch", "--config", "mlp_mnist.yaml", "--json", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     result = json.loads(answer.stdout)
-    assert result["device"]["type"].startswith("cuda")
+    assert result["run"]["device"]["type"].startswith("cuda")
     assert result["max_batch_size"] == 60_000
     assert result["limited_by"] == "dataset"
-    assert result["breakdown"]["total_bytes"] == result["device"]["capacity_bytes"] > 256 * MIB
+    assert result["breakdown"]["total_bytes"] == result["run"]["device"]["capacity_bytes"] > 256 * MIB

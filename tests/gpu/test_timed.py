@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vram_cli.api import find_batch
+from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import load_config
-from vram_cli.results import Outcome
+from vram_cli.records import Outcome
 
 torch = pytest.importorskip("torch")
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 
 def test_a_gpu_is_waited_for_and_larger_batches_make_better_use_of_it() -> None:
-    wanted = ["device.name=cuda", "data.source=synthetic", "search.max=256", "search.objective=throughput"]
+    wanted = ["device.name=cuda", "data.source=synthetic", "search.max_batch_size=256", "search.objective=throughput"]
     result = find_batch(load_config("resnet18_cifar10.yaml", wanted))
     assert result.throughput is not None
     assert [pace.batch_size for pace in result.throughput.paces][-1] == result.max_batch_size == 256

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from vram_cli.config import Config, load_config
-from vram_cli.probe import ProcessProbe
+from vram_cli.probe import WorkerProbe
 
 
 def small_config(*overrides: str) -> Config:
     """An MLP on synthetic MNIST under 64 MiB of the CPU's memory: fails for real within milliseconds."""
     return load_config(
-        "mlp_mnist.yaml", ["device.name=cpu", "device.budget=64MiB", "data.source=synthetic", *overrides]
+        "mlp_mnist.yaml", ["device.name=cpu", "device.memory_limit=64MiB", "data.source=synthetic", *overrides]
     )
 
 
 @pytest.fixture(scope="session")
-def probe() -> Iterator[ProcessProbe]:
-    with ProcessProbe(small_config()) as opened:
+def probe() -> Iterator[WorkerProbe]:
+    with WorkerProbe(small_config()) as opened:
         yield opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vram_cli.results import (
+from vram_cli.records import (
     Breakdown,
     BreakdownRow,
     Category,
@@ -18,6 +18,7 @@ from vram_cli.results import (
     Phase,
     PhasePeak,
     Result,
+    RunInfo,
     TensorInfo,
     Timeline,
     TimelinePoint,
@@ -34,7 +35,7 @@ GPU = Device(
     name="NVIDIA GeForce RTX 3060",
     type="cuda:0",
     capacity_bytes=12 * GIB,
-    enforced_by="the driver",
+    limit_enforced_by="the driver",
     other_processes=("/usr/lib/xorg/Xorg (pid 1210): 312 MiB",),
 )
 CPU = Device(
@@ -42,8 +43,8 @@ CPU = Device(
     name="CPU (AMD EPYC 7B13, 2 cores)",
     type="cpu",
     capacity_bytes=1 * GIB,
-    budget_bytes=1 * GIB,
-    enforced_by="RLIMIT_DATA",
+    memory_limit_bytes=1 * GIB,
+    limit_enforced_by="RLIMIT_DATA",
 )
 CIFAR = DataInfo(
     name="cifar10",
@@ -79,7 +80,7 @@ def config(model: str, precision: str = "fp32", device: str = "auto") -> dict[st
         "optimizer": {"name": "sgd", "momentum": 0.9},
         "precision": precision,
         "search": {"multiple_of": 8, "margin": 0.05, "time_limit": None},
-        "device": {"name": device, "budget": None},
+        "device": {"name": device, "memory_limit": None},
     }
 
 
@@ -134,12 +135,10 @@ def breakdown(batch_size: int, device: Device, *bytes_of: int) -> Breakdown:
 
 
 MEMORY = Result(
+    run=RunInfo(
+        config_name="resnet18_cifar10.yaml", config=config("resnet18"), device=GPU, data=CIFAR, versions=VERSIONS
+    ),
     command="find-batch",
-    config_name="resnet18_cifar10.yaml",
-    config=config("resnet18"),
-    device=GPU,
-    data=CIFAR,
-    versions=VERSIONS,
     trials=(ran(1), ran(2), ran(1456), failed(1600), ran(1536, 3.1), failed(1537)),
     max_batch_size=1536,
     recommended_batch_size=1456,
@@ -153,18 +152,20 @@ MEMORY = Result(
 )
 
 DATASET = Result(
+    run=RunInfo(
+        config_name="mlp_mnist.yaml",
+        config=config("mlp", device="cpu"),
+        device=CPU,
+        data=MNIST,
+        versions={
+            "vram": "0.1.0",
+            "python": "3.11.7",
+            "torch": "2.14.1+cpu",
+            "torchvision": "0.29.1",
+            "system": "Linux 6.8.0 x86_64",
+        },
+    ),
     command="find-batch",
-    config_name="mlp_mnist.yaml",
-    config=config("mlp", device="cpu"),
-    device=CPU,
-    data=MNIST,
-    versions={
-        "vram": "0.1.0",
-        "python": "3.11.7",
-        "torch": "2.14.1+cpu",
-        "torchvision": "0.29.1",
-        "system": "Linux 6.8.0 x86_64",
-    },
     trials=(ran(1, 0.4), ran(2, 0.1), ran(60_000, 0.7)),
     max_batch_size=60_000,
     recommended_batch_size=60_000,
@@ -189,7 +190,7 @@ INTERRUPTED = replace(
 
 DOES_NOT_FIT = replace(
     MEMORY,
-    config=config("resnet18", "amp-bf16"),
+    run=replace(MEMORY.run, config=config("resnet18", "amp-bf16")),
     trials=(replace(failed(1), peaks=peaks(12_100 * MIB, 1, 1, Phase.BACKWARD)),),
     max_batch_size=None,
     recommended_batch_size=None,
@@ -206,19 +207,22 @@ THRASHING = replace(
 
 BREAKDOWN = replace(
     MEMORY,
-    command="breakdown",
-    config_name="resnet50_imagenet.yaml",
-    config=config("resnet50"),
-    data=replace(
-        CIFAR,
-        name="synthetic",
-        source="synthetic",
-        detail="images of the config's shape",
-        tensors=(TensorInfo(name="images", shape=(3, 224, 224), dtype="float32"),),
-        classes=1000,
-        num_samples=None,
+    run=replace(
+        MEMORY.run,
+        config_name="resnet50_imagenet.yaml",
+        config=config("resnet50"),
+        data=replace(
+            CIFAR,
+            name="synthetic",
+            source="synthetic",
+            detail="images of the config's shape",
+            tensors=(TensorInfo(name="images", shape=(3, 224, 224), dtype="float32"),),
+            classes=1000,
+            num_samples=None,
+        ),
+        device=replace(GPU, name="NVIDIA A10G", capacity_bytes=24 * GIB, other_processes=()),
     ),
-    device=replace(GPU, name="NVIDIA A10G", capacity_bytes=24 * GIB, other_processes=()),
+    command="breakdown",
     trials=(ran(128),),
     max_batch_size=None,
     recommended_batch_size=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vram_cli.results import (
+from vram_cli.records import (
     ClassFacts,
     DataFacts,
     DataInfo,
@@ -177,7 +177,7 @@ SYNTHETIC = Inspection(
 
 CODE = Inspection(
     config_name="train.yaml",
-    config={"data": {"target": "corpus:Sentences"}},
+    config={"data": {"factory": "corpus:Sentences"}},
     overrides=(),
     data=DataFacts(
         info=DataInfo(
@@ -205,7 +205,7 @@ CODE = Inspection(
             layer("head", "Linear", None, 1_548),
         ),
         2,
-        "Output shapes are missing: data.target, as the model is called with it: RuntimeError: mat1 and mat2 shapes "
+        "Output shapes are missing: data.factory, as the model is called with it: RuntimeError: mat1 and mat2 shapes "
         "cannot be multiplied (128x128 and 120x12)",
     ),
     versions=_VERSIONS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vram_cli.results import Pace, Result, Throughput
+from vram_cli.records import Result, Throughput, ThroughputPoint
 from vram_cli.search import pace_of, throughput_of
 
 from .examples import MEMORY, ran
@@ -17,7 +17,7 @@ CURVE = {
 """Samples per second of each size."""
 
 
-def pace(size: int, speed: float) -> Pace:
+def pace(size: int, speed: float) -> ThroughputPoint:
     """Return a size whose steps take up to 3 % less or more than they should; of a small one there are more of them."""
     steps = 20 if size > 256 else 100
     return pace_of(size, 1, [size / speed * (0.97 + 0.06 * step / (steps - 1)) for step in range(steps)])
@@ -29,11 +29,10 @@ def throughput(curve: Mapping[int, float], sizes: int | None = None) -> Throughp
     return found
 
 
-WANTED = {**MEMORY.config, "search": {"multiple_of": 8, "margin": 0.05, "objective": "throughput"}}
+WANTED = {**MEMORY.run.config, "search": {"multiple_of": 8, "margin": 0.05, "objective": "throughput"}}
 TIMED: Result = replace(
     MEMORY,
-    config=WANTED,
-    overrides=("search.objective=throughput",),
+    run=replace(MEMORY.run, config=WANTED, overrides=("search.objective=throughput",)),
     trials=(
         *MEMORY.trials,
         *(ran(size) for size in CURVE if size not in {trial.batch_size for trial in MEMORY.trials}),

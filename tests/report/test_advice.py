@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, LearningRateSuggestion, OptimizationResult
 from vram_cli.report.advice import advice_text, card_rows, lever_rows, summary, useless
 from vram_cli.report.console import print_answer
 from vram_cli.report.html import to_html
 from vram_cli.report.markdown import advice_to_markdown
 from vram_cli.report.next_step import to_use
 from vram_cli.report.saved import from_json, load, load_any, save, to_json
-from vram_cli.results import Advice, CardAnswer, Device, LeverAnswer, RateAnswer, SplitAnswer
 from vram_cli.units import MIB
 
 from .advices import ADVICES, AT_ONCE, BEST, CARD, FULL, HALF, INTERRUPTED, NOTHING_AS_IT_IS, PREDICTED, REAL
@@ -27,17 +27,16 @@ from .drawing import draw
 from .page import Page
 from .test_html import HOSTILE, VISIBLE
 from .test_markdown import page
-from .test_saved import TEXT, VALUES, breakdowns, records
+from .test_saved import RUNS, breakdowns, records
 
 WIDTHS = (60, 80, 120)
 COUNTS = st.integers(0, 2**50)
-CHANGE = records(LeverAnswer, pieces=st.integers(1, 100), max_batch_size=st.none() | COUNTS)
-SPLIT = records(SplitAnswer, wanted=COUNTS, micro_batch_size=st.none() | COUNTS, accumulate=COUNTS)
+CHANGE = records(OptimizationResult, pieces=st.integers(1, 100), max_batch_size=st.none() | COUNTS)
+SPLIT = records(AccumulationPlan, wanted=COUNTS, micro_batch_size=st.none() | COUNTS, accumulate=COUNTS)
 ADVICE = records(
     Advice,
     command=st.just("advise"),
-    config=st.dictionaries(TEXT, VALUES, max_size=3),
-    device=records(Device),
+    run=RUNS,
     max_batch_size=st.none() | COUNTS,
     at_batch_size=COUNTS,
     breakdown=st.none() | breakdowns(),
@@ -45,8 +44,8 @@ ADVICE = records(
     best=st.none() | CHANGE,
     fit=st.none() | SPLIT,
     effective=st.none() | SPLIT,
-    rate=st.none() | records(RateAnswer),
-    cards=st.lists(records(CardAnswer, best=st.none() | CHANGE), max_size=2).map(tuple),
+    rate=st.none() | records(LearningRateSuggestion),
+    cards=st.lists(records(GpuEstimate, best=st.none() | CHANGE), max_size=2).map(tuple),
     schema_version=st.just(1),
 )
 
@@ -138,7 +137,7 @@ def test_gains_are_of_samples_to_a_step_and_the_strongest_comes_first() -> None:
         (replace(FULL, compute=1.0, price=""), "nothing known"),
     ],
 )
-def test_costs_are_measured_before_they_are_counted(lever: LeverAnswer, costs: str) -> None:
+def test_costs_are_measured_before_they_are_counted(lever: OptimizationResult, costs: str) -> None:
     assert lever_rows(replace(PREDICTED, levers=(lever,)))[0][-1] == costs
 
 
@@ -188,7 +187,7 @@ def test_the_next_command_uses_what_was_asked_or_else_the_best() -> None:
     )  # fmt: skip
     assert "optimizer.nesterov=true" in asked
     pieces = to_use(replace(PREDICTED, fit=None)).words
-    assert pieces[-4:] == ("--batch-size", "1", "--set", "train.accumulate=1021")
+    assert pieces[-4:] == ("--batch-size", "1", "--set", "train.gradient_accumulation_steps=1021")
     best = to_use(replace(PREDICTED, fit=None, effective=None)).words
     assert best[1] == "find-batch"
     assert [word for word in best if word in BEST.sets] == list(BEST.sets)
@@ -213,7 +212,7 @@ def test_markdown_has_the_words_of_the_terminal(name: str) -> None:
         assert f"{label} {words}" in text
     for lever, why in useless(advice):
         assert f"{lever}: {why}" in text
-    for note in (advice.remark, advice.device.accuracy, *advice.notes):
+    for note in (advice.run.remark, advice.run.device.accuracy, *advice.notes):
         assert note in text
 
 
@@ -240,9 +239,9 @@ def test_the_page_has_the_words_of_the_terminal_and_asks_nobody(name: str) -> No
         assert f"{label} {words}" in shown
     for cells in (*lever_rows(advice), *useless(advice), *card_rows(advice.cards)):
         assert " ".join(cells) in shown
-    for package, version in advice.versions.items():
+    for package, version in advice.run.versions.items():
         assert f"{package} {version}" in shown
-    assert advice.device.accuracy in shown
+    assert advice.run.device.accuracy in shown
     assert "//" not in re.sub(r"/\*.*?\*/", "", text)
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in Page(text).elements}
 
@@ -261,19 +260,22 @@ def hostile() -> Advice:
     helping, other = replace(HALF, name=HOSTILE, sets=(HOSTILE,), price=HOSTILE), replace(HALF, helps=False)
     return replace(
         PREDICTED,
-        config_name=HOSTILE,
-        config={"model": {HOSTILE: HOSTILE}},
-        overrides=(f"model.name={HOSTILE}",),
-        device=replace(CARD, name=HOSTILE, type=HOSTILE, accuracy=HOSTILE),
-        versions={HOSTILE: HOSTILE},
+        run=replace(
+            PREDICTED.run,
+            config_name=HOSTILE,
+            config={"model": {HOSTILE: HOSTILE}},
+            overrides=(f"model.name={HOSTILE}",),
+            device=replace(CARD, name=HOSTILE, type=HOSTILE, accuracy=HOSTILE),
+            versions={HOSTILE: HOSTILE},
+            remark=HOSTILE,
+        ),
         levers=(helping, replace(other, name=HOSTILE, why=HOSTILE)),
         best=helping,
-        fit=SplitAnswer(wanted=1, micro_batch_size=1, sets=(HOSTILE,), note=HOSTILE),
+        fit=AccumulationPlan(wanted=1, micro_batch_size=1, sets=(HOSTILE,), note=HOSTILE),
         cards=(
-            CardAnswer(name=HOSTILE, capacity_bytes=1, max_batch_size=1, best=helping),
-            CardAnswer(name=HOSTILE, capacity_bytes=1, max_batch_size=None, best=None, why=HOSTILE),
+            GpuEstimate(name=HOSTILE, capacity_bytes=1, max_batch_size=1, best=helping),
+            GpuEstimate(name=HOSTILE, capacity_bytes=1, max_batch_size=None, best=None, why=HOSTILE),
         ),
-        remark=HOSTILE,
         notes=(HOSTILE,),
     )
 
@@ -313,7 +315,7 @@ def test_the_keys_that_readers_of_the_json_rely_on() -> None:
     change = document["levers"][3]
     assert {key: change[key] for key in ("name", "sets", "max_batch_size", "saved_bytes", "saved_from", "helps")} == {
         "name": "checkpoint every block",
-        "sets": ["train.checkpointing=full"],
+        "sets": ["train.activation_checkpointing=full"],
         "max_batch_size": 1548,
         "saved_bytes": 11_878 * MIB,
         "saved_from": "activations",

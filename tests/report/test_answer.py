@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from vram_cli.records import Certificate, Limit, Measurement, Outcome, Phase, Result
 from vram_cli.report.answer import answer
 from vram_cli.report.headline import headline
 from vram_cli.report.next_step import next_step
-from vram_cli.results import Certificate, Limit, Measurement, Outcome, Phase, Result
 from vram_cli.units import GIB, MIB
 
 from .drawing import draw
@@ -19,6 +20,10 @@ from .examples import BREAKDOWN, DATASET, DOES_NOT_FIT, GPU, INTERRUPTED, MEMORY
 def flat(result: Result, width: int = 120) -> str:
     """Return the answer without its line breaks."""
     return " ".join(draw(answer(result), width).split())
+
+
+def with_run(result: Result, **fields: Any) -> Result:
+    return replace(result, run=replace(result.run, **fields))
 
 
 def limited(limit: Limit, outcome: Outcome, phase: Phase | None = Phase.FORWARD, fails: int = 1537) -> Result:
@@ -37,7 +42,7 @@ def limited(limit: Limit, outcome: Outcome, phase: Phase | None = Phase.FORWARD,
         (limited(Limit.MEMORY, Outcome.OUT_OF_MEMORY, fails=1538), "in forward; 1 size between not tried)"),
         (limited(Limit.MEMORY, Outcome.OUT_OF_MEMORY, fails=1600), "in forward; 63 sizes between not tried)"),
         (
-            replace(DATASET, limited_by=Limit.CAP, max_batch_size=1024),
+            replace(DATASET, limited_by=Limit.MAX_BATCH_SIZE, max_batch_size=1024),
             "your own maximum of 1,024; memory alone would allow about 310,000 (extrapolated, not run)",
         ),
         (DATASET, "the data set (60,000 samples); memory alone would allow about 310,000 (extrapolated, not run)"),
@@ -60,7 +65,7 @@ def test_what_stopped_the_search(result: Result, sentence: str) -> None:
     ],
 )
 def test_what_recommended_means(search: dict[str, float], recommended: int | None, sentence: str) -> None:
-    result = replace(MEMORY, config={"search": search}, recommended_batch_size=recommended)
+    result = replace(MEMORY, run=replace(MEMORY.run, config={"search": search}), recommended_batch_size=recommended)
     assert f"Recommended: {sentence}" in flat(result)
 
 
@@ -82,7 +87,12 @@ def test_without_a_breakdown_the_peak_of_the_trial_is_told() -> None:
 
 def test_predictions_are_called_predictions_everywhere() -> None:
     for result in (MEMORY, BREAKDOWN):
-        text = flat(replace(result, device=replace(GPU, kind="simulated", name="RTX 4090", enforced_by="")))
+        text = flat(
+            replace(
+                result,
+                run=replace(result.run, device=replace(GPU, kind="simulated", name="RTX 4090", limit_enforced_by="")),
+            )
+        )
         assert text.count("predicted for RTX 4090") == 2
         assert "How it was predicted" in text
         assert "measured" not in text
@@ -142,36 +152,40 @@ def test_trials_are_counted_by_how_they_ended() -> None:
     ("result", "command"),
     [
         (MEMORY, "vram find-batch --config resnet18_cifar10.yaml --set precision=amp-bf16"),
-        (DATASET, "vram find-batch --device cpu --budget 1GiB --cap none"),
+        (DATASET, "vram find-batch --device cpu --memory-limit 1GiB --no-dataset-limit"),
         (INTERRUPTED, "vram find-batch --config resnet18_cifar10.yaml"),
         (BREAKDOWN, "vram find-batch --config resnet50_imagenet.yaml"),
         (DOES_NOT_FIT, "vram find-batch --config resnet18_cifar10.yaml --set precision=bf16"),
         (
-            replace(DOES_NOT_FIT, config={"precision": "bf16"}),
-            "vram breakdown --config resnet18_cifar10.yaml --device cpu --budget 24GiB --batch-size 1",
+            replace(DOES_NOT_FIT, run=replace(DOES_NOT_FIT.run, config={"precision": "bf16"})),
+            "vram breakdown --config resnet18_cifar10.yaml --device cpu --memory-limit 24GiB --batch-size 1",
         ),
         (
-            replace(MEMORY, config={"precision": "bf16"}),
+            replace(MEMORY, run=replace(MEMORY.run, config={"precision": "bf16"})),
             "vram breakdown --config resnet18_cifar10.yaml --batch-size 1456",
         ),
         (
-            replace(DATASET, limited_by=Limit.CAP, device=replace(DATASET.device, budget_bytes=1023 * MIB + 7)),
-            "vram find-batch --device cpu --budget 1072693255B --max 622964",
+            replace(
+                DATASET,
+                run=replace(DATASET.run, device=replace(DATASET.run.device, memory_limit_bytes=1023 * MIB + 7)),
+                limited_by=Limit.MAX_BATCH_SIZE,
+            ),
+            "vram find-batch --device cpu --memory-limit 1072693255B --max-batch-size 622964",
         ),
         (
-            replace(limited(Limit.ERROR, Outcome.ERROR), config_name="mlp_mnist.yaml"),
+            with_run(limited(Limit.ERROR, Outcome.ERROR), config_name="mlp_mnist.yaml"),
             "vram breakdown --batch-size 1537",
         ),
         (
-            replace(limited(Limit.TIME, Outcome.OUT_OF_MEMORY), config={"search": {"time_limit": 30.0}}),
+            with_run(limited(Limit.TIME, Outcome.OUT_OF_MEMORY), config={"search": {"time_limit": 30.0}}),
             "vram find-batch --config resnet18_cifar10.yaml --time-limit 120",
         ),
         (
-            replace(limited(Limit.TIME, Outcome.TIMED_OUT), config={"search": {"trial_timeout": 900.0}}),
+            with_run(limited(Limit.TIME, Outcome.TIMED_OUT), config={"search": {"trial_timeout": 900.0}}),
             "vram find-batch --config resnet18_cifar10.yaml --set search.trial_timeout=3600",
         ),
         (
-            replace(INTERRUPTED, config_name="my configs/a'b.yaml"),
+            replace(INTERRUPTED, run=replace(INTERRUPTED.run, config_name="my configs/a'b.yaml")),
             "vram find-batch --config 'my configs/a'\"'\"'b.yaml'",
         ),
     ],
@@ -191,10 +205,13 @@ def test_text_of_users_is_shown_as_it_is() -> None:
     hostile = "[red]a[/red] [1, 2] \x1b[31m :smile: {x}"
     result = replace(
         MEMORY,
-        config_name=hostile,
-        device=replace(GPU, name=hostile, other_processes=(hostile,)),
+        run=replace(
+            MEMORY.run,
+            config_name=hostile,
+            device=replace(GPU, name=hostile, other_processes=(hostile,)),
+            versions={"torch": hostile},
+        ),
         notes=(hostile,),
-        versions={"torch": hostile},
         certificate=Certificate(
             fits=1536, steps=3, fails=1537, outcome=Outcome.ERROR, phase=Phase.FORWARD, message=hostile
         ),
@@ -207,7 +224,9 @@ def test_text_of_users_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_longer_than_the_width_whatever_it_holds(width: int) -> None:
     long = "x" * 500
-    result = replace(MEMORY, config_name=f"mlp {long}", notes=(long,), device=replace(GPU, name=long))
+    result = replace(
+        MEMORY, run=replace(MEMORY.run, config_name=f"mlp {long}", device=replace(GPU, name=long)), notes=(long,)
+    )
     text = draw(answer(result), width)
     lines = text[: text.index("Next:")].splitlines()
     assert max(len(line) for line in lines) <= width

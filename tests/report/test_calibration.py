@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.calibrations import calibration
-from vram_cli.memory.calibration import Calibration
+from vram_cli.hardware.calibration import Calibration
 from vram_cli.report.calibration import calibration_in_full, calibrations_as_json, calibrations_in_full
 from vram_cli.units import format_bytes
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vram_cli.records import Category, Phase, Timeline, TimelinePoint
 from vram_cli.report.html.area import HEIGHT, Layer, area_chart, boundaries
 from vram_cli.report.html.bar import segments
 from vram_cli.report.html.marks import trials_chart
 from vram_cli.report.html.scales import byte_ticks, count_ticks, edges
 from vram_cli.report.timeline import INKS
-from vram_cli.results import Category, Phase, Timeline, TimelinePoint
 from vram_cli.units import GIB, MIB
 
 from .examples import CPU, GPU, MEMORY, THRASHING, failed, ran, timeline

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from vram_cli.records import Result
 from vram_cli.report.answer import answer
 from vram_cli.report.console import print_answer
 from vram_cli.report.tables import trials_table
-from vram_cli.results import Result
 
 from .drawing import draw
 from .examples import ALL, INTERRUPTED, MEMORY, THRASHING

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vram_cli.memory.gpus import Gpu, all_gpus, find_gpu
+from vram_cli.hardware.gpus import Gpu, all_gpus, find_gpu
 from vram_cli.report.gpus import gpu_in_full, gpus_as_json, gpus_table
 from vram_cli.units import format_bytes
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import Category, ModuleShare, Result, TensorInfo
 from vram_cli.report.evidence import evidence
 from vram_cli.report.headline import headline
 from vram_cli.report.html import check_report, save_report, to_html
 from vram_cli.report.palette import COLOURS
-from vram_cli.results import Category, ModuleShare, Result, TensorInfo
 
 from .examples import ALL, BREAKDOWN, GPU, INTERRUPTED, MEMORY, THRASHING, detailed, failed, ran, timeline
 from .page import Page
@@ -70,7 +70,7 @@ def test_it_has_the_words_of_the_terminal(name: str) -> None:
     for label, words in evidence(result):
         if label not in ("proof", "versions"):
             assert f"{label} {' '.join(words.split())}" in text
-    for package, version in result.versions.items():
+    for package, version in result.run.versions.items():
         assert f"{package} {version}" in text
 
 
@@ -81,9 +81,9 @@ def test_proof_has_all_the_words_of_the_exception() -> None:
 
 
 def test_predictions_are_called_predictions_and_say_how_good_they_are() -> None:
-    card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 % (median of 11)", enforced_by="")
+    card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 % (median of 11)", limit_enforced_by="")
     for result in (MEMORY, short()):
-        text = Page(to_html(replace(result, device=card, remark="no GPU here"))).text
+        text = Page(to_html(replace(result, run=replace(result.run, device=card, remark="no GPU here")))).text
         assert "off by 2.5 % (median of 11)" in text
         assert "How it was predicted" in text
         assert "no GPU here" in text
@@ -142,19 +142,25 @@ def hostile() -> Result:
     share = ModuleShare(path=HOSTILE.replace(".", ""), bytes=0, by_category={})
     return replace(
         MEMORY,
-        config_name=HOSTILE,
-        config={"model": {HOSTILE: HOSTILE}},
-        overrides=(f"model.name={HOSTILE}",),
-        device=replace(GPU, name=HOSTILE, type=HOSTILE, enforced_by=HOSTILE, other_processes=(HOSTILE,)),
-        data=MEMORY.data
-        and replace(
-            MEMORY.data, name=HOSTILE, detail=HOSTILE, tensors=(TensorInfo(name=HOSTILE, shape=(2,), dtype=HOSTILE),)
+        run=replace(
+            MEMORY.run,
+            config_name=HOSTILE,
+            config={"model": {HOSTILE: HOSTILE}},
+            overrides=(f"model.name={HOSTILE}",),
+            device=replace(GPU, name=HOSTILE, type=HOSTILE, limit_enforced_by=HOSTILE, other_processes=(HOSTILE,)),
+            data=MEMORY.run.data
+            and replace(
+                MEMORY.run.data,
+                name=HOSTILE,
+                detail=HOSTILE,
+                tensors=(TensorInfo(name=HOSTILE, shape=(2,), dtype=HOSTILE),),
+            ),
+            versions={HOSTILE: HOSTILE},
+            remark=HOSTILE,
         ),
-        versions={HOSTILE: HOSTILE},
         trials=(ran(1), replace(failed(2), message=HOSTILE)),
         certificate=MEMORY.certificate and replace(MEMORY.certificate, message=HOSTILE),
         breakdown=replace(made, modules=(*made.modules, share)),
-        remark=HOSTILE,
         notes=(HOSTILE,),
     )
 

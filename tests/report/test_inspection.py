@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.text import Text
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import ClassFacts, LayerFacts
 from vram_cli.report.inspection import InspectionInFull, inspection_as_json
 from vram_cli.report.layers import layer_rows
 from vram_cli.report.preview import Preview, has_colours
 from vram_cli.report.sheet import contact_sheet, save_sheet
-from vram_cli.results import ClassFacts, LayerFacts
 
 from .drawing import draw
 from .inspections import CODE, FILES, INSPECTIONS, SYNTHETIC, layer, ramp

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt  # rich needs it
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import Result
 from vram_cli.report.evidence import evidence
 from vram_cli.report.headline import headline
 from vram_cli.report.markdown import escaped, to_markdown
-from vram_cli.results import Result
 
 from .examples import ALL, BREAKDOWN, GPU, MEMORY, detailed
 from .page import Page
@@ -91,8 +91,8 @@ def test_what_was_not_measured_cannot_be_shown() -> None:
 
 
 def test_predictions_are_called_predictions() -> None:
-    card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 %", enforced_by="")
-    text = page(to_markdown(replace(MEMORY, device=card, remark="no GPU here"))).text
+    card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 %", limit_enforced_by="")
+    text = page(to_markdown(replace(MEMORY, run=replace(MEMORY.run, device=card, remark="no GPU here")))).text
     assert "Note: no GPU here" in text
     assert "accuracy : off by 2.5 %" in text
     assert "measured" not in text
@@ -116,7 +116,14 @@ def test_text_stays_in_its_cell(text: str) -> None:
 
 
 def test_no_one_is_notified_by_a_name_in_it() -> None:
-    text = to_markdown(replace(hostile(), config_name="@everyone.yaml", notes=("@torvalds",), command="breakdown"))
+    text = to_markdown(
+        replace(
+            hostile(),
+            run=replace(hostile().run, config_name="@everyone.yaml"),
+            notes=("@torvalds",),
+            command="breakdown",
+        )
+    )
     assert not re.search(r"@[A-Za-z0-9]", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
@@ -124,7 +131,12 @@ def test_no_one_is_notified_by_a_name_in_it() -> None:
 def test_names_stay_names(command: str) -> None:
     name = f"`````` \n\n|{HOSTILE}| [x](https://a.b)"
     card = replace(GPU, name=name, type=name, other_processes=(name, name))
-    result = replace(hostile(), command=command, device=card, config_name=name, notes=(name,), remark=name)
+    result = replace(
+        hostile(),
+        run=replace(hostile().run, device=card, config_name=name, remark=name),
+        command=command,
+        notes=(name,),
+    )
     made = page(to_markdown(result, depth=9, timeline=True))
     assert {tag for tag, _ in made.elements} <= {
         "h3", "p", "strong", "br", "blockquote", "table", "thead", "tbody", "tr", "th", "td", "details", "summary",

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import Breakdown, Category, ModuleShare
 from vram_cli.report.answer import answer
 from vram_cli.report.modules import modules_table
-from vram_cli.results import Breakdown, Category, ModuleShare
 from vram_cli.units import MIB, format_bytes
 
 from .drawing import draw

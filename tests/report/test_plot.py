@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from vram_cli.errors import ConfigError, MachineError
+from vram_cli.records import Result
 from vram_cli.report import plot
 from vram_cli.report.plot import check_plot, save_plot
-from vram_cli.results import Result
 
 from .examples import BREAKDOWN, GPU, INTERRUPTED, THRASHING, detailed
 
@@ -53,7 +53,7 @@ def test_a_breakdown_is_drawn_with_its_timeline(tmp_path: Path) -> None:
 
 
 def test_a_name_is_not_taken_for_a_formula(tmp_path: Path) -> None:
-    result = replace(THRASHING, device=replace(GPU, kind="simulated", name="$\\frac{$"))
+    result = replace(THRASHING, run=replace(THRASHING.run, device=replace(GPU, kind="simulated", name="$\\frac{$")))
     assert any("$\\frac{$" in text for text in words(result, tmp_path / "formula.svg"))
 
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import Breakdown, BreakdownRow, Category, Device, Measurement, Phase, Result, RunInfo, Throughput
 from vram_cli.report import saved
 from vram_cli.report.answer import answer
 from vram_cli.report.saved import check_writable, from_json, load, save, to_json
-from vram_cli.results import Breakdown, BreakdownRow, Category, Device, Measurement, Phase, Result, Throughput
 from vram_cli.search import pace_of, throughput_of
 
 from .drawing import draw
@@ -63,10 +63,10 @@ TRIALS = records(
     timed_seconds=st.lists(SECONDS, max_size=2).map(tuple),
     breakdown=st.none() | breakdowns(),
 )
+RUNS = records(RunInfo, config=st.dictionaries(TEXT, VALUES, max_size=4), device=records(Device))
 RESULTS = records(
     Result,
-    config=st.dictionaries(TEXT, VALUES, max_size=4),
-    device=records(Device),
+    run=RUNS,
     trials=st.lists(TRIALS, max_size=3).map(tuple),
     breakdown=st.none() | breakdowns(),
     throughput=st.none() | throughputs(),
@@ -126,14 +126,14 @@ def test_the_keys_that_readers_of_the_json_rely_on() -> None:
         "peak_reserved_bytes": MEMORY.trials[3].peak_reserved_bytes,
         "seconds": 1.4,
     }
-    assert document["device"]["kind"] == "real"
-    assert document["device"]["name"] == "NVIDIA GeForce RTX 3060"
-    assert document["device"]["capacity_bytes"] == 12 * 1024**3
+    assert document["run"]["device"]["kind"] == "real"
+    assert document["run"]["device"]["name"] == "NVIDIA GeForce RTX 3060"
+    assert document["run"]["device"]["capacity_bytes"] == 12 * 1024**3
     shown = document["breakdown"]
     assert shown["batch_size"] == 1536
     assert sum(row["bytes"] for row in shown["rows"]) == shown["total_bytes"] == 12 * 1024**3
     assert [row["category"] for row in shown["rows"]] == [category.value for category in Category]
-    assert document["versions"]["torch"] == "2.14.1+cu130"
+    assert document["run"]["versions"]["torch"] == "2.14.1+cu130"
 
 
 def test_unknown_keys_are_ignored() -> None:
@@ -165,7 +165,10 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         (changed(lambda d: d["trials"][2].update(outcome="fine")), r"trials\[2\].outcome: input should be 'fits'"),
         (changed(lambda d: d.update(max_batch_size="many")), "max_batch_size: input should be a valid integer"),
         (changed(lambda d: d.update(max_batch_size="1536")), "max_batch_size: input should be a valid integer"),
-        (changed(lambda d: d["device"].update(capacity_bytes=1.5)), "device.capacity_bytes: input should be"),
+        (
+            changed(lambda d: d["run"]["device"].update(capacity_bytes=1.5)),
+            "run.device.capacity_bytes: input should be",
+        ),
         (changed(lambda d: d.update(trials=None)), "trials: input should be"),
         (changed(lambda d: d["breakdown"]["rows"][4].update(bytes=1)), "breakdown: breakdown rows add up to"),
         (changed(lambda d: d["trials"][0].update(peak_reserved_bytes=1)), r"trials\[0\].peak_reserved_bytes should be"),

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.style import Style
 
+from vram_cli.records import Breakdown, BreakdownRow, Category, Outcome, Phase
 from vram_cli.report.tables import Bar, breakdown_table, trials_table
 from vram_cli.report.words import CATEGORY_LABELS, OUTCOME_LABELS
-from vram_cli.results import Breakdown, BreakdownRow, Category, Outcome, Phase
 
 from .drawing import draw
 from .examples import ALL, GPU, breakdown, failed

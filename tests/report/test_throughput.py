@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import Result
 from vram_cli.report.answer import answer
 from vram_cli.report.headline import headline
 from vram_cli.report.html import to_html
@@ -24,7 +25,6 @@ from vram_cli.report.progress import SearchProgress
 from vram_cli.report.saved import from_json, to_json
 from vram_cli.report.throughput import pace_table
 from vram_cli.report.words import step_time, three_digits
-from vram_cli.results import Result
 from vram_cli.search import pace_of, throughput_of
 
 from .drawing import draw

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vram_cli.records import Breakdown, Category, Phase, Timeline, TimelinePoint
 from vram_cli.report.answer import answer
 from vram_cli.report.timeline import INKS, timeline_chart
-from vram_cli.results import Breakdown, Category, Phase, Timeline, TimelinePoint
 from vram_cli.units import GIB
 
 from .drawing import draw

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import CheckResult
 from vram_cli.report.annotations import command, failure, workflow_commands
 from vram_cli.report.markdown import verdict_to_markdown
 from vram_cli.report.verdict import verdict_as_json, verdict_text
-from vram_cli.results import Verdict
 
 from .drawing import draw
 from .verdicts import verdicts
@@ -37,7 +37,7 @@ def test_markdown(name: str, golden: Callable[[str, str], str]) -> None:
 
 
 @pytest.mark.parametrize("verdict", ALL.values(), ids=ALL)
-def test_json_says_what_the_text_says(verdict: Verdict) -> None:
+def test_json_says_what_the_text_says(verdict: CheckResult) -> None:
     document = json.loads(verdict_as_json(verdict))
     assert document["passed"] is verdict.passed
     assert document["command"] == "check"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from vram_cli.records import Outcome, Phase
 from vram_cli.report import words
-from vram_cli.results import Outcome, Phase
 from vram_cli.units import GIB, MIB
 
 

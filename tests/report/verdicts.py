@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vram_cli.gate import judge
-from vram_cli.results import Breakdown, Category, GateLimits, ModuleShare, Phase, PhasePeak, Result, Verdict
+from vram_cli.commands.check.judge import judge
+from vram_cli.records import Breakdown, Category, CheckLimits, CheckResult, ModuleShare, Phase, PhasePeak, Result
 from vram_cli.units import GIB, MIB
 
 from .examples import BREAKDOWN, GPU, breakdown, failed, ran
@@ -35,7 +35,7 @@ def made(own: dict[str, dict[Category, int]], slack: int = 20 * MIB) -> Result:
         phase=Phase.BACKWARD, allocated_bytes=explained.tensor_bytes, reserved_bytes=explained.tensor_bytes + slack
     )
     trial = replace(ran(128), peaks=(peak,))
-    return replace(BREAKDOWN, device=DEVICE, trials=(trial,), breakdown=explained)
+    return replace(BREAKDOWN, run=replace(BREAKDOWN.run, device=DEVICE), trials=(trial,), breakdown=explained)
 
 
 BASELINE = made(LAYERS)
@@ -51,16 +51,25 @@ NEW_LAYER = made(
 
 
 def misfit(explained: Breakdown | None = None) -> Result:
-    return replace(BREAKDOWN, device=DEVICE, trials=(failed(128),), breakdown=explained, shortfall_bytes=28 * MIB)
+    return replace(
+        BREAKDOWN,
+        run=replace(BREAKDOWN.run, device=DEVICE),
+        trials=(failed(128),),
+        breakdown=explained,
+        shortfall_bytes=28 * MIB,
+    )
 
 
-def verdicts() -> dict[str, Verdict]:
-    two = GateLimits(max_memory_bytes=2 * GIB, tolerance=0.02)
-    same = replace(NEW_LAYER, config={**BASELINE.config, "model": {"name": "resnet50", "hidden": 256}})
+def verdicts() -> dict[str, CheckResult]:
+    two = CheckLimits(max_memory_bytes=2 * GIB, tolerance=0.02)
+    same = replace(
+        NEW_LAYER,
+        run=replace(NEW_LAYER.run, config={**BASELINE.run.config, "model": {"name": "resnet50", "hidden": 256}}),
+    )
     return {
         "passes": judge(made({**LAYERS, "fc": {Category.PARAMETERS: 9 * MIB}}), two, BASELINE, "vram-baseline.json"),
         "grew": judge(same, two, BASELINE, "vram-baseline.json"),
-        "above": judge(NEW_LAYER, GateLimits(max_memory_bytes=1 * GIB)),
+        "above": judge(NEW_LAYER, CheckLimits(max_memory_bytes=1 * GIB)),
         "misfit": judge(misfit(), two, BASELINE, "vram-baseline.json"),
         "shrank": judge(BASELINE, two, NEW_LAYER, "vram-baseline.json"),
     }

@@ -8,7 +8,7 @@ from vram_cli.config import Config
 
 HERE = "tests.workload.usercode:"
 PLAIN: dict[str, Any] = {
-    "model": {"target": HERE + "linear"},
+    "model": {"factory": HERE + "linear"},
     "data": {"inputs": {"x": {"shape": [4]}}, "targets": {"shape": [], "dtype": "int64", "high": 2}},
     "optimizer": {"name": "sgd"},
 }

@@ -112,7 +112,7 @@ def test_lengths_are_rows_of_tensors_and_elements_of_lists(batch: Any, lengths: 
         # Detection: lists, or tuples, of images and of what is in them.
         (([torch.zeros(3, 8, 8)], [{"boxes": torch.zeros(5, 4)}]), [("[0]", (3, 8, 8)), ("[1].boxes", (5, 4))]),
         (((torch.zeros(3, 8, 8),), ({"boxes": torch.zeros(5, 4)},)), [("[0]", (3, 8, 8)), ("[1].boxes", (5, 4))]),
-        # Two inputs and a target: the inner tuple holds fields.
+        # Two inputs and a factory: the inner tuple holds fields.
         (((torch.zeros(1, 7), torch.zeros(1, 7)), torch.zeros(1)), [("[0][0]", (7,)), ("[0][1]", (7,)), ("[1]", ())]),
         ([torch.zeros(1, 3), torch.zeros(1)], [("[0]", (3,)), ("[1]", ())]),  # as a DataLoader returns it
         ({"x": torch.zeros(1, 2), "scale": torch.tensor(1.0)}, [("x", (2,)), ("scale", ())]),

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: which modules it takes, and that nothing but memory changes."""
+"""Gradient activation_checkpointing: which modules it takes, and that nothing but memory changes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.simulated.nets import ConvNet, Layer, Transformer
+from tests.fake_tensors.nets import ConvNet, Layer, Transformer
 from vram_cli.errors import ConfigError
 from vram_cli.workload.checkpointing import checkpointed, chosen, repeated_blocks
-from vram_cli.workload.registries import registered
+from vram_cli.workload.model_registries import registered
 
 TINY_GPT2 = {"n_layer": 3, "n_embd": 32, "n_head": 2, "vocab_size": 50, "n_positions": 16}
 TINY_T5 = {"num_layers": 2, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2, "vocab_size": 50} | {
@@ -120,14 +120,14 @@ def test_what_is_chosen(how: str, names: list[str]) -> None:
     ],
 )
 def test_a_pattern_that_names_nothing_is_refused(how: str, words: str, hint: str) -> None:
-    with pytest.raises(ConfigError, match=r"train\.checkpointing: " + words) as caught:
+    with pytest.raises(ConfigError, match=r"train\.activation_checkpointing: " + words) as caught:
         checkpointed(Transformer(), how)
     assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize("how", ["full", "every-2"])
 def test_a_model_without_repeated_blocks_is_told_to_name_them(how: str) -> None:
-    with pytest.raises(ConfigError, match=f"train.checkpointing: {how} finds no repeated blocks") as caught:
+    with pytest.raises(ConfigError, match=f"train.activation_checkpointing: {how} finds no repeated blocks") as caught:
         checkpointed(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), how)
     assert "pattern" in caught.value.hint
 

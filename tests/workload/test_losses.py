@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tests.workload.configs import HERE, config
 from vram_cli.errors import ConfigError
-from vram_cli.results import Phase
+from vram_cli.records import Phase
 from vram_cli.workload import blame, build_workload, open_data, supervised, train_step
 from vram_cli.workload.losses import call, criterion_of, loss_of, own_loss
 
@@ -156,7 +156,7 @@ def test_a_librarys_criterion_is_given_the_logits(output: Any, criterion: Callab
 
 
 def test_a_criterion_of_ones_own_is_given_the_whole_output() -> None:
-    criterion = criterion_of(config(loss={"target": HERE + "Logits"}))
+    criterion = criterion_of(config(loss={"factory": HERE + "Logits"}))
     assert criterion is not None
     loss = supervised(criterion)(Returns({"out": LOGITS, "aux": LOGITS}), (X, LABELS))
     assert loss.item() == pytest.approx(2 * ENTROPY)
@@ -167,10 +167,10 @@ def test_a_criterion_of_ones_own_is_given_the_whole_output() -> None:
     [
         (None, ENTROPY),
         ("cross_entropy", ENTROPY),
-        ({"target": "torch.nn:CrossEntropyLoss", "kwargs": {"reduction": "sum"}}, 2 * ENTROPY),
-        ({"target": "torch.nn.functional:cross_entropy", "kwargs": {"reduction": "sum"}}, 2 * ENTROPY),
-        ({"target": HERE + "squares"}, (LOGITS - functional.one_hot(LABELS)).square().mean().item()),
-        ({"target": HERE + "squares", "kwargs": {"weight": 0.0}}, 0.0),
+        ({"factory": "torch.nn:CrossEntropyLoss", "kwargs": {"reduction": "sum"}}, 2 * ENTROPY),
+        ({"factory": "torch.nn.functional:cross_entropy", "kwargs": {"reduction": "sum"}}, 2 * ENTROPY),
+        ({"factory": HERE + "squares"}, (LOGITS - functional.one_hot(LABELS)).square().mean().item()),
+        ({"factory": HERE + "squares", "kwargs": {"weight": 0.0}}, 0.0),
     ],
 )
 def test_the_configs_loss(loss: Any, value: float) -> None:
@@ -188,34 +188,34 @@ def test_without_targets_the_loss_is_the_models_own(loss: Any, targets: bool, is
 
 @pytest.mark.parametrize("batch", [X, {"x": X}, (X,), (X, X, X)])
 def test_a_loss_needs_a_pair(batch: Any) -> None:
-    with pytest.raises(ConfigError, match=r"data\.target: a loss needs \(inputs, targets\)") as caught:
-        supervised(nn.CrossEntropyLoss(), data="data.target")(Returns(LOGITS), batch)
+    with pytest.raises(ConfigError, match=r"data\.factory: a loss needs \(inputs, targets\)") as caught:
+        supervised(nn.CrossEntropyLoss(), data="data.factory")(Returns(LOGITS), batch)
     assert "loss: model" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("no_number", r"loss\.target \(.*:no_number\): the loss is a tensor of \[2\]"),
-        ("NUMBER", r"loss\.target: .*:NUMBER is a int, and nothing to call"),
+        ("no_number", r"loss\.factory \(.*:no_number\): the loss is a tensor of \[2\]"),
+        ("NUMBER", r"loss\.factory: .*:NUMBER is a int, and nothing to call"),
     ],
 )
 def test_a_loss_that_is_none_is_refused_by_its_key(target: str, words: str) -> None:
-    chosen = config(loss={"target": HERE + target})
+    chosen = config(loss={"factory": HERE + target})
     with pytest.raises(ConfigError, match=words):
         loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS))
 
 
 def test_what_a_loss_raises_is_blamed_on_its_key() -> None:
-    chosen = config(loss={"target": HERE + "raises_in_loss"})
+    chosen = config(loss={"factory": HERE + "raises_in_loss"})
     with pytest.raises(KeyError) as caught:
         loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS))
-    assert blame(caught.value) == f"loss.target ({HERE}raises_in_loss)"
+    assert blame(caught.value) == f"loss.factory ({HERE}raises_in_loss)"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "amp-bf16"])
 def test_a_criterion_with_tensors_lies_where_the_model_does_and_is_not_trained(precision: str) -> None:
-    chosen = config(loss={"target": HERE + "Perceptual"}, precision=precision)
+    chosen = config(loss={"factory": HERE + "Perceptual"}, precision=precision)
     work = build_workload(chosen, torch.device("cpu"))
     assert work.criterion is not None
     before = [tensor.clone() for tensor in work.criterion.state_dict().values()]

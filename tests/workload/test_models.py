@@ -1,4 +1,4 @@
-"""Models by a target: built as they are trained, frozen where asked, laid out as asked; else refused by key."""
+"""Models by a factory: built as they are trained, frozen where asked, laid out as asked; else refused by key."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vram_cli.errors import ConfigError, MachineError
 from vram_cli.workload import blame, build_model, build_workload, check_code, open_data, train_step
 
 CPU = torch.device("cpu")
-NETS = "tests.simulated.nets:"
+NETS = "tests.fake_tensors.nets:"
 IMAGES = {"name": "synthetic", "shape": [3, 8, 8], "classes": 10}
 
 
 def model_of(target: str, kwargs: dict[str, Any] | None = None, **sections: Any) -> nn.Module:
-    return build_model(config(model={"target": target, "kwargs": kwargs or {}}, **sections))
+    return build_model(config(model={"factory": target, "kwargs": kwargs or {}}, **sections))
 
 
 def frozen(model: nn.Module) -> set[str]:
@@ -92,7 +92,7 @@ def test_settings_that_transformers_knows_by_another_name_are_taken(setting: str
 
 def test_a_package_that_is_not_installed_is_told_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match=r"model\.target: timm:create_model: ModuleNotFoundError") as caught:
+    with pytest.raises(ConfigError, match=r"model\.factory: timm:create_model: ModuleNotFoundError") as caught:
         model_of("timm:resnet18")
     assert "pip install timm" in caught.value.hint
 
@@ -110,7 +110,7 @@ def test_a_package_that_is_not_installed_is_told_with_how_to_get_it(monkeypatch:
 def test_what_a_factory_raises_is_blamed_on_its_target(target: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r".") as caught:
         model_of(target, kwargs)
-    assert blame(caught.value) == f"model.target ({target})"
+    assert blame(caught.value) == f"model.factory ({target})"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_a_factory_raises_is_blamed_on_its_target(target: str, kwargs: dict
 )
 def test_frozen_parameters_are_not_trained_and_keep_their_values(patterns: list[str], names: set[str]) -> None:
     chosen = config(
-        model={"target": NETS + "ConvNet", "kwargs": {"blocks": 1}}, data=IMAGES, train={"freeze": patterns}
+        model={"factory": NETS + "ConvNet", "kwargs": {"blocks": 1}}, data=IMAGES, train={"freeze": patterns}
     )
     work = build_workload(chosen, CPU)
     assert frozen(work.model) == names
@@ -162,9 +162,9 @@ def test_channels_last_reaches_weights_and_images() -> None:
 @pytest.mark.parametrize(
     ("sections", "key"),
     [
-        ({"model": {"target": HERE + "nothing"}}, "model.target"),
-        ({"loss": {"target": HERE + "nothing"}}, "loss.target"),
-        ({"step": {"target": HERE + "nothing"}}, "step.target"),
+        ({"model": {"factory": HERE + "nothing"}}, "model.factory"),
+        ({"loss": {"factory": HERE + "nothing"}}, "loss.factory"),
+        ({"step": {"function": HERE + "nothing"}}, "step.function"),
     ],
 )
 def test_code_is_imported_before_anything_runs(sections: dict[str, Any], key: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vram_cli.config import load_config
 from vram_cli.errors import ConfigError
-from vram_cli.results import Phase
+from vram_cli.records import Phase
 from vram_cli.workload import build_workload, open_data, parameter_dtype, train_step
 
 CPU = torch.device("cpu")

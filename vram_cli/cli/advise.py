@@ -24,7 +24,7 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
     ] = None,
     own: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--try", metavar="KEY=VALUE", help="A change of your own to try. Repeatable."),
+        typer.Option("--also-try", metavar="KEY=VALUE", help="A change of your own to try. Repeatable."),
     ] = None,
     gpus: Annotated[
         Optional[str],  # noqa: UP045
@@ -32,7 +32,7 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
     ] = None,
     device: options.DeviceName = None,
     gpu: options.GpuName = None,
-    budget: options.Budget = None,
+    memory_limit: options.MemoryLimit = None,
     overhead: options.Overhead = None,
     steps: options.Steps = None,
     download: options.Download = False,
@@ -44,13 +44,14 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
     quiet: options.Quiet = False,
 ) -> None:
     """Try what would let a larger batch fit, and say what each change brings and costs."""
-    from vram_cli import advising
     from vram_cli.cli.output import Files, deliver_advice
+    from vram_cli.commands.advise import advise as run
+    from vram_cli.errors import Interrupted
     from vram_cli.report.progress import SearchProgress
 
     flags = {
         **options.place(device, gpu),
-        "device.budget": budget,
+        "device.memory_limit": memory_limit,
         "device.overhead": overhead,
         "search.steps": steps,
     }
@@ -59,18 +60,18 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
     files.check()
     code = 0
     try:
-        with SearchProgress(quiet=quiet) as progress:
-            advice = advising.advise(
+        with SearchProgress(quiet=quiet, keep_status=True) as progress:
+            advice = run(
                 settings,
                 own=own or [],
                 fit_batch=fit_batch,
                 effective_batch=effective_batch,
                 gpus=[name.strip() for name in (gpus or "").split(",") if name.strip()],
                 download=download,
-                status=progress.announce,
+                progress=progress,
             )
-    except advising.Interrupted as stop:
-        advice, code = stop.advice, 130
+    except Interrupted as stop:
+        advice, code = stop.partial, 130
     deliver_advice(advice, files, form)
     if code == 0 and advice.max_batch_size is None and advice.best is None:
         code = _DOES_NOT_FIT

@@ -19,7 +19,7 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     ] = None,
     device: options.DeviceName = None,
     gpu: options.GpuName = None,
-    budget: options.Budget = None,
+    memory_limit: options.MemoryLimit = None,
     overhead: options.Overhead = None,
     steps: options.Steps = None,
     by: options.By = None,
@@ -39,13 +39,14 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     quiet: options.Quiet = False,
 ) -> None:
     """Show where the memory goes at the peak of a real training step, to the byte."""
-    from vram_cli import api
     from vram_cli.cli.output import Files, deliver
+    from vram_cli.commands.breakdown import breakdown as run
+    from vram_cli.records import Detail
     from vram_cli.report.progress import SearchProgress
 
     flags = {
         **options.place(device, gpu),
-        "device.budget": budget,
+        "device.memory_limit": memory_limit,
         "device.overhead": overhead,
         "search.steps": steps,
     }
@@ -54,12 +55,12 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     files = Files(save=save, report=report, plot=plot, snapshot=snapshot, force=force)
     files.check()
     with SearchProgress(quiet=quiet) as progress:
-        result = api.breakdown(
+        result = run(
             settings,
             batch_size=batch_size,
-            detail=bool(by or timeline or plot or save or report),
+            detail=Detail.MODULES if by or timeline or plot or save or report else Detail.ROWS,
             snapshot=snapshot,
             download=download,
-            status=progress.status,
+            progress=progress,
         )
     deliver(result, files, form, depth=levels, timeline=timeline)

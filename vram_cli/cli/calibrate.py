@@ -10,8 +10,8 @@ import typer
 from vram_cli.cli import options
 
 if TYPE_CHECKING:
-    from vram_cli.memory.calibration import Calibration
-    from vram_cli.memory.gpus import Gpu
+    from vram_cli.hardware.calibration import Calibration
+    from vram_cli.hardware.gpus import Gpu
 
 
 def calibrate(  # noqa: PLR0917 - Typer makes a flag of each
@@ -56,14 +56,14 @@ def calibrate(  # noqa: PLR0917 - Typer makes a flag of each
 
 
 def _run(device: str, *, json: bool, quiet: bool) -> None:
-    from vram_cli.calibrating import calibrate as measure
-    from vram_cli.memory.calibration_files import to_text
+    from vram_cli.commands.calibrate import calibrate as measure
+    from vram_cli.hardware.calibration_store import to_text
     from vram_cli.report.calibration import calibration_in_full
     from vram_cli.report.console import print_answer
     from vram_cli.report.progress import SearchProgress
 
     with SearchProgress(quiet=quiet) as progress:
-        made = measure(device, status=progress.status)
+        made = measure(device, progress=progress)
     # Told before it is kept: where the folder cannot be written, the figures are there all the same.
     if json:
         typer.echo(to_text(made), nl=False)
@@ -83,7 +83,7 @@ def _show(calibrations: list[Calibration], *, json: bool) -> None:
 
 
 def _export(name: str | None, path: Path, *, force: bool) -> None:
-    from vram_cli.memory.calibration_files import to_text
+    from vram_cli.hardware.calibration_store import to_text
     from vram_cli.report.console import inform
     from vram_cli.report.saved import write
 
@@ -94,7 +94,7 @@ def _export(name: str | None, path: Path, *, force: bool) -> None:
 
 def _import(path: Path, *, force: bool) -> None:
     from vram_cli.errors import ConfigError
-    from vram_cli.memory.calibration_files import kept, read
+    from vram_cli.hardware.calibration_store import kept, read
 
     made = read(path)
     before = None if force else kept(made.gpu)
@@ -107,14 +107,14 @@ def _import(path: Path, *, force: bool) -> None:
 
 
 def _remove(name: str | None) -> None:
-    from vram_cli.memory.calibration_files import forget
+    from vram_cli.hardware.calibration_store import forget
     from vram_cli.report.console import inform
 
     inform(f"removed {forget(_the_one(name))}")
 
 
 def _keep(calibration: Calibration) -> None:
-    from vram_cli.memory.calibration_files import keep, kept_cards
+    from vram_cli.hardware.calibration_store import keep, kept_cards
     from vram_cli.report.console import inform
 
     gpu = calibration.gpu
@@ -123,7 +123,7 @@ def _keep(calibration: Calibration) -> None:
 
 
 def _calibrations(name: str | None) -> list[Calibration]:
-    from vram_cli.memory.calibration_files import kept, kept_cards
+    from vram_cli.hardware.calibration_store import kept, kept_cards
 
     cards = kept_cards() if name is None else (_the_one(name),)
     return [found for found in map(kept, cards) if found is not None]
@@ -132,8 +132,8 @@ def _calibrations(name: str | None) -> list[Calibration]:
 def _the_one(name: str | None) -> Gpu:
     """Return the card of that name, or the only one, that a calibration is kept of."""
     from vram_cli.errors import ConfigError
-    from vram_cli.memory.calibration_files import kept_cards
-    from vram_cli.memory.gpus import find_gpu
+    from vram_cli.hardware.calibration_store import kept_cards
+    from vram_cli.hardware.gpus import find_gpu
 
     cards = [gpu for gpu in kept_cards() if name is None or gpu == find_gpu(name)]
     if len(cards) > 1:

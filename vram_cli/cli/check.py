@@ -15,7 +15,7 @@ from vram_cli.errors import ConfigError, VramError
 
 if TYPE_CHECKING:
     from vram_cli.config import Config
-    from vram_cli.results import GateLimits, Verdict
+    from vram_cli.records import CheckLimits, CheckResult
 
 _DEFAULT_TOLERANCE = "2%"
 _SHARE = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(%?)\s*")
@@ -55,7 +55,7 @@ def check(  # noqa: PLR0917 - Typer makes a flag of each
     ] = False,
     device: options.DeviceName = None,
     gpu: options.GpuName = None,
-    budget: options.Budget = None,
+    memory_limit: options.MemoryLimit = None,
     overhead: options.Overhead = None,
     steps: options.Steps = None,
     download: options.Download = False,
@@ -78,7 +78,7 @@ def check(  # noqa: PLR0917 - Typer makes a flag of each
     flags = {
         **options.place(device, gpu),
         "train.batch_size": batch_size,
-        "device.budget": budget,
+        "device.memory_limit": memory_limit,
         "device.overhead": overhead,
         "search.steps": steps,
     }
@@ -101,9 +101,9 @@ def check(  # noqa: PLR0917 - Typer makes a flag of each
 
 
 def _verdict(
-    settings: Config, limits: GateLimits, path: Path | None, *, update: bool, download: bool, quiet: bool
-) -> Verdict:
-    from vram_cli.checking import check as judge
+    settings: Config, limits: CheckLimits, path: Path | None, *, update: bool, download: bool, quiet: bool
+) -> CheckResult:
+    from vram_cli.commands.check.run import check as judge
     from vram_cli.report.baseline import check_baseline, load_baseline, save_baseline
     from vram_cli.report.console import inform
     from vram_cli.report.progress import SearchProgress
@@ -115,7 +115,7 @@ def _verdict(
         kept = load_baseline(path)
     with SearchProgress(quiet=quiet) as progress:
         verdict = judge(
-            settings, limits, baseline=kept, baseline_name=str(path or ""), download=download, status=progress.status
+            settings, limits, baseline=kept, baseline_name=str(path or ""), download=download, progress=progress
         )
     if path is not None and update:
         if verdict.passed:
@@ -124,8 +124,8 @@ def _verdict(
     return verdict
 
 
-def _limits(max_memory: str | None, tolerance: str | None, baseline: Path | None, *, update: bool) -> GateLimits:
-    from vram_cli.results import GateLimits
+def _limits(max_memory: str | None, tolerance: str | None, baseline: Path | None, *, update: bool) -> CheckLimits:
+    from vram_cli.records import CheckLimits
     from vram_cli.units import parse_bytes
 
     if baseline is None and (tolerance is not None or update):
@@ -133,7 +133,7 @@ def _limits(max_memory: str | None, tolerance: str | None, baseline: Path | None
         raise ConfigError(f"{flag} needs --baseline FILE", "such as --baseline vram-baseline.json")
     if baseline is None and max_memory is None:
         raise ConfigError("there is nothing to check against", "give --max-memory SIZE, --baseline FILE or both")
-    return GateLimits(
+    return CheckLimits(
         max_memory_bytes=None if max_memory is None else parse_bytes(max_memory),
         tolerance=_share(tolerance or _DEFAULT_TOLERANCE),
     )
@@ -148,7 +148,7 @@ def _share(text: str) -> float:
     return float(share)
 
 
-def _print(verdict: Verdict, form: Form) -> None:
+def _print(verdict: CheckResult, form: Form) -> None:
     from vram_cli.report import verdict as report
     from vram_cli.report.console import print_answer, print_document
 

@@ -23,7 +23,7 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     config: options.ConfigName = None,
     overrides: options.Overrides = None,
     device: options.DeviceName = None,
-    budget: options.Budget = None,
+    memory_limit: options.MemoryLimit = None,
     batch_sizes: Annotated[
         str, typer.Option("--batch-sizes", "-b", metavar="N,N,...", help="full holds all training samples.")
     ] = "1,32,128,256,full",
@@ -71,18 +71,19 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     quiet: options.Quiet = False,
 ) -> None:
     """Train with several batch sizes on the same images: accuracy, noise, speed and memory side by side."""
-    from vram_cli import comparing
     from vram_cli.cli.output import deliver_comparison
-    from vram_cli.comparing.asked import parse_sizes
+    from vram_cli.compare import CompareOptions, compare_batch_sizes
+    from vram_cli.compare.options import parse_sizes
+    from vram_cli.errors import Interrupted
     from vram_cli.report.plot import check_plot
     from vram_cli.report.progress import SearchProgress
 
-    flags = {**options.place(device, None), "device.budget": budget}
+    flags = {**options.place(device, None), "device.memory_limit": memory_limit}
     settings = options.configure(config, overrides, flags, quiet=quiet)
     form = options.chosen(format_name, options.Format, json=json)
     if plot is not None:
         check_plot(plot, force=force)
-    asked = comparing.Asked(
+    asked = CompareOptions(
         batch_sizes=parse_sizes(batch_sizes),
         samples=options.whole_or_all(samples, "--samples"),
         holdout=holdout,
@@ -97,16 +98,15 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     code = 0
     try:
         with SearchProgress(quiet=quiet) as progress:
-            found = comparing.compare(
+            found = compare_batch_sizes(
                 settings,
                 asked,
                 results=results,
                 fresh=fresh,
                 download=download,
-                status=progress.status,
-                announce=progress.note,
+                progress=progress,
             )
-    except comparing.Interrupted as stop:
-        found, code = stop.comparison, 130
+    except Interrupted as stop:
+        found, code = stop.partial, 130
     deliver_comparison(found, results, plot, form)
     raise typer.Exit(code)

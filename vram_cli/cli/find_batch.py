@@ -16,7 +16,7 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     overrides: options.Overrides = None,
     device: options.DeviceName = None,
     gpu: options.GpuName = None,
-    budget: options.Budget = None,
+    memory_limit: options.MemoryLimit = None,
     overhead: options.Overhead = None,
     objective: Annotated[
         Optional[str],  # noqa: UP045
@@ -28,12 +28,11 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     ] = None,
     maximum: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--max", metavar="N", help="Never try more than N. (config: search.max)"),
+        typer.Option("--max-batch-size", metavar="N", help="Never try more than N. (config: search.max_batch_size)"),
     ] = None,
-    cap: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--cap", metavar="dataset|none", help="Stop at the data set's length? (config: search.cap)"),
-    ] = None,
+    no_dataset_limit: Annotated[
+        bool, typer.Option("--no-dataset-limit", help="Also try batch sizes larger than the data set.")
+    ] = False,
     time_limit: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--time-limit", metavar="SECONDS", help="Answer with what is known by then."),
@@ -61,17 +60,19 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     quiet: options.Quiet = False,
 ) -> None:
     """Find the largest batch size that fits, by real training steps, and prove it."""
-    from vram_cli import api
     from vram_cli.cli.output import Files, deliver
+    from vram_cli.commands.find_batch import find_batch as run
+    from vram_cli.errors import Interrupted
+    from vram_cli.records import Detail
     from vram_cli.report.progress import SearchProgress
 
     flags = {
         **options.place(device, gpu),
-        "device.budget": budget,
+        "device.memory_limit": memory_limit,
         "device.overhead": overhead,
         "search.objective": objective,
-        "search.max": maximum,
-        "search.cap": cap,
+        "search.max_batch_size": maximum,
+        "search.limit_to_dataset": "false" if no_dataset_limit else None,
         "search.time_limit": time_limit,
         "search.steps": steps,
         "search.tolerance": tolerance,
@@ -85,16 +86,14 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     code = 0
     try:
         with SearchProgress(quiet=quiet) as progress:
-            result = api.find_batch(
+            result = run(
                 settings,
                 download=download,
-                detail=report is not None,
-                listener=progress,
-                status=progress.status,
-                timed=progress.timed,
+                detail=Detail.MODULES if report is not None else Detail.ROWS,
+                progress=progress,
             )
-    except api.Interrupted as stop:
-        result, code = stop.result, 130
+    except Interrupted as stop:
+        result, code = stop.partial, 130
     deliver(result, files, form)
     if code == 0 and result.max_batch_size is None:
         code = _DOES_NOT_FIT

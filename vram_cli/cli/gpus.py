@@ -17,7 +17,7 @@ def gpus(
     json: options.Json = False,
 ) -> None:
     """List the GPUs that vram can predict for; one card is shown in full, with its sources."""
-    from vram_cli.memory.gpus import all_gpus, select_gpus
+    from vram_cli.hardware.gpus import all_gpus, select_gpus
     from vram_cli.report.console import print_answer
     from vram_cli.report.gpus import gpu_in_full, gpus_as_json, gpus_table
 

@@ -11,7 +11,7 @@ from vram_cli.cli import options
 from vram_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vram_cli.results import Inspection
+    from vram_cli.records import Inspection
 
 
 def inspect(  # noqa: PLR0917 - Typer makes a flag of each
@@ -31,7 +31,7 @@ def inspect(  # noqa: PLR0917 - Typer makes a flag of each
     quiet: options.Quiet = False,
 ) -> None:
     """Show what is trained, and on what: the data and its bytes, the model's layers and their parameters."""
-    from vram_cli.inspecting import inspect as look
+    from vram_cli.commands.inspect import inspect as look
     from vram_cli.report.console import inform, print_answer, stdout_console, warn
     from vram_cli.report.inspection import InspectionInFull, inspection_as_json
     from vram_cli.report.preview import has_colours
@@ -46,7 +46,7 @@ def inspect(  # noqa: PLR0917 - Typer makes a flag of each
         check_sheet(save, force=force)
     with SearchProgress(quiet=quiet) as progress:
         samples = PER_CLASS if save is not None else int(shown)
-        found = look(settings, download=download, samples=samples, status=progress.status)
+        found = look(settings, download=download, samples=samples, progress=progress)
     if save is not None:
         if not found.samples:
             raise ConfigError(f"--save {save}: {_no_images(found)}", _WITH_IMAGES)

@@ -38,13 +38,12 @@ DeviceName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N. (config: device.name)"),
 ]
-Budget = Annotated[
+MemoryLimit = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--budget",
-        "--capacity",
+        "--memory-limit",
         metavar="SIZE",
-        help="Act as a device of that size, such as 8GiB. (config: device.budget)",
+        help="Act as a device of that size, such as 8GiB. (config: device.memory_limit)",
     ),
 ]
 GpuName = Annotated[

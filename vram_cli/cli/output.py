@@ -8,12 +8,13 @@ from typing import NamedTuple
 import typer
 
 from vram_cli.cli.options import Format
+from vram_cli.compare.records import Comparison
 from vram_cli.errors import ConfigError
+from vram_cli.records import Advice, Result
 from vram_cli.report.answer import answer, require_detail
 from vram_cli.report.console import inform, print_answer, print_document
 from vram_cli.report.saved import check_writable, to_json
 from vram_cli.report.saved import save as save_result
-from vram_cli.results import Advice, Comparison, Result
 
 
 class Files(NamedTuple):
@@ -115,17 +116,17 @@ def deliver_advice(advice: Advice, files: Files, form: Format) -> None:
 def deliver_comparison(comparison: Comparison, results: Path, plot: Path | None, form: Format) -> None:
     """Do the same with the answer of `vram compare`; what is finished lies in a file of its own already."""
     if plot is not None:
-        from vram_cli.report.comparison_plot import save_comparison_plot
+        from vram_cli.compare.plot import save_comparison_plot
 
         save_comparison_plot(comparison, plot)
     if form is Format.JSON:
         typer.echo(to_json(comparison))
     elif form is Format.MARKDOWN:
-        from vram_cli.report.comparison_markdown import comparison_to_markdown
+        from vram_cli.compare.markdown import comparison_to_markdown
 
         print_document(comparison_to_markdown(comparison))
     else:
-        from vram_cli.report.comparison import comparison_text
+        from vram_cli.compare.report import comparison_text
 
         print_answer(comparison_text(comparison))
     if plot is not None:

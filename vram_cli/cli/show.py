@@ -24,8 +24,8 @@ def show(  # noqa: PLR0917 - Typer makes a flag of each
     """Draw a saved result again; needs no device."""
     from vram_cli.cli.output import Files, deliver, deliver_advice
     from vram_cli.errors import ConfigError
+    from vram_cli.records import Result
     from vram_cli.report.saved import load_any
-    from vram_cli.results import Result
 
     levels, form = options.levels(by, depth), options.chosen(format_name, options.Format, json=json)
     files = Files(report=report, plot=plot, force=force)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from vram_cli.config.data_presets import DATA_PRESETS, DataPreset
 from vram_cli.config.load import DEFAULT_CONFIG, bundled_configs, bundled_folder, load_config
-from vram_cli.config.presets import DATA_PRESETS, DataPreset
+from vram_cli.config.overrides import with_overrides
 from vram_cli.config.schema import Config, ConfigSource, json_schema
-from vram_cli.config.sections import (
+from vram_cli.config.starter import starter_yaml, write_starter
+from vram_cli.config.training_sections import (
     DeviceConfig,
     OptimizerConfig,
     OptimizerName,
@@ -13,8 +15,7 @@ from vram_cli.config.sections import (
     SearchConfig,
     TrainConfig,
 )
-from vram_cli.config.starter import starter_yaml, write_starter
-from vram_cli.config.subject import (
+from vram_cli.config.workload_sections import (
     DataConfig,
     DataName,
     LossConfig,
@@ -23,7 +24,6 @@ from vram_cli.config.subject import (
     StepConfig,
     TensorConfig,
 )
-from vram_cli.config.suggest import nearest
 
 __all__ = [
     "DATA_PRESETS",
@@ -48,7 +48,7 @@ __all__ = [
     "bundled_folder",
     "json_schema",
     "load_config",
-    "nearest",
     "starter_yaml",
+    "with_overrides",
     "write_starter",
 ]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vram_cli.config.document import parse_document
+from vram_cli.config.messages import first_problem
 from vram_cli.config.overrides import apply_overrides
-from vram_cli.config.problems import first_problem
 from vram_cli.config.schema import Config, ConfigSource
-from vram_cli.config.suggest import did_you_mean
+from vram_cli.config.yaml_document import parse_document
 from vram_cli.errors import ConfigError
+from vram_cli.suggest import did_you_mean
 
 DEFAULT_CONFIG = "mlp_mnist.yaml"
 

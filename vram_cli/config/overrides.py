@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vram_cli.config.document import Document, parse_value
-from vram_cli.config.problems import first_problem, keys_of, unknown_key
+from vram_cli.config.messages import first_problem, keys_of, unknown_key
 from vram_cli.config.schema import SECTIONS, Config
+from vram_cli.config.yaml_document import Document, parse_value
 from vram_cli.errors import ConfigError
 
 _PLACE = "command line"
@@ -33,8 +33,12 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         _set(document, path, value)
 
 
-def override(config: Config, overrides: Sequence[str]) -> Config:
-    """Return a config with keys changed, as `Config.changed` says."""
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """Return a config with keys changed as `--set` changes them, such as "optimizer.name=adamw".
+
+    Raises:
+        ConfigError: an override names an unknown key, or the result is not a valid config.
+    """
     document = Document(str(config.source), config.model_dump(mode="json", exclude_unset=True))
     apply_overrides(document, overrides)
     try:

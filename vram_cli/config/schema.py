@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from vram_cli.config.fields import is_from_a_library, wrong
 from vram_cli.config.section import Section
-from vram_cli.config.sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
-from vram_cli.config.subject import DataConfig, LossConfig, ModelConfig, StepConfig
+from vram_cli.config.training_sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
+from vram_cli.config.value_types import is_from_a_library, wrong
+from vram_cli.config.workload_sections import DataConfig, LossConfig, ModelConfig, StepConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     @model_validator(mode="after")
     def _preset_models_take_images(self) -> Config:
         if self.model.name and not self.data.name:
-            hint = "give data.name (synthetic takes any shape), or a model by model.target"
+            hint = "give data.name (synthetic takes any shape), or a model by model.factory"
             raise wrong(
                 f"{self.model.name} follows the data, and data by {self.data.kind} says too little", hint, "model.name"
             )
@@ -68,14 +67,14 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     def _in_backward_stands_alone(self) -> Config:
         others = {
             "precision": self.precision == "amp-fp16",
-            "train.accumulate": self.train.accumulate > 1,
+            "train.gradient_accumulation_steps": self.train.gradient_accumulation_steps > 1,
             "train.clip_grad_norm": self.train.clip_grad_norm is not None,
-            "train.zero_grad": self.train.zero_grad != "none",
+            "train.zero_grad_set_to_none": self.train.zero_grad_set_to_none is False,
         }
-        if self.optimizer.in_backward and any(others.values()):
+        if self.train.optimizer_in_backward and any(others.values()):
             key = next(key for key, used in others.items() if used)
             hint = "leave one of them out: gradients are gone before all of them are known"
-            raise wrong("goes not with optimizer.in_backward", hint, key)
+            raise wrong("goes not with train.optimizer_in_backward", hint, key)
         return self
 
     @model_validator(mode="after")
@@ -84,37 +83,30 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
         theirs = {
             "loss": self.loss is not None,
             "precision": self.precision.startswith("amp"),
-            "optimizer.in_backward": self.optimizer.in_backward,
-            "train.accumulate": train.accumulate > 1,
+            "train.optimizer_in_backward": self.train.optimizer_in_backward,
+            "train.gradient_accumulation_steps": train.gradient_accumulation_steps > 1,
             "train.clip_grad_norm": train.clip_grad_norm is not None,
             "train.ema": train.ema,
-            "train.zero_grad": train.zero_grad != "none",
+            "train.zero_grad_set_to_none": train.zero_grad_set_to_none is False,
         }
         if self.step and any(theirs.values()):
             key = next(key for key, used in theirs.items() if used)
             raise wrong("means nothing for a step of your own", hint, key)
         return self
 
-    def changed(self, overrides: Sequence[str]) -> Config:
-        """Return this config with keys changed as `--set` changes them, such as "optimizer.name=adamw".
-
-        Raises:
-            ConfigError: an override names no key, or what comes out is no config.
-        """
-        from vram_cli.config.overrides import override  # it needs to know all sections, and so this module
-
-        return override(self, overrides)
-
     @property
     def own_code(self) -> tuple[str, ...]:
-        """The code of the user's own that the config names, such as "model.target (mycode:build)".
+        """The code of the user's own that the config names, such as "model.factory (mycode:build)".
 
         It is imported from the config's own folder too; the libraries that vram itself builds on are not.
         """
-        sections = {"model": self.model, "data": self.data, "loss": self.loss, "step": self.step}
-        named = {f"{name}.target": getattr(section, "target", None) for name, section in sections.items()}
-        named["data.collate"] = self.data.collate
-        return tuple(f"{key} ({target})" for key, target in named.items() if target and not is_from_a_library(target))
+        sections = {"model": self.model, "data": self.data, "loss": self.loss}
+        named = {f"{name}.factory": getattr(section, "factory", None) for name, section in sections.items()}
+        named["step.function"] = self.step.function if self.step else None
+        named["data.collate_fn"] = self.data.collate_fn
+        return tuple(
+            f"{key} ({reference})" for key, reference in named.items() if reference and not is_from_a_library(reference)
+        )
 
     @property
     def source(self) -> ConfigSource:
@@ -154,7 +146,7 @@ def json_schema() -> dict[str, Any]:
         "search": [],
         "device": [definitions["DeviceConfig"]["properties"]["name"]],
         "loss": [{"enum": ["cross_entropy", "model"]}],
-        "step": [definitions["StepConfig"]["properties"]["target"]],
+        "step": [definitions["StepConfig"]["properties"]["function"]],
     }
     for name, others in bare.items():
         section = {"$ref": f"#/$defs/{SECTIONS[name].__name__}"}

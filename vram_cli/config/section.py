@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from vram_cli.config.fields import wrong
+from vram_cli.config.value_types import wrong
 
 
 class Section(BaseModel):

@@ -11,11 +11,11 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, OptimizationResult
 from vram_cli.report.answer import next_command
 from vram_cli.report.next_step import to_use
 from vram_cli.report.tables import numbers, pairs, ruled
 from vram_cli.report.words import CATEGORY_LABELS, count, literal, number, one_line
-from vram_cli.results import Advice, CardAnswer, LeverAnswer, SplitAnswer
 from vram_cli.units import format_bytes
 
 CARD_HEADS = ("card", "memory", "as it is", "at best", "with")
@@ -34,7 +34,7 @@ def advice_text(advice: Advice) -> RenderableType:
 
 def summary(advice: Advice) -> list[tuple[str, str]]:
     """Return the lines above the table: as it is, the best, and what was asked; label and text of each."""
-    device = advice.device
+    device = advice.run.device
     origin = "measured" if device.kind == "real" else "predicted"
     where = f"on {device.name}, {format_bytes(device.capacity_bytes)} ({origin})"
     lines = [("As it is:", f"{_as_it_is(advice)} {where}"), _best(advice)]
@@ -65,14 +65,14 @@ def useless(advice: Advice) -> list[tuple[str, str]]:
     return [(lever.name, _why(lever)) for lever in advice.levers if not lever.helps]
 
 
-def card_rows(cards: Sequence[CardAnswer]) -> list[tuple[str, ...]]:
+def card_rows(cards: Sequence[GpuEstimate]) -> list[tuple[str, ...]]:
     """Return the cells below `CARD_HEADS`."""
     return [_card(card) for card in cards]
 
 
 def remarks(advice: Advice) -> list[tuple[str, str]]:
     """Return what a reader should know of the figures; label and text of each."""
-    accuracy = [("Accuracy:", advice.device.accuracy)] if advice.device.accuracy else []
+    accuracy = [("Accuracy:", advice.run.device.accuracy)] if advice.run.device.accuracy else []
     return [*accuracy, *(("Note:", note) for note in advice.notes)]
 
 
@@ -89,8 +89,8 @@ class _Text:
 
     def _sections(self, width: int) -> Iterator[RenderableType]:
         advice = self._advice
-        if advice.remark:
-            yield literal(advice.remark, "yellow")
+        if advice.run.remark:
+            yield literal(advice.run.remark, "yellow")
         yield pairs([(literal(label, "bold"), literal(text)) for label, text in summary(advice)])
         if rows := lever_rows(advice):
             yield _table(advice, rows, width)
@@ -130,7 +130,7 @@ def _folded(lines: Sequence[tuple[str, str]], width: int) -> RenderableType:
     return grid
 
 
-def _cards(cards: Sequence[CardAnswer]) -> RenderableType:
+def _cards(cards: Sequence[GpuEstimate]) -> RenderableType:
     table = _ruled(CARD_HEADS, {"card", "with"})
     for row in card_rows(cards):
         table.add_row(*map(literal, row))
@@ -152,7 +152,7 @@ def _best(advice: Advice) -> tuple[str, str]:
     return label, f"{_size(best.max_batch_size)}{f' ({gain})' if gain else ''} with {best.name}"
 
 
-def _row(lever: LeverAnswer, advice: Advice) -> tuple[str, ...]:
+def _row(lever: OptimizationResult, advice: Advice) -> tuple[str, ...]:
     size = lever.max_batch_size
     largest = f"{lever.pieces} x {_size(size)}" if lever.pieces > 1 else _size(size)
     gain = _gain(size and size * lever.pieces, advice.max_batch_size) or "-"
@@ -161,19 +161,19 @@ def _row(lever: LeverAnswer, advice: Advice) -> tuple[str, ...]:
     return lever.name, largest, gain, saves, source, _costs(lever)
 
 
-def _costs(lever: LeverAnswer) -> str:
+def _costs(lever: OptimizationResult) -> str:
     """Return what a change costs; measured seconds before counted operations before words alone."""
     figures = ((lever.seconds, "step time, measured"), (lever.compute, "operations"))
     known = [f"{100 * ratio - 100:+.0f} % {what}" for ratio, what in figures if ratio and abs(ratio - 1) >= 0.005]
     return "; ".join(filter(None, (*known[:1], lever.price))) or "nothing known"
 
 
-def _why(lever: LeverAnswer) -> str:
+def _why(lever: OptimizationResult) -> str:
     reached = f"{_size(lever.max_batch_size)}: " if lever.max_batch_size else ""
     return reached + one_line(lever.why, _REFUSAL_LIMIT)
 
 
-def _card(card: CardAnswer) -> tuple[str, ...]:
+def _card(card: GpuEstimate) -> tuple[str, ...]:
     best, memory = card.best, format_bytes(card.capacity_bytes)
     if card.why:
         return card.name, memory, "-", "-", one_line(card.why, _REFUSAL_LIMIT)
@@ -189,15 +189,15 @@ def _size(size: int | None) -> str:
     return "nothing fits" if size is None else number(size)
 
 
-def _splits(advice: Advice) -> list[SplitAnswer]:
+def _splits(advice: Advice) -> list[AccumulationPlan]:
     return [split for split in (advice.fit, advice.effective) if split is not None]
 
 
-def _split(split: SplitAnswer) -> str:
+def _split(split: AccumulationPlan) -> str:
     if split.micro_batch_size is None:
         return f"cannot be done: {split.note}"
     if split.accumulate > 1:
-        flag = f"--set train.accumulate={split.accumulate}"
+        flag = f"--set train.gradient_accumulation_steps={split.accumulate}"
         cut = f"{count(split.accumulate, 'piece')} of {number(split.micro_batch_size)}, gradients added up ({flag})"
         return "; ".join(filter(None, (cut, split.note)))
     flags = shlex.join([word for text in split.sets for word in ("--set", text)])

@@ -7,11 +7,11 @@ The form and what has to be escaped: docs.github.com, "Workflow commands for Git
 from __future__ import annotations
 
 from vram_cli.errors import VramError
+from vram_cli.records import CheckResult
 from vram_cli.report.verdict import TITLES, finding_words, notes
-from vram_cli.results import Verdict
 
 
-def workflow_commands(verdict: Verdict) -> str:
+def workflow_commands(verdict: CheckResult) -> str:
     """Return an error for each finding and a notice for each remark, a line each."""
     lines = [
         command("error", f"vram check: {TITLES[finding.kind]}", finding_words(verdict, finding))

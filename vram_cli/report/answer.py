@@ -11,6 +11,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import Breakdown, Result
 from vram_cli.report.evidence import evidence, evidence_title
 from vram_cli.report.headline import headline
 from vram_cli.report.modules import modules_table
@@ -19,7 +20,6 @@ from vram_cli.report.tables import breakdown_table, pairs
 from vram_cli.report.throughput import pace_table
 from vram_cli.report.timeline import timeline_chart
 from vram_cli.report.words import literal
-from vram_cli.results import Breakdown, Result
 
 _INDENT = 2
 
@@ -76,15 +76,15 @@ class _Answer:
 
     def _sections(self, width: int) -> Iterator[RenderableType]:
         result = self._result
-        if result.remark:
-            yield literal(result.remark, "yellow")
+        if result.run.remark:
+            yield literal(result.run.remark, "yellow")
         yield _headline(result)
         if result.breakdown is not None:
-            yield breakdown_table(result.breakdown, result.device, width)
+            yield breakdown_table(result.breakdown, result.run.device, width)
         if self._depth is not None:
-            yield modules_table(require_detail(result), result.device, width, self._depth)
+            yield modules_table(require_detail(result), result.run.device, width, self._depth)
         if self._timeline:
-            yield timeline_chart(require_detail(result), result.device)
+            yield timeline_chart(require_detail(result), result.run.device)
         if result.throughput is not None:
             yield pace_table(result, result.throughput, width)
         yield _evidence(result)

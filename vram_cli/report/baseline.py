@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import Result
 from vram_cli.report.saved import check_writable, load, save
-from vram_cli.results import Result
 
 _MARK = '"schema_version"'
 _HEAD = 4096

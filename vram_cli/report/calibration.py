@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
-from vram_cli.memory.calibration import Calibration
+from vram_cli.hardware.calibration import Calibration
 from vram_cli.report.gpus import marked
 from vram_cli.report.tables import names, numbers, pairs, ruled
 from vram_cli.report.words import literal, number

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from vram_cli.records import DataInfo, Device, Result, TensorInfo
 from vram_cli.report.throughput import timed_words
 from vram_cli.report.words import OUTCOME_LABELS, count, duration, ended, number, one_line, setting
-from vram_cli.results import DataInfo, Device, Result, TensorInfo
 from vram_cli.units import format_bytes
 
 _MESSAGE_LIMIT = 100
@@ -17,22 +17,22 @@ _TENSORS_SHOWN = 6
 
 def evidence_title(result: Result) -> str:
     """Return what the lines of `evidence` are about."""
-    return "How it was measured" if result.device.kind == "real" else "How it was predicted"
+    return "How it was measured" if result.run.device.kind == "real" else "How it was predicted"
 
 
 def evidence(result: Result) -> list[tuple[str, str]]:
     """Return name and text of each line; lines about which nothing is known are left out."""
     lines = [
-        ("device", _device(result.device)),
-        ("memory", _memory(result.device)),
-        ("accuracy", result.device.accuracy),
-        ("others", "\n".join(one_line(line) for line in result.device.other_processes)),
+        ("device", _device(result.run.device)),
+        ("memory", _memory(result.run.device)),
+        ("accuracy", result.run.device.accuracy),
+        ("others", "\n".join(one_line(line) for line in result.run.device.other_processes)),
         ("config", _config(result)),
-        ("data", "" if result.data is None else _data(result.data)),
+        ("data", "" if result.run.data is None else _data(result.run.data)),
         ("trials", _trials(result)),
         ("proof", "; ".join(proof(result, _MESSAGE_LIMIT))),
         ("speed", timed_words(result.throughput) if result.throughput else ""),
-        ("versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in result.run.versions.items())),
     ]
     return [(name, text) for name, text in lines if text]
 
@@ -43,14 +43,14 @@ def _device(device: Device) -> str:
 
 def _memory(device: Device) -> str:
     size = format_bytes(device.capacity_bytes)
-    whole = size if device.budget_bytes is None else f"a budget of {size}"
-    return f"{whole}, enforced by {device.enforced_by}" if device.enforced_by else whole
+    whole = size if device.memory_limit_bytes is None else f"a budget of {size}"
+    return f"{whole}, enforced by {device.limit_enforced_by}" if device.limit_enforced_by else whole
 
 
 def _config(result: Result) -> str:
-    keys = (("model", "name"), ("model", "target"), ("step", "target"), ("optimizer", "name"), ("precision",))
-    chosen = ", ".join(str(value) for value in (setting(result.config, *key) for key in keys) if value is not None)
-    return f"{result.config_name}: {chosen}" if chosen else result.config_name
+    keys = (("model", "name"), ("model", "factory"), ("step", "function"), ("optimizer", "name"), ("precision",))
+    chosen = ", ".join(str(value) for value in (setting(result.run.config, *key) for key in keys) if value is not None)
+    return f"{result.run.config_name}: {chosen}" if chosen else result.run.config_name
 
 
 def _data(data: DataInfo) -> str:
@@ -71,7 +71,7 @@ def _trials(result: Result) -> str:
         return "none"
     steps = max(trial.steps for trial in result.trials)
     ran = sum(trial.fits for trial in result.trials)
-    real = result.device.kind == "real"
+    real = result.run.device.kind == "real"
     went = f"ran to the end ({count(steps, 'full training step')})" if real else "fit, by prediction"
     ends = [f"{number(ran)} {went}"] if ran else []
     failed = Counter(OUTCOME_LABELS[trial.outcome] for trial in result.trials if not trial.fits)
@@ -85,7 +85,7 @@ def proof(result: Result, message_limit: int) -> tuple[str, ...]:
     known = result.certificate
     if known is None:
         return ()
-    real = result.device.kind == "real"
+    real = result.run.device.kind == "real"
     ran = f"{number(known.fits)} " + (f"ran {count(known.steps, 'full step')}" if real else "is predicted to fit")
     if known.fails is None or known.outcome is None:
         return ran, "nothing larger was tried"

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.padding import Padding
 from rich.segment import Segment
 
-from vram_cli.memory.gpus import Figure, Gpu
+from vram_cli.hardware.gpus import Figure, Gpu
 from vram_cli.report.tables import names, numbers, pairs, ruled
 from vram_cli.report.words import count, literal, number
 from vram_cli.units import format_bytes, format_exact

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from vram_cli.records import Category, Limit, Outcome, Result
 from vram_cli.report.throughput import fastest_words, knee_words
 from vram_cli.report.words import count, ended, number, one_line, origin, percent, place, setting, used_of
-from vram_cli.results import Category, Limit, Outcome, Result
 from vram_cli.units import format_bytes
 
 Lines = list[tuple[str, str]]
@@ -42,7 +42,7 @@ def headline(result: Result) -> Lines:
 
 def _unmeasured(result: Result) -> str:
     """Return what is missing where the search had come to its end."""
-    if setting(result.config, "search", "objective") != "throughput":
+    if setting(result.run.config, "search", "objective") != "throughput":
         return "before the memory was accounted for"
     if result.throughput is None:
         return "before a size was timed"
@@ -54,7 +54,7 @@ def _breakdown_line(result: Result) -> tuple[str, str]:
     if breakdown is None:
         return "Nothing measured:", "the trial left no breakdown"
     used, total = _used(result, breakdown.batch_size), breakdown.total_bytes
-    uses = "uses" if result.device.kind == "real" else f"is {origin(result.device)} to use"
+    uses = "uses" if result.run.device.kind == "real" else f"is {origin(result.run.device)} to use"
     figures = f"{used_of(used, total)} ({percent(used, total)}) at its peak, {place(breakdown.peak_phase)}"
     return f"Batch size {number(breakdown.batch_size)}", f"{uses} {figures}"
 
@@ -92,10 +92,10 @@ def _used(result: Result, batch_size: int) -> int:
 
 
 def _largest(result: Result, size: int) -> str:
-    used, capacity = _used(result, size), result.device.capacity_bytes
+    used, capacity = _used(result, size), result.run.device.capacity_bytes
     facts = [f"{used_of(used, capacity)}, {percent(used, capacity)}"] if used else []
-    if result.device.kind != "real":
-        facts.insert(0, origin(result.device))
+    if result.run.device.kind != "real":
+        facts.insert(0, origin(result.run.device))
     if any(trial.thrashing for trial in result.trials if trial.batch_size == size):
         facts.append("thrashing")
     return f"{number(size)} ({'; '.join(facts)})" if facts else number(size)
@@ -103,7 +103,7 @@ def _largest(result: Result, size: int) -> str:
 
 def _recommended(result: Result) -> str:
     """Return the size with the rule that it keeps: a multiple, or any size below where no multiple would do."""
-    multiple, margin = (setting(result.config, "search", key) for key in ("multiple_of", "margin"))
+    multiple, margin = (setting(result.run.config, "search", key) for key in ("multiple_of", "margin"))
     free = f"leaves {100 * margin:g} % of memory free" if isinstance(margin, (int, float)) and margin else "fits"
     size = result.recommended_batch_size
     if size is None:
@@ -116,9 +116,9 @@ def _recommended(result: Result) -> str:
 
 def _limited_by(result: Result, limit: Limit, largest: int) -> str:
     if limit is Limit.DATASET:
-        samples = result.data.num_samples if result.data and result.data.num_samples else largest
+        samples = result.run.data.num_samples if result.run.data and result.run.data.num_samples else largest
         return f"the data set ({count(samples, 'sample')}){_beyond(result)}"
-    if limit is Limit.CAP:
+    if limit is Limit.MAX_BATCH_SIZE:
         return f"your own maximum of {number(largest)}{_beyond(result)}"
     return f"{_LIMITS[limit]}{_failure(result)}{_beyond(result)}"
 
@@ -136,7 +136,7 @@ def _beyond(result: Result) -> str:
     if result.extrapolated_batch_size is None:
         return ""
     size = number(_two_digits(result.extrapolated_batch_size))
-    how = "extrapolated, not run" if result.device.kind == "real" else "extrapolated"
+    how = "extrapolated, not run" if result.run.device.kind == "real" else "extrapolated"
     return f"; memory alone would allow about {size} ({how})"
 
 

@@ -11,11 +11,11 @@ from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 
+from vram_cli.records import DataFacts, Inspection, ModelFacts, StoredFacts
 from vram_cli.report.layers import layers_table, shape, totals
 from vram_cli.report.preview import Preview
 from vram_cli.report.tables import names, numbers, pairs, ruled
 from vram_cli.report.words import literal, number, one_line, setting
-from vram_cli.results import DataFacts, Inspection, ModelFacts, StoredFacts
 from vram_cli.units import format_bytes
 
 _INDENT = 2

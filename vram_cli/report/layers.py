@@ -8,9 +8,9 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from vram_cli.records import LayerFacts, ModelFacts
 from vram_cli.report.tables import names, numbers, ruled
 from vram_cli.report.words import count, literal, number
-from vram_cli.results import LayerFacts, ModelFacts
 from vram_cli.units import format_bytes
 
 _WITH_CLASS = 100

@@ -10,6 +10,7 @@ from shlex import join
 
 from rich.console import Console, RenderableType
 
+from vram_cli.records import Advice, Breakdown, CheckResult, Device, Result
 from vram_cli.report.advice import CARD_HEADS, card_rows, lever_heads, lever_rows, remarks, summary, useless
 from vram_cli.report.answer import require_detail
 from vram_cli.report.console import Trimmed
@@ -41,7 +42,6 @@ from vram_cli.report.verdict import (
     verdict_line,
 )
 from vram_cli.report.words import CATEGORY_LABELS, one_line, spelled
-from vram_cli.results import Advice, Breakdown, Device, Result, Verdict
 
 _WIDTH = 80
 """Of drawings in characters: what a comment shows without a bar to scroll by."""
@@ -77,15 +77,15 @@ def advice_to_markdown(advice: Advice) -> str:
     if advice.cards:
         cells = [tuple(map(escaped, row)) for row in card_rows(advice.cards)]
         blocks.append(f"**The same on other cards (predicted)**\n\n{table(CARD_HEADS, cells, 0, 4)}")
-    if advice.remark:
-        blocks.append(f"> **Note:** {escaped(advice.remark)}")
+    if advice.run.remark:
+        blocks.append(f"> **Note:** {escaped(advice.run.remark)}")
     blocks += [f"> **{escaped(label)}** {escaped(text)}" for label, text in remarks(advice)]
     step = to_use(advice)
     blocks.append(_folded(f"To {step.purpose}", _code(join(step.words), "sh")))
     return "\n\n".join(blocks) + "\n"
 
 
-def verdict_to_markdown(verdict: Verdict) -> str:
+def verdict_to_markdown(verdict: CheckResult) -> str:
     """Return the answer of `vram check` as Markdown."""
     label, text = verdict_line(verdict)
     blocks = [f"### {'✅' if verdict.passed else '❌'} {escaped(label)} {escaped(text)}"]
@@ -99,7 +99,7 @@ def verdict_to_markdown(verdict: Verdict) -> str:
         modules = [tuple(map(escaped, module_cells(change))) for change in shown_modules(verdict)]
         blocks.append(table(MODULE_HEADS, modules, 0) if modules else "")
     elif verdict.findings and verdict.result.breakdown is not None:
-        blocks.append(_breakdown(verdict.result.breakdown, verdict.result.device))
+        blocks.append(_breakdown(verdict.result.breakdown, verdict.result.run.device))
     blocks += [f"> **Note:** {escaped(note)}" for note in notes(verdict)]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
@@ -115,10 +115,10 @@ def _blocks(result: Result, depth: int | None, *, timeline: bool) -> Iterator[st
     yield f"### {escaped(label)} {escaped(text)}"
     if others:
         yield "\\\n".join(f"**{escaped(name)}** {escaped(line)}" for name, line in others)
-    for note in filter(None, (result.remark, *result.notes)):
+    for note in filter(None, (result.run.remark, *result.notes)):
         yield f"> **Note:** {escaped(note)}"
     if result.breakdown is not None:
-        yield _breakdown(result.breakdown, result.device)
+        yield _breakdown(result.breakdown, result.run.device)
     if result.throughput is not None:
         cells = [pace_cells(result, result.throughput, pace) for pace in result.throughput.paces]
         paces = table(PACE_HEADS, cells, len(PACE_HEADS) - 1)
@@ -128,7 +128,7 @@ def _blocks(result: Result, depth: int | None, *, timeline: bool) -> Iterator[st
     yield from _drawings(result, depth, timeline=timeline)
     if result.command == "find-batch" and result.trials:
         rows = [trial_cells(trial) for trial in result.trials]
-        yield _folded(trials_title(result.device), table(TRIAL_HEADS, rows, 1))
+        yield _folded(trials_title(result.run.device), table(TRIAL_HEADS, rows, 1))
     known = [(name, text.replace("\n", "; ")) for name, text in evidence(result) if name != "proof"]
     lines = [f"- **{name}**: {escaped(text)}" for name, text in known]
     yield _folded(evidence_title(result), "\n".join(lines))
@@ -148,12 +148,12 @@ def _drawings(result: Result, depth: int | None, *, timeline: bool) -> Iterator[
     """Yield what the terminal shows of modules and timeline."""
     if depth is not None:
         made = require_detail(result)
-        table = _drawn(modules_table(made, result.device, _WIDTH, depth))
-        yield _folded(modules_title(made, result.device), _code(table, "text"))
+        table = _drawn(modules_table(made, result.run.device, _WIDTH, depth))
+        yield _folded(modules_title(made, result.run.device), _code(table, "text"))
     if timeline:
         made = require_detail(result)
-        chart = _drawn(timeline_chart(made, result.device))
-        yield _folded(timeline_title(made, result.device), _code(chart, "text"))
+        chart = _drawn(timeline_chart(made, result.run.device))
+        yield _folded(timeline_title(made, result.run.device), _code(chart, "text"))
 
 
 def _drawn(drawing: RenderableType) -> str:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 
+from vram_cli.records import Breakdown, Category, Device, ModuleShare
 from vram_cli.report.tables import Bar, names, numbers, ruled
 from vram_cli.report.words import CATEGORY_LABELS, literal, number, origin, percent
-from vram_cli.results import Breakdown, Category, Device, ModuleShare
 from vram_cli.units import format_bytes
 
 DEFAULT_DEPTH = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vram_cli.records import Throughput
 from vram_cli.report.words import number, per_second
-from vram_cli.results import Throughput
 
 _SPEED, _KNEE = "#116329", "#aa3377"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vram_cli.results import Category
+from vram_cli.records import Category
 
 COLOURS = {
     Category.PARAMETERS: "#4477aa",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vram_cli.errors import ConfigError, MachineError
+from vram_cli.records import Breakdown, Measurement, Result, Timeline
 from vram_cli.report.pace_plot import draw_paces
 from vram_cli.report.palette import COLOURS
 from vram_cli.report.saved import check_writable
@@ -14,7 +15,6 @@ from vram_cli.report.tables import breakdown_title, trials_title
 from vram_cli.report.throughput import PACE_CHART_TITLE
 from vram_cli.report.timeline import INKS, timeline_title
 from vram_cli.report.words import CATEGORY_LABELS
-from vram_cli.results import Breakdown, Measurement, Result, Timeline
 from vram_cli.units import GIB, MIB, format_bytes
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -60,11 +60,11 @@ def save_plot(result: Result, path: Path) -> None:
     if made:
         above = rows.pop(0)
         _draw_breakdown(above, made)
-        _title(above, breakdown_title(made, result.device))
+        _title(above, breakdown_title(made, result.run.device))
     axes = rows.pop(0)
     if result.command == "find-batch":
         _draw_trials(axes, result)
-        _title(axes, trials_title(result.device))
+        _title(axes, trials_title(result.run.device))
         if paces:
             draw_paces(rows[0], axes, paces)
             _title(rows[0], PACE_CHART_TITLE)
@@ -72,7 +72,7 @@ def save_plot(result: Result, path: Path) -> None:
         raise ValueError("a breakdown without a timeline")
     else:
         _draw_timeline(axes, made.timeline)
-        _title(axes, timeline_title(made, result.device), pad=18)
+        _title(axes, timeline_title(made, result.run.device), pad=18)
     figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize="small")
     save_figure(figure, path)
 
@@ -102,7 +102,7 @@ def _draw_breakdown(axes: Any, breakdown: Breakdown) -> None:
 
 def _draw_trials(axes: Any, result: Result) -> None:
     drawn = [trial for trial in result.trials if trial.peak_reserved_bytes]
-    unit, factor = _unit(result.device.capacity_bytes)
+    unit, factor = _unit(result.run.device.capacity_bytes)
 
     def scatter(trials: list[Measurement], label: str, **style: Any) -> None:
         if trials:
@@ -112,7 +112,7 @@ def _draw_trials(axes: Any, result: Result) -> None:
     scatter([trial for trial in drawn if trial.fits and not trial.thrashing], "fits", color=_FITS)
     scatter([trial for trial in drawn if trial.thrashing], "fits, but thrashes", facecolors="none", edgecolors=_FITS)
     scatter([trial for trial in drawn if not trial.fits], "did not fit", color=_FAILS, marker="x")
-    capacity = result.device.capacity_bytes
+    capacity = result.run.device.capacity_bytes
     axes.axhline(capacity / factor, color=_FAILS, linestyle="--", label=f"{format_bytes(capacity)} in all")
     axes.set(xlim=(0, None), ylim=(0, None), xlabel="batch size", ylabel=f"peak reserved, {unit}")
     axes.grid(alpha=0.3)

@@ -9,8 +9,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
+from vram_cli.records import ImageSample
 from vram_cli.report.words import spelled
-from vram_cli.results import ImageSample
 
 Pixel = tuple[int, int, int]
 Image = list[list[Pixel]]

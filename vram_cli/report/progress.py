@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from vram_cli.progress import Progress
+from vram_cli.records import Bracket, Measurement, ThroughputPoint
 from vram_cli.report.console import stderr_console
 from vram_cli.report.words import count, duration, literal, number, outcome_label, per_second, three_digits
-from vram_cli.results import Measurement, Pace
 from vram_cli.units import format_bytes
 
 
-class Bracket(Protocol):
-    """What a search knows so far."""
+class SearchProgress(Progress):
+    """Shows progress on stderr; a context manager.
 
-    @property
-    def fits(self) -> int:
-        """The largest size that ran; 0 where none did."""
-        ...
+    Args:
+        quiet: show nothing at all.
+        keep_status: print each status on a line of its own if there is no live line to show it in.
+    """
 
-    @property
-    def fails(self) -> int | None:
-        """The smallest size that did not; None where none failed."""
-        ...
-
-
-class SearchProgress:
-    """A listener of a search, used as a context manager; `quiet` shows nothing at all."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, keep_status: bool = False) -> None:
         self._console = stderr_console()
-        self._quiet = quiet
-        self._live: Progress | None = None
+        self._quiet, self._keep_status = quiet, keep_status
+        self._live: RichProgress | None = None
 
     def __enter__(self) -> SearchProgress:
         if self._console.is_interactive and not self._quiet:
@@ -50,27 +42,22 @@ class SearchProgress:
             self._live = None
 
     def status(self, text: str) -> None:
-        """Say what goes on between trials, such as "importing torch". Shown on a terminal only."""
+        """Show the current activity in the live line."""
         if self._live is not None:
             self._live.update(self._live.task_ids[0], description=literal(text).plain)
+        elif self._keep_status:
+            self.note(text)
 
     def note(self, text: str) -> None:
         """Say what has come out: a line that stays."""
         if not self._quiet:
             self._console.print(literal(text), soft_wrap=True)
 
-    def announce(self, text: str) -> None:
-        """Say what goes on where that is all there is to say: a line that stays where nothing is live."""
-        if self._live is not None:
-            self.status(text)
-        elif not self._quiet:
-            self._console.print(literal(text), soft_wrap=True)
-
-    def started(self, batch_size: int, bracket: Bracket) -> None:
+    def trial_started(self, batch_size: int, bracket: Bracket) -> None:
         """A trial begins."""
         self.status(f"trying {number(batch_size)}{_known(bracket)}")
 
-    def finished(self, measurement: Measurement, bracket: Bracket) -> None:
+    def trial_finished(self, measurement: Measurement, bracket: Bracket) -> None:
         """A trial ended: one line, which stays."""
         if self._quiet:
             return
@@ -79,16 +66,16 @@ class SearchProgress:
             line.append(_known(bracket))
         self._console.print(line, soft_wrap=True)
 
-    def timed(self, pace: Pace) -> None:
+    def timed(self, pace: ThroughputPoint) -> None:
         """A size has been timed: one line, which stays."""
         if not self._quiet:
             spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.low)} to {three_digits(pace.high)}"
             line = f"{number(pace.batch_size):>11}  {per_second(pace.samples_per_second)} ({spread})"
             self._console.print(literal(line), soft_wrap=True)
 
-    def _live_line(self) -> Progress:
+    def _live_line(self) -> RichProgress:
         ascii_only = self._console.options.ascii_only
-        live = Progress(
+        live = RichProgress(
             SpinnerColumn("line" if ascii_only else "dots"),
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),

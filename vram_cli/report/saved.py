@@ -19,8 +19,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import SCHEMA_VERSION, Advice, Measurement, Result
 from vram_cli.report.words import one_line
-from vram_cli.results import SCHEMA_VERSION, Advice, Comparison, Measurement, Result
 
 MAX_FILE_BYTES = 32 * 1024**2
 """More than a thousand times what a search of a dozen trials takes."""
@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 32 * 1024**2
 _RUN_AGAIN = "show a file that find-batch, breakdown or advise wrote by --save, or run one of them again"
 
 
-def to_json(result: Result | Advice | Comparison) -> str:
+def to_json(result: Any) -> str:
     """Return the result as one JSON object, in ASCII, so that every terminal and pipe can take it.
 
     `result.config` has to hold plain JSON values.

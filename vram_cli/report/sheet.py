@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import ImageSample, Inspection
 from vram_cli.report.saved import check_writable, write
 from vram_cli.report.words import number
-from vram_cli.results import ImageSample, Inspection
 
 if TYPE_CHECKING:
     from PIL import Image

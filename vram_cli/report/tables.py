@@ -11,8 +11,8 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from vram_cli.records import Breakdown, BreakdownRow, Category, Device, Measurement
 from vram_cli.report.words import CATEGORY_LABELS, literal, number, origin, outcome_label, percent, place
-from vram_cli.results import Breakdown, BreakdownRow, Category, Device, Measurement
 from vram_cli.units import format_bytes, format_exact
 
 SIZE_HEADS = ("size", "bytes", "share")

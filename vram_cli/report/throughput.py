@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from vram_cli.records import Result, Throughput, ThroughputPoint
 from vram_cli.report.tables import names, numbers, ruled
 from vram_cli.report.words import count, number, per_second, step_time, three_digits
-from vram_cli.results import Pace, Result, Throughput
 from vram_cli.units import format_bytes
 
 PACE_HEADS = ("batch size", "samples/s", "spread", "step", "steps", "peak", "")
@@ -32,7 +32,7 @@ def pace_table(result: Result, throughput: Throughput, width: int) -> Renderable
     return Group(Text(PACE_TITLE, "bold"), table, Text(PACE_NOTE, "dim"))
 
 
-def pace_cells(result: Result, throughput: Throughput, pace: Pace) -> tuple[str, ...]:
+def pace_cells(result: Result, throughput: Throughput, pace: ThroughputPoint) -> tuple[str, ...]:
     """Return the cells below `PACE_HEADS`."""
     middle = pace.samples_per_second
     peak = max((trial.peak_reserved_bytes for trial in result.trials if trial.batch_size == pace.batch_size), default=0)

@@ -11,8 +11,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from vram_cli.records import Breakdown, Category, Device, Phase, Timeline, TimelinePoint
 from vram_cli.report.words import CATEGORY_LABELS, literal, number, origin, place
-from vram_cli.results import Breakdown, Category, Device, Phase, Timeline, TimelinePoint
 from vram_cli.units import format_bytes
 
 _HEIGHT = 12

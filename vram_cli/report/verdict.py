@@ -10,9 +10,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.segment import Segment
 from rich.text import Text
 
+from vram_cli.records import Category, CheckResult, Finding, FindingKind, ModuleChange, PeakMemory, RowChange
 from vram_cli.report.tables import breakdown_table, names, numbers, pairs, ruled
 from vram_cli.report.words import CATEGORY_LABELS, ended, literal, number, one_line, origin, percent, place
-from vram_cli.results import Category, Finding, FindingKind, ModuleChange, PeakMemory, RowChange, Verdict
 from vram_cli.units import format_bytes
 
 TITLES = {
@@ -28,7 +28,7 @@ _WITH_CATEGORY = 76
 _MESSAGE_LIMIT = 300
 
 
-def verdict_as_json(verdict: Verdict) -> str:
+def verdict_as_json(verdict: CheckResult) -> str:
     """Return the verdict as one JSON object; sizes are in bytes, and the timeline is left out."""
     document = {"schema_version": verdict.schema_version, "passed": verdict.passed} | asdict(verdict)
     for written, finding in zip(document["findings"], verdict.findings, strict=True):
@@ -38,26 +38,26 @@ def verdict_as_json(verdict: Verdict) -> str:
     return json.dumps(document, indent=2)
 
 
-def verdict_text(verdict: Verdict) -> RenderableType:
+def verdict_text(verdict: CheckResult) -> RenderableType:
     """Return the verdict, to be drawn as wide as the console is."""
     return _Text(verdict)
 
 
-def verdict_line(verdict: Verdict) -> tuple[str, str]:
+def verdict_line(verdict: CheckResult) -> tuple[str, str]:
     """Return the verdict in a line: what is shown in bold, and what follows it."""
     result, peak = verdict.result, verdict.peak
-    subject = f"{result.config_name} at batch size {number(result.trials[-1].batch_size)}"
+    subject = f"{result.run.config_name} at batch size {number(result.trials[-1].batch_size)}"
     if verdict.findings:
         kinds = dict.fromkeys(TITLES[finding.kind] for finding in verdict.findings)
-        return "Fails:", f"{subject}: {', '.join(kinds)} ({origin(result.device)})"
+        return "Fails:", f"{subject}: {', '.join(kinds)} ({origin(result.run.device)})"
     reserved = f" reserves {format_bytes(peak.reserved_bytes)} at its peak" if peak else ""
-    return "Passes:", f"{subject}{reserved} ({origin(result.device)})"
+    return "Passes:", f"{subject}{reserved} ({origin(result.run.device)})"
 
 
-def finding_words(verdict: Verdict, finding: Finding) -> str:
+def finding_words(verdict: CheckResult, finding: Finding) -> str:
     """Return a finding as a sentence: which limit, by how much, and what made it so."""
     if finding.kind is FindingKind.DOES_NOT_FIT:
-        trial, device = verdict.result.trials[-1], verdict.result.device
+        trial, device = verdict.result.trials[-1], verdict.result.run.device
         why = f": {one_line(trial.message, _MESSAGE_LIMIT).rstrip('.')}" if trial.message else ""
         missing = f"at least {format_bytes(finding.excess_bytes)} short"
         return f"it {ended(trial.outcome, trial.phase)} on {device.name}{why}; {missing}{_taking(verdict)}"
@@ -71,7 +71,7 @@ def finding_words(verdict: Verdict, finding: Finding) -> str:
     return f"{words} ({grown}, {share}; {allowed}){_cause(verdict)}"
 
 
-def facts(verdict: Verdict) -> list[tuple[str, str]]:
+def facts(verdict: CheckResult) -> list[tuple[str, str]]:
     """Return what was compared with what: label and text of each line."""
     peak, result = verdict.peak, verdict.result
     lines = []
@@ -88,9 +88,9 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     return lines
 
 
-def notes(verdict: Verdict) -> tuple[str, ...]:
+def notes(verdict: CheckResult) -> tuple[str, ...]:
     """Return what else a reader should know."""
-    return (*filter(None, (verdict.result.remark,)), *verdict.remarks)
+    return (*filter(None, (verdict.result.run.remark,)), *verdict.remarks)
 
 
 def row_cells(change: RowChange) -> tuple[str, str, str, str]:
@@ -111,19 +111,19 @@ def module_name(change: ModuleChange) -> str:
     return f"{change.path or '(outside its modules)'}{' (new)' if change.new else ''}"
 
 
-def shown_rows(verdict: Verdict) -> list[RowChange]:
+def shown_rows(verdict: CheckResult) -> list[RowChange]:
     """Return the rows that changed."""
     return [change for change in verdict.rows if change.growth]
 
 
-def shown_modules(verdict: Verdict) -> list[ModuleChange]:
+def shown_modules(verdict: CheckResult) -> list[ModuleChange]:
     """Return the modules that changed most, in the order of their growth."""
     largest = sorted(verdict.modules, key=lambda change: -abs(change.growth))[:_MODULES_SHOWN]
     return [change for change in verdict.modules if change in largest]
 
 
 class _Text:
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: CheckResult) -> None:
         self._verdict = verdict
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -143,17 +143,17 @@ class _Text:
         if verdict.findings and verdict.rows:
             yield from _tables(verdict, width)
         elif verdict.findings and verdict.result.breakdown is not None:
-            yield breakdown_table(verdict.result.breakdown, verdict.result.device, width)
+            yield breakdown_table(verdict.result.breakdown, verdict.result.run.device, width)
         if notes(verdict):
             yield pairs([(Text("Note:", "yellow"), literal(note)) for note in notes(verdict)])
 
 
-def _finding(verdict: Verdict, finding: Finding) -> Text:
+def _finding(verdict: CheckResult, finding: Finding) -> Text:
     title, words = TITLES[finding.kind], finding_words(verdict, finding)
     return Text.assemble((title.capitalize(), "red"), ": ", literal(words))
 
 
-def _tables(verdict: Verdict, width: int) -> Iterator[RenderableType]:
+def _tables(verdict: CheckResult, width: int) -> Iterator[RenderableType]:
     rows = ruled(names(ROW_HEADS[0]), *(numbers(head) for head in ROW_HEADS[1:]))
     for change in shown_rows(verdict):
         rows.add_row(*row_cells(change))
@@ -166,7 +166,7 @@ def _tables(verdict: Verdict, width: int) -> Iterator[RenderableType]:
         yield Group(Text("In which modules", "bold"), table)
 
 
-def _cause(verdict: Verdict) -> str:
+def _cause(verdict: CheckResult) -> str:
     """Return the row and the module that grew most."""
     grown = [change for change in verdict.rows if change.growth > 0][:1]
     rows = [f"{CATEGORY_LABELS[change.category]} {_change(change.growth)}" for change in grown]
@@ -176,7 +176,7 @@ def _cause(verdict: Verdict) -> str:
     return f". Grew most: {causes}" if causes else ""
 
 
-def _largest(verdict: Verdict) -> str:
+def _largest(verdict: CheckResult) -> str:
     """Return what grew, or where nothing is there to compare with, what is largest."""
     if verdict.rows:
         return _cause(verdict)
@@ -194,7 +194,7 @@ def _largest(verdict: Verdict) -> str:
     return f". {'; '.join(largest)}"
 
 
-def _taking(verdict: Verdict) -> str:
+def _taking(verdict: CheckResult) -> str:
     if verdict.peak is None:
         return ""
     return f"; with room enough it would reserve {format_bytes(verdict.peak.reserved_bytes)}{_largest(verdict)}"

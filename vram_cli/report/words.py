@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from vram_cli.results import Category, Device, Measurement, Outcome, Phase
+from vram_cli.records import Category, Device, Measurement, Outcome, Phase
 from vram_cli.units import format_bytes
 
 CATEGORY_LABELS = {

@@ -11,15 +11,12 @@ noisy or not even monotone costs trials and never the truth.
 from __future__ import annotations
 
 from vram_cli.search.knee import pace_of, sizes_to_time, throughput_of
-from vram_cli.search.largest import SearchInterrupted, find_largest
-from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener
+from vram_cli.search.largest import find_largest
+from vram_cli.search.trials import Expected, Measure
 
 __all__ = [
-    "Bracket",
     "Expected",
     "Measure",
-    "SearchInterrupted",
-    "SearchListener",
     "find_largest",
     "pace_of",
     "sizes_to_time",

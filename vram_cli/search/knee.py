@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from statistics import median
 
-from vram_cli.results import Pace, Throughput
+from vram_cli.records import Throughput, ThroughputPoint
 
 WITHIN = 0.05
 """The knee is at most this share slower than the fastest size."""
@@ -28,7 +28,7 @@ def sizes_to_time(smallest: int, largest: int, others: Iterable[int | None] = ()
     return (smallest, *sorted(between), *((largest,) if largest > smallest else ()))
 
 
-def pace_of(batch_size: int, accumulate: int, seconds: Sequence[float]) -> Pace:
+def pace_of(batch_size: int, accumulate: int, seconds: Sequence[float]) -> ThroughputPoint:
     """Return how fast a size trains, of the seconds of each of its steps.
 
     Raises:
@@ -39,7 +39,7 @@ def pace_of(batch_size: int, accumulate: int, seconds: Sequence[float]) -> Pace:
     samples, middle, ordered = batch_size * accumulate, median(seconds), sorted(seconds)
     beside = len(seconds) // 4  # steps of their own, not between two: at least half of all are from one to the other
     fast, slow = ordered[beside], ordered[-1 - beside]
-    return Pace(
+    return ThroughputPoint(
         batch_size=batch_size,
         samples=samples,
         steps=len(seconds),
@@ -50,7 +50,7 @@ def pace_of(batch_size: int, accumulate: int, seconds: Sequence[float]) -> Pace:
     )
 
 
-def throughput_of(paces: Collection[Pace], sizes: int) -> Throughput | None:
+def throughput_of(paces: Collection[ThroughputPoint], sizes: int) -> Throughput | None:
     """Return which size is fastest and where the knee is; None where nothing was timed.
 
     Of two that are equally fast, the smaller one is the fastest.

@@ -5,22 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from vram_cli.results import Certificate, Limit, Outcome, SearchResult
+from vram_cli.errors import Interrupted
+from vram_cli.progress import SILENT, Progress
+from vram_cli.records import Bracket, Certificate, Limit, Outcome, SearchResult
 from vram_cli.search.maximum import Maximum
 from vram_cli.search.recommended import Recommended
-from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener, Trials
-
-
-class SearchInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a search.
-
-    Attributes:
-        partial: everything known by then; its `limited_by` is None.
-    """
-
-    def __init__(self, partial: SearchResult) -> None:
-        super().__init__("the search was interrupted")
-        self.partial = partial
+from vram_cli.search.trials import Expected, Measure, Trials
 
 
 def find_largest(
@@ -29,14 +19,14 @@ def find_largest(
     capacity_bytes: int | None = None,
     margin_bytes: int = 0,
     cap: int | None = None,
-    cap_limit: Limit = Limit.CAP,
+    cap_limit: Limit = Limit.MAX_BATCH_SIZE,
     tolerance: float = 0.0,
     multiple_of: int | None = 8,
     time_limit: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     confirm: Measure | None = None,
     expected: Expected = lambda: None,
-    listener: SearchListener | None = None,
+    progress: Progress = SILENT,
 ) -> SearchResult:
     """Find the largest batch size that fits, proved by trials.
 
@@ -54,17 +44,17 @@ def find_largest(
         confirm: runs the answer once more, in a fresh state; a size that fails there is not the answer.
         expected: says where to jump first, such as to a prediction; asked once, after the smallest size has run.
             It may be wrong: that costs trials, and never the truth.
-        listener: is told of every trial.
+        progress: receives every trial.
 
     Raises:
-        SearchInterrupted: Ctrl-C; it carries what is known.
+        Interrupted: Ctrl-C; `partial` is the `SearchResult` so far, with `limited_by` None.
         TypeError: `measure` returned neither a Measurement nor a bool.
         ValueError: an argument is out of range, or a measurement is of another size or claims to fit without a step.
     """
     unit = 1 if multiple_of is None else multiple_of
     if (cap is not None and cap < 1) or unit < 1 or tolerance < 0 or margin_bytes < 0:
         raise ValueError("cap and multiple_of must be at least 1, tolerance and margin_bytes at least 0")
-    trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, listener)
+    trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, progress)
     maximum = Maximum(
         trials, capacity_bytes=capacity_bytes, cap=cap, cap_limit=cap_limit, tolerance=tolerance, expected=expected
     )
@@ -74,7 +64,7 @@ def find_largest(
         if multiple_of is not None:
             recommended.find()
     except KeyboardInterrupt:
-        raise SearchInterrupted(_result(trials, None, None, recommended.size)) from None
+        raise Interrupted(_result(trials, None, None, recommended.size)) from None
     return _result(trials, limit, maximum.extrapolated(limit), recommended.size)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vram_cli.results import Limit, Outcome
-from vram_cli.search.bound import BEYOND, affordable, halfway
-from vram_cli.search.predict import forecast, next_size, proportional
+from vram_cli.records import Limit, Outcome
+from vram_cli.search.forecast import forecast, next_size, proportional
+from vram_cli.search.trial_budget import BEYOND, affordable, halfway
 from vram_cli.search.trials import Expected, Measure, Trials
 
 _LIMITS = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vram_cli.results import Measurement
-from vram_cli.search.predict import aim, forecast
+from vram_cli.records import Measurement
+from vram_cli.search.forecast import aim, forecast
 from vram_cli.search.trials import Trials
 
 

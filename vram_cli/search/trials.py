@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
-from vram_cli.results import Measurement, Outcome
+from vram_cli.progress import Progress
+from vram_cli.records import Bracket, Measurement, Outcome
 
 Measure = Callable[[int], Measurement | bool]
 
 Expected = Callable[[], int | None]
 """Where the limit is expected to lie, from outside; None for no idea. Asked once, after the smallest size has run."""
-
-
-@dataclass(frozen=True)
-class Bracket:
-    """What is known so far: the answer is at least `fits` and below `fails`."""
-
-    fits: int
-    """The largest size that ran; 0 where none did."""
-    fails: int | None
-    """The smallest size above it that did not; None where none failed."""
-
-
-class SearchListener(Protocol):
-    """Somebody who wants to know how the search goes."""
-
-    def started(self, batch_size: int, bracket: Bracket) -> None:
-        """A trial begins."""
-
-    def finished(self, measurement: Measurement, bracket: Bracket) -> None:
-        """A trial has ended, and the bracket has learned from it."""
 
 
 class Trials:
@@ -42,9 +21,9 @@ class Trials:
         measure: Measure,
         deadline: float | None,
         clock: Callable[[], float],
-        listener: SearchListener | None,
+        progress: Progress,
     ) -> None:
-        self._measure, self._deadline, self._clock, self._listener = measure, deadline, clock, listener
+        self._measure, self._deadline, self._clock, self._progress = measure, deadline, clock, progress
         self.ran: list[Measurement] = []
         self.verdicts: dict[int, Measurement] = {}
         """The last word on each size; a trial that was killed once has none."""
@@ -59,14 +38,12 @@ class Trials:
 
     def _run(self, size: int, measure: Measure) -> Measurement:
         killed_before = bool(self.ran) and (self.ran[-1].batch_size, self.ran[-1].outcome) == (size, Outcome.KILLED)
-        if self._listener:
-            self._listener.started(size, self.bracket())
+        self._progress.trial_started(size, self.bracket())
         trial = _as_measurement(measure(size), size)
         self.ran.append(trial)
         if trial.outcome is not Outcome.KILLED or killed_before:
             self.verdicts[size] = trial
-        if self._listener:
-            self._listener.finished(trial, self.bracket())
+        self._progress.trial_finished(trial, self.bracket())
         return trial
 
     def bracket(self) -> Bracket:

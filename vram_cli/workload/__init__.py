@@ -1,17 +1,14 @@
 """What is trained: model, data, loss, optimizer, precision and the step. Knows nothing of where it runs."""
 
 from vram_cli.workload.batches import Batch, channels_last, tensors_of
-from vram_cli.workload.code import blame, look_in
 from vram_cli.workload.data import DataSource, open_data, shapes_of, shapes_only
-from vram_cli.workload.facts import facts_of, samples_of
-from vram_cli.workload.gradient_noise import gradient_noise
+from vram_cli.workload.data_facts import facts_of, samples_of
 from vram_cli.workload.indexed import Indexed, indexed
 from vram_cli.workload.losses import criterion_of, forward, supervised
 from vram_cli.workload.models import build_model
 from vram_cli.workload.optimizers import is_bitsandbytes
-from vram_cli.workload.scores import Score, add_score
-from vram_cli.workload.splits import split, steps_per_epoch, updates
-from vram_cli.workload.step import train_step, update
+from vram_cli.workload.steps import train_step, update
+from vram_cli.workload.user_code import blame, look_in, words_of
 from vram_cli.workload.workload import (
     Workload,
     build_workload,
@@ -25,9 +22,7 @@ __all__ = [
     "Batch",
     "DataSource",
     "Indexed",
-    "Score",
     "Workload",
-    "add_score",
     "blame",
     "build_model",
     "build_workload",
@@ -36,7 +31,6 @@ __all__ = [
     "criterion_of",
     "facts_of",
     "forward",
-    "gradient_noise",
     "indexed",
     "is_bitsandbytes",
     "look_in",
@@ -46,12 +40,10 @@ __all__ = [
     "set_matmul_precision",
     "shapes_of",
     "shapes_only",
-    "split",
-    "steps_per_epoch",
     "supervised",
     "tensors_of",
     "train_step",
     "update",
-    "updates",
+    "words_of",
     "workload_of",
 ]

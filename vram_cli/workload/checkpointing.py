@@ -1,4 +1,4 @@
-"""Gradient checkpointing: blocks whose activations are dropped, and computed again in the backward pass."""
+"""Gradient activation_checkpointing: blocks whose activations are dropped, and computed again in the backward pass."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def chosen(model: nn.Module, how: str) -> dict[str, nn.Module]:
         blocks = list(repeated_blocks(model).items())[::every]
         if not blocks:
             hint = 'name modules by a pattern, such as "layer3.*"; `vram inspect` lists them'
-            raise ConfigError(f"train.checkpointing: {how} finds no repeated blocks in the model", hint)
+            raise ConfigError(f"train.activation_checkpointing: {how} finds no repeated blocks in the model", hint)
         return dict(blocks)
     return _named(model, how)
 
@@ -80,9 +80,9 @@ def _named(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
     if matching:
         name = next(iter(matching))
         hint = f'name what is in it: "{name}.*"'
-        raise ConfigError(f"train.checkpointing: {name} is a list of modules and is never called", hint)
+        raise ConfigError(f"train.activation_checkpointing: {name} is a list of modules and is never called", hint)
     parts = ", ".join([name for name, _ in model.named_children()][:6]) or "no parts"
-    raise ConfigError(f"train.checkpointing: no module is called {pattern!r}", f"the model has {parts}")
+    raise ConfigError(f"train.activation_checkpointing: no module is called {pattern!r}", f"the model has {parts}")
 
 
 def _keep_no_keys(model: nn.Module) -> None:

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import torch
 
 from vram_cli.config import Config
-from vram_cli.results import DataInfo
+from vram_cli.records import DataInfo
 from vram_cli.workload.batches import Batch
-from vram_cli.workload.images import Images, open_images
-from vram_cli.workload.samples import FromCode, from_code
-from vram_cli.workload.tensors import declared
+from vram_cli.workload.declared_data import declared
+from vram_cli.workload.image_data import ImageData, open_images
+from vram_cli.workload.user_data import UserData, from_code
 
 
 class DataSource(Protocol):
@@ -32,7 +32,7 @@ def open_data(config: Config, *, download: bool = False) -> Any:
     Raises:
         ConfigError: `source: files` and there are none that torchvision can read, or the config's code is not usable.
     """
-    if config.data.target is not None:
+    if config.data.factory is not None:
         return from_code(config)
     if config.data.inputs is not None:
         return declared(config)
@@ -57,9 +57,9 @@ def shapes_of(config: Config, source: DataSource) -> Callable[[int, torch.device
     Raises:
         ConfigError: code makes the batches, and from two of them nobody can tell what others are like.
     """
-    if isinstance(source, FromCode):
+    if isinstance(source, UserData):
         source.learn()
         return source.make_shapes
-    if isinstance(source, Images) and source.files is not None:
+    if isinstance(source, ImageData) and source.files is not None:
         return shapes_only(config)[0]
     return source.make_batch

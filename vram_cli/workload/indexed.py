@@ -10,8 +10,8 @@ import torch
 from vram_cli.errors import ConfigError
 from vram_cli.workload.batches import Batch, moved
 from vram_cli.workload.data import DataSource
-from vram_cli.workload.images import Images
-from vram_cli.workload.samples import FromCode
+from vram_cli.workload.image_data import ImageData
+from vram_cli.workload.user_data import UserData
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ def indexed(source: DataSource) -> Indexed:
         ConfigError: it has none of its own, since its batches are made up.
     """
     length = source.info.num_samples
-    if isinstance(source, Images) and source.files is not None:
+    if isinstance(source, ImageData) and source.files is not None:
         files = source.files
         return Indexed(len(files.images), lambda places: (files.normalised(places), files.targets[places]))
-    if isinstance(source, FromCode) and source.joined is not None and length is not None:
+    if isinstance(source, UserData) and source.joined is not None and length is not None:
         joined = source.joined
         return Indexed(length, lambda places: joined(places.tolist()))
     raise ConfigError(
         f"data: {source.info.detail}: there is nothing to learn from made-up samples",
         "--download gets the files of mnist, fashion_mnist and cifar10, or set data.root to their folder; code of "
-        "your own can name a Dataset by data.target",
+        "your own can name a Dataset by data.factory",
     )

@@ -13,7 +13,7 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.batches import Batch
-from vram_cli.workload.code import blamed_on, called, resolve
+from vram_cli.workload.user_code import blamed_on, called, resolve
 
 Loss = Callable[[nn.Module, Batch], torch.Tensor]
 """From a model and a batch to one number."""
@@ -31,8 +31,8 @@ def criterion_of(config: Config) -> Criterion | None:
         ConfigError: the target cannot be imported, or is nothing to call.
     """
     given = config.loss
-    if given and given.target:
-        return _own_criterion(given.target, given.kwargs)
+    if given and given.factory:
+        return _own_criterion(given.factory, given.kwargs)
     return None if _is_the_models(config) else nn.CrossEntropyLoss()
 
 
@@ -41,8 +41,8 @@ def loss_of(config: Config, criterion: Criterion | None) -> Loss:
     data = _key_of(config)
     if criterion is None:
         return lambda model, batch: own_loss(model, batch, data)
-    target = config.loss.target if config.loss else None
-    return supervised(criterion, f"loss.target ({target})" if target else "loss", data)
+    reference = config.loss.factory if config.loss else None
+    return supervised(criterion, f"loss.factory ({reference})" if reference else "loss", data)
 
 
 def forward(config: Config, model: nn.Module, batch: Batch) -> Any:
@@ -80,7 +80,7 @@ def own_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
     if isinstance(output, Mapping) and "loss" not in output:
         for name, part in output.items():
             if not isinstance(part, torch.Tensor) or part.numel() != 1:
-                hint = "give it its targets too (such as labels among data.inputs), or name a loss.target"
+                hint = "give it its targets too (such as labels among data.inputs), or name a loss.factory"
                 raise ConfigError(f"loss: model: the model returns no loss, but {name}, {_kind(part)}", hint)
         output = sum(output.values())
     elif isinstance(output, Mapping):
@@ -114,11 +114,13 @@ def _takes(model: nn.Module, inputs: Mapping[str, Any], data: str) -> bool:
     return bool(known)
 
 
-def _own_criterion(target: str, kwargs: dict[str, Any]) -> Criterion:
-    found = resolve(target, "loss.target")
-    made = called(target, "loss.target", kwargs) if inspect.isclass(found) else found
+def _own_criterion(reference: str, kwargs: dict[str, Any]) -> Criterion:
+    found = resolve(reference, "loss.factory")
+    made = called(reference, "loss.factory", kwargs) if inspect.isclass(found) else found
     if not callable(made):
-        raise ConfigError(f"loss.target: {target} is a {type(made).__name__}, and nothing to call", "name a function")
+        raise ConfigError(
+            f"loss.factory: {reference} is a {type(made).__name__}, and nothing to call", "name a function"
+        )
     return partial(made, **kwargs) if made is found and kwargs else made
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.checkpointing import checkpointed
-from vram_cli.workload.code import blamed_on, called, torchvision
-from vram_cli.workload.registries import registered
+from vram_cli.workload.model_registries import registered
+from vram_cli.workload.user_code import blamed_on, called, torchvision
 
 
 def build_model(config: Config) -> nn.Module:
@@ -21,26 +21,26 @@ def build_model(config: Config) -> nn.Module:
 
     Raises:
         ConfigError: the model's target cannot be imported or is no model, or a pattern names nothing in it.
-        Exception: whatever the target raises, blamed on `model.target`.
+        Exception: whatever the target raises, blamed on `model.factory`.
     """
-    model = _from_target(config) if config.model.target else _named(config)
+    model = _from_target(config) if config.model.factory else _named(config)
     _freeze(model, config.train.freeze)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    return checkpointed(model.train(), config.train.checkpointing)
+    return checkpointed(model.train(), config.train.activation_checkpointing)
 
 
 def _from_target(config: Config) -> nn.Module:
-    target, kwargs = str(config.model.target), config.model.kwargs
-    build = registered(target)
+    reference, kwargs = str(config.model.factory), config.model.kwargs
+    build = registered(reference)
     if build is None:
-        model = called(target, "model.target", kwargs)
+        model = called(reference, "model.factory", kwargs)
     else:
-        with blamed_on(f"model.target ({target})"):
+        with blamed_on(f"model.factory ({reference})"):
             model = build(**kwargs)
     if not isinstance(model, nn.Module):
         hint = "name a class of torch.nn.Module, or a function that returns a model"
-        raise ConfigError(f"model.target: {target} returns a {type(model).__name__}, which is no model", hint)
+        raise ConfigError(f"model.factory: {reference} returns a {type(model).__name__}, which is no model", hint)
     return model
 
 

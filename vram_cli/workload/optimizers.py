@@ -75,11 +75,11 @@ def build_optimizer(config: Config, parameters: Iterable[torch.nn.Parameter], de
         ConfigError: an optimizer of bitsandbytes on anything but a CUDA GPU.
         MachineError: bitsandbytes is not installed.
     """
-    chosen = config.optimizer.model_dump(exclude={"name", "in_backward"}, exclude_none=True)
+    chosen = config.optimizer.model_dump(exclude={"name"}, exclude_none=True)
     settings: dict[str, Any] = {"lr": config.train.learning_rate, **chosen}
     kind = _bitsandbytes(config, device) if is_bitsandbytes(config) else _CLASSES[config.optimizer.name]
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if config.optimizer.in_backward:
+    if config.train.optimizer_in_backward:
         return InBackward(lambda own: kind(own, **settings), trained)
     return kind(trained, **settings)
 

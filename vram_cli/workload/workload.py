@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from vram_cli.config import Config
-from vram_cli.workload.averages import Average
-from vram_cli.workload.code import resolve
 from vram_cli.workload.losses import Criterion, Loss, criterion_of, loss_of
+from vram_cli.workload.model_registries import registered
 from vram_cli.workload.models import build_model
 from vram_cli.workload.optimizers import build_optimizer
-from vram_cli.workload.registries import registered
+from vram_cli.workload.user_code import resolve
+from vram_cli.workload.weight_average import WeightAverage
 
 _AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
@@ -37,10 +37,10 @@ class Workload:
     device: torch.device
     autocast_dtype: torch.dtype | None
     zero_grad_to_none: bool = True
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     """Batches to an optimizer's step."""
     clip_grad_norm: float | None = None
-    average: Average | None = None
+    average: WeightAverage | None = None
     criterion: nn.Module | None = None
     """What the loss compares with, where that is a module: it may have tensors of its own, such as a whole network."""
     own_step: OwnStep | None = None
@@ -77,12 +77,12 @@ def workload_of(config: Config, model: nn.Module, criterion: Criterion | None, d
         scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=config.precision == "amp-fp16"),
         device=device,
         autocast_dtype=_AUTOCAST.get(config.precision),
-        zero_grad_to_none=config.train.zero_grad == "none",
-        accumulate=config.train.accumulate,
+        zero_grad_to_none=config.train.zero_grad_set_to_none,
+        gradient_accumulation_steps=config.train.gradient_accumulation_steps,
         clip_grad_norm=config.train.clip_grad_norm,
-        average=Average(model) if config.train.ema else None,
+        average=WeightAverage(model) if config.train.ema else None,
         criterion=criterion if isinstance(criterion, nn.Module) else None,
-        own_step=resolve(config.step.target, "step.target") if config.step else None,
+        own_step=resolve(config.step.function, "step.function") if config.step else None,
     )
 
 
@@ -92,11 +92,11 @@ def check_code(config: Config) -> None:
     Raises:
         ConfigError: something cannot be.
     """
-    if config.model.target and registered(config.model.target) is None:
-        resolve(config.model.target, "model.target")
+    if config.model.factory and registered(config.model.factory) is None:
+        resolve(config.model.factory, "model.factory")
     criterion_of(config)
     if config.step:
-        resolve(config.step.target, "step.target")
+        resolve(config.step.function, "step.function")
 
 
 def parameter_dtype(config: Config) -> torch.dtype:

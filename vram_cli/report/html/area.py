@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vram_cli.records import Category, Phase, Timeline
 from vram_cli.report.html.scales import Tick, byte_ticks, edges, percent
 from vram_cli.report.timeline import INKS
 from vram_cli.report.words import place
-from vram_cli.results import Category, Phase, Timeline
 from vram_cli.units import format_bytes
 
 HEIGHT = 1000

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
+from vram_cli.records import Category
 from vram_cli.report.html.scales import edges, percent
-from vram_cli.results import Category
 
 _ROOM = 100_000
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vram_cli.records import Device, Measurement
 from vram_cli.report.html.scales import Tick, byte_ticks, count_ticks, percent
 from vram_cli.report.words import number, outcome_label
-from vram_cli.results import Device, Measurement
 from vram_cli.units import format_bytes
 
 _HEADROOM = 108
@@ -70,4 +70,4 @@ def _mark(trial: Measurement, device: Device, right: int, ceiling: int) -> Mark:
 
 def _limit(device: Device) -> str:
     size = format_bytes(device.capacity_bytes)
-    return f"{size} in all" if device.budget_bytes is None else f"budget of {size}"
+    return f"{size} in all" if device.memory_limit_bytes is None else f"budget of {size}"

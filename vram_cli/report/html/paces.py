@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from vram_cli.records import Throughput
 from vram_cli.report.html.scales import Tick, count_ticks, percent
 from vram_cli.report.throughput import role
 from vram_cli.report.words import count, number, per_second
-from vram_cli.results import Throughput
 
 SIDE = 1000
 """Of the chart's own coordinates, in which its line is drawn."""

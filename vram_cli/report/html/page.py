@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from vram_cli.errors import ConfigError
+from vram_cli.records import Advice, Result
 from vram_cli.report import advice as levers  # `advice` is what is drawn
 from vram_cli.report import evidence, tables, throughput, words
 from vram_cli.report.headline import headline
@@ -24,7 +25,6 @@ from vram_cli.report.next_step import again, next_step, to_use
 from vram_cli.report.palette import COLOURS
 from vram_cli.report.saved import check_writable, write
 from vram_cli.report.timeline import highest_moment, timeline_title
-from vram_cli.results import Advice, Result
 from vram_cli.units import format_bytes, format_exact
 
 _DEEPEST = 20
@@ -65,7 +65,7 @@ def to_html(result: Result | Advice) -> str:
         result=result,
         made=made,
         breakdown_segments=segments({row.category: row.bytes for row in made.rows}, made.total_bytes) if made else [],
-        config=yaml.safe_dump(result.config, sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(result.run.config, sort_keys=False, allow_unicode=True),
         **own,
     )
 
@@ -80,7 +80,7 @@ def _result(result: Result) -> tuple[str, dict[str, Any]]:
         "proof": evidence.proof(result, _MESSAGE_LIMIT),
         "area": area_chart(timeline) if timeline else None,
         "tree": module_tree(made.modules, _DEEPEST) if made and made.modules else None,
-        "trials": trials_chart(result.trials, result.device) if result.command == "find-batch" else None,
+        "trials": trials_chart(result.trials, result.run.device) if result.command == "find-batch" else None,
         "paces": paces_chart(result.throughput) if result.throughput else None,
         "commands": [again(result), next_step(result)],
     }

@@ -1,0 +1,91 @@
+"""Which module a real step's storages are put down to."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.utils.checkpoint import checkpoint
+
+from vram_cli.accounting.module_tracker import ModuleTracker
+from vram_cli.accounting.storage_tracker import StorageTracker
+from vram_cli.records import Phase
+
+N = 1000
+
+
+def step(model: nn.Module) -> Counter[tuple[str, Phase, int]]:
+    """Return how often so many bytes were made in a module and a phase."""
+    ledger = StorageTracker(torch.device("cpu"))
+    ledger.modules = ModuleTracker(model)
+    batch = torch.randn(N, 8)
+    with ledger.modules.followed(), ledger:
+        ledger.enter(Phase.FORWARD)
+        loss = model(batch).sum()
+        ledger.enter(Phase.BACKWARD)
+        loss.backward()
+    return Counter((life.module, life.phase, life.bytes) for life in ledger.lives)
+
+
+def test_forward_and_backward_belong_to_the_module_that_computes() -> None:
+    model = nn.Sequential()
+    model.add_module("wide", nn.Linear(8, 32))
+    model.add_module("relu", nn.ReLU())
+    made = step(model)
+    assert made["wide", Phase.FORWARD, N * 32 * 4] == 1
+    assert made["relu", Phase.FORWARD, N * 32 * 4] == 1
+    assert made["relu", Phase.BACKWARD, N * 32 * 4] == 1
+    assert made["wide", Phase.BACKWARD, 32 * 8 * 4] == 1  # the gradient of its weight
+    assert made["", Phase.FORWARD, 4] == 1  # the loss
+
+
+class Residual(nn.Module):
+    """Works in its own forward pass, beside that of a module in it and one that is made on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return nn.Softplus()(self.inner(batch) * batch)
+
+
+def test_what_a_module_computes_itself_is_its_own() -> None:
+    made = step(nn.Sequential(Residual()))
+    size = N * 8 * 4
+    assert made["0.inner.1", Phase.FORWARD, size] == 1
+    assert made["0", Phase.FORWARD, size] == 2
+    assert made["0", Phase.BACKWARD, size] == 2
+
+
+def test_what_a_checkpoint_computes_again_belongs_to_the_same_modules() -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(nn.Linear(8, 64), nn.Tanh())
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = checkpoint(self.block, batch, use_reentrant=False)
+            return result
+
+    made = step(Checkpointed())
+    assert made["block.0", Phase.FORWARD, N * 64 * 4] == 1
+    assert made["block.0", Phase.BACKWARD, N * 64 * 4] == 1
+
+
+def test_an_exception_leaves_no_hook_and_no_module_behind() -> None:
+    class Broken(nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            raise ArithmeticError("broken")
+
+    modules = ModuleTracker(nn.Sequential(Broken()))
+    hooks = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
+    before = [dict(known) for known in hooks]
+    with pytest.raises(ArithmeticError), modules.followed():
+        modules._model(torch.zeros(1))
+    modules.begin_phase()
+    assert modules.running == ""
+    assert [dict(known) for known in hooks] == before

@@ -1,0 +1,185 @@
+"""Snapshots of simulated runs, read by PyTorch's own readers."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.cuda import _memory_viz as viz
+
+from vram_cli.allocator.allocation_trace import Action, AllocationTrace, Storage
+from vram_cli.allocator.caching_allocator import CachingAllocator, OutOfMemory
+from vram_cli.allocator.settings import AllocatorSettings
+from vram_cli.allocator.snapshot import snapshot_of, write_snapshot
+from vram_cli.config import load_config
+from vram_cli.errors import ConfigError
+from vram_cli.fake_tensors import FakeTensorProbe
+from vram_cli.hardware.gpus import find_gpu
+from vram_cli.records import Category, Phase
+from vram_cli.units import MIB
+
+EXPANDABLE = AllocatorSettings(expandable_segments=True)
+TAPE = AllocationTrace(
+    (
+        Storage(3 * MIB, Category.PARAMETERS, "aten.empty", "block.first"),
+        Storage(30 * MIB, Category.ACTIVATIONS, "aten.relu", "block"),
+        Storage(1000, Category.TEMPORARIES, "aten.mul"),
+        Storage(0, Category.TEMPORARIES, "aten.empty"),
+    ),
+    (Phase.BUILD, 0),
+    ((Phase.FORWARD, 1, 2, 3, Phase.BACKWARD, ~1, ~3, ~2),),
+    {},
+)
+
+# What torch/utils/viz/MemoryViz.js can unpickle.
+READABLE = {
+    "APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPUT", "BINUNICODE", "DICT",
+    "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "FRAME", "LIST", "LONG1", "LONG_BINGET", "LONG_BINPUT", "MARK",
+    "MEMOIZE", "NEWFALSE", "NEWTRUE", "NONE", "PROTO", "SETITEM", "SETITEMS", "SHORT_BINUNICODE", "STOP", "TUPLE",
+    "TUPLE1", "TUPLE2", "TUPLE3",
+}  # fmt: skip
+
+
+def check(snapshot: dict[str, Any]) -> None:
+    """Play the trace: what is allocated lies in memory that was taken, and the end is as the segments say."""
+    taken: dict[int, int] = {}  # MiB by MiB
+    live: dict[int, int] = {}
+    for event in snapshot["device_traces"][0]:
+        action, address, size = event["action"], event["addr"], event["size"]
+        pages = range(address // MIB, (address + size + MIB - 1) // MIB)
+        if action in ("segment_alloc", "segment_map"):
+            assert not taken.keys() & pages
+            taken |= dict.fromkeys(pages, 1)
+        elif action in ("segment_free", "segment_unmap"):
+            for page in pages:
+                del taken[page]
+        elif action == "alloc":
+            assert taken.keys() >= set(pages)
+            live[address] = size
+        elif action == "free_completed":
+            assert live.pop(address) == size
+    segments = snapshot["segments"]
+    assert sum(segment["total_size"] for segment in segments) == len(taken) * MIB
+    blocks = [block for segment in segments for block in segment["blocks"] if block["state"] == "active_allocated"]
+    assert {block["address"]: block["requested_size"] for block in blocks} == live
+    for segment in segments:
+        assert sum(block["size"] for block in segment["blocks"]) == segment["total_size"]
+
+
+def test_a_trace_by_hand() -> None:
+    snapshot = snapshot_of(TAPE)
+    first, *_ = {event["addr"] for event in snapshot["device_traces"][0] if event["action"] == "segment_alloc"}
+    events = [(event["action"], event["size"]) for event in snapshot["device_traces"][0]]
+    assert events == [
+        ("segment_alloc", 20 * MIB),
+        ("alloc", 3 * MIB),
+        ("segment_alloc", 30 * MIB),
+        ("alloc", 30 * MIB),
+        ("segment_alloc", 2 * MIB),
+        ("alloc", 1000),
+        ("free_requested", 30 * MIB),
+        ("free_completed", 30 * MIB),
+        ("free_requested", 1000),
+        ("free_completed", 1000),
+        ("snapshot", 0),
+    ]
+    assert first > 0
+    check(snapshot)
+
+
+def test_frames_say_what_where_and_when() -> None:
+    events = [event for event in snapshot_of(TAPE)["device_traces"][0] if event["action"] == "alloc"]
+    assert [viz._frames_fmt(event["frames"]) for event in events] == [
+        ["parameters:0:aten.empty", "model:0:block.first", "model:0:block", "predicted by vram:0:build"],
+        ["activations:0:aten.relu", "model:0:block", "predicted by vram:0:forward"],
+        ["temporaries:0:aten.mul", "predicted by vram:0:forward"],
+    ]
+
+
+def test_running_out_of_memory_is_the_last_event() -> None:
+    snapshot = snapshot_of(TAPE, 49 * MIB)
+    *_, oom, _ = snapshot["device_traces"][0]
+    assert (oom["action"], oom["size"], oom["device_free"]) == ("oom", 30 * MIB, 29 * MIB)
+    assert "raise OutOfMemoryError # 30.0MiB requested, 29.0MiB free in CUDA" in viz.trace(snapshot)
+    check(snapshot)
+
+
+@st.composite
+def tapes(draw: st.DrawFn) -> AllocationTrace:
+    sizes = draw(st.lists(st.integers(0, 40 * MIB), min_size=1, max_size=40))
+    actions: list[Action] = list(range(len(sizes)))
+    for i in draw(st.sets(st.integers(0, len(sizes) - 1))):
+        actions.insert(draw(st.integers(actions.index(i) + 1, len(actions))), ~i)
+    return AllocationTrace(
+        tuple(Storage(size, Category.ACTIVATIONS) for size in sizes), (), ((Phase.FORWARD, *actions),), {}
+    )
+
+
+def runs_out(tape: AllocationTrace, allocator: CachingAllocator) -> bool:
+    addresses = {}
+    try:
+        for action in tape.steps[0][1:]:
+            assert not isinstance(action, Phase)
+            if action >= 0:
+                addresses[action] = allocator.malloc(tape.storages[action].bytes)
+            else:
+                allocator.free(addresses[~action])
+    except OutOfMemory:
+        return True
+    return False
+
+
+@given(tapes(), st.none() | st.integers(20 * MIB, 400 * MIB), st.sampled_from([AllocatorSettings(), EXPANDABLE]))
+@settings(max_examples=60, deadline=None)
+def test_any_run_is_told_without_contradiction(
+    tape: AllocationTrace, capacity: int | None, allocator: AllocatorSettings
+) -> None:
+    snapshot = snapshot_of(tape, capacity, allocator)
+    check(snapshot)
+    assert f"total_reserved: {viz.Bytes(sum(s['total_size'] for s in snapshot['segments']))}" in viz.segsum(snapshot)
+    ended = "oom" in [event["action"] for event in snapshot["device_traces"][0]]
+    assert ended is runs_out(tape, CachingAllocator(capacity, allocator))
+
+
+def test_pytorchs_readers_take_the_file_of_a_real_model(tmp_path: Path) -> None:
+    probe = FakeTensorProbe(load_config("resnet18_cifar10"), find_gpu("t4"))
+    path = tmp_path / "run.pickle"
+    probe.save_snapshot(64, path)
+    raw = path.read_bytes()
+    assert {op.name for op, _, _ in pickletools.genops(raw)} <= READABLE
+    snapshot = pickle.loads(raw)
+    check(snapshot)
+    assert viz.segsum(snapshot).startswith("Summary of segments")
+    assert "cudaMalloc" in viz.trace(snapshot)
+    for kind in ("Active Memory Timeline", "Allocator State History"):
+        assert "snapshot.pickle" in viz._format_viz(snapshot, kind, None)
+    flames = viz.memory(snapshot, format_flamegraph=lambda lines: lines)
+    assert "stream_0;active_allocated;predicted by vram:0:build;model:0:layer1;" in flames
+    categories = Counter(event.get("category") for event in snapshot["device_traces"][0])
+    # The viewer's legend needs one of them to be called "unknown".
+    assert categories["unknown"] == 1
+    assert {"parameters", "gradients", "optimizer_state", "batch_data", "activations", "temporaries"} < set(categories)
+
+
+def test_the_snapshots_peak_is_the_predicted_one(tmp_path: Path) -> None:
+    probe = FakeTensorProbe(load_config("resnet18_cifar10"), find_gpu("t4"))
+    probe.save_snapshot(64, tmp_path / "run.pickle")
+    live = highest = 0
+    for event in pickle.loads((tmp_path / "run.pickle").read_bytes())["device_traces"][0]:
+        change = {"alloc": 1, "free_completed": -1}.get(event["action"], 0)
+        live += change * event["size"]
+        highest = max(highest, live)
+    made = probe.measure_afresh(64).breakdown
+    assert made is not None
+    assert highest == made.tensor_bytes
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere/run\.pickle: cannot be written"):
+        write_snapshot(snapshot_of(TAPE), tmp_path / "nowhere" / "run.pickle")

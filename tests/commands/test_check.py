@@ -1,0 +1,97 @@
+"""What `vram check` makes of each way in which a trial may end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.report.examples import CIFAR, CPU, GPU, VERSIONS, failed, ran
+from vram_cli.commands.check import check
+from vram_cli.config import Config, load_config
+from vram_cli.errors import DoesNotFitError, MachineError, VramError, WorkloadError
+from vram_cli.records import CheckLimits, CheckResult, Detail, Device, FindingKind, Measurement, Outcome, RunInfo
+
+REAL = load_config("mlp_mnist.yaml", ["train.batch_size=64"])
+
+
+class FakeProbe:
+    """A device and one measurement."""
+
+    def __init__(self, answer: Measurement, device: Device = GPU) -> None:
+        self.answer, self.asked = answer, list[int]()
+        self.info = RunInfo(
+            config_name="mlp_mnist.yaml",
+            config=REAL.model_dump(mode="json"),
+            device=device,
+            data=CIFAR,
+            versions=VERSIONS,
+        )
+
+    def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
+        assert detail is Detail.MODULES
+        self.asked.append(batch_size)
+        return self.answer
+
+    confirm = measure
+
+    def check(self, limits: CheckLimits, **options: Any) -> CheckResult:
+        return check(REAL, limits, open_probe=self.open, **options)
+
+    @contextmanager
+    def open(self, config: Config, *, calibrated: bool = True, **_: Any) -> Iterator[FakeProbe]:
+        assert not calibrated, "the prediction of a check is the same on every runner"
+        yield self
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "code"),
+    [
+        (Outcome.ERROR, WorkloadError, 2),
+        (Outcome.KILLED, MachineError, 3),
+        (Outcome.TIMED_OUT, MachineError, 3),
+        (Outcome.HOST_MEMORY, MachineError, 3),
+        (Outcome.KERNEL_LIMIT, DoesNotFitError, 4),
+    ],
+)
+def test_only_running_out_of_memory_is_a_finding(outcome: Outcome, kind: type[VramError], code: int) -> None:
+    probe = FakeProbe(replace(failed(64), outcome=outcome, message="its own words"))
+    with pytest.raises(kind, match="its own words") as caught:
+        probe.check(CheckLimits(max_memory_bytes=1))
+    assert caught.value.exit_code == code
+
+
+def test_out_of_memory_on_a_real_device_reports_the_shortfall() -> None:
+    probe = FakeProbe(failed(64))
+    verdict = probe.check(CheckLimits(max_memory_bytes=1))
+    assert [finding.kind for finding in verdict.findings] == [FindingKind.DOES_NOT_FIT]
+    assert verdict.findings[0].excess_bytes == verdict.result.shortfall_bytes
+    assert probe.asked == [64]
+
+
+def test_baseline_needs_the_batch_size_and_no_breakdown() -> None:
+    first = FakeProbe(ran(64)).check(CheckLimits())
+    assert first.passed
+    assert first.result.run.config["train"]["batch_size"] == first.result.trials[-1].batch_size == 64
+    verdict = FakeProbe(ran(128)).check(CheckLimits(tolerance=0.02), baseline=first.result, baseline_name="b.json")
+    assert [finding.kind for finding in verdict.findings] == [FindingKind.GREW]
+    assert verdict.rows == verdict.modules == ()
+    assert any("no rows" in remark for remark in verdict.remarks)
+
+
+def test_a_missing_gpu_is_not_replaced_by_a_prediction_for_another() -> None:
+    probe = FakeProbe(ran(64), replace(GPU, kind="simulated"))
+    with pytest.raises(MachineError, match="has no GPU"):
+        probe.check(CheckLimits(max_memory_bytes=1))
+    assert probe.asked == []
+
+
+def test_another_device_is_refused_before_anything_runs() -> None:
+    first = FakeProbe(ran(64)).check(CheckLimits()).result
+    probe = FakeProbe(ran(64), CPU)
+    with pytest.raises(VramError, match="not comparable"):
+        probe.check(CheckLimits(), baseline=first, baseline_name="b.json")
+    assert probe.asked == []

@@ -1,0 +1,271 @@
+"""The gate: what is a finding and what is not, what made it grow, and which baselines answer the same question."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.report.examples import CPU, MEMORY
+from tests.report.verdicts import BASELINE, LAYERS, NEW_LAYER, made, misfit
+from vram_cli.commands.check.comparable import config_changes, require_comparable
+from vram_cli.commands.check.judge import judge
+from vram_cli.errors import ConfigError
+from vram_cli.records import Category, CheckLimits, CheckResult, FindingKind, Phase, PhasePeak, Result
+from vram_cli.units import GIB, MIB
+
+SIZES = st.integers(1, 2**40)
+TREES = st.dictionaries(
+    st.sampled_from(["a", "b", "a.x", "a.y", "a.x.z"]),
+    st.dictionaries(st.sampled_from(list(Category)[:6]), st.integers(0, 10**9)),
+).map(lambda own: {path: own.get(path, {}) for path in sorted({p for key in own for p in _with_outer(key)})})
+
+
+def _with_outer(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def with_peak(reserved: int, allocated: int) -> Result:
+    peak = PhasePeak(phase=Phase.BACKWARD, reserved_bytes=reserved, allocated_bytes=allocated)
+    return replace(BASELINE, trials=(replace(BASELINE.trials[0], peaks=(peak,)),))
+
+
+def kinds(verdict: CheckResult) -> list[FindingKind]:
+    return [finding.kind for finding in verdict.findings]
+
+
+@given(SIZES, SIZES, SIZES, SIZES, st.integers(0, 1000))
+def test_growth_is_a_finding_above_the_tolerance_and_never_within_it(
+    before: int, before_allocated: int, now: int, now_allocated: int, permille: int
+) -> None:
+    limits = CheckLimits(tolerance=float(Fraction(permille, 1000)))
+    verdict = judge(with_peak(now, now_allocated), limits, with_peak(before, before_allocated))
+    grown = {
+        "reserved": (now - before) * 1000 > before * permille,
+        "allocated": (now_allocated - before_allocated) * 1000 > before_allocated * permille,
+    }
+    expected = next((counter for counter, above in grown.items() if above), None)
+    assert [finding.counter for finding in verdict.findings] == ([expected] if expected else [])
+    assert verdict.passed is (expected is None)
+
+
+@pytest.mark.parametrize("size", [100, 10**9 * 100])
+def test_a_growth_of_just_what_is_allowed_passes(size: int) -> None:
+    limits = CheckLimits(tolerance=0.29)  # 0.29 * 100 is 28.999999999999996
+    assert judge(with_peak(size + size * 29 // 100, 1), limits, with_peak(size, 1)).passed
+    assert not judge(with_peak(size + size * 29 // 100 + 1, 1), limits, with_peak(size, 1)).passed
+
+
+@given(SIZES, SIZES)
+def test_the_limit_itself_is_allowed_and_a_byte_more_is_not(reserved: int, most: int) -> None:
+    verdict = judge(with_peak(reserved, 1), CheckLimits(max_memory_bytes=most))
+    assert verdict.passed is (reserved <= most)
+    assert all(finding.excess_bytes == reserved - most for finding in verdict.findings)
+
+
+@given(SIZES, SIZES, SIZES)
+def test_findings_are_in_the_order_of_their_excess(before: int, now: int, most: int) -> None:
+    found = judge(with_peak(now, 1), CheckLimits(max_memory_bytes=most), with_peak(before, 1)).findings
+    assert [finding.excess_bytes for finding in found] == sorted((f.excess_bytes for f in found), reverse=True)
+    assert all(finding.excess_bytes > 0 for finding in found)
+
+
+def test_tensors_that_grow_within_a_lump_are_found() -> None:
+    verdict = judge(with_peak(100 * MIB, 99 * MIB), CheckLimits(tolerance=0.02), with_peak(100 * MIB, 50 * MIB))
+    assert [(finding.kind, finding.counter) for finding in verdict.findings] == [(FindingKind.GREW, "allocated")]
+
+
+def test_a_new_module_is_named_with_all_that_is_in_it_and_the_row_that_grew() -> None:
+    verdict = judge(NEW_LAYER, CheckLimits(tolerance=0.02), BASELINE)
+    assert kinds(verdict) == [FindingKind.GREW]
+    assert (verdict.rows[0].category, verdict.rows[0].growth) == (Category.ACTIVATIONS, 300 * MIB)
+    first, last = verdict.modules[0], verdict.modules[-1]
+    assert (first.path, first.new, first.growth) == ("layer1.1", True, 302 * MIB)
+    assert (first.category, first.category_growth) == (Category.ACTIVATIONS, 300 * MIB)
+    assert (last.path, last.new, last.growth, last.category) == ("fc", False, -1 * MIB, Category.PARAMETERS)
+    assert len(verdict.modules) == 2
+
+
+def test_a_module_that_is_gone_counts_whole() -> None:
+    gone = judge(BASELINE, CheckLimits(), NEW_LAYER).modules[-1]
+    assert (gone.path, gone.now, gone.growth) == ("layer1.1", 0, -302 * MIB)
+
+
+def test_growth_in_an_old_module_is_put_down_to_it_and_not_to_those_around_it() -> None:
+    grown = made({**LAYERS, "layer1.0": {Category.ACTIVATIONS: 950 * MIB}})
+    assert [change.path for change in judge(grown, CheckLimits(), BASELINE).modules] == ["layer1.0"]
+
+
+@given(TREES, TREES)
+def test_rows_add_up_to_the_growth_of_the_peak_and_modules_to_that_of_tensors(
+    before: dict[str, dict[Category, int]], now: dict[str, dict[Category, int]]
+) -> None:
+    verdict = judge(made(now), CheckLimits(), made(before))
+    assert verdict.peak is not None
+    assert verdict.baseline_peak is not None
+    assert sum(row.growth for row in verdict.rows) == verdict.peak.reserved_bytes - verdict.baseline_peak.reserved_bytes
+    tensors = verdict.peak.allocated_bytes - verdict.baseline_peak.allocated_bytes
+    assert sum(change.growth for change in verdict.modules) == tensors
+    for changes in (verdict.rows, verdict.modules):
+        assert [change.growth for change in changes] == sorted((c.growth for c in changes), reverse=True)
+    assert {change.path for change in verdict.modules if change.new} <= set(now) - set(before)
+
+
+def test_what_does_not_fit_is_a_finding_also_where_nobody_knows_what_it_would_take() -> None:
+    verdict = judge(misfit(), CheckLimits(max_memory_bytes=1, tolerance=0.02), BASELINE)
+    assert kinds(verdict) == [FindingKind.DOES_NOT_FIT]
+    assert verdict.findings[0].excess_bytes == 28 * MIB
+    assert verdict.peak is None
+
+
+def test_what_a_prediction_would_take_is_compared_although_it_does_not_fit() -> None:
+    verdict = judge(misfit(NEW_LAYER.breakdown), CheckLimits(max_memory_bytes=1 * GIB, tolerance=0.02), BASELINE)
+    assert kinds(verdict) == [FindingKind.DOES_NOT_FIT, FindingKind.GREW, FindingKind.ABOVE_LIMIT]
+    assert verdict.modules[0].path == "layer1.1"
+
+
+def test_a_peak_that_shrank_passes_with_the_advice_to_keep_it() -> None:
+    verdict = judge(BASELINE, CheckLimits(tolerance=0.02), NEW_LAYER)
+    assert verdict.passed
+    assert any("shrank" in remark and "--update-baseline" in remark for remark in verdict.remarks)
+    assert not judge(BASELINE, CheckLimits(tolerance=0.02), BASELINE).remarks
+
+
+def test_a_peak_in_another_phase_is_told() -> None:
+    assert BASELINE.breakdown is not None
+    moved = replace(BASELINE, breakdown=replace(BASELINE.breakdown, peak_phase=Phase.OPTIMIZER))
+    assert any(
+        "backward" in remark and "optimizer" in remark for remark in judge(moved, CheckLimits(), BASELINE).remarks
+    )
+
+
+CONFIG: dict[str, Any] = {
+    "model": {"factory": "net:Net", "kwargs": {"depth": 2}},
+    "data": {"name": "synthetic", "shape": [3, 32, 32], "root": "data"},
+    "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.0},
+    "precision": "fp32",
+    "train": {"batch_size": 128, "learning_rate": 0.1, "activation_checkpointing": "none"},
+    "search": {"steps": 3, "margin": 0.05},
+    "device": {"name": "auto", "gpu": "t4", "memory_limit": None},
+}
+
+
+def asked(key: str = "", value: Any = None) -> Result:
+    """Return a result whose config differs in one key."""
+    config: dict[str, Any] = {name: dict(v) if isinstance(v, dict) else v for name, v in CONFIG.items()}
+    section, _, rest = key.partition(".")
+    if rest:
+        config[section][rest] = value
+    elif key:
+        config[key] = value
+    return replace(BASELINE, run=replace(BASELINE.run, config=config))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.batch_size", 64),
+        ("model.factory", "net:Other"),
+        ("data.name", "mnist"),
+        ("optimizer.name", "adam"),
+        ("optimizer.momentum", 0.0),
+        ("optimizer.weight_decay", 0.1),
+        ("precision", "amp-bf16"),
+        ("train.activation_checkpointing", "full"),
+        ("search.steps", 5),
+        ("device.memory_limit", 8 * GIB),
+        ("loss", {"factory": "net:loss", "kwargs": {}}),
+    ],
+)
+def test_another_way_to_train_is_refused_with_the_key(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"base\.json is not comparable: {key}.* was .*, is ") as caught:
+        require_comparable(asked(key, value), asked(), "base.json")
+    assert "--update-baseline" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.learning_rate", 0.2),
+        ("optimizer.momentum", 0.95),
+        ("data.root", "/elsewhere"),
+        ("search.margin", 0.1),
+        ("device.name", "cuda:1"),
+        ("device.gpu", "tesla t4"),
+    ],
+)
+def test_what_no_byte_depends_on_is_not_compared(key: str, value: Any) -> None:
+    require_comparable(asked(key, value), asked(), "base.json")
+    assert config_changes(asked(key, value), asked()) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("model.kwargs", {"depth": 3}, "model.kwargs.depth was 2, is 3"),
+        ("model.kwargs", {}, "model.kwargs.depth was 2, is null"),
+        ("data.shape", [3, 64, 64], "data.shape was [3, 32, 32], is [3, 64, 64]"),
+    ],
+)
+def test_sizes_in_the_config_are_compared_and_told(key: str, value: Any, words: str) -> None:
+    require_comparable(asked(key, value), asked(), "base.json")
+    assert words in judge(asked(key, value), CheckLimits(), asked()).remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        (
+            replace(asked(), run=replace(asked().run, versions={**BASELINE.run.versions, "vram": "0.0.9"})),
+            "vram was 0.0.9, is 0.1.0",
+        ),
+        (
+            replace(asked(), run=replace(asked().run, versions={**BASELINE.run.versions, "torch": "2.13.0"})),
+            "torch was 2.13, is 2.14",
+        ),
+        (replace(asked(), run=replace(asked().run, versions={})), "vram was unknown"),
+        (
+            replace(asked(), run=replace(asked().run, device=replace(BASELINE.run.device, name="Tesla T4"))),
+            "it is of Tesla T4",
+        ),
+        (
+            replace(asked(), run=replace(asked().run, device=replace(BASELINE.run.device, kind="simulated"))),
+            "it was predicted, and this is measured",
+        ),
+        (
+            replace(asked(), run=replace(asked().run, device=replace(BASELINE.run.device, capacity_bytes=16 * GIB))),
+            "the device had 16.0 GiB",
+        ),
+    ],
+)
+def test_another_version_or_device_is_refused(baseline: Result, words: str) -> None:
+    with pytest.raises(ConfigError, match="not comparable") as caught:
+        require_comparable(asked(), baseline, "base.json")
+    assert words in caught.value.message
+
+
+def refusal(now: Result, then: Result) -> str:
+    try:
+        require_comparable(now, then, "base.json")
+    except ConfigError as error:
+        return error.message
+    return ""
+
+
+def test_patches_of_torch_drivers_and_free_ram_are_no_other_question() -> None:
+    versions = {**BASELINE.run.versions, "torch": "2.14.0+cpu", "driver": "1"}
+    card = replace(BASELINE.run.device, capacity_bytes=BASELINE.run.device.capacity_bytes - 30 * MIB)
+    less = replace(asked(), run=replace(asked().run, device=replace(CPU, capacity_bytes=GIB // 2)))
+    assert refusal(asked(), replace(asked(), run=replace(asked().run, versions=versions, device=card))) == ""
+    assert refusal(replace(asked(), run=replace(asked().run, device=CPU)), less) == ""
+
+
+@pytest.mark.parametrize("result", [MEMORY, misfit(), replace(BASELINE, trials=())])
+def test_only_a_breakdown_that_fits_is_a_baseline(result: Result) -> None:
+    with pytest.raises(ConfigError, match="is no baseline"):
+        require_comparable(BASELINE, result, "base.json")

@@ -1,0 +1,48 @@
+"""What stands for cuDNN's batch norm in a simulation, beside PyTorch's own decompositions of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from vram_cli.fake_tensors.batch_norm import SHORT_CUTS
+
+Kind = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]
+
+
+def kinds(tensors: Any) -> list[Kind]:
+    return [(tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in tensors]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("shape", "memory_format"),
+    [
+        ((4, 6), torch.contiguous_format),
+        ((4, 6, 5), torch.contiguous_format),
+        ((4, 6, 5, 3), torch.contiguous_format),
+        ((4, 6, 5, 3), torch.channels_last),
+        ((4, 1, 5, 3), torch.channels_last),
+        ((2, 6, 5, 3, 2), torch.channels_last_3d),
+    ],
+)
+def test_it_makes_the_tensors_that_pytorch_does(
+    shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype, training: bool
+) -> None:
+    aten = torch.ops.aten
+    with FakeTensorMode():
+        images = torch.empty(shape, dtype=dtype, device="cuda").contiguous(memory_format=memory_format)
+        of_channels = [torch.empty(shape[1], device="cuda") for _ in range(4)]
+        forward = (images, *of_channels, training, 0.1, 1e-5)
+        normed = aten.cudnn_batch_norm.default(*forward)
+        assert kinds(SHORT_CUTS["aten.cudnn_batch_norm"](*forward)) == kinds(normed)
+        if training:
+            output, mean, deviation, reserve = normed
+            weight, _, *running = of_channels
+            backward = (images, torch.empty_like(output), weight, *running, mean, deviation, 1e-5, reserve)
+            grads = aten.cudnn_batch_norm_backward.default(*backward)
+            assert kinds(SHORT_CUTS["aten.cudnn_batch_norm_backward"](*backward)) == kinds(grads)

@@ -1,0 +1,124 @@
+"""What a calibration changes in predictions: the context, the card's memory, and workspaces where they may be meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.calibrations import calibration, case
+from vram_cli.config import Config, load_config
+from vram_cli.fake_tensors import FakeTensorProbe
+from vram_cli.fake_tensors.simulation import running_version
+from vram_cli.hardware.calibration import Calibration
+from vram_cli.hardware.calibration_store import keep
+from vram_cli.hardware.gpus import find_gpu
+from vram_cli.probe import WorkerProbe
+from vram_cli.records import Breakdown, Category
+from vram_cli.search import find_largest
+from vram_cli.units import GIB, MIB
+
+MLP, CNN = load_config("mlp_mnist"), load_config("cnn_cifar10")
+TORCH = "{}.{}.9+cu130".format(*running_version())
+
+
+def probe(calibrated: Calibration | None, config: Config = CNN, **options: Any) -> FakeTensorProbe:
+    return FakeTensorProbe(config, find_gpu("t4"), calibration=calibrated, **options)
+
+
+def breakdown(calibrated: Calibration | None, config: Config = CNN, **options: Any) -> Breakdown:
+    found = probe(calibrated, config, **options).measure_afresh(256).breakdown
+    assert found is not None
+    return found
+
+
+def fitted(products_mib: int = 0, convolutions_mib: int = 0, outside_mib: int = 115, torch: str = TORCH) -> Calibration:
+    cases = case(products_mib, outside_mib=outside_mib), case(convolutions_mib, convolutions=True, outside_mib=1)
+    return calibration(cases=cases, torch=torch)
+
+
+def test_context_and_memory_are_the_measured_ones() -> None:
+    made = breakdown(fitted(outside_mib=333))
+    assert made.bytes_of(Category.CONTEXT) == 333 * MIB
+    assert made.total_bytes == find_gpu("t4").memory_bytes - 100 * MIB
+
+
+@pytest.mark.parametrize(
+    ("config", "products", "convolutions", "allowed"),
+    [(MLP, 64, 256, 64), (CNN, 64, 256, 256), (CNN, 64, 16, 64), (CNN, 0, 0, 0)],
+    ids=["products only", "convolutions need more", "products need more", "nothing lacked"],
+)
+def test_the_peak_rises_by_the_allowance_for_the_kernels_that_run(
+    config: Config, products: int, convolutions: int, allowed: int
+) -> None:
+    plain, calibrated = breakdown(None, config), breakdown(fitted(products, convolutions), config)
+    rows = {category: calibrated.bytes_of(category) - plain.bytes_of(category) for category in Category}
+    assert rows[Category.TEMPORARIES] == allowed * MIB
+    assert not any(rows[category] for category in (Category.PARAMETERS, Category.ACTIVATIONS, Category.BATCH_DATA))
+
+
+def test_the_largest_batch_is_smaller_by_what_is_allowed_for() -> None:
+    def largest(calibrated: Calibration | None) -> int:
+        simulated = probe(calibrated, capacity_bytes=GIB)
+        found = find_largest(
+            simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.measure_afresh
+        )
+        assert found.max_batch_size is not None
+        return found.max_batch_size
+
+    plain, context, both = largest(None), largest(fitted(outside_mib=415)), largest(fitted(0, 300, 415))
+    assert plain > context > both
+    # Of about 900 MiB, first a third is gone for the context, then another for workspaces.
+    assert (plain - context) / plain == pytest.approx(300 / 909, abs=0.05)
+    assert (context - both) / plain == pytest.approx(300 / 909, abs=0.05)
+
+
+def test_what_the_user_says_of_the_overhead_wins() -> None:
+    made = probe(fitted(64, 256), overhead_bytes=50 * MIB)
+    assert made.outside_bytes == 50 * MIB
+    assert made.device.accuracy.startswith("workspaces calibrated")
+
+
+def test_another_torch_leaves_the_workspaces_out_and_says_so() -> None:
+    older = fitted(64, 256, outside_mib=333, torch="2.1.0")
+    made = breakdown(older)
+    assert made.bytes_of(Category.CONTEXT) == 333 * MIB
+    assert made.bytes_of(Category.TEMPORARIES) == breakdown(None).bytes_of(Category.TEMPORARIES)
+    accuracy = probe(older).device.accuracy
+    assert accuracy.startswith("context calibrated on a card of this kind 2026-11-24, torch 2.1.0; workspaces not")
+
+
+def test_the_accuracy_line_keeps_what_is_known_without_a_calibration() -> None:
+    plain, calibrated = probe(None).device.accuracy, probe(fitted(outside_mib=333)).device.accuracy
+    assert "calibrated on a card" not in plain
+    assert calibrated.endswith(plain)
+    assert f"2026-11-24, torch {TORCH}" in calibrated
+    assert "\n" not in calibrated
+
+
+def test_the_child_process_takes_what_is_kept_unless_it_is_told_not_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VRAM_CONFIG_DIR", str(tmp_path))
+    keep(fitted(outside_mib=333))
+    config = load_config("mlp_mnist", ["device.gpu=t4"])
+    for wanted, context in ((True, 333 * MIB), (False, find_gpu("t4").context_bytes)):
+        with WorkerProbe(config, calibrated=wanted) as opened:
+            assert opened.device.capacity_bytes - opened.capacity_bytes == context
+            assert ("calibrated on a card" in opened.device.accuracy) is wanted
+
+
+def test_sizes_are_still_read_off_a_line() -> None:
+    fast, slow = probe(fitted(64, 256)), probe(fitted(64, 256))
+    fast.measure(2)
+    fast.measure(9)
+    assert fast.measure(777).peaks == slow.measure_afresh(777).peaks
+
+
+def test_workspaces_belong_to_the_model_as_a_whole() -> None:
+    found = probe(fitted(64, 256)).measure_afresh(64, detail=True).breakdown
+    assert found is not None
+    whole, *parts = found.modules
+    assert whole.by_category[Category.TEMPORARIES] >= 256 * MIB
+    assert max(part.by_category.get(Category.TEMPORARIES, 0) for part in parts) < 100 * MIB

@@ -1,0 +1,254 @@
+"""What a step on a GPU takes, against sums worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+from tests.fake_tensors.models import Encoder
+from vram_cli.allocator.allocation_trace import AllocationTrace
+from vram_cli.fake_tensors import SimulatedTraining, Simulation, UnsupportedError
+from vram_cli.hardware.gpus import Gpu, find_gpu
+from vram_cli.records import Category, Phase
+from vram_cli.workload import Workload, supervised
+
+T4, A100, H100 = find_gpu("t4"), find_gpu("a100-80gb"), find_gpu("h100")
+WORKSPACE = (4096 * 2 + 16 * 8) * 1024  # ":4096:2:16:8", cuBLAS's default
+
+
+def subject(
+    build: Callable[[], nn.Module],
+    shape: tuple[int, ...],
+    optimizer: Callable[[Any], torch.optim.Optimizer] = lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    precision: torch.dtype | None = None,
+) -> SimulatedTraining:
+    return SimulatedTraining(
+        build_model=build,
+        workload=lambda model, device: Workload(
+            model=model,
+            loss=supervised(nn.CrossEntropyLoss()),
+            optimizer=optimizer(model.parameters()),
+            scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=precision is torch.float16),
+            device=device,
+            autocast_dtype=precision,
+        ),
+        make_batch=lambda n, device: (
+            torch.zeros(n, *shape, device=device),
+            torch.zeros(n, device=device, dtype=torch.int64),
+        ),
+    )
+
+
+def tape_of(trained: SimulatedTraining, n: int, gpu: Gpu = T4, **options: Any) -> AllocationTrace:
+    return Simulation(trained, gpu, **options).tape(n)
+
+
+def made_by(tape: AllocationTrace, op: str) -> list[int]:
+    """Bytes of what an operation made in the last step, in order."""
+    return [
+        tape.storages[action].bytes
+        for action in tape.steps[-1]
+        if not isinstance(action, Phase) and action >= 0 and tape.storages[action].op == op
+    ]
+
+
+def highest(tape: AllocationTrace, phase: Phase) -> int:
+    """The most bytes alive in a phase of the last step, kept workspaces included."""
+    alive: set[int] = set()
+    now, most = Phase.BUILD, 0
+    for part in (tape.setup, *tape.steps):
+        for action in part:
+            if isinstance(action, Phase):
+                now = action
+            elif action >= 0:
+                alive.add(action)
+            else:
+                alive.discard(~action)
+            if part is tape.steps[-1] and now is phase:
+                most = max(most, sum(tape.storages[i].bytes for i in alive))
+    return most
+
+
+def test_a_linear_layer_by_hand() -> None:
+    """Weights 400 x 10 and 10 biases; 1000 samples; the workspaces of two threads."""
+    tape = tape_of(subject(lambda: nn.Linear(400, 10), (400,)), 1000, torch_version=(2, 14))
+    weights, batch = 4 * (400 * 10 + 10), 4 * 1000 * 400 + 8 * 1000
+    logits = 4 * 1000 * 10
+    # The logits, which the loss was given; log_softmax of them; the loss and the weight of its samples, 4 bytes each.
+    assert highest(tape, Phase.FORWARD) == weights + batch + 2 * logits + 2 * 4 + 2 * WORKSPACE
+    # log_softmax, the gradient of it and that of the logits; the loss and its gradient, 4 bytes each.
+    assert highest(tape, Phase.BACKWARD) == weights + batch + 3 * logits + 2 * 4 + 2 * WORKSPACE
+    # The loss is alive until the step is over.
+    assert highest(tape, Phase.OPTIMIZER) == 2 * weights + batch + 4 + 2 * WORKSPACE
+
+
+@pytest.mark.parametrize(("version", "kept"), [((2, 14), 1), ((2, 15), 0)])
+def test_workspaces_are_kept_before_torch_2_15_and_freed_at_once_since(version: tuple[int, int], kept: int) -> None:
+    tape = tape_of(subject(lambda: nn.Linear(400, 10, bias=False), (400,)), 8, torch_version=version)
+    size = WORKSPACE
+    freed = {~action for part in tape.steps for action in part if not isinstance(action, Phase) and action < 0}
+    left = [i for i, storage in enumerate(tape.storages) if storage.bytes == size and i not in freed]
+    assert len(left) == 2 * kept  # the forward pass and the backward pass have a thread each
+    assert made_by(tape, "aten.mm").count(size) == (0 if kept else 2)
+
+
+def test_hopper_has_larger_workspaces() -> None:
+    tape = tape_of(subject(lambda: nn.Linear(400, 10), (400,)), 8, H100, torch_version=(2, 14))
+    assert sum(storage.bytes == 32 * 1024**2 for storage in tape.storages) == 2
+
+
+def test_dropout_keeps_a_byte_for_each_element() -> None:
+    model = lambda: nn.Sequential(nn.Dropout(0.1), nn.Linear(400, 10))  # noqa: E731
+    assert made_by(tape_of(subject(model, (400,)), 100), "aten.native_dropout") == [4 * 100 * 400, 100 * 400]
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_autocast_halves_what_a_layer_makes_and_casts_its_weights_once(precision: torch.dtype) -> None:
+    tape = tape_of(subject(lambda: nn.Linear(400, 10), (400,), precision=precision), 100)
+    logits, casts = made_by(tape, "aten.addmm")[0], made_by(tape, "aten._to_copy")
+    assert logits == 2 * 100 * 10
+    # Input, weight, bias to half; the loss works in float32; and the gradients come back to float32.
+    assert {2 * 100 * 400, 2 * 400 * 10, 2 * 10, 4 * 100 * 10, 4 * 400 * 10, 4 * 10} <= set(casts)
+
+
+def test_foreach_is_the_default_and_takes_a_copy_of_the_parameters_where_fused_takes_none() -> None:
+    def most(**options: Any) -> int:
+        adam = lambda parameters: torch.optim.Adam(parameters, **options)  # noqa: E731
+        layers = lambda: nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(8)))  # noqa: E731
+        return highest(tape_of(subject(layers, (256,), adam), 1), Phase.OPTIMIZER)
+
+    size = 4 * 256 * 256
+    assert most() == most(foreach=True)
+    assert most() - most(fused=True) >= 8 * size - 100
+    # One after the other it takes three: root, quotient, and the quotient of the parameter before.
+    assert most() - most(foreach=False) == (8 - 3) * size
+
+
+def attention(gpu: Gpu, dtype: torch.dtype, **options: Any) -> str:
+    """The operation that a simulated attention runs, without its prefix."""
+
+    class Attend(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(64, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            q = self.head.weight.new_zeros(len(images), 4, 32, options.get("width", 64)).to(dtype).requires_grad_()
+            mask = torch.zeros(32, 32, device=q.device, dtype=dtype) if options.get("mask") else None
+            attended = functional.scaled_dot_product_attention(
+                q, q, q, mask, options.get("dropout", 0.0), options.get("causal", False)
+            )
+            return self.head(images) + attended.float().mean()
+
+    tape = tape_of(subject(Attend, (64,)), 8, gpu)
+    found = {storage.op for storage in tape.storages if "attention" in storage.op and "backward" not in storage.op}
+    return found.pop().removeprefix("aten._scaled_dot_product_").removesuffix("_attention") if found else "math"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "options", "expected"),
+    [
+        (T4, torch.float32, {}, "efficient"),
+        (T4, torch.float16, {}, "efficient"),
+        (T4, torch.bfloat16, {}, "math"),
+        (T4, torch.float16, {"width": 12}, "math"),
+        (A100, torch.float32, {}, "efficient"),
+        (A100, torch.bfloat16, {}, "flash"),
+        (A100, torch.bfloat16, {"causal": True}, "flash"),
+        (A100, torch.bfloat16, {"mask": True}, "efficient"),
+        (A100, torch.bfloat16, {"width": 512}, "efficient"),
+        (A100, torch.bfloat16, {"width": 60}, "flash"),
+        (H100, torch.bfloat16, {}, "cudnn"),
+        (H100, torch.bfloat16, {"dropout": 0.1}, "flash"),
+        (H100, torch.float32, {}, "efficient"),
+    ],
+)
+def test_attention_is_the_kernel_that_the_card_would_choose(
+    gpu: Gpu, dtype: torch.dtype, options: dict[str, Any], expected: str
+) -> None:
+    assert attention(gpu, dtype, **options) == expected
+
+
+def test_fused_attention_keeps_no_matrix_of_scores() -> None:
+    trained = subject(Encoder, (3, 8, 8))
+    plain = tape_of(trained, 16, fused_attention=False)
+    fused = tape_of(trained, 16)
+    scores = 4 * 16 * 4 * 24 * 24  # float32, 16 samples, 4 heads, 24 tokens
+    assert made_by(plain, "aten._safe_softmax") == [scores] * 2
+    assert made_by(fused, "aten._safe_softmax") == []
+    assert highest(fused, Phase.FORWARD) < highest(plain, Phase.FORWARD)
+
+
+class Reads(nn.Linear):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = super().forward(images)
+        return hidden * 2 if hidden.sum().item() > 0 else hidden
+
+
+class Nonzero(nn.Linear):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images[images[:, 0].nonzero().squeeze(1)])
+
+
+@pytest.mark.parametrize(
+    ("model", "what"), [(Reads, "aten._local_scalar_dense"), (Nonzero, "aten.nonzero")], ids=["item", "nonzero"]
+)
+def test_what_depends_on_values_is_refused_by_name(model: type[nn.Linear], what: str) -> None:
+    with pytest.raises(UnsupportedError, match=what) as caught:
+        tape_of(subject(lambda: model(400, 10), (400,)), 8)
+    assert "--device cpu" in caught.value.hint
+
+
+def test_all_that_is_changed_in_pytorch_is_put_back() -> None:
+    def look() -> list[Any]:
+        return [
+            torch.autograd.backward,
+            torch.autograd.grad,
+            torch._C._current_graph_task_id,
+            torch._C._will_engine_execute_node,
+            torch.Tensor.register_hook,
+            vars(torch.Tensor).get("retain_grad"),
+            vars(torch.autograd.function._HookMixin)["_register_hook"],
+            dict(_global_optimizer_pre_hooks),
+            dict(_global_optimizer_post_hooks),
+            torch.autograd.function.FunctionCtx.set_materialize_grads,
+            torch.cuda.amp.common.amp_definitely_not_available,
+            torch.cuda.is_bf16_supported,
+            functional.scaled_dot_product_attention,
+            torch._C._nn.scaled_dot_product_attention,
+            list(torch.optim.Optimizer.__init__.__globals__["_foreach_supported_types"]),
+            dict(torch.nn.modules.module._global_forward_hooks),
+            dict(torch.nn.modules.module._global_forward_pre_hooks),
+            torch.nn.init.kaiming_uniform_,
+        ]
+
+    tape_of(subject(lambda: nn.Linear(400, 10), (400,)), 8)  # PyTorch registers DTensor when first used
+    before = look()
+    tape_of(subject(lambda: nn.Linear(400, 10), (400,), precision=torch.float16), 8)
+    with pytest.raises(UnsupportedError):
+        tape_of(subject(lambda: Reads(400, 10), (400,)), 8)
+    assert look() == before
+    assert type(torch.zeros(1)) is torch.Tensor
+    weight = torch.ones(2, requires_grad=True)
+    (weight * 3).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [3, 3]
+
+
+def test_batch_and_parameters_and_state_are_told_apart() -> None:
+    tape = tape_of(subject(lambda: nn.Linear(400, 10), (400,), torch.optim.Adam), 8)
+
+    def total(category: Category) -> int:
+        return sum(storage.bytes for storage in tape.storages if storage.category is category)
+
+    weights = 4 * (400 * 10 + 10)
+    assert total(Category.PARAMETERS) == weights
+    assert total(Category.OPTIMIZER_STATE) == 2 * weights  # Adam's counters of steps lie on the CPU
+    assert total(Category.BATCH_DATA) == 8 * (4 * 400 + 8)
+    assert total(Category.GRADIENTS) == 2 * weights  # of each of the two steps

@@ -1,0 +1,138 @@
+"""What is fitted covers every run that it was fitted from, and no more than the worst of them needs."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.calibrations import CASES, TORCH, calibration, case
+from vram_cli.hardware.calibration import NO_ALLOWANCES, Allowances, Calibration, Case, fit
+from vram_cli.hardware.gpus import find_gpu
+from vram_cli.units import MIB
+
+BYTES = st.integers(0, 2**40)
+PEAKS = st.integers(1, 2**40)
+SOME_CASES = st.lists(
+    st.builds(
+        Case,
+        workload=st.sampled_from(["mlp", "resnet18"]),
+        batch_size=st.integers(1, 2**20),
+        convolutions=st.booleans(),
+        predicted_allocated_bytes=PEAKS,
+        measured_allocated_bytes=PEAKS,
+        predicted_reserved_bytes=BYTES,
+        measured_reserved_bytes=BYTES,
+        outside_bytes=BYTES,
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def test_terms_are_the_worst_case_of_each_kind() -> None:
+    context, workspaces = fit(CASES)
+    assert context == 300 * MIB
+    assert workspaces == Allowances(matrix_products=8 * MIB, convolutions=40 * MIB)
+
+
+def test_predictions_that_lack_nothing_get_no_allowance() -> None:
+    assert fit([case(-5), case(0, convolutions=True)]) == (300 * MIB, NO_ALLOWANCES)
+
+
+def test_without_a_case_nothing_is_fitted() -> None:
+    with pytest.raises(ValueError, match="no cases"):
+        fit([])
+
+
+@given(SOME_CASES)
+def test_with_the_allowances_no_case_lacks_anything_and_none_of_them_could_be_smaller(cases: list[Case]) -> None:
+    context, workspaces = fit(cases)
+    assert all(case.outside_bytes <= context for case in cases)
+    left = [case.short_bytes - workspaces.beside(convolutions=case.convolutions) for case in cases]
+    assert max(left) <= 0
+    for kind, allowance in ((False, workspaces.matrix_products), (True, workspaces.convolutions)):
+        assert allowance == 0 or any(case.short_bytes == allowance for case in cases if case.convolutions is kind)
+
+
+@given(SOME_CASES, SOME_CASES, st.randoms(use_true_random=False))
+def test_more_cases_never_lower_a_term_and_their_order_does_not_matter(
+    cases: list[Case], others: list[Case], chance: random.Random
+) -> None:
+    (context, some), (more_context, more) = fit(cases), fit(cases + others)
+    assert more_context >= context
+    assert more.matrix_products >= some.matrix_products
+    assert more.convolutions >= some.convolutions
+    shuffled = cases + others
+    chance.shuffle(shuffled)
+    assert fit(shuffled) == (more_context, more)
+
+
+def test_two_workspaces_are_never_alive_together() -> None:
+    workspaces = Allowances(matrix_products=30, convolutions=20)
+    assert workspaces.beside(convolutions=True) == 30
+    assert Allowances(matrix_products=30, convolutions=50).beside(convolutions=True) == 50
+    assert Allowances(matrix_products=30, convolutions=50).beside(convolutions=False) == 30
+
+
+def test_the_remaining_error_is_that_of_the_prediction_with_its_allowance() -> None:
+    made = calibration()
+    errors = [made.remaining_error(each) for each in CASES]
+    assert errors == pytest.approx([0, 2 / 500, 10 / 500, 0, 42 / 500])
+    assert "off by at most 8.4 %" in made.words((2, 14), own_overhead=False)
+
+
+def test_the_catalogues_figures_are_replaced_and_say_where_the_new_ones_are_from() -> None:
+    made, gpu = calibration(), find_gpu("t4")
+    calibrated = made.applied_to(gpu)
+    assert (calibrated.memory_bytes, calibrated.context_bytes) == (gpu.memory_bytes - 100 * MIB, 300 * MIB)
+    assert calibrated.context.status == "measured"
+    assert "2026-11-24" in calibrated.context.source
+    assert calibrated.multiprocessors == gpu.multiprocessors
+
+
+@pytest.mark.parametrize(
+    ("version", "own_overhead", "beginning"),
+    [
+        ((2, 14), False, "context and workspaces calibrated on a card of this kind 2026-11-24, torch 2.14.1+cu130"),
+        ((2, 14), True, "workspaces calibrated on a card"),
+        ((2, 15), False, "context calibrated on a card"),
+        ((2, 15), True, ""),
+    ],
+)
+def test_another_torch_takes_the_context_and_no_workspaces(
+    version: tuple[int, int], own_overhead: bool, beginning: str
+) -> None:
+    made = calibration()
+    words = made.words(version, own_overhead=own_overhead)
+    assert words.startswith(beginning)
+    assert bool(words) == bool(beginning)
+    same = version == (2, 14)
+    assert made.allowances_for(version) == (made.workspaces if same else NO_ALLOWANCES)
+    assert ("differ in torch 2.15" in words) == (not same and not own_overhead)
+
+
+@pytest.mark.parametrize("torch", ["2.14.1", "2.14.0a0+git5b8f1", TORCH])
+def test_major_and_minor_are_read_from_any_build(torch: str) -> None:
+    assert calibration(torch=torch).torch_version == (2, 14)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"context_bytes": 2**40}, "leaves nothing"),
+        ({"context_bytes": -1}, "context_bytes"),
+        ({"versions": {"vram": "0.1.0"}}, "versions.torch"),
+        ({"versions": {"torch": "nightly"}}, "versions.torch"),
+        ({"cases": ()}, "cases"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"bandwidth": 320}, "bandwidth"),
+    ],
+)
+def test_what_cannot_be_is_refused(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        Calibration(**calibration().model_dump() | fields)

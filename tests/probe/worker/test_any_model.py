@@ -1,0 +1,223 @@
+"""Training that a config names by code, real and predicted alike: what is wrong with it is told by its key."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workload.configs import HERE, config
+from vram_cli.config import Config, load_config
+from vram_cli.errors import ConfigError, VramError
+from vram_cli.probe.messages import RunTrial
+from vram_cli.probe.worker.trials import open_trials
+from vram_cli.records import Category, Detail, Measurement, Outcome
+from vram_cli.workload import words_of
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+PLACES = {"real": {"name": "cpu"}, "predicted": {"gpu": "t4"}}
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Limit nothing and set nothing of this process; its own modules are those of the folder that a test opens."""
+    monkeypatch.setattr("vram_cli.probe.devices.cpu.ENFORCED", False)
+    monkeypatch.setattr("vram_cli.probe.worker.trials.set_matmul_precision", lambda _: None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = {*sys.modules}
+    yield
+    for name in {*sys.modules} - before:
+        if str(EXAMPLES) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def measured(trained: Config, n: int) -> Measurement:
+    trials = open_trials(trained, download=False)
+    return trials.run(RunTrial(batch_size=n, detail=Detail.ROWS), lambda _: None).measurement
+
+
+def told(trained: Config, n: int = 5) -> str:
+    """What a user is told, as the child process puts it; a hint or a traceback goes with it."""
+    try:
+        failed = measured(trained, n)
+    except VramError as error:
+        return error.message if error.hint and error.exit_code == 2 else ""
+    except Exception as error:  # noqa: BLE001 - as the worker does
+        return words_of(error)
+    return failed.message if failed.outcome is Outcome.ERROR and failed.traceback else ""
+
+
+BAD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a module that is not there": (
+        {"model": {"factory": "nowhere:build"}},
+        "model.factory: nowhere:build",
+        "ModuleNotFoundError: No module named 'nowhere'",
+    ),
+    "a factory that raises": ({"model": {"factory": HERE + "raises"}}, "model.factory", "ValueError: no such width: 3"),
+    "a factory with wrong arguments": (
+        {"model": {"factory": HERE + "linear", "kwargs": {"widht": 4}}},
+        "model.factory",
+        "TypeError",
+    ),
+    "no model": ({"model": {"factory": HERE + "no_model"}}, "model.factory", "which is no model"),
+    "a factory that exits": ({"model": {"factory": HERE + "leaves"}}, "model.factory", "SystemExit: bye"),
+    "no number": ({"loss": {"factory": HERE + "no_number"}}, "loss.factory", "the loss is a tensor of ["),
+    "a loss that raises": ({"loss": {"factory": HERE + "raises_in_loss"}}, "loss.factory", "KeyError"),
+    "no loss of the model's own": (
+        {"loss": "model", "data": {"inputs": {"x": {"shape": [4]}}}},
+        "loss: model",
+        "the loss is a tensor of [",
+    ),
+    "shapes that the model refuses": (
+        {"data": {"inputs": {"x": {"shape": [5]}}, "targets": {"shape": [], "dtype": "int64", "high": 2}}},
+        "data.inputs",
+        "RuntimeError",
+    ),
+    "names that the model refuses": (
+        {
+            "data": {
+                "inputs": {"input": {"shape": [4]}, "mask": {"shape": [4]}},
+                "targets": {"shape": [], "dtype": "int64", "high": 2},
+            }
+        },
+        "data.inputs",
+        "the model takes no mask",
+    ),
+    "classes that the loss refuses": (
+        {"data": {"inputs": {"x": {"shape": [4]}}, "targets": {"shape": [3], "dtype": "int64", "high": 2}}},
+        "loss",
+        "",
+    ),
+    "a batch of the wrong length": (
+        {"data": {"factory": HERE + "too_few"}},
+        "data.factory",
+        "asked for a batch of 5, got one of 4",
+    ),
+    "no tensors": ({"data": {"factory": HERE + "no_tensors"}}, "data.factory", "no tensor in it"),
+    "data that raises": ({"data": {"factory": HERE + "raises_in_data"}}, "data.factory", "no such file: images.tar"),
+    "a sample that raises": ({"data": {"factory": HERE + "Broken"}}, "data.factory", "LookupError: no file for sample"),
+    "a collate that raises": (
+        {"data": {"factory": HERE + "Sentences", "collate_fn": "operator:concat"}},
+        "data.collate_fn",
+        "TypeError",
+    ),
+    "no pair": (
+        {"data": {"factory": HERE + "Sentences", "collate_fn": HERE + "padded"}},
+        "data.factory",
+        "(inputs, targets)",
+    ),
+    "a step without a loss": (
+        {"step": HERE + "step_without_loss", "data": {"factory": HERE + "batch"}},
+        "step.function",
+        "the loss is a NoneType",
+    ),
+    "a step that raises": ({"step": HERE + "step_that_raises"}, "step.function", "RuntimeError: the step is broken"),
+    "a step that is not there": ({"step": HERE + "stepp"}, "step.function", "has no attribute 'stepp'"),
+    "nothing to checkpoint": (
+        {"train": {"activation_checkpointing": "full"}},
+        "train.activation_checkpointing",
+        "no repeated blocks",
+    ),
+    "nothing to freeze": ({"train": {"freeze": ["head.*"]}}, "train.freeze", "no parameter is called 'head.*'"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_told_by_its_key(case: str, place: str) -> None:
+    sections, key, words = BAD[case]
+    message = told(config(**sections, device=PLACES[place]))
+    assert message.startswith(key), message
+    assert words in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_step_of_ones_own_on_its_own_data_runs_as_a_whole(place: str) -> None:
+    sections = {"data": {"factory": HERE + "batch"}, "step": HERE + "step", "optimizer": {"name": "adam"}}
+    found = measured(config(**sections, device=PLACES[place]), 4)
+    assert found.fits
+    assert found.breakdown is not None
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_model_that_reads_values_while_it_is_built(place: str) -> None:
+    found = measured(config(model={"factory": HERE + "ReadsValues"}, device=PLACES[place]), 4)
+    assert found.breakdown is not None, found.message
+    assert found.breakdown.bytes_of(Category.PARAMETERS) == 4 * (4 * 5 + 5 + 5 * 6 + 6 + 6 * 2 + 2)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_channels_last_reaches_images_and_weights(place: str) -> None:
+    sections = {
+        "model": {"factory": HERE + "WantsChannelsLast"},
+        "data": {"name": "synthetic", "shape": [3, 8, 8], "classes": 2},
+        "device": PLACES[place],
+    }
+    assert measured(config(**sections, train={"channels_last": True}), 4).fits
+    assert told(config(**sections)).endswith("ValueError: channels come first")
+
+
+def example(name: str, *overrides: str) -> Config:
+    loaded = load_config(EXAMPLES / name, overrides)
+    if loaded.own_code:
+        sys.path.insert(0, str(loaded.source.folder))
+    return loaded
+
+
+YAMLS = sorted(str(file.relative_to(EXAMPLES)) for file in EXAMPLES.rglob("*.yaml"))
+
+
+def test_there_are_examples_of_each_kind_none_longer_than_25_lines() -> None:
+    lines = {name: (EXAMPLES / name).read_text().splitlines() for name in YAMLS}
+    assert len(lines) >= 6
+    assert all(len(text) <= 25 for text in lines.values())
+    assert all(text[0].startswith("# ") for text in lines.values())
+    targets = " ".join(example(name).model.factory or "" for name in YAMLS)
+    assert all(library in targets for library in ("torchvision:", "timm:", "transformers:"))
+
+
+SMALL = {
+    "bert_transformers.yaml": [
+        "model.kwargs.hidden_size=32",
+        "model.kwargs.num_hidden_layers=1",
+        "data.inputs.input_ids.shape=[16]",
+        "data.inputs.attention_mask.shape=[16]",
+    ],
+    "gpt2_transformers.yaml": [
+        "model.kwargs={n_layer: 1, n_embd: 32, n_head: 2}",
+        "data.inputs.input_ids.shape=[16]",
+        "data.inputs.labels.shape=[16]",
+    ],
+    "vit_timm.yaml": ["model.kwargs={num_classes: 10, img_size: 32, depth: 1}", "data.shape=[3, 32, 32]"],
+    "segmentation.yaml": ["data.inputs.image.shape=[3, 32, 32]", "data.targets.shape=[32, 32]"],
+    "own_project/train.yaml": ["model.kwargs.width=16"],
+}
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_examples_are_predicted_or_refused_for_what_they_read(name: str) -> None:
+    trained = example(name, "device.gpu=t4", *SMALL.get(name, []))
+    if name == "detection.yaml":
+        assert told(trained).startswith("reading a tensor's value (.item(), float(), bool()")
+        return
+    found = measured(trained, trained.train.batch_size)
+    assert found.fits, found.message
+    assert found.breakdown is not None
+    assert found.breakdown.total_bytes == sum(row.bytes for row in found.breakdown.rows)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_examples_train_for_real_in_small(name: str) -> None:
+    found = measured(example(name, "device.name=cpu", "search.steps=2", *SMALL[name]), 2)
+    assert found.fits, found.message + found.traceback
+    assert found.steps == 2
+
+
+def test_a_refused_prediction_names_the_way_out() -> None:
+    with pytest.raises(ConfigError) as caught:
+        measured(example("detection.yaml", "device.gpu=t4"), 2)
+    assert "--device cpu and a --memory-limit" in caught.value.hint

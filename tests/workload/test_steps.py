@@ -1,0 +1,199 @@
+"""One training step with each of its options: what it computes, and which phases it tells of."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tests.fake_tensors.nets import ConvNet
+from tests.workload.configs import HERE, config
+from vram_cli.errors import ConfigError, MachineError
+from vram_cli.records import Phase
+from vram_cli.workload import Workload, blame, build_workload, train_step
+from vram_cli.workload.weight_average import DECAY, WeightAverage
+
+CPU = torch.device("cpu")
+NET = {"factory": "tests.fake_tensors.nets:ConvNet", "kwargs": {"blocks": 2}}
+DATA = {"name": "synthetic", "shape": [3, 8, 8], "classes": 10}
+BATCH = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
+OPTIMIZERS = [
+    {"name": "sgd", "momentum": 0.9},
+    {"name": "adam"},
+    {"name": "adamw", "weight_decay": 0.1},
+    {"name": "rmsprop", "momentum": 0.5},
+    {"name": "adagrad"},
+]
+
+
+def work_of(**sections: Any) -> Workload:
+    torch.manual_seed(0)
+    return build_workload(config(model=NET, data=DATA, **sections), CPU)
+
+
+def ran(work: Workload, steps: int = 1) -> list[Phase]:
+    phases: list[Phase] = []
+    for _ in range(steps):
+        train_step(work, BATCH, phases.append)
+    return phases
+
+
+def gradients(work: Workload) -> list[torch.Tensor | None]:
+    return [parameter.grad for parameter in work.model.parameters()]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer["name"])
+def test_an_optimizer_in_backward_gives_the_weights_of_the_plain_one(optimizer: dict[str, Any]) -> None:
+    plain, own = work_of(optimizer=optimizer), work_of(optimizer=optimizer, train={"optimizer_in_backward": True})
+    assert ran(plain, 3) == ran(own, 3)
+    for theirs, ours in zip(plain.model.parameters(), own.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert gradients(own) == [None] * len(gradients(own))
+    assert own.optimizer.state.keys() == set(own.model.parameters())
+    assert all(own.optimizer.state.values())
+
+
+def test_parameters_are_stepped_as_soon_as_their_gradient_is_there() -> None:
+    work = work_of(train={"optimizer_in_backward": True})
+    alive: list[int] = []
+    for parameter in work.model.parameters():
+        parameter.register_post_accumulate_grad_hook(
+            lambda _: alive.append(sum(g is not None for g in gradients(work)))
+        )
+    ran(work)
+    assert max(alive) == 0
+
+
+@pytest.mark.parametrize("batches", [2, 5])
+def test_accumulated_gradients_are_those_of_the_mean(batches: int) -> None:
+    plain, accumulated = work_of(), work_of(train={"gradient_accumulation_steps": batches})
+    ran(plain)
+    phases = ran(accumulated)
+    assert phases == [*[Phase.FORWARD, Phase.BACKWARD] * 2, Phase.OPTIMIZER]
+    # No more than two are run: the second is like all that follow.
+    for theirs, ours in zip(gradients(plain), gradients(accumulated), strict=True):
+        torch.testing.assert_close(ours * batches / 2, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 0.01), ("amp-fp16", 0.01), ("fp32", 1e6)])
+def test_gradients_are_clipped_before_the_step_and_after_unscaling(precision: str, most: float) -> None:
+    work = work_of(train={"clip_grad_norm": most}, precision=precision)
+    work = replace(work, scaler=torch.amp.GradScaler("cpu", init_scale=128.0, enabled=work.scaler.is_enabled()))
+    norms: list[float] = []
+
+    def note(*_: Any) -> None:
+        norms.append(torch.nn.utils.get_total_norm([g for g in gradients(work) if g is not None]).item())
+
+    work.optimizer.register_step_pre_hook(note)
+    ran(work)
+    assert norms[0] == pytest.approx(most, rel=1e-3) if most < 1 else 0.01 < norms[0] < 100
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_gradients_are_freed_or_zeroed_between_steps(zero: bool) -> None:
+    work = work_of(train={"zero_grad_set_to_none": not zero})
+    ran(work)
+    before = gradients(work)
+    seen: list[bool] = []
+    train_step(work, BATCH, lambda phase: seen.append(gradients(work)[0] is not None))
+    assert seen == [zero, zero, True]
+    assert all((ours is theirs) == zero for ours, theirs in zip(gradients(work), before, strict=True))
+
+
+def test_the_average_is_pytorchs() -> None:
+    model = ConvNet(blocks=1)
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY), use_buffers=True)
+    theirs.update_parameters(model)  # its first update copies, as ours begins with a copy
+    ours = WeightAverage(model)
+    for _ in range(3):
+        model.train()(torch.randn(2, 3, 8, 8))  # moves the buffers of batch norm, a counter among them
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        ours.update(model)
+        theirs.update_parameters(model)
+    pairs = list(zip(ours.tensors, [*theirs.module.parameters(), *theirs.module.buffers()], strict=True))
+    for own, other in pairs:
+        if own.is_floating_point():
+            torch.testing.assert_close(own, other)
+    counters = [own.item() for own, _ in pairs if not own.is_floating_point()]
+    assert counters == [3, 3]
+
+
+def test_a_step_moves_the_average_and_only_after_the_weights() -> None:
+    work = work_of(train={"ema": True})
+    assert work.average is not None
+    before = [tensor.clone() for tensor in work.average.tensors]
+    ran(work)
+    weights = [*work.model.parameters(), *work.model.buffers()]
+    for own, old, new in zip(work.average.tensors, before, weights, strict=True):
+        expected = torch.lerp(old, new.detach(), 1 - DECAY) if own.is_floating_point() else new
+        torch.testing.assert_close(own, expected)
+    assert work_of().average is None
+
+
+def linear_work(step: str) -> Workload:
+    return build_workload(config(step=HERE + step), CPU)
+
+
+LINEAR_BATCH = torch.ones(3, 4), torch.tensor([0, 1, 0])
+
+
+def test_a_step_of_ones_own_is_run_and_its_phases_are_seen() -> None:
+    work = linear_work("step")
+    before = [parameter.clone() for parameter in work.model.parameters()]
+    phases: list[Phase] = []
+    loss = train_step(work, LINEAR_BATCH, phases.append)
+    assert phases == [Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER]
+    assert (loss.numel(), loss.requires_grad) == (1, False)
+    assert not any(map(torch.equal, before, work.model.parameters()))
+
+
+def test_a_step_with_several_backward_passes_tells_of_each() -> None:
+    work = build_workload(config(model=NET, data=DATA, step="tests.fake_tensors.nets:step"), CPU)
+    assert ran(work) == [Phase.FORWARD, Phase.BACKWARD, Phase.BACKWARD, Phase.OPTIMIZER]
+
+
+@pytest.mark.parametrize("step", ["step", "step_without_loss", "step_that_raises"])
+def test_pytorch_is_left_as_it_was(step: str) -> None:
+    backward, work = torch.autograd.backward, linear_work(step)
+    phases: list[Phase] = []
+    with suppress(RuntimeError, ConfigError):
+        train_step(work, LINEAR_BATCH, phases.append)
+    assert torch.autograd.backward is backward
+    work.optimizer.step()
+    assert phases.count(Phase.OPTIMIZER) == (step != "step_that_raises")
+
+
+def test_a_step_that_returns_no_loss_is_refused_by_its_key() -> None:
+    with pytest.raises(ConfigError, match=r"step\.function: the loss is a NoneType") as caught:
+        train_step(linear_work("step_without_loss"), LINEAR_BATCH, lambda _: None)
+    assert caught.value.hint == "return it from the step"
+
+
+def test_what_a_step_raises_is_blamed_on_its_key() -> None:
+    with pytest.raises(RuntimeError, match="the step is broken") as caught:
+        train_step(linear_work("step_that_raises"), LINEAR_BATCH, lambda _: None)
+    assert blame(caught.value) == "step.function"
+
+
+def test_bitsandbytes_is_for_a_gpu_that_is_there() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.name: adam8bit runs on a CUDA GPU only"):
+        work_of(optimizer={"name": "adam8bit"})
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        with pytest.raises(MachineError, match="needs bitsandbytes") as caught:
+            build_workload_on_cuda()
+        assert caught.value.hint == "pip install bitsandbytes"
+
+
+def build_workload_on_cuda() -> None:
+    from vram_cli.workload.optimizers import build_optimizer
+
+    build_optimizer(config(optimizer={"name": "paged_adamw8bit"}), nn.Linear(2, 2).parameters(), torch.device("cuda"))

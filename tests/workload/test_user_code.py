@@ -1,0 +1,121 @@
+"""Code that a config names: imported and called, or told by its key with the error's own last line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.workload import usercode
+from tests.workload.configs import HERE
+from vram_cli.errors import ConfigError
+from vram_cli.workload.user_code import blame, blamed_on, called, look_in, resolve
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "modules", {**sys.modules})
+    look_in(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        (HERE + "linear", usercode.linear),
+        (HERE + "Nested.__len__", usercode.Nested.__len__),
+        ("os:path.join", os.path.join),
+    ],
+)
+def test_a_target_is_a_module_and_a_name_in_it(target: str, found: object) -> None:
+    assert resolve(target, "model.factory") is found
+
+
+def test_a_module_is_found_in_the_configs_folder_before_all_others(folder: Path) -> None:
+    (folder / "pytest_that_is_none").mkdir()
+    (folder / "pytest_that_is_none" / "inner.py").write_text("NAME = 'mine'")
+    (folder / "colorsys.py").write_text("NAME = 'mine'")
+    assert resolve("pytest_that_is_none.inner:NAME", "model.factory") == "mine"
+    sys.modules.pop("colorsys", None)
+    assert resolve("colorsys:NAME", "model.factory") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import no_such_package.part", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("from os import no_such_name", "importing broken failed: ImportError: cannot import name 'no_such_name'"),
+        ("x = 1 / 0", "importing broken failed: ZeroDivisionError: division by zero"),
+        ("x =", r"importing broken failed: SyntaxError: invalid syntax \(broken.py, line 1\)"),
+        ("raise ValueError('two\\n  lines')", "importing broken failed: ValueError: two lines"),
+        ("raise SystemExit", "importing broken failed: SystemExit$"),
+        ("import sys; sys.exit('bye')", "importing broken failed: SystemExit: bye"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_with_the_errors_last_line(
+    text: str, words: str, folder: Path
+) -> None:
+    (folder / "broken.py").write_text(text)
+    with pytest.raises(ConfigError, match=r"data\.factory: broken:build: " + words) as caught:
+        resolve("broken:build", "data.factory")
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+
+
+def test_what_is_missing_is_named_and_not_the_module_that_wanted_it(folder: Path) -> None:
+    (folder / "wants.py").write_text("import no_such_package.part")
+    with pytest.raises(ConfigError) as caught:
+        resolve("wants:build", "model.factory")
+    assert "pip install no_such_package)" in caught.value.hint
+    with pytest.raises(ConfigError, match="No module named 'nowhere'") as caught:
+        resolve("nowhere:build", "model.factory")
+    assert "put it beside the config" in caught.value.hint
+
+
+def test_a_name_that_is_not_there_is_told_with_the_nearest_and_where_it_was_looked_for() -> None:
+    with pytest.raises(ConfigError, match="has no attribute 'liner'") as caught:
+        resolve(HERE + "liner", "model.factory")
+    assert "did you mean linear?" in caught.value.hint
+    assert str(usercode.__file__) in caught.value.hint
+    # A file of the user's that bears the name of a module of Python's own: the hint shows which one it was.
+    with pytest.raises(ConfigError) as caught:
+        resolve("code:zzz", "model.factory")
+    assert str(sys.modules["code"].__file__) in caught.value.hint
+
+
+def test_a_module_that_fails_as_a_name_is_asked_for(folder: Path) -> None:
+    (folder / "lazy.py").write_text("def __getattr__(name):\n    raise ImportError(f'{name} needs another package')")
+    with pytest.raises(ConfigError, match=r"model\.factory: lazy:build: ImportError: build needs another package"):
+        resolve("lazy:build", "model.factory")
+
+
+def test_what_is_no_function_is_not_called() -> None:
+    with pytest.raises(ConfigError, match=r"model\.factory: .*NUMBER is a int, and nothing to call"):
+        called(HERE + "NUMBER", "model.factory", {})
+    assert called(HERE + "linear", "model.factory", {"width": 7}).in_features == 7
+
+
+def test_an_error_in_code_is_blamed_on_its_key_and_stays_what_it_is() -> None:
+    with pytest.raises(ValueError, match="no such width: 3") as caught:
+        called(HERE + "raises", "model.factory", {})
+    assert blame(caught.value) == f"model.factory ({HERE}raises)"
+    with pytest.raises(TypeError) as wrong:
+        called(HERE + "linear", "model.factory", {"widht": 7})
+    assert blame(wrong.value) == f"model.factory ({HERE}linear)"
+    with pytest.raises(usercode.SlottedError):
+        called(HERE + "raises_what_cannot_be_marked", "model.factory", {})
+
+
+def test_the_nearest_key_is_blamed() -> None:
+    with pytest.raises(ZeroDivisionError) as caught, blamed_on("step.function"), blamed_on("loss.factory"):
+        raise ZeroDivisionError
+    assert blame(caught.value) == "loss.factory"
+    assert blame(KeyError()) == ""
+
+
+def test_code_that_ends_the_program_is_an_error_of_its_key() -> None:
+    with pytest.raises(ConfigError, match=r"model\.factory \(.*leaves\): the code ends the program: SystemExit: bye"):
+        called(HERE + "leaves", "model.factory", {})

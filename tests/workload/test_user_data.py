@@ -1,0 +1,164 @@
+"""Batches by the config's own code: a function of n, or a Dataset whose largest samples are the worst batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.workload.configs import HERE, config
+from vram_cli.errors import ConfigError
+from vram_cli.workload import blame, open_data, shapes_only, tensors_of, user_data
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+
+
+def source(target: str, **keys: Any) -> Any:
+    return open_data(config(data={"factory": HERE + target, **keys}))
+
+
+def test_a_function_of_n_makes_whole_batches() -> None:
+    data = source("batch", kwargs={"width": 6}, num_samples=100)
+    assert [tensor.shape for tensor in data.make_batch(5, CPU, torch.float32)] == [(5, 6), (5,)]
+    assert (data.info.name, data.info.source, data.info.num_samples) == (HERE + "batch", "code", 100)
+    assert [(info.name, info.shape, info.dtype) for info in data.info.tensors] == [
+        ("[0]", (6,), "float32"),
+        ("[1]", (), "int64"),
+    ]
+
+
+def test_a_function_may_return_the_list_of_a_loader() -> None:
+    data = source("batch_from_a_loader")
+    for n in (1, 2, 3, 8):
+        images, targets = data.make_batch(n, CPU, torch.float32)
+        assert (images.shape, targets.shape) == ((n, 4), (n,))
+    assert [info.shape for info in data.info.tensors] == [(4,), ()]
+
+
+@pytest.mark.parametrize(("target", "length"), [("dataset", 10), ("DATASET", 7), ("Sentences", 20)])
+def test_a_dataset_a_function_that_returns_one_and_a_class_of_one(target: str, length: int) -> None:
+    collate = {"collate_fn": HERE + "padded"} if target == "Sentences" else {}
+    data = source(target, **collate)
+    assert data.info.num_samples == length
+    for n in (1, 3, 2 * length + 1):
+        assert {len(tensor) for tensor in tensors_of(data.make_batch(n, CPU, torch.float32))} == {n}
+
+
+def test_the_largest_samples_are_the_worst_batch_and_it_is_told() -> None:
+    data = source("Sentences", kwargs={"length": 20, "longest": 50}, collate_fn=HERE + "padded")
+    assert data.make_batch(1, CPU, torch.float32)["words"].shape == (1, 50)
+    words = data.make_batch(3, CPU, torch.float32)["words"]
+    assert words.shape == (3, 50)
+    assert (words != 0).sum(1).tolist() == [50, 7, 7]
+    assert "the largest of all 20 samples stand for the worst batch" in data.info.detail
+    assert "all 10 samples are of one size" in source("dataset").info.detail
+
+
+def test_text_counts_where_there_is_nothing_but_text_and_a_label() -> None:
+    texts = source("Texts", collate_fn=HERE + "longest")
+    assert texts.make_batch(1, CPU, torch.float32).shape == (1, 12)
+    assert "the largest of all 12" in texts.info.detail
+    assert "are of one size" in source("Texts", kwargs={"images": True}, collate_fn=HERE + "longest").info.detail
+
+
+def test_large_samples_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_data, "LOOKED_AT", 100)
+    data = source("Sentences", kwargs={"length": 1000}, collate_fn=HERE + "padded")
+    assert data.info.detail.endswith("the largest of 100 samples from all over its 1,000 stand for the worst batch")
+    again = source("Sentences", kwargs={"length": 1000}, collate_fn=HERE + "padded")
+    shapes = [made.make_batch(40, CPU, torch.float32)["words"].tolist() for made in (data, again)]
+    assert shapes[0] == shapes[1]  # the same samples are looked at each time
+
+
+def test_a_look_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_data, "LOOK_SECONDS", -1.0)
+    data = source("dataset")
+    assert "1 samples from all over its 10" in data.info.detail
+    assert len(data.make_batch(4, CPU, torch.float32)[0]) == 4
+
+
+def test_pytorchs_own_collate_makes_tuples_of_fields() -> None:
+    data = source("Nested")
+    (first, second), target, names = data.make_batch(4, CPU, torch.float32)
+    assert (first.shape, second.shape, target.shape) == ((4, 3), (4, 5), (4,))
+    assert len(names) == 4
+    assert isinstance(data.make_batch(4, CPU, torch.float32)[0], tuple)
+
+
+@pytest.mark.parametrize("target", ["batch", "dataset", "Nested", "batch_from_a_loader"])
+def test_a_prediction_knows_batches_that_it_never_asked_for(target: str) -> None:
+    chosen = config(data={"factory": HERE + target})
+    make, _ = shapes_only(chosen)
+    there, here = make(1000, META, torch.float32), open_data(chosen).make_batch(1000, CPU, torch.float32)
+    assert [(tensor.shape, tensor.dtype) for tensor in tensors_of(there)] == [
+        (tensor.shape, tensor.dtype) for tensor in tensors_of(here)
+    ]
+
+
+def test_pure_bf16_reaches_batches_of_code() -> None:
+    data = open_data(config(data={"factory": HERE + "batch"}, precision="bf16"))
+    assert data.info.tensors[0].dtype == "bfloat16"
+    assert data.make_batch(2, CPU, torch.bfloat16)[0].dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("target", "keys", "words"),
+    [
+        ("no_tensors", {}, "asked for a batch of 1, got no tensor in it"),
+        ("whole_set", {}, "gives a tuple, which is no Dataset"),
+        ("no_model", {}, "gives a str, which is no Dataset"),
+        ("linear", {}, "gives a Linear, which is no Dataset"),
+        ("NUMBER", {}, "gives a int, which is no Dataset"),
+        ("Sentences", {"kwargs": {"length": 0}}, "the Dataset is empty"),
+        ("batch", {"collate_fn": HERE + "padded"}, r"data\.collate_fn: .*batch makes whole batches"),
+        ("dataset", {"collate_fn": HERE + "paded"}, r"data\.collate_fn: .*has no attribute 'paded'"),
+        ("nothing", {}, "has no attribute 'nothing'"),
+    ],
+)
+def test_data_that_is_none_is_refused_by_its_key(target: str, keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        source(target, **keys)
+    assert caught.value.message.startswith("data.")
+    assert caught.value.hint
+
+
+def test_a_batch_of_the_wrong_length_is_refused_as_it_comes() -> None:
+    data = source("too_few")
+    assert len(data.make_batch(4, CPU, torch.float32)[0]) == 4
+    with pytest.raises(ConfigError, match=r"data\.factory: asked for a batch of 5, got one of 4") as caught:
+        data.make_batch(5, CPU, torch.float32)
+    assert "data.num_samples" in caught.value.hint
+
+
+def test_a_prediction_refuses_batches_that_nobody_can_know() -> None:
+    chosen = config(data={"factory": HERE + "of_random_length"})
+    with pytest.raises(ConfigError, match=r"data\.factory: a batch of 5 has .*: a prediction cannot know") as caught:
+        shapes_only(chosen)
+    assert "real trials" in caught.value.hint
+    assert open_data(chosen).make_batch(9, CPU, torch.float32).shape == (9, 11)
+
+
+@pytest.mark.parametrize(
+    ("target", "keys", "error", "key"),
+    [
+        ("raises_in_data", {}, OSError, "data.factory"),
+        ("Broken", {}, LookupError, "data.factory"),
+        ("Sentences", {"kwargs": {"lenght": 3}}, TypeError, "data.factory"),
+        ("Sentences", {"collate_fn": "operator:concat"}, TypeError, "data.collate_fn"),
+        ("Sentences", {}, RuntimeError, "data.factory"),  # lists of different lengths and no collate for them
+    ],
+)
+def test_what_data_raises_is_blamed_on_its_key(
+    target: str, keys: dict[str, Any], error: type[Exception], key: str
+) -> None:
+    with pytest.raises(error) as caught:
+        source(target, **keys).make_batch(3, CPU, torch.float32)
+    assert blame(caught.value).startswith(key)
+
+
+def test_a_function_whose_size_has_another_name_is_told_what_it_is_called() -> None:
+    settings = config(data={"factory": HERE + "of_m_samples"})
+    with pytest.raises(ConfigError, match="needs 'm'") as caught:
+        open_data(settings)
+    assert "n or batch_size" in caught.value.hint

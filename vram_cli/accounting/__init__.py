@@ -1,0 +1,1 @@
+"""Which byte belongs to what: storages, modules, categories."""

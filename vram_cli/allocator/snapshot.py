@@ -1,0 +1,162 @@
+"""A simulated run as a memory snapshot: the file that PyTorch's own viewer opens (pytorch.org/memory_viz).
+
+Fields are those of `torch.cuda.memory._snapshot()`, whose readers are torch/cuda/_memory_viz.py and
+torch/utils/viz/MemoryViz.js in pytorch/pytorch.
+"""
+
+from __future__ import annotations
+
+import pickle
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vram_cli.allocator.allocation_trace import Action, AllocationTrace, Mark, Storage
+from vram_cli.allocator.blocks import BlockInfo, SegmentInfo
+from vram_cli.allocator.caching_allocator import CachingAllocator, OutOfMemory
+from vram_cli.allocator.settings import DEFAULT_SETTINGS, AllocatorSettings
+from vram_cli.errors import ConfigError
+from vram_cli.records import Phase
+from vram_cli.units import MIB
+
+_PROTOCOL = 4  # the viewer's own unpickler takes protocols 2 to 4; Python's default is 5 since 3.14
+_UNKNOWN = "unknown"  # the viewer fails over categories where none of them is called so
+
+Frames = list[dict[str, Any]]
+
+
+def snapshot_of(
+    tape: AllocationTrace, capacity_bytes: int | None = None, settings: AllocatorSettings = DEFAULT_SETTINGS
+) -> dict[str, Any]:
+    """Play the tape as it is, and return all events and how the allocator lies at their end.
+
+    Where memory runs out, that is the last event. In place of a stack of Python calls, an allocation has its category
+    and operation, the modules around it, and the phase.
+    """
+    run = _Run(tape, CachingAllocator(capacity_bytes, settings))
+    run.play()
+    return {
+        "segments": [_segment(segment, run.frames_at) for segment in run.allocator.snapshot_segments()],
+        "device_traces": [run.trace],
+        "allocator_settings": {
+            "expandable_segments": settings.expandable_segments,
+            "max_split_size": -1 if settings.max_split_size_mb is None else settings.max_split_size_mb * MIB,
+            "roundup_power2_divisions": settings.roundup_power2_divisions,
+        },
+        "external_annotations": [],
+    }
+
+
+def write_snapshot(snapshot: dict[str, Any], path: Path) -> None:
+    """Write a snapshot; an existing file is replaced.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        path.write_bytes(pickle.dumps(snapshot, protocol=_PROTOCOL))
+    except OSError as error:
+        problem = f"{path}: cannot be written: {error.strerror}"
+        raise ConfigError(problem, "choose a folder that you may write to") from None
+
+
+class _Run:
+    """Plays a tape and keeps the trace, in the order in which PyTorch records it (record_trace)."""
+
+    def __init__(self, tape: AllocationTrace, allocator: CachingAllocator) -> None:
+        self.allocator = allocator
+        self.trace: list[dict[str, Any]] = []
+        self.frames_at: dict[int, Frames] = {}
+        """The frames of what is handed out, by address."""
+        self._tape = tape
+        self._addresses: dict[int, int] = {}
+        self._phase = Phase.BUILD
+        self._frames: Frames = []
+        allocator.on_segment = self._note
+
+    def play(self) -> None:
+        """Play it to its end, or to where memory runs out."""
+        try:
+            for actions in (self._tape.setup, *self._tape.steps):
+                for action in actions:
+                    self._act(action)
+        except OutOfMemory as failure:
+            self._note("oom", 0, failure.requested_bytes, device_free=failure.free_bytes)
+        self._frames = []
+        self._note("snapshot", 0, 0, category=_UNKNOWN)
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, Phase):
+            self._phase = action
+        elif isinstance(action, Mark):
+            self.allocator.release_cached()
+        elif action >= 0:
+            self._allocate(action)
+        else:
+            self._free(~action)
+
+    def _allocate(self, i: int) -> None:
+        storage = self._tape.storages[i]
+        self._frames = _frames(storage._replace(bytes=0), self._phase)
+        address = self._addresses[i] = self.allocator.malloc(storage.bytes)
+        if address:
+            self.frames_at[address] = self._frames
+            self._note("alloc", address, storage.bytes, category=storage.category.value)
+
+    def _free(self, i: int) -> None:
+        address = self._addresses.pop(i)
+        self.allocator.free(address)
+        if address:
+            self._frames = self.frames_at.pop(address)
+            for action in ("free_requested", "free_completed"):
+                self._note(action, address, self._tape.storages[i].bytes)
+
+    def _note(self, action: str, address: int, size: int, **more: Any) -> None:
+        """Keep an event; there is no clock, so that times are a count of events."""
+        entry = {"action": action, "addr": address, "size": size, "stream": 0, "time_us": len(self.trace)}
+        self.trace.append({**entry, "frames": self._frames, **more})
+
+
+@cache
+def _frames(storage: Storage, phase: Phase) -> Frames:
+    """Return what stands for a stack of calls, the innermost first; shared, since most allocations have a like."""
+    names = storage.module.split(".") if storage.module else []
+    modules = [".".join(names[: depth + 1]) for depth in range(len(names))]
+    return [
+        _frame(storage.category.value, storage.op or "allocation"),
+        *(_frame("model", module) for module in reversed(modules)),
+        _frame("predicted by vram", phase.value),
+    ]
+
+
+def _frame(filename: str, name: str) -> dict[str, Any]:
+    return {"filename": filename, "line": 0, "name": name}
+
+
+def _segment(segment: SegmentInfo, frames_at: dict[int, Frames]) -> dict[str, Any]:
+    handed_out = [block for block in segment.blocks if block.allocated]
+    allocated = sum(block.size for block in handed_out)
+    return {
+        "device": 0,
+        "address": segment.address,
+        "total_size": segment.size,
+        "allocated_size": allocated,
+        "active_size": allocated,
+        "requested_size": sum(block.requested for block in handed_out),
+        "stream": 0,
+        "segment_type": "small" if segment.small else "large",
+        "segment_pool_id": (0, 0),
+        "is_expandable": segment.expandable,
+        "frames": [],
+        "blocks": [_block(block, frames_at) for block in segment.blocks],
+    }
+
+
+def _block(block: BlockInfo, frames_at: dict[int, Frames]) -> dict[str, Any]:
+    return {
+        "address": block.address,
+        "size": block.size,
+        "requested_size": block.requested,
+        "state": "active_allocated" if block.allocated else "inactive",
+        "frames": frames_at[block.address] if block.allocated else [],
+    }

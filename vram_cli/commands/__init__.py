@@ -1,0 +1,1 @@
+"""Each question as a function: a config in, a record out."""

@@ -1,0 +1,84 @@
+"""`vram breakdown` as a function: where the memory goes at the peak of a step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from vram_cli.commands.user_errors import user_error
+from vram_cli.config import Config, load_config
+from vram_cli.errors import ConfigError, DoesNotFitError
+from vram_cli.probe import OpenProbe, open_probe
+from vram_cli.progress import SILENT, Progress
+from vram_cli.records import Detail, Device, Measurement, Outcome, Result
+from vram_cli.units import format_bytes
+
+
+def breakdown(
+    config: Config | str | None = None,
+    *,
+    batch_size: int | None = None,
+    detail: Detail = Detail.ROWS,
+    snapshot: Path | None = None,
+    download: bool = False,
+    progress: Progress = SILENT,
+    open_probe: OpenProbe = open_probe,
+) -> Result:
+    """Account for the device's memory at the peak of a training step.
+
+    Args:
+        config: what to train, and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
+        batch_size: replaces the config's `train.batch_size`.
+        detail: whether the breakdown has modules and a timeline.
+        snapshot: file to write for PyTorch's memory_viz; predictions only.
+        download: whether torchvision may download missing data files.
+        progress: receives what happens meanwhile.
+        open_probe: opens the probe that runs the trial.
+
+    Raises:
+        DoesNotFitError: the batch does not fit; the message says where it failed and how much was missing.
+        ConfigError, WorkloadError, MachineError, ProbeError: as `find_batch`.
+    """
+    config = config if isinstance(config, Config) else load_config(config)
+    size = batch_size or config.train.batch_size
+    if config.train.compile:
+        raise ConfigError(
+            "train.compile: the memory of compiled code cannot be broken down",
+            "--set train.compile=false shows it for the same model uncompiled; `vram find-batch` works with it",
+        )
+    if snapshot is not None and config.device.name != "auto":
+        raise _no_snapshot()
+    progress.status("starting the worker process")
+    with open_probe(config, download=download, snapshot=snapshot) as probe:
+        device = probe.info.device
+        if snapshot is not None and not device.is_simulated:
+            raise _no_snapshot()
+        progress.status(f"running {config.search.steps} steps at batch size {size:,}")
+        measurement = probe.measure(size, detail)
+        if measurement.outcome is Outcome.ERROR:
+            raise user_error(measurement)
+        if not measurement.fits:
+            raise _does_not_fit(measurement, device)
+        return Result(
+            command="breakdown",
+            run=probe.info,
+            trials=(replace(measurement, breakdown=None),),
+            breakdown=measurement.breakdown,
+        )
+
+
+def _does_not_fit(measurement: Measurement, device: Device) -> DoesNotFitError:
+    phase = f" in {measurement.phase.value}" if measurement.phase else ""
+    missing = measurement.shortfall_bytes(device.allocator_bytes)
+    return DoesNotFitError(
+        f"batch {measurement.batch_size:,} does not run on {device.name}: {measurement.message}{phase}"
+        + (f"; at least {format_bytes(missing)} short" if missing else ""),
+        "run `vram find-batch` with the same options to find the largest batch that does",
+    )
+
+
+def _no_snapshot() -> ConfigError:
+    return ConfigError(
+        "--snapshot is written from predictions only",
+        "for a real run, call torch.cuda.memory._record_memory_history() in your own script",
+    )

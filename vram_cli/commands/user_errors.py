@@ -1,0 +1,28 @@
+"""Errors of the user's own code, met in a trial."""
+
+from __future__ import annotations
+
+from vram_cli.errors import WorkloadError
+from vram_cli.records import Measurement, Outcome, SearchResult
+
+
+def raise_user_error(search: SearchResult) -> None:
+    """Raise the user's own error if it is why a search found nothing.
+
+    Raises:
+        WorkloadError: it is.
+    """
+    # The last trial counts: a batch of 1 may fail in batch norm alone, and then a batch of 2 shows the real error.
+    if search.max_batch_size is None and search.trials and search.trials[-1].outcome is Outcome.ERROR:
+        raise user_error(search.trials[-1])
+
+
+def user_error(measurement: Measurement) -> WorkloadError:
+    """Return the error that a trial with the outcome `ERROR` stands for."""
+    phase = measurement.phase.value if measurement.phase else "a trial"
+    return WorkloadError(
+        f"a batch of {measurement.batch_size:,} fails in {phase}, for a reason other than memory: "
+        f"{measurement.message}",
+        "the traceback above comes from your model, data or step; fix that first",
+        traceback=measurement.traceback,
+    )

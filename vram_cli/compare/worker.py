@@ -1,0 +1,38 @@
+"""The worker process of `vram compare`: it trains one config again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from vram_cli.compare.messages import REPLY, REQUEST, OpenTraining, Request
+from vram_cli.probe.worker.main import read_config, run
+
+if TYPE_CHECKING:
+    from vram_cli.compare.training_worker import TrainingWorker
+
+
+class TrainingService:
+    """Opens a config for training, and trains it with one batch size after the other."""
+
+    requests: TypeAdapter[Any] = REQUEST
+    replies: TypeAdapter[Any] = REPLY
+
+    def __init__(self) -> None:
+        self._worker: TrainingWorker | None = None
+
+    def handle(self, request: Request, send: Callable[[Any], None]) -> Any:
+        """Open a config, which has no reply, or train it."""
+        if isinstance(request, OpenTraining):
+            from vram_cli.compare.training_worker import TrainingWorker
+
+            self._worker = TrainingWorker(read_config(request.config, request.folder), request)
+            return None
+        return None if self._worker is None else self._worker.train(request, send)
+
+
+def main() -> None:
+    """Serve trainings until the parent closes the pipe."""
+    run(TrainingService())

@@ -1,0 +1,174 @@
+"""Kinds of values that a config may hold, each as people write it: "8GiB", "5 %", [3, 224, 224]."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from vram_cli.errors import ConfigError
+from vram_cli.suggest import did_you_mean
+from vram_cli.units import parse_bytes
+
+_INT64_MAX = 2**63 - 1  # what PyTorch counts sizes in
+_MAX_SECONDS = 4_000_000  # 46 days; Windows waits for 2**32 ms at most, and Python overflows above that
+_DEVICE = r"auto|cpu|cuda(:(0|[1-9][0-9]*))?|mps|xpu"
+_DEVICE_NAMES = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
+_TARGET = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.\-]*"
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*%")
+
+
+def wrong(problem: str, hint: str = "", key: str = "") -> PydanticCustomError:
+    """Make the error that a validator raises; `key` names the key of a section that is to blame."""
+    return PydanticCustomError("vram", "{problem}", {"problem": problem, "hint": hint, "key": key})
+
+
+def _read_size(value: Any) -> Any:
+    if not isinstance(value, (str, int)):
+        raise wrong(f"expected a size such as 8GiB, got {shown(value)}")
+    try:
+        return parse_bytes(value)
+    except ConfigError as error:
+        raise wrong(error.message, error.hint) from None
+
+
+def _read_share(value: Any) -> Any:
+    percent = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    share = float(percent[1]) / 100 if percent else value
+    if isinstance(share, (int, float)) and not isinstance(share, bool) and share >= 1:
+        raise wrong(f"expected a share below 1, got {shown(value)}", "write 5 % or 0.05 for five in a hundred")
+    return share
+
+
+def _read_shape(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        raise wrong(f"expected [channels, height, width], got {shown(value)}", "for example [3, 224, 224]")
+    return tuple(value)
+
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(_DEVICE, name):
+        hint = "one of auto, cpu, cuda, cuda:N, mps, xpu; a ROCm GPU is cuda"
+        raise wrong(f"unknown device {shown(name)}{did_you_mean(name, _DEVICE_NAMES)}", hint)
+    return name
+
+
+def _read_sizes(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise wrong(f"expected a list of sizes, got {shown(value)}", "such as [3, 224, 224], or [] for one number")
+    return tuple(value)
+
+
+def _check_target(reference: str) -> str:
+    if not re.fullmatch(_TARGET, reference):
+        raise wrong(
+            f"expected module:name, got {shown(reference)}", "such as mycode.models:build, or torchvision:vit_b_16"
+        )
+    return reference
+
+
+def _check_checkpointing(text: str) -> str:
+    every = re.fullmatch(r"every-(.*)", text)
+    if every and not re.fullmatch(r"[1-9][0-9]*", every[1]):
+        raise wrong(f"expected every-K, got {shown(text)}", "such as every-2 for every second block")
+    return text
+
+
+def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    def check(value: Any) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise wrong(f"expected a finite number, got {shown(value)}", "JSON, by which it travels, has no other")
+        for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+            check(part)
+
+    check(arguments)
+    return arguments
+
+
+def _expand_home(root: str) -> str:
+    if not root.startswith("~"):
+        return root  # a Path would make "~" of "./~"
+    try:
+        return str(Path(root).expanduser())
+    except RuntimeError:
+        raise wrong(
+            f"{shown(root)} names no home folder", "~ alone is your own; ./~ is a folder of that name"
+        ) from None
+
+
+def is_from_a_library(reference: str) -> bool:
+    """Whether code that is named is in a library that needs nothing from the config's folder."""
+    return reference.partition(":")[0].partition(".")[0] in _LIBRARIES
+
+
+def shown(value: Any) -> str:
+    """Return a value as YAML would have it, on one line and short enough for a message."""
+    if isinstance(value, (list, tuple)):
+        text = "[" + ", ".join(shown(item) for item in value[:5]) + (", ...]" if len(value) > 5 else "]")
+    elif isinstance(value, dict):
+        text = "a mapping"
+    elif value is None or isinstance(value, bool):
+        text = "null" if value is None else str(value).lower()
+    else:
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+Count = Annotated[int, Field(ge=1, le=_INT64_MAX)]
+"""How many of something: at least one."""
+
+Seconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS)]
+"""A time to wait."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(_read_size),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["8GiB", "512MiB"]}, {"type": "integer", "minimum": 1}]}),
+]
+"""A memory size; bytes once it is read."""
+
+Share = Annotated[
+    float,
+    BeforeValidator(_read_share),
+    Field(ge=0, lt=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+                {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]*)?\s*%\s*$", "examples": ["5 %"]},
+            ]
+        }
+    ),
+]
+"""A part of a whole: 0.05, or "5 %"."""
+
+Shape = Annotated[tuple[Count, Count, Count], BeforeValidator(_read_shape)]
+"""Channels, height and width of one sample."""
+
+Sizes = Annotated[tuple[Count, ...], BeforeValidator(_read_sizes)]
+"""Sizes of one sample's tensor, without the batch dimension; [] for a single number."""
+
+Target = Annotated[
+    str,
+    AfterValidator(_check_target),
+    Field(json_schema_extra={"pattern": f"^{_TARGET}$", "examples": ["torchvision:vit_b_16", "mycode:build"]}),
+]
+"""Code to import and call: "package.module:name"."""
+
+Arguments = Annotated[dict[str, Any], AfterValidator(_check_arguments)]
+"""What code is called with, by name."""
+
+Checkpointing = Annotated[str, Field(min_length=1), AfterValidator(_check_checkpointing)]
+"""none, full, every-K, or a pattern for names of modules."""
+
+DeviceName = Annotated[
+    str, AfterValidator(_check_device), Field(json_schema_extra={"pattern": f"^({_DEVICE})$", "examples": ["cuda:0"]})
+]
+
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_expand_home)]
+"""A path to a folder; "~" is the user's home."""

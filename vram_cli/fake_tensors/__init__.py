@@ -1,0 +1,10 @@
+"""Prediction: a training step on fake tensors of a target GPU, replayed in a model of its allocator."""
+
+from __future__ import annotations
+
+from vram_cli.fake_tensors.errors import UnsupportedError
+from vram_cli.fake_tensors.prediction import FakeTensorProbe
+from vram_cli.fake_tensors.simulated_training import SimulatedTraining, subject_of
+from vram_cli.fake_tensors.simulation import Simulation
+
+__all__ = ["FakeTensorProbe", "SimulatedTraining", "Simulation", "UnsupportedError", "subject_of"]

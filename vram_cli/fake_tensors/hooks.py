@@ -1,0 +1,103 @@
+"""Hooks on gradients: on tensors they run as under PyTorch's engine; on nodes and modules they are refused by name."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as nn_module
+
+from vram_cli.fake_tensors.errors import unsupported
+
+Hook = Callable[[torch.Tensor], torch.Tensor | None]
+Grads = list[torch.Tensor | None]
+
+
+class TensorHooks:
+    """Hooks of tensors that are no leaves, by the node that made them and its output; a leaf carries its own.
+
+    Each runs once: graphs are not retained.
+    """
+
+    def __init__(self) -> None:
+        self._hooks: dict[tuple[Any, int], dict[int, Hook]] = {}
+        self._retaining: dict[tuple[Any, int], weakref.ref[torch.Tensor]] = {}
+
+    def run(self, node: Any, position: int, grads: Grads) -> None:
+        """Let hooks see, and change, what flows into an output; retain_grad sees it last (call_tensor_pre_hooks)."""
+        run_all(self._hooks.pop((node, position), None), grads, position)
+        retaining = self._retaining.pop((node, position), None)
+        if retaining is not None:
+            _retain(retaining(), grads[position])
+
+    def patches(self) -> list[tuple[Any, str, Any]]:
+        """Return (owner, name, what stands there meanwhile), so that hooks are known as they are registered."""
+        return [
+            (torch.Tensor, "register_hook", self._register_hook()),
+            (torch.Tensor, "retain_grad", self._retain_grad()),
+            # C++ nodes keep their hooks to themselves, and have this function make the handle.
+            (torch.autograd.function._HookMixin, "_register_hook", staticmethod(_refuse_node_hook)),
+        ]
+
+    def _register_hook(self) -> Any:
+        original = torch.Tensor.register_hook
+
+        def register_hook(tensor: torch.Tensor, hook: Any) -> Any:
+            handle = original(tensor, hook)  # type: ignore[no-untyped-call]
+            if tensor.grad_fn is not None:
+                self._hooks[tensor.grad_fn, tensor.output_nr] = tensor._backward_hooks  # type: ignore[assignment]
+            return handle
+
+        return register_hook
+
+    def _retain_grad(self) -> Any:
+        original = torch.Tensor.retain_grad
+
+        def retain_grad(tensor: torch.Tensor) -> None:
+            original(tensor)
+            if tensor.grad_fn is not None:
+                self._retaining[tensor.grad_fn, tensor.output_nr] = weakref.ref(tensor)
+
+        return retain_grad
+
+
+def run_all(hooks: dict[int, Hook] | None, grads: Grads, position: int) -> None:
+    """Call hooks in the order of their registration; what one returns takes the gradient's place."""
+    for hook in list((hooks or {}).values()):
+        changed = hook(grads[position])  # type: ignore[arg-type]
+        if changed is not None:
+            grads[position] = changed
+
+
+def keep_hooks(old: torch.Tensor, new: torch.Tensor) -> None:
+    """Move the hooks of a parameter to the one that stands for it, as `Module.to` leaves them where they are."""
+    for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+        hooks = getattr(old, kind, None)
+        if hooks is not None:
+            setattr(new, kind, hooks)
+
+
+def refuse_module_hooks(model: nn.Module) -> None:
+    """Refuse hooks on the backward pass of modules, which may keep or make tensors: they sit on nodes.
+
+    Raises:
+        UnsupportedError: a module has one.
+    """
+    named = [name for name, module in model.named_modules() if module._backward_hooks or module._backward_pre_hooks]
+    if named or nn_module._global_backward_hooks or nn_module._global_backward_pre_hooks:
+        raise unsupported("a backward hook, which may keep or make tensors,", next(iter(named), ""))
+
+
+def _refuse_node_hook(*_: Any) -> Any:
+    raise unsupported("a hook on a node of the graph (grad_fn.register_hook, register_prehook, module backward hooks)")
+
+
+def _retain(tensor: torch.Tensor | None, grad: torch.Tensor | None) -> None:
+    """Keep a copy of the gradient of a tensor that is no leaf (VariableHooks::retain_grad)."""
+    if tensor is None or grad is None:
+        return
+    copied = grad.clone(memory_format=torch.contiguous_format) if tensor.grad is None else tensor.grad + grad
+    tensor.grad = copied

@@ -1,0 +1,83 @@
+"""What is simulated: how the model, its training and its batches are made, and where they would lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from vram_cli.config import Config
+from vram_cli.fake_tensors.errors import unsupported
+from vram_cli.fake_tensors.fake_model import FakeModel
+from vram_cli.records import DataInfo
+from vram_cli.workload import (
+    Batch,
+    Workload,
+    build_model,
+    channels_last,
+    criterion_of,
+    is_bitsandbytes,
+    parameter_dtype,
+    shapes_only,
+    train_step,
+    workload_of,
+)
+
+Step = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True)
+class SimulatedTraining:
+    """A training, in the parts that a simulation has to take apart."""
+
+    build_model: Callable[[], nn.Module]
+    """Makes the model as a training script does, before it is moved to the GPU."""
+    workload: Callable[[nn.Module, torch.device], Workload]
+    """Makes the rest around the model, once it lies on the device."""
+    make_batch: Callable[[int, torch.device], Batch]
+    dtype: torch.dtype | None = None
+    """What parameters are cast to as they are moved; None leaves them as they are."""
+    step: Step = train_step
+
+
+def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
+    """Return what a config trains, and what its batches look like; no data files are read.
+
+    Raises:
+        UnsupportedError: the config asks for something whose memory nobody can know beforehand.
+    """
+    if config.train.compile:
+        raise unsupported("train.compile, whose kernels and buffers are chosen as it runs,")
+    if is_bitsandbytes(config):
+        raise unsupported(f"optimizer.name: {config.optimizer.name}, whose state bitsandbytes makes on a GPU only,")
+    make_shapes, info = shapes_only(config)
+    dtype = parameter_dtype(config)
+
+    def make_batch(n: int, device: torch.device) -> Batch:
+        batch = make_shapes(n, device, dtype)
+        return channels_last(batch) if config.train.channels_last else batch
+
+    return (
+        SimulatedTraining(
+            build_model=lambda: build_model(config),
+            workload=lambda model, device: _workload(config, model, device),
+            make_batch=make_batch,
+            dtype=dtype,
+        ),
+        _predicted(info),
+    )
+
+
+def _workload(config: Config, model: nn.Module, device: torch.device) -> Workload:
+    criterion = criterion_of(config)
+    if isinstance(criterion, nn.Module):
+        FakeModel(criterion).place(device, parameter_dtype(config))
+    return workload_of(config, model, criterion, device)
+
+
+def _predicted(info: DataInfo) -> DataInfo:
+    if info.source == "code":
+        return info
+    return replace(info, detail="shapes only: a prediction reads no data")

@@ -1,0 +1,1 @@
+"""Devices: who counts the memory, and what enforces the limit."""

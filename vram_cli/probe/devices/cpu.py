@@ -1,0 +1,152 @@
+"""The CPU under a memory limit that the system enforces: real out-of-memory errors without a GPU.
+
+On Linux the limit is `RLIMIT_DATA`, counted from the start of each trial: it is what training itself may allocate,
+without the interpreter and its libraries. Other systems enforce no such limit; there the parent process watches
+resident memory (see `worker_process.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+from vram_cli.accounting.storage_tracker import StorageTracker
+from vram_cli.probe.devices.host_memory import available_bytes
+from vram_cli.probe.devices.malloc import HEAP_PAD_BYTES
+from vram_cli.probe.devices.monitor import MemoryMonitor, PeakStats
+from vram_cli.probe.devices.process_memory import ENFORCED, ProcessMemory
+
+DEFAULT_SHARE = 0.8
+"""Share of the available RAM that is the capacity if no limit is given."""
+
+SAMPLE_SECONDS = 0.002
+"""Between two samples of the data segment: kernel scratch that matters lives longer."""
+
+
+class CpuMonitor(MemoryMonitor):
+    """Counts tensors by the storage tracker, and the process's data segment by the system."""
+
+    has_peak_counters = False
+    limits_timed_steps = False  # enforcing it needs malloc settings that slow steps down
+
+    def __init__(self, memory_limit: int | None) -> None:
+        self._memory = ProcessMemory()
+        super().__init__(torch.device("cpu"))
+        # Threads are created at the first parallel operation, and their stacks count as data.
+        torch.ones(1 << 20).mul_(2).sum()
+        self._limit = memory_limit
+        self._capacity = memory_limit or int(available_bytes() * DEFAULT_SHARE)
+        self._base = self._peak = self._heap = 0
+        self._lock = threading.Lock()
+        self._is_sampling = False
+
+    def name(self) -> str:
+        """Return the processor's name and how many cores this process may use."""
+        return f"CPU ({_processor_name()})"
+
+    def limit_enforced_by(self) -> str:
+        """Return "RLIMIT_DATA" on Linux, the parent's guard elsewhere."""
+        return "RLIMIT_DATA" if ENFORCED else "a guard on resident memory"
+
+    def capacity(self) -> tuple[int, int]:
+        """Return the limit; nothing of it lies outside, since it is counted from the start of the trial."""
+        return self._capacity, 0
+
+    @property
+    def memory_limit(self) -> int | None:
+        """The memory limit that the user gave."""
+        return self._limit
+
+    @property
+    def guard_bytes(self) -> int | None:
+        """Resident memory above which the parent ends the process, on systems other than Linux."""
+        return None if ENFORCED else int(psutil.Process().memory_info().rss) + self._capacity
+
+    def new_tracker(self) -> StorageTracker:
+        """Return a tracker that also samples the data segment whenever a storage is allocated."""
+        return StorageTracker(self.device, on_birth=self._sample)
+
+    def start_trial(self) -> None:
+        """Start sampling with the first trial: a monitor that only describes the device must not slow its steps."""
+        if not self._is_sampling:
+            self._is_sampling = True
+            threading.Thread(target=self._sample_forever, daemon=True).start()
+        super().start_trial()
+
+    def set_limit(self) -> None:
+        """Limit the data segment to its present size plus the capacity."""
+        # Free heap can hold small tensors, so it counts as taken from the start. In whole pads, and never less than
+        # before: a few KiB more or less would move the limit from one trial to the next.
+        free = self._memory.free_heap()
+        if free > self._heap:
+            self._heap = (free // HEAP_PAD_BYTES + 1) * HEAP_PAD_BYTES
+        self._base = self._memory.data() - self._heap
+        if ENFORCED:
+            import resource
+
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            limit = self._base - self._memory.stack() + max(self._capacity, self._heap)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+    def remove_limit(self) -> None:
+        """Remove the limit."""
+        if ENFORCED:
+            import resource
+
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+    def peak_stats(self) -> PeakStats:
+        """Return the tensors' peak, or the growth of the data segment beyond the free heap if that is more.
+
+        The difference is scratch that kernels allocate and free within an operation, which no tracker sees.
+        """
+        self._sample()
+        growth = self._peak - self._base
+        taken = max(self.tracker.phase_peak_bytes, growth - self._heap)
+        return PeakStats(taken, taken, max(taken, growth))
+
+    def reset_peak(self) -> None:
+        """Start from what is in use now."""
+        with self._lock:
+            self._peak = self._memory.data()
+
+    def allocated_bytes(self) -> int:
+        """Return the bytes of all living tensors."""
+        return self.tracker.live_bytes
+
+    def empty_cache(self) -> None:
+        """Return freed heap pages to the system."""
+        if ENFORCED:
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
+            if trim is not None:
+                trim(HEAP_PAD_BYTES)
+
+    def _sample_forever(self) -> None:
+        """Sample from a thread of its own: kernels run without Python's lock."""
+        while True:
+            time.sleep(SAMPLE_SECONDS)
+            with contextlib.suppress(MemoryError):  # at the very limit; the next sample will do
+                self._sample()
+
+    def _sample(self) -> None:
+        with self._lock:
+            self._peak = max(self._peak, self._memory.data())
+
+
+def _processor_name() -> str:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"

@@ -1,0 +1,138 @@
+"""What the parent and the worker process say to each other: one JSON object per line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from vram_cli import errors
+from vram_cli.records import (
+    DataFacts,
+    DataInfo,
+    Detail,
+    Device,
+    ImageSample,
+    Measurement,
+    ModelFacts,
+    Phase,
+)
+
+
+class Event:
+    """Marks a message of the worker that comes before its reply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSession:
+    """Parent to worker, first: what to train and where. A later one replaces it."""
+
+    kind: Literal["open_session"] = "open_session"
+
+    config: dict[str, Any]
+    download: bool
+    folder: str = ""
+    """Folder that is searched first for code that the config names; "" for none."""
+    calibrated: bool = True
+    """Whether a prediction uses the saved calibration of its GPU."""
+    timed: bool = False
+    """Whether trials time their steps, without tracking memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTrial:
+    """Parent to worker: run a batch size of the open session."""
+
+    kind: Literal["run_trial"] = "run_trial"
+
+    batch_size: int
+    detail: Detail = Detail.NONE
+    confirm: bool = False
+    """Whether a prediction must simulate this size itself, and not read it off a line through other sizes."""
+    snapshot: str | None = None
+    """File to which a prediction writes a snapshot for PyTorch's memory_viz."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectWorkload:
+    """Parent to worker, without a session: describe the data and the model."""
+
+    kind: Literal["inspect_workload"] = "inspect_workload"
+
+    config: dict[str, Any]
+    download: bool
+    folder: str
+    samples: int
+    """Images to return per class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """Worker to parent: the session is open."""
+
+    kind: Literal["ready"] = "ready"
+    device: Device
+    guard_bytes: int | None = None
+    """Resident memory at which the parent ends the worker, if the system enforces no limit."""
+    data: DataInfo
+    versions: dict[str, str]
+    remark: str = ""
+    """What to know before reading the figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Worker to parent: the request cannot be met."""
+
+    kind: Literal["refused"] = "refused"
+    error: str
+    """The name of the class in `vram_cli.errors`."""
+    message: str
+    hint: str
+    traceback: str = ""
+    """The user's own traceback, if their code is the reason."""
+
+    def to_error(self) -> errors.VramError:
+        """Return the error to raise in the parent."""
+        if self.traceback:
+            return errors.WorkloadError(self.message, self.hint, self.traceback)
+        kind: type[errors.VramError] = getattr(errors, self.error)
+        return kind(self.message, self.hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseStarted(Event):
+    """Worker to parent: a phase of the trial begins."""
+
+    kind: Literal["phase_started"] = "phase_started"
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialDone:
+    """Worker to parent: a trial has ended."""
+
+    kind: Literal["trial_done"] = "trial_done"
+    measurement: Measurement
+    poisoned: bool
+    """Whether the worker must be replaced before the next trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadInspected:
+    """Worker to parent: the description of the data and the model."""
+
+    kind: Literal["workload_inspected"] = "workload_inspected"
+    data: DataFacts
+    model: ModelFacts
+    samples: tuple[ImageSample, ...]
+    versions: dict[str, str]
+
+
+Request = OpenSession | RunTrial | InspectWorkload
+
+Reply = Ready | Refused | PhaseStarted | TrialDone | WorkloadInspected
+
+REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
+REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])

@@ -1,0 +1,158 @@
+"""The worker process: it answers requests from its parent over a pipe, one JSON object a line.
+
+It keeps one CUDA context and one import of torch from trial to trial. It ignores Ctrl-C (the parent decides) and exits
+with its parent: when the pipe from it closes.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from pydantic import TypeAdapter
+
+from vram_cli.errors import ConfigError, MachineError, VramError, WorkloadError
+from vram_cli.probe.messages import REPLY, REQUEST, InspectWorkload, OpenSession, PhaseStarted, Refused, Request
+
+if TYPE_CHECKING:
+    from vram_cli.config import Config
+    from vram_cli.probe.worker.trials import Trials
+
+
+class Service(Protocol):
+    """What a worker process does: it turns requests into replies."""
+
+    requests: TypeAdapter[Any]
+    replies: TypeAdapter[Any]
+
+    def handle(self, request: Any, send: Callable[[Any], None]) -> Any:
+        """Return the reply to a request, None if it has none; `send` sends events before that."""
+        ...
+
+
+class TrialService:
+    """Runs trials, real or predicted, and inspects workloads."""
+
+    requests: TypeAdapter[Any] = REQUEST
+    replies: TypeAdapter[Any] = REPLY
+
+    def __init__(self) -> None:
+        self._trials: Trials | None = None
+
+    def handle(self, request: Request, send: Callable[[Any], None]) -> Any:
+        """Open a session, inspect a workload, or run a trial of the open session."""
+        if isinstance(request, OpenSession):
+            from vram_cli.probe.worker.trials import open_trials
+
+            config = read_config(request.config, request.folder)
+            self._trials = open_trials(
+                config, download=request.download, calibrated=request.calibrated, timed=request.timed
+            )
+            return self._trials.ready
+        if isinstance(request, InspectWorkload):
+            from vram_cli.probe.worker.inspect_workload import inspect_workload
+
+            config = read_config(request.config, request.folder)
+            return inspect_workload(config, download=request.download, samples=request.samples)
+        if self._trials is None:
+            return None
+        return self._trials.run(request, lambda phase: send(PhaseStarted(phase=phase)))
+
+
+def main() -> None:
+    """Serve trials until the parent closes the pipe."""
+    run(TrialService())
+
+
+def run(service: Service) -> None:
+    """Serve the parent until it closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable(all_threads=False)
+    replies = _claim_stdout()
+    lines = _read_lines(_claim_stdin())
+
+    def write(line: str) -> None:
+        replies.write(line + "\n")
+        replies.flush()
+
+    serve(service, lines, write)
+
+
+def serve(service: Service, lines: queue.Queue[str], write: Callable[[str], None]) -> None:
+    """Answer one line after the other, without end."""
+
+    def send(reply: Any) -> None:
+        write(service.replies.dump_json(reply).decode())
+
+    while True:
+        request = service.requests.validate_json(lines.get())
+        try:
+            reply = service.handle(request, send)
+        except Exception as error:
+            reply = _refusal(error)
+            if reply is None:
+                raise
+        if reply is not None:
+            send(reply)
+
+
+def read_config(values: dict[str, Any], folder: str) -> Config:
+    """Return the config of a request; its code is looked for in `folder` first, if there is one."""
+    from vram_cli.config import Config
+    from vram_cli.workload import look_in
+
+    if folder:
+        look_in(Path(folder))
+    return Config.model_validate(values)
+
+
+def _refusal(error: Exception) -> Refused | None:
+    """Return the reply for an error that is meant for people; None for a bug."""
+    if isinstance(error, VramError):
+        kind = next((base for base in (ConfigError, MachineError) if isinstance(error, base)), None)
+        trace = error.traceback if isinstance(error, WorkloadError) else ""
+        name = kind.__name__ if kind else "ProbeError"
+        return Refused(error=name, message=error.message, hint=error.hint, traceback=trace)
+    from vram_cli.workload import blame, words_of
+
+    if not blame(error):
+        return None
+    hint = "the traceback above comes from the code that the config names; fix that first"
+    trace = "".join(traceback.format_exception(error))
+    return Refused(error="WorkloadError", message=words_of(error), hint=hint, traceback=trace)
+
+
+def _claim_stdout() -> TextIO:
+    """Keep standard output for replies; whatever else prints there goes to standard error."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+def _claim_stdin() -> TextIO:
+    """Keep standard input for requests; whatever else reads it finds the end of the file."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return requests
+
+
+def _read_lines(stdin: TextIO) -> queue.Queue[str]:
+    """Read lines in a thread, which ends the process when the parent is gone, in the middle of a trial too."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines

@@ -1,0 +1,189 @@
+"""One trial: build the training, collate a batch of n, run full steps, and report how it went."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import torch
+
+from vram_cli.accounting.attribution import explained
+from vram_cli.accounting.module_tracker import ModuleTracker
+from vram_cli.accounting.storage_labels import label, label_gradients
+from vram_cli.allocator.allocation_trace import record
+from vram_cli.config import Config
+from vram_cli.errors import VramError
+from vram_cli.probe.devices.monitor import MemoryMonitor
+from vram_cli.probe.worker.oom_errors import Failure, describe
+from vram_cli.records import Breakdown, Detail, Measurement, Outcome, Phase, PhasePeak
+from vram_cli.workload import (
+    Batch,
+    DataSource,
+    Workload,
+    build_workload,
+    channels_last,
+    parameter_dtype,
+    tensors_of,
+    train_step,
+)
+
+
+class MemoryTrial:
+    """Runs one batch size on one device and remembers how far it came.
+
+    Args:
+        monitor: measures the device's memory.
+        on_phase: called as each phase starts.
+        detail: whether the measurement carries a breakdown of the last step, and whether that has modules and a
+            timeline, for which every module call is tracked.
+    """
+
+    def __init__(self, monitor: MemoryMonitor, on_phase: Callable[[Phase], None], detail: Detail = Detail.NONE) -> None:
+        self._monitor, self._on_phase, self._detail = monitor, on_phase, detail
+        self._steps = 0
+        self._step_seconds: float | None = None
+        self._resident_bytes = 0
+        self._breakdown: Breakdown | None = None
+        self._peaks: tuple[PhasePeak, ...] = ()
+        self._retries: int | None = None
+        self._poisoned = False
+
+    def run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> tuple[Measurement, bool]:
+        """Return the measurement, and whether the process may be poisoned.
+
+        Raises:
+            VramError: the config names code that cannot be used, or that returns something wrong.
+        """
+        started, failure, phase = time.perf_counter(), None, None
+        self._monitor.start_trial()
+        try:
+            self._run(config, data, batch_size, steps)
+        except VramError:
+            self._monitor.remove_limit()
+            raise
+        except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
+            self._monitor.remove_limit()
+            failure = describe(error, self._monitor.device.type)
+            failure = replace(failure, held_bytes=self._held_at_failure(failure))
+            phase = self._monitor.phase
+            self._monitor.end_phase(failed=True)
+        # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
+        self._clean_up(failure)
+        poisoned = self._poisoned or bool(failure and failure.poisoned)
+        return self._measurement(batch_size, time.perf_counter() - started, phase, failure), poisoned
+
+    def _run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> None:
+        monitor = self._monitor
+        tracks_all = not monitor.has_peak_counters
+        with monitor.tracker if tracks_all else nullcontext():
+            self._start_phase(Phase.BUILD)
+            work = build_workload(config, monitor.device)
+            self._start_phase(Phase.BATCH)
+            batch = data.make_batch(batch_size, monitor.device, parameter_dtype(config))
+            batch = channels_last(batch) if config.train.channels_last else batch
+            for step in range(steps):
+                self._step(work, batch, is_detailed=tracks_all and step == steps - 1)
+                if step == 0:
+                    monitor.discard_first_step_peak()
+            if self._detail is not Detail.NONE and not config.train.compile:  # compiled code bypasses the dispatcher
+                self._account(work, batch, batch_size)
+
+    def _held_at_failure(self, failure: Failure) -> int | None:
+        """Return the bytes, at least, that tensors held as an allocation failed: by now, backward has freed many."""
+        if failure.requested_bytes is None:
+            return None
+        failed_at = self._monitor.tracker.failed_at_bytes
+        return max(failure.held_bytes or 0, self._monitor.allocated_bytes()) if failed_at is None else failed_at
+
+    def _account(self, work: Workload, batch: Batch, batch_size: int) -> None:
+        """Make the breakdown of the last step; if that was not tracked, run one more step for it.
+
+        While tensors are tracked, PyTorch adds gradients out of place: it never reuses a tensor that Python has seen.
+        So the peak is that of the step before. At the very limit there may be no room to track a step: then there is
+        no breakdown.
+        """
+        monitor, peak = self._monitor, self._monitor.step_peak
+        self._peaks, self._retries = monitor.peaks, monitor.allocator_retries
+        if monitor.has_peak_counters:
+            try:
+                self._step(work, batch, is_detailed=True)
+            except Exception as error:
+                failure = describe(error, monitor.device.type)
+                if failure.outcome is Outcome.ERROR:
+                    raise
+                self._poisoned = failure.poisoned
+                return
+        monitor.tracker.mark_step()
+        self._breakdown = monitor.breakdown(batch_size, peak)
+        if self._detail is Detail.MODULES:
+            self._breakdown = explained(self._breakdown, record(monitor.tracker.lives, monitor.tracker.marks))
+
+    def _step(self, work: Workload, batch: Batch, *, is_detailed: bool) -> None:
+        monitor = self._monitor
+        is_forward_seen = False
+        label(monitor.tracker, work, batch)
+        tracking: AbstractContextManager[object] = nullcontext()
+        if is_detailed and monitor.has_peak_counters:
+            tracking = monitor.tracker
+        following: AbstractContextManager[object] = nullcontext()
+        if is_detailed and self._detail is Detail.MODULES:
+            modules = monitor.tracker.modules = ModuleTracker(work.model)
+            following = modules.followed()
+        monitor.start_step()
+        monitor.tracker.mark_step()
+
+        def start_phase(phase: Phase) -> None:
+            nonlocal is_forward_seen
+            if phase is Phase.FORWARD and not is_forward_seen:  # later micro-batches find gradients there
+                is_forward_seen = True
+                self._resident_bytes = monitor.allocated_bytes() - _bytes_on(monitor.device, batch)
+            if phase is Phase.OPTIMIZER:
+                label_gradients(monitor.tracker, work)
+            self._start_phase(phase)
+
+        started = time.perf_counter()
+        with following, tracking:
+            train_step(work, batch, start_phase)
+            monitor.end_phase()
+        if not is_detailed or not monitor.has_peak_counters:
+            seconds = time.perf_counter() - started
+            self._step_seconds = min(self._step_seconds or seconds, seconds)
+            self._steps += 1
+        label(monitor.tracker, work, batch)
+
+    def _start_phase(self, phase: Phase) -> None:
+        self._monitor.start_phase(phase)
+        self._on_phase(phase)
+
+    def _clean_up(self, failure: Failure | None) -> None:
+        self._monitor.remove_limit()
+        gc.collect()
+        if failure is None or not failure.poisoned:
+            self._monitor.empty_cache()
+
+    def _measurement(
+        self, batch_size: int, seconds: float, phase: Phase | None, failure: Failure | None
+    ) -> Measurement:
+        return Measurement(
+            batch_size=batch_size,
+            outcome=failure.outcome if failure else Outcome.FITS,
+            phase=phase,
+            peaks=self._peaks or self._monitor.peaks,
+            resident_bytes=self._resident_bytes,
+            allocator_retries=self._monitor.allocator_retries if self._retries is None else self._retries,
+            steps=self._steps,
+            seconds=seconds,
+            step_seconds=self._step_seconds,
+            message=failure.message if failure else "",
+            traceback=failure.traceback if failure else "",
+            requested_bytes=failure.requested_bytes if failure else None,
+            held_bytes=failure.held_bytes if failure else None,
+            breakdown=self._breakdown,
+        )
+
+
+def _bytes_on(device: torch.device, batch: Batch) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors_of(batch) if tensor.device.type == device.type)

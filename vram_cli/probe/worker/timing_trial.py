@@ -1,0 +1,136 @@
+"""Trials that time their steps: full steps without any tracking, each timed separately.
+
+Counting memory slows a step down: on a CPU by the storage tracker and by `malloc.REPRODUCIBLE_MALLOC_ENV`, on a GPU by
+the synchronization at the end of each phase. So these trials run in a process of their own, without any of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+
+import torch
+
+from vram_cli.config import Config
+from vram_cli.probe.devices.open_monitor import open_monitor
+from vram_cli.probe.messages import Ready, RunTrial, TrialDone
+from vram_cli.probe.worker.oom_errors import Failure, describe
+from vram_cli.records import Measurement, Outcome, Phase
+from vram_cli.workload import (
+    Batch,
+    Workload,
+    build_workload,
+    channels_last,
+    open_data,
+    parameter_dtype,
+    set_matmul_precision,
+    train_step,
+    update,
+)
+
+WARMUP_STEPS = 3
+"""Steps that are not timed: the first makes the optimizer's state, and kernels are loaded, compiled and chosen."""
+
+ENOUGH = (1.0, 20)
+"""Seconds and steps after which a size has been timed: the quartiles of 20 steps do not depend on one of them."""
+
+LONG_STEPS = (10.0, 3)
+"""If steps are long: after this many seconds, this many steps are enough."""
+
+_MAX_STEPS = 2000
+"""More timed steps would add nothing for the smallest models."""
+
+
+class TimingTrials:
+    """Real steps at full speed."""
+
+    def __init__(self, config: Config, *, download: bool) -> None:
+        set_matmul_precision(config)
+        torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
+        self._config, self._data = config, open_data(config, download=download)
+        self._monitor = open_monitor(config.device.name, config.device.memory_limit)
+        self.ready = Ready(device=self._monitor.describe(), data=self._data.info, versions={})
+
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+        """Time one batch size. The memory limit is in force if the device can limit timed steps.
+
+        Raises:
+            VramError: the config names code that cannot be used.
+        """
+        monitor, started = self._monitor, time.perf_counter()
+        failure: Failure | None = None
+        seconds: tuple[float, ...] = ()
+        if monitor.limits_timed_steps:
+            monitor.start_trial()
+        try:
+            seconds = self._time(trial.batch_size, on_phase)
+        except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
+            failure = describe(error, monitor.device.type)
+        # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
+        monitor.remove_limit()
+        gc.collect()
+        if failure is None or not failure.poisoned:
+            monitor.empty_cache()
+        measurement = Measurement(
+            batch_size=trial.batch_size,
+            outcome=failure.outcome if failure else Outcome.FITS,
+            steps=len(seconds),
+            seconds=time.perf_counter() - started,
+            step_seconds=min(seconds, default=None),
+            timed_seconds=seconds,
+            message=failure.message if failure else "",
+            traceback=failure.traceback if failure else "",
+        )
+        return TrialDone(measurement=measurement, poisoned=bool(failure and failure.poisoned))
+
+    def _time(self, batch_size: int, on_phase: Callable[[Phase], None]) -> tuple[float, ...]:
+        config, device = self._config, self._monitor.device
+        on_phase(Phase.BUILD)
+        work = build_workload(config, device)
+        on_phase(Phase.BATCH)
+        batch = self._data.make_batch(batch_size, device, parameter_dtype(config))
+        batch = channels_last(batch) if config.train.channels_last else batch
+
+        def step() -> None:
+            _step(work, batch)
+            self._monitor.synchronize()
+
+        return time_steps(step)
+
+
+def time_steps(step: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
+    """Return the seconds of consecutive steps, after a warm-up.
+
+    Args:
+        step: runs one step to its end.
+        clock: seconds, rising.
+    """
+    started = clock()
+    for _ in range(WARMUP_STEPS):
+        step()
+        if clock() - started >= LONG_STEPS[0]:
+            break
+    seconds: list[float] = []
+    while not _is_enough(sum(seconds), len(seconds)):
+        start = clock()
+        step()
+        seconds.append(clock() - start)
+    return tuple(seconds)
+
+
+def _is_enough(seconds: float, steps: int) -> bool:
+    limits = (ENOUGH, LONG_STEPS)
+    return steps >= _MAX_STEPS or any(seconds >= limit and steps >= count for limit, count in limits)
+
+
+def _step(work: Workload, batch: Batch) -> None:
+    """Run a whole step, with all micro-batches that are accumulated: a memory trial runs two of them."""
+    if work.own_step is not None:
+        train_step(work, batch, _ignore)
+    else:
+        update(work, [batch] * work.gradient_accumulation_steps, _ignore)
+
+
+def _ignore(_: Phase) -> None:
+    pass

@@ -1,0 +1,139 @@
+"""The trials that a worker serves: real ones on a device of this machine, or predictions for one that is not here."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from vram_cli.allocator.settings import AllocatorSettings
+from vram_cli.config import Config
+from vram_cli.errors import ConfigError
+from vram_cli.fake_tensors import FakeTensorProbe
+from vram_cli.hardware.calibration_store import kept
+from vram_cli.hardware.gpus import find_gpu
+from vram_cli.probe.devices.open_monitor import open_monitor
+from vram_cli.probe.messages import Ready, RunTrial, TrialDone
+from vram_cli.probe.worker.memory_trial import MemoryTrial
+from vram_cli.probe.worker.timing_trial import TimingTrials
+from vram_cli.probe.worker.versions import versions
+from vram_cli.records import Detail, Phase
+from vram_cli.workload import check_code, open_data, set_matmul_precision
+
+DEFAULT_GPU = "t4"
+"""The GPU that is predicted if this machine has none and the config names none: that of a free notebook."""
+
+_UNKNOWN_PLANS = (
+    "cudnn.benchmark is on: the kernels that cuDNN finds fastest are only known on the GPU itself. The prediction "
+    "leaves out their workspaces, and the memory that the first step takes for a moment to try them."
+)
+
+
+class Trials(Protocol):
+    """Runs one batch size after the other."""
+
+    ready: Ready
+
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+        """Run a batch size; `on_phase` is called as each phase starts."""
+        ...
+
+
+def open_trials(config: Config, *, download: bool, calibrated: bool = True, timed: bool = False) -> Trials:
+    """Return real trials; or predictions, if the config names a GPU to predict for, or `auto` finds none.
+
+    Args:
+        config: what to train, and where.
+        download: whether torchvision may download missing data files.
+        calibrated: whether a prediction uses the saved calibration of its GPU.
+        timed: whether trials time their steps instead of measuring memory.
+
+    Raises:
+        ConfigError: the data or the GPU that the config names cannot be used, or its calibration cannot be read.
+        MachineError: the device does not exist.
+    """
+    check_code(config)
+    if timed:
+        return TimingTrials(config, download=download)
+    if config.device.gpu is not None:
+        return PredictedTrials(config, config.device.gpu, calibrated=calibrated)
+    if config.device.name == "auto" and not torch.cuda.is_available():
+        remark = (
+            f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
+            "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
+        )
+        return PredictedTrials(config, DEFAULT_GPU, remark, calibrated=calibrated)
+    return RealTrials(config, download=download)
+
+
+class RealTrials:
+    """Real steps on a device of this machine."""
+
+    def __init__(self, config: Config, *, download: bool) -> None:
+        set_matmul_precision(config)
+        torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
+        self._config, self._data = config, open_data(config, download=download)
+        self._monitor = monitor = open_monitor(config.device.name, config.device.memory_limit)
+        if config.train.compile and not monitor.has_peak_counters:
+            raise ConfigError(
+                f"train.compile: {monitor.device.type} has no peak counters, so tensors are tracked one by one; "
+                "compiled code cannot be tracked",
+                "leave it out, or run on a CUDA GPU",
+            )
+        # A small trial without a limit first: modules that are imported and kernels that are loaded at their first use
+        # stay, and would count as memory of the training. An error here occurs again in the first real trial.
+        MemoryTrial(open_monitor(config.device.name, None), lambda _: None).run(config, self._data, 2, 2)
+        # Everything that lives now stays: a garbage collection after each trial can skip it, which saves 0.2 s.
+        gc.freeze()
+        self.ready = Ready(
+            device=monitor.describe(),
+            guard_bytes=monitor.guard_bytes,
+            data=self._data.info,
+            versions=versions() | monitor.versions(),
+        )
+
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+        """Run a trial; run it again if the context grew meanwhile, so that the limit was exceeded."""
+        for _ in range(2):
+            memory_trial = MemoryTrial(self._monitor, on_phase, trial.detail)
+            steps = self._config.search.steps
+            measurement, poisoned = memory_trial.run(self._config, self._data, trial.batch_size, steps)
+            if not (measurement.fits and self._monitor.exceeded_limit()):
+                break
+        return TrialDone(measurement=measurement, poisoned=poisoned)
+
+
+class PredictedTrials:
+    """Steps on fake tensors, for a GPU of the catalogue."""
+
+    def __init__(self, config: Config, name: str, remark: str = "", *, calibrated: bool = True) -> None:
+        device, gpu = config.device, find_gpu(name)
+        self._probe = FakeTensorProbe(
+            config,
+            gpu,
+            calibration=kept(gpu) if calibrated else None,
+            settings=AllocatorSettings(expandable_segments=device.expandable_segments),
+            overhead_bytes=device.overhead,
+            capacity_bytes=device.memory_limit,
+        )
+        self.ready = Ready(
+            device=self._probe.device,
+            data=self._probe.data,
+            versions=versions(),
+            remark=" ".join(filter(None, (remark, _UNKNOWN_PLANS if device.cudnn_benchmark else ""))),
+        )
+
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - nothing to watch
+        """Predict a batch size; one with a breakdown is simulated itself, not read off a line through other sizes."""
+        size, with_rows = trial.batch_size, trial.detail in (Detail.ROWS, Detail.MODULES)
+        if with_rows or trial.confirm:
+            is_detailed = trial.detail is Detail.MODULES
+            measurement = self._probe.measure_afresh(size, explain=with_rows, detail=is_detailed)
+        else:
+            measurement = self._probe.measure(size)
+        if trial.snapshot is not None and with_rows:
+            self._probe.save_snapshot(size, Path(trial.snapshot))
+        return TrialDone(measurement=measurement, poisoned=False)

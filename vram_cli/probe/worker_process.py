@@ -1,0 +1,216 @@
+"""The worker process as the operating system sees it: pipes, signals, resident memory. One request at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, cast
+
+import psutil
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+
+from vram_cli.probe import last_words
+from vram_cli.probe.devices.host_memory import available_bytes
+from vram_cli.probe.messages import REPLY, Event, Refused
+from vram_cli.records import Outcome
+
+POLL_SECONDS = 0.05
+"""How long to wait for a message before limits are checked again."""
+
+HOST_FLOOR_BYTES = 256 * 1024**2
+"""RAM that a worker must leave to the rest of the computer. Below it the worker is ended, before the kernel ends
+another process."""
+
+_START = """
+import sys
+sys.path = [folder for folder in sys.path if folder]
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("vram_cli", sys.argv.pop())
+sys.modules["vram_cli"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["vram_cli"])
+import_module(sys.argv.pop()).main()
+"""
+"""`python -m` searches the current folder first, where a file may have the name of one of Python's own modules. So that
+folder is left out, and vram is imported from where this process has it."""
+
+_PACKAGE = os.fspath(Path(__file__).resolve().parents[1] / "__init__.py")
+
+
+class WorkerStopped(Exception):  # noqa: N818 - an outcome for the caller to interpret, not an error yet
+    """A worker gave no reply.
+
+    Attributes:
+        outcome: KILLED (the process ended), TIMED_OUT, HOST_MEMORY, or OUT_OF_MEMORY (above its resident limit).
+        message: how it ended, as the end of a sentence whose subject is the process.
+    """
+
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome, self.message = outcome, message
+
+
+class WorkerProcess:
+    """A running worker.
+
+    Args:
+        environment: variables that are added to this process's own.
+        entry: module whose `main` the process runs.
+        replies: validates the worker's messages.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        entry: str = "vram_cli.probe.worker.main",
+        replies: TypeAdapter[Any] = REPLY,
+    ) -> None:
+        self._adapter = replies
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
+        self._messages: queue.Queue[bytes | None] = queue.Queue()
+        self._process = subprocess.Popen(  # noqa: S603 - our own code, in our own Python
+            [sys.executable, "-c", _START, entry, _PACKAGE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, **environment},
+        )
+        self._stdin = cast("IO[bytes]", self._process.stdin)
+        self._stdout = cast("IO[bytes]", self._process.stdout)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def send(self, message: Any) -> None:
+        """Send a message that has no reply; `request` notices if the process has ended."""
+        with contextlib.suppress(OSError):
+            self._stdin.write(to_json(message) + b"\n")
+            self._stdin.flush()
+
+    def request(
+        self,
+        message: Any,
+        on_event: Callable[[Any], None] = lambda _: None,
+        *,
+        timeout: float | None = None,
+        max_resident_bytes: int | None = None,
+    ) -> Any:
+        """Send a message and return its reply.
+
+        Args:
+            message: a record of `messages`.
+            on_event: called with each event that comes before the reply.
+            timeout: seconds to wait for the reply; None waits as long as it takes.
+            max_resident_bytes: resident memory above which the wait ends, on systems that enforce no limit.
+
+        Raises:
+            WorkerStopped: no reply came. The process may still run; `end` it.
+            VramError: the worker refused the message.
+        """
+        self.send(message)
+        started = checked = time.monotonic()
+        while True:
+            reply = self._receive()
+            if isinstance(reply, Refused):
+                raise reply.to_error()
+            if isinstance(reply, Event):
+                on_event(reply)
+                # Short steps send events without a pause: limits are checked all the same, but not after each.
+                if time.monotonic() - checked < POLL_SECONDS:
+                    continue
+            elif reply is not None:
+                return reply
+            checked = time.monotonic()
+            self._check_limits(checked - started, timeout, max_resident_bytes)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
+    @property
+    def exited(self) -> bool:
+        """Whether the process has ended by exiting, and not by a signal."""
+        code = self._process.poll()
+        return code is not None and code >= 0
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether the process was ended by SIGKILL, which the kernel sends if memory runs out."""
+        return self._process.poll() == -signal.SIGKILL
+
+    def ending(self) -> str:
+        """Return how the process ended: "ended with exit code 3" or "was ended by SIGABRT"."""
+        code = self._process.poll()
+        if code is not None and code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def stderr(self) -> str:
+        """Return everything that the process has written to standard error."""
+        self._stderr.seek(0)
+        return self._stderr.read().decode(errors="replace")
+
+    def crashed_in(self, folder: str) -> bool:
+        """Return whether code in a folder ran as the process crashed."""
+        return last_words.crashed_in(self.stderr(), folder)
+
+    def kill(self) -> None:
+        """Kill the process and return at once; `request`, perhaps in another thread, notices."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """Kill the process and free its resources. GPU memory is free once the process is reaped."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for stream in (self._stdin, self._stdout, self._stderr):
+            with contextlib.suppress(BrokenPipeError):  # text in the buffer of a pipe to a process that was killed
+                stream.close()
+
+    def _receive(self) -> Any:
+        """Return the next message, or None if there is none within `POLL_SECONDS` or the process has ended."""
+        try:
+            line = self._messages.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return None
+        if line is None:
+            self._process.wait()
+            return None
+        return self._adapter.validate_json(line)
+
+    def _check_limits(self, seconds: float, timeout: float | None, max_resident_bytes: int | None) -> None:
+        if self.has_ended and self._messages.empty() and not self._reader.is_alive():
+            raise WorkerStopped(Outcome.KILLED, self.ending())
+        if timeout is not None and seconds > timeout:
+            raise WorkerStopped(Outcome.TIMED_OUT, f"stopped after {seconds:.0f} s")
+        if max_resident_bytes is not None and self._resident_bytes() > max_resident_bytes:
+            raise WorkerStopped(Outcome.OUT_OF_MEMORY, "resident memory grew above the memory limit")
+        if available_bytes() < HOST_FLOOR_BYTES:
+            raise WorkerStopped(Outcome.HOST_MEMORY, "the computer was about to run out of RAM")
+
+    def _resident_bytes(self) -> int:
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def _read(self) -> None:
+        for line in self._stdout:
+            self._messages.put(line)
+        self._messages.put(None)
