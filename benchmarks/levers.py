@@ -20,7 +20,7 @@ import torch
 from vram_cli import find_batch
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.fake_tensors import Simulation
-from vram_cli.fake_tensors.simulated_training import subject_of
+from vram_cli.fake_tensors.simulated_training import training_from_config
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.search import find_largest
 from vram_cli.units import MIB, format_bytes
@@ -109,9 +109,9 @@ def predict(config: Config, room: int) -> int:
 
 def peak_of(config: Config) -> Callable[[int], int]:
     """Return what tells the most that is alive at once at a batch size, in bytes."""
-    subject, _ = subject_of(config)
-    simulation = Simulation(subject, find_gpu("t4"), fused_attention=False, device=torch.device("cpu"))
-    return lambda n: simulation.record(n).peak_bytes
+    training, _ = training_from_config(config)
+    simulation = Simulation(training, find_gpu("t4"), fused_attention=False, device=torch.device("cpu"))
+    return lambda n: simulation.run(n).peak_bytes
 
 
 def between(peak: Callable[[int], int], size: int) -> int:

@@ -82,11 +82,11 @@ def test_rows_add_up_to_the_drivers_figure() -> None:
 
 
 def test_the_ledger_on_the_last_step_leaves_the_peak_as_it_is(probe: WorkerProbe) -> None:
-    plain, explained = probe.measure(512), probe.measure(512, explain=True)
-    assert explained.peak_allocated_bytes == plain.peak_allocated_bytes
-    assert explained.breakdown is not None
+    plain, with_modules_and_timeline = probe.measure(512), probe.measure(512, explain=True)
+    assert with_modules_and_timeline.peak_allocated_bytes == plain.peak_allocated_bytes
+    assert with_modules_and_timeline.breakdown is not None
     ours = sum(
-        explained.breakdown.bytes_of(category)
+        with_modules_and_timeline.breakdown.bytes_of(category)
         for category in Category
         if category not in (Category.ALLOCATOR_SLACK, Category.CONTEXT, Category.FREE)
     )

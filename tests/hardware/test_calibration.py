@@ -83,7 +83,7 @@ def test_the_remaining_error_is_that_of_the_prediction_with_its_allowance() -> N
     made = calibration()
     errors = [made.remaining_error(each) for each in CASES]
     assert errors == pytest.approx([0, 2 / 500, 10 / 500, 0, 42 / 500])
-    assert "off by at most 8.4 %" in made.words((2, 14), own_overhead=False)
+    assert "off by at most 8.4 %" in made.describe((2, 14), has_overhead=False)
 
 
 def test_the_catalogues_figures_are_replaced_and_say_where_the_new_ones_are_from() -> None:
@@ -96,7 +96,7 @@ def test_the_catalogues_figures_are_replaced_and_say_where_the_new_ones_are_from
 
 
 @pytest.mark.parametrize(
-    ("version", "own_overhead", "beginning"),
+    ("version", "has_overhead", "beginning"),
     [
         ((2, 14), False, "context and workspaces calibrated on a card of this kind 2026-11-24, torch 2.14.1+cu130"),
         ((2, 14), True, "workspaces calibrated on a card"),
@@ -105,15 +105,15 @@ def test_the_catalogues_figures_are_replaced_and_say_where_the_new_ones_are_from
     ],
 )
 def test_another_torch_takes_the_context_and_no_workspaces(
-    version: tuple[int, int], own_overhead: bool, beginning: str
+    version: tuple[int, int], has_overhead: bool, beginning: str
 ) -> None:
     made = calibration()
-    words = made.words(version, own_overhead=own_overhead)
+    words = made.describe(version, has_overhead=has_overhead)
     assert words.startswith(beginning)
     assert bool(words) == bool(beginning)
     same = version == (2, 14)
     assert made.allowances_for(version) == (made.workspaces if same else NO_ALLOWANCES)
-    assert ("differ in torch 2.15" in words) == (not same and not own_overhead)
+    assert ("differ in torch 2.15" in words) == (not same and not has_overhead)
 
 
 @pytest.mark.parametrize("torch", ["2.14.1", "2.14.0a0+git5b8f1", TORCH])

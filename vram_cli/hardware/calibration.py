@@ -127,19 +127,19 @@ class Calibration(_Frozen):
         predicted = case.predicted_allocated_bytes + self.workspaces.beside(convolutions=case.convolutions)
         return predicted / case.measured_allocated_bytes - 1
 
-    def words(self, torch_version: tuple[int, int], *, own_overhead: bool) -> str:
+    def describe(self, torch_version: tuple[int, int], *, has_overhead: bool) -> str:
         """Say what of it a prediction by a torch's rules takes, and how well it fits; "" where it takes nothing.
 
         Args:
             torch_version: major and minor.
-            own_overhead: whether the user has said what lies outside the allocator.
+            has_overhead: whether the user has said what lies outside the allocator.
         """
         when = f"calibrated on a card of this kind {self.measured_on}, torch {self.versions['torch']}"
         if torch_version != self.torch_version:
             own = "{}.{}".format(*torch_version)
-            return "" if own_overhead else f"context {when}; workspaces not, for they differ in torch {own}"
+            return "" if has_overhead else f"context {when}; workspaces not, for they differ in torch {own}"
         worst = max(abs(self.remaining_error(case)) for case in self.cases)
-        terms = "workspaces" if own_overhead else "context and workspaces"
+        terms = "workspaces" if has_overhead else "context and workspaces"
         return f"{terms} {when}; its {len(self.cases)} runs are then off by at most {100 * worst:.1f} %"
 
 

@@ -65,7 +65,7 @@ class CpuMonitor(MemoryMonitor):
 
     def new_ledger(self) -> StorageTracker:
         """Return a ledger that samples the data segment at every birth of a storage, too."""
-        return StorageTracker(self.device, on_birth=self._sample)
+        return StorageTracker(self.device, on_alloc=self._sample)
 
     def begin(self) -> None:
         """Start to sample with the first trial: a meter that only describes the device takes no time of its steps."""

@@ -54,7 +54,7 @@ class MemoryMonitor(ABC):
         """Begin a phase, which ends the one before."""
         self.leave()
         self._phase = phase
-        self.ledger.enter(phase)
+        self.ledger.enter_phase(phase)
 
     def leave(self, *, failed: bool = False) -> None:
         """End the current phase and keep its peak; a failed device is not waited for, it might raise once more."""

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import torch
 
-from vram_cli.accounting.attribution import explained
+from vram_cli.accounting.attribution import with_modules_and_timeline
 from vram_cli.accounting.module_tracker import ModuleTracker
-from vram_cli.accounting.storage_labels import label, label_gradients
-from vram_cli.allocator.allocation_trace import record
+from vram_cli.accounting.storage_labels import label_gradients, label_storages
+from vram_cli.allocator.allocation_trace import trace_from
 from vram_cli.config import Config
 from vram_cli.errors import VramError
 from vram_cli.probe.devices.monitor import MemoryMonitor
@@ -119,17 +119,19 @@ class Trial:
         meter.ledger.mark_step()
         self._breakdown = meter.breakdown(batch_size, peak)
         if self._detail:
-            self._breakdown = explained(self._breakdown, record(meter.ledger.lives, meter.ledger.marks))
+            self._breakdown = with_modules_and_timeline(
+                self._breakdown, trace_from(meter.ledger.records, meter.ledger.markers)
+            )
 
     def _step(self, work: Workload, batch: Batch, *, watch: bool) -> None:
         meter = self._meter
         began_forward = False
-        label(meter.ledger, work, batch)
+        label_storages(meter.ledger, work, batch)
         watching: AbstractContextManager[object] = meter.ledger if watch and not meter.needs_ledger else nullcontext()
         following: AbstractContextManager[object] = nullcontext()
         if watch and self._detail:
             modules = meter.ledger.modules = ModuleTracker(work.model)
-            following = modules.followed()
+            following = modules.tracking()
         meter.begin_step()
         meter.ledger.mark_step()
 
@@ -150,7 +152,7 @@ class Trial:
             seconds = time.perf_counter() - began
             self._step_seconds = min(self._step_seconds or seconds, seconds)
             self._steps += 1
-        label(meter.ledger, work, batch)
+        label_storages(meter.ledger, work, batch)
 
     def _enter(self, phase: Phase) -> None:
         self._meter.enter(phase)

@@ -10,7 +10,6 @@ from typing import Protocol
 import psutil
 import torch
 
-from vram_cli.allocator.settings import AllocatorSettings
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.fake_tensors import FakeTensorProbe
@@ -115,7 +114,7 @@ class PredictedTrials:
             config,
             card,
             calibration=kept(card) if calibrated else None,
-            settings=AllocatorSettings(expandable_segments=device.expandable_segments),
+            expandable_segments=device.expandable_segments,
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
         )
