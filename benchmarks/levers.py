@@ -103,7 +103,7 @@ def predict(config: Config, room: int) -> int:
     # A line through two sizes says where to look: batch norm refuses one sample, and each size takes a second or two.
     small, large = peak(8), peak(16)
     expected = 8 + max((room - small) * 8 // max(large - small, 1), 0)
-    found = find_largest(lambda n: n < 2 or peak(n) <= room, multiple_of=1, expected=lambda: expected)
+    found = find_largest(lambda n: n < 2 or peak(n) <= room, multiple_of=1, initial_guess=lambda: expected)
     return found.max_batch_size or 0
 
 

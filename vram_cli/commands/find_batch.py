@@ -65,13 +65,13 @@ def find_batch(
                     probe.measure,
                     capacity_bytes=probe.capacity_bytes,
                     margin_bytes=int(probe.device.capacity_bytes * search.margin),
-                    cap=cap,
-                    cap_limit=cap_limit,
+                    upper_bound=cap,
+                    upper_bound_limit=cap_limit,
                     tolerance=search.tolerance,
                     multiple_of=search.multiple_of,
                     time_limit=search.time_limit,
                     confirm=lambda size: probe.measure_afresh(size, detail=detail),
-                    expected=guide.expected,
+                    initial_guess=guide.expected,
                     listener=listener,
                 )
         except Interrupted as stop:

@@ -66,7 +66,7 @@ class InitialGuess:
         try:
             with probe:
                 found = find_largest(
-                    probe.measure, capacity_bytes=self._capacity_bytes, cap=self._cap, multiple_of=None
+                    probe.measure, capacity_bytes=self._capacity_bytes, upper_bound=self._cap, multiple_of=None
                 )
         except VramError:  # refused, or stopped: real trials are there to answer
             return None

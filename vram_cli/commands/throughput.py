@@ -9,7 +9,7 @@ from dataclasses import replace
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, VramError
 from vram_cli.records import Measurement, SearchResult, Throughput, ThroughputPoint
-from vram_cli.search import Bracket, SearchListener, pace_of, sizes_to_time, throughput_of
+from vram_cli.search import Bracket, SearchListener, sizes_to_time, throughput_of, throughput_point
 
 _NOISY = (
     "the steps of the fastest size vary by more than the knee may be slower, so it may well be another size: time them "
@@ -102,7 +102,7 @@ class ThroughputSweep:
 
     def _weigh(self, size: int, measure: Callable[[int], Measurement]) -> None:
         proof = self.found.certificate
-        bracket = Bracket(self.found.max_batch_size or 0, proof.fails if proof else None)
+        bracket = Bracket(self.found.max_batch_size or 0, proof.smallest_failed if proof else None)
         if self._listener:
             self._listener.started(size, bracket)
         trial = measure(size)
@@ -119,7 +119,7 @@ class ThroughputSweep:
         if not trial.fits:
             self._note(f"batch size {size} could not be timed: {trial.message}")
             return
-        self._paces.append(pace_of(size, self._accumulate, trial.timed_seconds))
+        self._paces.append(throughput_point(size, self._accumulate, trial.timed_seconds))
         self._timed(self._paces[-1])
 
     def _has_time(self) -> bool:

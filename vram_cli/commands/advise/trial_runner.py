@@ -104,10 +104,10 @@ class TrialRunner:
             found = find_largest(
                 self._measure,
                 capacity_bytes=self._probe.capacity_bytes,
-                cap=config.search.max_batch_size,
+                upper_bound=config.search.max_batch_size,
                 tolerance=self.tolerance,
                 multiple_of=None,
-                expected=lambda: expected,
+                initial_guess=lambda: expected,
                 listener=self._listener,
             )
             raise_own_error(found)
