@@ -109,9 +109,12 @@ def test_a_size_is_not_said_to_fail_by_a_line_that_does_not_hold(small: int) -> 
         simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=1, confirm=simulated.measure_afresh
     )
     assert found.certificate is not None
-    assert (found.certificate.fits, found.certificate.fails) == (found.max_batch_size, found.certificate.fits + 1)
-    assert own.measure_afresh(found.certificate.fits).fits
-    assert own.measure_afresh(found.certificate.fits + 1).outcome is Outcome.OUT_OF_MEMORY
+    assert (found.certificate.largest_ok, found.certificate.smallest_failed) == (
+        found.max_batch_size,
+        found.certificate.largest_ok + 1,
+    )
+    assert own.measure_afresh(found.certificate.largest_ok).fits
+    assert own.measure_afresh(found.certificate.largest_ok + 1).outcome is Outcome.OUT_OF_MEMORY
     assert (found.max_batch_size > 1500) is (small < 1500)
 
 

@@ -76,7 +76,7 @@ def calibrate(device: str = "cuda", *, status: Callable[[str], None] = lambda _:
     context, allowances = fit(cases)
     return Calibration(
         schema_version=1,
-        card=card.name,
+        product=card.name,
         memory_bytes=card.capacity_bytes,
         measured_on=date.today(),
         versions=versions,

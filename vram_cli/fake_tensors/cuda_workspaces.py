@@ -76,7 +76,7 @@ class Workspaces:
         convolves = name in self._convolutions.kernels
         if not convolves and name not in _GEMMS:
             return []
-        more = self._allowances.beside(convolutions=convolves) - self._allowed
+        more = self._allowances.for_model(convolutions=convolves) - self._allowed
         self._allowed += max(more, 0)
         return [(more, True)] if more > 0 else []
 

@@ -63,7 +63,7 @@ class FakeTensorProbe:
         self.data: DataInfo = data
         allowances = NO_ALLOWANCES
         if calibration is not None:
-            gpu, allowances = calibration.applied_to(gpu), calibration.allowances_for(running_version())
+            gpu, allowances = calibration.apply_to(gpu), calibration.allowances_for(running_version())
         self._simulation = Simulation(
             training or config_training,
             gpu,

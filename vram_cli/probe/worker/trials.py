@@ -13,7 +13,7 @@ import torch
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.fake_tensors import FakeTensorProbe
-from vram_cli.hardware.calibration_store import kept
+from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.process_memory import ENFORCED
@@ -113,7 +113,7 @@ class PredictedTrials:
         self._probe = FakeTensorProbe(
             config,
             card,
-            calibration=kept(card) if calibrated else None,
+            calibration=load_calibration(card) if calibrated else None,
             expandable_segments=device.expandable_segments,
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
