@@ -33,9 +33,9 @@ def test_a_search_for_a_card_is_certified_by_the_model_of_its_allocator(tmp_path
     certificate = result["certificate"]
     assert result["run"]["device"]["kind"] == "simulated"
     assert result["run"]["device"]["capacity_bytes"] == 2 * 1024**3
-    assert certificate["fails"] == certificate["fits"] + 1
+    assert certificate["smallest_failed"] == certificate["largest_ok"] + 1
     assert certificate["outcome"] == "out_of_memory"
-    assert "wanting" in certificate["message"]
+    assert "requesting" in certificate["message"]
     breakdown = result["breakdown"]
     assert sum(row["bytes"] for row in breakdown["rows"]) == breakdown["total_bytes"] == 2 * 1024**3
     assert "published" in result["run"]["device"]["accuracy"]

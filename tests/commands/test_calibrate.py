@@ -107,7 +107,7 @@ def test_each_run_is_measured_and_predicted_without_what_was_calibrated_before()
 
 def test_the_record_is_of_the_card_that_ran() -> None:
     made = FakeCard().calibrate()
-    assert (made.card, made.memory_bytes, made.gpu) == ("Tesla T4", DEVICE.capacity_bytes, T4)
+    assert (made.product, made.memory_bytes, made.gpu) == ("Tesla T4", DEVICE.capacity_bytes, T4)
     assert (made.measured_on, made.versions["driver"]) == (date.today(), "580.82.07")
     largest = max(size for run in RUNS for size in run.sizes)
     assert made.context_bytes == 100 * MIB + largest * 1024

@@ -44,7 +44,7 @@ def test_the_certificate_is_a_size_that_ran_and_the_next_that_did_not(small: Res
     assert small.limited_by is Limit.MEMORY
     certificate = small.certificate
     assert certificate is not None
-    assert certificate.fails == certificate.fits + 1
+    assert certificate.smallest_failed == certificate.largest_ok + 1
     assert certificate.outcome is Outcome.OUT_OF_MEMORY
     assert certificate.phase in (Phase.FORWARD, Phase.BACKWARD)
     assert "out of memory" in certificate.message
@@ -96,7 +96,7 @@ def test_the_ledger_on_the_last_step_leaves_the_peak_as_it_is(probe: WorkerProbe
 
 def test_the_size_that_failed_says_what_it_held(small: Result) -> None:
     assert small.certificate is not None
-    (failed,) = {trial.held_bytes for trial in small.trials if trial.batch_size == small.certificate.fails}
+    (failed,) = {trial.held_bytes for trial in small.trials if trial.batch_size == small.certificate.smallest_failed}
     assert failed is not None
     assert max(trial.peak_allocated_bytes for trial in small.trials if trial.fits) / 2 < failed <= 2 * GIB
 

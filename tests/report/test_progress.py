@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from vram_cli.report.progress import SearchProgress
 @dataclass
 class Bracket:
-    fits: int
-    fails: int | None
+    largest_ok: int
+    smallest_failed: int | None
 with SearchProgress() as progress:
     progress.status("importing torch")
     progress.trial_started(512, Bracket(0, None)); progress.trial_finished(ran(512), Bracket(512, None))
@@ -32,8 +32,8 @@ print_answer("the answer")
 
 @dataclass(frozen=True)
 class Bracket:
-    fits: int
-    fails: int | None
+    largest_ok: int
+    smallest_failed: int | None
 
 
 def test_a_pipe_gets_one_line_a_trial_on_stderr() -> None:

@@ -18,7 +18,7 @@ from vram_cli.records import Breakdown, BreakdownRow, Category, Device, Measurem
 from vram_cli.report import saved
 from vram_cli.report.answer import answer
 from vram_cli.report.saved import check_writable, from_json, load, save, to_json
-from vram_cli.search import pace_of, throughput_of
+from vram_cli.search import throughput_of, throughput_point
 
 from .drawing import draw
 from .examples import ALL, DATASET, MEMORY, detailed
@@ -48,7 +48,9 @@ def breakdowns() -> st.SearchStrategy[Breakdown]:
 def throughputs() -> st.SearchStrategy[Throughput | None]:
     steps = st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=5)
     timed = st.dictionaries(st.integers(1, 2**40), steps, min_size=1, max_size=4)
-    return timed.map(lambda sizes: throughput_of([pace_of(n, 1, seconds) for n, seconds in sizes.items()], len(sizes)))
+    return timed.map(
+        lambda sizes: throughput_of([throughput_point(n, 1, seconds) for n, seconds in sizes.items()], len(sizes))
+    )
 
 
 def records(kind: type[Any], **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -113,7 +115,8 @@ def test_the_keys_that_readers_of_the_json_rely_on() -> None:
     assert (document["max_batch_size"], document["recommended_batch_size"]) == (1536, 1456)
     assert document["limited_by"] == "memory"
     proof = document["certificate"]
-    assert [proof[key] for key in ("fits", "fails", "outcome", "phase")] == [1536, 1537, "out_of_memory", "backward"]
+    keys = ("largest_ok", "smallest_failed", "outcome", "phase")
+    assert [proof[key] for key in keys] == [1536, 1537, "out_of_memory", "backward"]
     assert len(document["trials"]) == 6
     assert {
         key: document["trials"][3][key]

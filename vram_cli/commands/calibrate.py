@@ -78,7 +78,7 @@ def calibrate(device: str = "cuda", *, progress: Progress = SILENT, open_probe: 
     context, allowances = fit(cases)
     return Calibration(
         schema_version=1,
-        card=card.name,
+        product=card.name,
         memory_bytes=card.capacity_bytes,
         measured_on=date.today(),
         versions=versions,

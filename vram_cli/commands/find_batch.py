@@ -85,13 +85,13 @@ def _search(config: Config, probe: Probe, detail: Detail, progress: Progress, op
                 probe.measure,
                 capacity_bytes=device.allocator_bytes,
                 margin_bytes=int(device.capacity_bytes * search.margin),
-                cap=max_batch_size,
-                cap_limit=limit,
+                upper_bound=max_batch_size,
+                upper_bound_limit=limit,
                 tolerance=search.tolerance,
                 multiple_of=search.multiple_of,
                 time_limit=search.time_limit,
                 confirm=lambda size: probe.confirm(size, detail),
-                expected=guess.batch_size,
+                initial_guess=guess.batch_size,
                 progress=progress,
             )
     except Interrupted as stop:

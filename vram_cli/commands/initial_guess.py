@@ -65,7 +65,10 @@ class InitialGuess:
         try:
             with context as probe:
                 search = find_largest(
-                    probe.measure, capacity_bytes=self._capacity_bytes, cap=self._max_batch_size, multiple_of=None
+                    probe.measure,
+                    capacity_bytes=self._capacity_bytes,
+                    upper_bound=self._max_batch_size,
+                    multiple_of=None,
                 )
         except VramError:  # refused, broken or closed: the real trials give the answer
             return None

@@ -10,7 +10,7 @@ from vram_cli.errors import ConfigError, VramError
 from vram_cli.probe import Probe
 from vram_cli.progress import SILENT, Progress
 from vram_cli.records import Bracket, Detail, SearchResult, Throughput, ThroughputPoint
-from vram_cli.search import pace_of, sizes_to_time, throughput_of
+from vram_cli.search import sizes_to_time, throughput_of, throughput_point
 
 _NOISY = (
     "the steps of the fastest size vary by more than the knee may be slower, so the knee may be another size: time "
@@ -85,7 +85,7 @@ class ThroughputSweep:
 
     def _measure_memory(self, size: int, probe: Probe) -> None:
         certificate = self.search.certificate
-        bracket = Bracket(self.search.max_batch_size or 0, certificate.fails if certificate else None)
+        bracket = Bracket(self.search.max_batch_size or 0, certificate.smallest_failed if certificate else None)
         self._progress.trial_started(size, bracket)
         trial = probe.measure(size)
         self._fits[size] = trial.fits
@@ -100,7 +100,7 @@ class ThroughputSweep:
         if not trial.fits:
             self._note(f"batch size {size} could not be timed: {trial.message}")
             return
-        self._points.append(pace_of(size, self._accumulation_steps, trial.timed_seconds))
+        self._points.append(throughput_point(size, self._accumulation_steps, trial.timed_seconds))
         self._progress.timed(self._points[-1])
 
     def _has_time(self) -> bool:

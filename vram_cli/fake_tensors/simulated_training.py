@@ -1,4 +1,4 @@
-"""What is simulated: how the model, its training and its batches are made, and where they would lie."""
+"""The training that a simulation runs: how its model, optimizer and batches are created, and in which dtype."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ Step = Callable[..., torch.Tensor]
 
 @dataclass(frozen=True)
 class SimulatedTraining:
-    """A training, in the parts that a simulation has to take apart."""
+    """The parts of a training that a simulation calls one by one."""
 
     build_model: Callable[[], nn.Module]
-    """Makes the model as a training script does, before it is moved to the GPU."""
+    """Builds the model as a training script does, before it moves to the GPU."""
     workload: Callable[[nn.Module, torch.device], Workload]
-    """Makes the rest around the model, once it lies on the device."""
+    """Builds the optimizer and the rest around the model, which is on the device by then."""
     make_batch: Callable[[int, torch.device], Batch]
     dtype: torch.dtype | None = None
-    """What parameters are cast to as they are moved; None leaves them as they are."""
+    """The dtype that parameters are cast to as they move; None keeps theirs."""
     step: Step = train_step
 
 
-def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
-    """Return what a config trains, and what its batches look like; no data files are read.
+def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
+    """Return the training of a config and the shapes of its batches, without reading data files.
 
     Raises:
-        UnsupportedError: the config asks for something whose memory nobody can know beforehand.
+        UnsupportedError: the config uses something whose memory cannot be predicted.
     """
     if config.train.compile:
-        raise unsupported("train.compile, whose kernels and buffers are chosen as it runs,")
+        raise unsupported("train.compile, whose kernels and buffers are chosen at run time,")
     if is_bitsandbytes(config):
-        raise unsupported(f"optimizer.name: {config.optimizer.name}, whose state bitsandbytes makes on a GPU only,")
+        raise unsupported(f"optimizer.name: {config.optimizer.name}, whose state bitsandbytes creates only on a GPU,")
     make_shapes, info = shapes_only(config)
     dtype = parameter_dtype(config)
 
@@ -73,7 +73,7 @@ def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
 def _workload(config: Config, model: nn.Module, device: torch.device) -> Workload:
     criterion = criterion_of(config)
     if isinstance(criterion, nn.Module):
-        FakeModel(criterion).place(device, parameter_dtype(config))
+        FakeModel(criterion).to(device, parameter_dtype(config))
     return workload_of(config, model, criterion, device)
 
 

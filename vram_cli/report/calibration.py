@@ -41,7 +41,7 @@ def calibration_in_full(calibration: Calibration) -> RenderableType:
     versions = ", ".join(f"{name} {version}" for name, version in calibration.versions.items())
     lines = (*_LEGEND, ("versions", versions))
     return Group(
-        literal(f"{calibration.card}, calibrated {calibration.measured_on}", "bold"),
+        literal(f"{calibration.product}, calibrated {calibration.measured_on}", "bold"),
         _terms(calibration),
         Padding(literal("Peak memory allocated in the runs that it was fitted from", "bold"), (1, 0, 0, 0)),
         _cases(calibration),

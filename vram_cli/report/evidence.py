@@ -86,8 +86,8 @@ def proof(result: Result, message_limit: int) -> tuple[str, ...]:
     if known is None:
         return ()
     real = result.run.device.kind == "real"
-    ran = f"{number(known.fits)} " + (f"ran {count(known.steps, 'full step')}" if real else "is predicted to fit")
-    if known.fails is None or known.outcome is None:
+    ran = f"{number(known.largest_ok)} " + (f"ran {count(known.steps, 'full step')}" if real else "is predicted to fit")
+    if known.smallest_failed is None or known.outcome is None:
         return ran, "nothing larger was tried"
     words = f": {one_line(known.message, message_limit)}" if known.message else ""
-    return ran, f"{number(known.fails)} {ended(known.outcome, known.phase)}{words}"
+    return ran, f"{number(known.smallest_failed)} {ended(known.outcome, known.phase)}{words}"

@@ -32,7 +32,7 @@ def headline(result: Result) -> Lines:
     if result.limited_by is not None:
         lines.append(("Limited by:", _limited_by(result, result.limited_by, result.max_batch_size)))
     if result.throughput is not None:
-        so_far = " so far:" if len(result.throughput.paces) < result.throughput.sizes else ":"
+        so_far = " so far:" if len(result.throughput.points) < result.throughput.sizes else ":"
         lines.append((f"Fastest{so_far}", fastest_words(result.throughput)))
         lines.append((f"Knee{so_far}", knee_words(result.throughput)))
     if result.interrupted:
@@ -46,7 +46,7 @@ def _unmeasured(result: Result) -> str:
         return "before the memory was accounted for"
     if result.throughput is None:
         return "before a size was timed"
-    return f"{number(len(result.throughput.paces))} of {count(result.throughput.sizes, 'size')} had been timed"
+    return f"{number(len(result.throughput.points))} of {count(result.throughput.sizes, 'size')} had been timed"
 
 
 def _breakdown_line(result: Result) -> tuple[str, str]:
@@ -125,11 +125,11 @@ def _limited_by(result: Result, limit: Limit, largest: int) -> str:
 
 def _failure(result: Result) -> str:
     proof = result.certificate
-    if proof is None or proof.fails is None or proof.outcome is None:
+    if proof is None or proof.smallest_failed is None or proof.outcome is None:
         return ""
-    gap = proof.fails - proof.fits - 1
+    gap = proof.smallest_failed - proof.largest_ok - 1
     between = f"; {count(gap, 'size')} between not tried" if gap > 0 else ""
-    return f" ({number(proof.fails)} {ended(proof.outcome, proof.phase)}{between})"
+    return f" ({number(proof.smallest_failed)} {ended(proof.outcome, proof.phase)}{between})"
 
 
 def _beyond(result: Result) -> str:

@@ -120,7 +120,7 @@ def _blocks(result: Result, depth: int | None, *, timeline: bool) -> Iterator[st
     if result.breakdown is not None:
         yield _breakdown(result.breakdown, result.run.device)
     if result.throughput is not None:
-        cells = [pace_cells(result, result.throughput, pace) for pace in result.throughput.paces]
+        cells = [pace_cells(result, result.throughput, pace) for pace in result.throughput.points]
         paces = table(PACE_HEADS, cells, len(PACE_HEADS) - 1)
         yield f"**{escaped(PACE_TITLE)}**\n\n{paces}\n\n{escaped(PACE_NOTE)}"
     if proved := proof(result, _MESSAGE_LIMIT):

@@ -15,11 +15,11 @@ def draw_paces(axes: Any, memory: Any, throughput: Throughput) -> None:
 
     Sizes double from one to the next, so both get an axis on which doubling is a step.
     """
-    paces = throughput.paces
+    paces = throughput.points
     middles = [pace.samples_per_second for pace in paces]
     spread = [
-        [middle - pace.low for middle, pace in zip(middles, paces, strict=True)],
-        [pace.high - middle for middle, pace in zip(middles, paces, strict=True)],
+        [middle - pace.q25 for middle, pace in zip(middles, paces, strict=True)],
+        [pace.q75 - middle for middle, pace in zip(middles, paces, strict=True)],
     ]
     sizes = [pace.batch_size for pace in paces]
     axes.errorbar(

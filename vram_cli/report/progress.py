@@ -69,7 +69,7 @@ class SearchProgress(Progress):
     def timed(self, pace: ThroughputPoint) -> None:
         """A size has been timed: one line, which stays."""
         if not self._quiet:
-            spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.low)} to {three_digits(pace.high)}"
+            spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.q25)} to {three_digits(pace.q75)}"
             line = f"{number(pace.batch_size):>11}  {per_second(pace.samples_per_second)} ({spread})"
             self._console.print(literal(line), soft_wrap=True)
 
@@ -99,6 +99,6 @@ def _line(trial: Measurement) -> Text:
 
 
 def _known(bracket: Bracket) -> str:
-    known = [f"fits {number(bracket.fits)}"] if bracket.fits else []
-    known += [f"fails {number(bracket.fails)}"] if bracket.fails is not None else []
+    known = [f"fits {number(bracket.largest_ok)}"] if bracket.largest_ok else []
+    known += [f"fails {number(bracket.smallest_failed)}"] if bracket.smallest_failed is not None else []
     return f" ({', '.join(known)})" if known else ""

@@ -106,10 +106,10 @@ class TrialRunner:
             search = find_largest(
                 self._measure,
                 capacity_bytes=self.device.allocator_bytes,
-                cap=config.search.max_batch_size,
+                upper_bound=config.search.max_batch_size,
                 tolerance=self.tolerance,
                 multiple_of=None,
-                expected=lambda: expected,
+                initial_guess=lambda: expected,
             )
             raise_user_error(search)
             self._searches[key] = search

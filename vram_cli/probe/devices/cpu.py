@@ -72,7 +72,7 @@ class CpuMonitor(MemoryMonitor):
 
     def new_tracker(self) -> StorageTracker:
         """Return a tracker that also samples the data segment whenever a storage is allocated."""
-        return StorageTracker(self.device, on_birth=self._sample)
+        return StorageTracker(self.device, on_alloc=self._sample)
 
     def start_trial(self) -> None:
         """Start sampling with the first trial: a monitor that only describes the device must not slow its steps."""

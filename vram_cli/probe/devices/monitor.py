@@ -62,7 +62,7 @@ class MemoryMonitor(ABC):
         """Start a phase, which ends the one before."""
         self.end_phase()
         self._phase = phase
-        self.tracker.enter(phase)
+        self.tracker.enter_phase(phase)
 
     def end_phase(self, *, failed: bool = False) -> None:
         """End the current phase and keep its peak. A failed device is not synchronized: it might raise again."""

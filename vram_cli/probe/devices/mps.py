@@ -70,7 +70,7 @@ class MpsMonitor(MemoryMonitor):
 
     def new_tracker(self) -> StorageTracker:
         """Return a tracker that also samples the driver whenever a storage is allocated."""
-        return StorageTracker(self.device, on_birth=self._sample)
+        return StorageTracker(self.device, on_alloc=self._sample)
 
     def start_trial(self) -> None:
         """Return all cached memory, then start."""

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import torch
 
-from vram_cli.accounting.attribution import explained
+from vram_cli.accounting.attribution import with_modules_and_timeline
 from vram_cli.accounting.module_tracker import ModuleTracker
-from vram_cli.accounting.storage_labels import label, label_gradients
-from vram_cli.allocator.allocation_trace import record
+from vram_cli.accounting.storage_labels import label_gradients, label_storages
+from vram_cli.allocator.allocation_trace import trace_from
 from vram_cli.config import Config
 from vram_cli.errors import VramError
 from vram_cli.probe.devices.monitor import MemoryMonitor
@@ -119,19 +119,21 @@ class MemoryTrial:
         monitor.tracker.mark_step()
         self._breakdown = monitor.breakdown(batch_size, peak)
         if self._detail is Detail.MODULES:
-            self._breakdown = explained(self._breakdown, record(monitor.tracker.lives, monitor.tracker.marks))
+            self._breakdown = with_modules_and_timeline(
+                self._breakdown, trace_from(monitor.tracker.records, monitor.tracker.markers)
+            )
 
     def _step(self, work: Workload, batch: Batch, *, is_detailed: bool) -> None:
         monitor = self._monitor
         is_forward_seen = False
-        label(monitor.tracker, work, batch)
+        label_storages(monitor.tracker, work, batch)
         tracking: AbstractContextManager[object] = nullcontext()
         if is_detailed and monitor.has_peak_counters:
             tracking = monitor.tracker
         following: AbstractContextManager[object] = nullcontext()
         if is_detailed and self._detail is Detail.MODULES:
             modules = monitor.tracker.modules = ModuleTracker(work.model)
-            following = modules.followed()
+            following = modules.tracking()
         monitor.start_step()
         monitor.tracker.mark_step()
 
@@ -152,7 +154,7 @@ class MemoryTrial:
             seconds = time.perf_counter() - started
             self._step_seconds = min(self._step_seconds or seconds, seconds)
             self._steps += 1
-        label(monitor.tracker, work, batch)
+        label_storages(monitor.tracker, work, batch)
 
     def _start_phase(self, phase: Phase) -> None:
         self._monitor.start_phase(phase)

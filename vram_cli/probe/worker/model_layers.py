@@ -87,7 +87,7 @@ def _look(config: Config, source: DataSource) -> Seen:
 def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: Shapes) -> None:
     make, dtype = shapes_of(config, source), parameter_dtype(config)
     with refusing(), FakeTensorMode(allow_non_fake_inputs=True):
-        FakeModel(model).place(_CPU, dtype)
+        FakeModel(model).to(_CPU, dtype)
         batch = make(shapes.batch_size, _CPU, dtype)
         shapes.watch(model, lambda: forward(config, model, batch))
 

@@ -9,11 +9,10 @@ from typing import Protocol
 
 import torch
 
-from vram_cli.allocator.settings import AllocatorSettings
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.fake_tensors import FakeTensorProbe
-from vram_cli.hardware.calibration_store import kept
+from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.messages import Ready, RunTrial, TrialDone
@@ -114,8 +113,8 @@ class PredictedTrials:
         self._probe = FakeTensorProbe(
             config,
             gpu,
-            calibration=kept(gpu) if calibrated else None,
-            settings=AllocatorSettings(expandable_segments=device.expandable_segments),
+            calibration=load_calibration(gpu) if calibrated else None,
+            expandable_segments=device.expandable_segments,
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
         )

@@ -44,23 +44,23 @@ class Paces(NamedTuple):
 
 def paces_chart(throughput: Throughput) -> Paces:
     """Return where everything is drawn."""
-    top = max(pace.high for pace in throughput.paces) * _HEADROOM
-    places = _places([pace.batch_size for pace in throughput.paces])
+    top = max(pace.q75 for pace in throughput.points) * _HEADROOM
+    places = _places([pace.batch_size for pace in throughput.points])
     named = {throughput.fastest_batch_size, throughput.knee_batch_size}
     marks = [
         PaceMark(
             x=percent(place, 1),
             y=percent(top - pace.samples_per_second, top),
-            low=percent(top - pace.low, top),
-            high=percent(top - pace.high, top),
+            low=percent(top - pace.q25, top),
+            high=percent(top - pace.q75, top),
             role=role(throughput, pace.batch_size) if pace.batch_size in named else "",
             label=f"{number(pace.batch_size)}: {per_second(pace.samples_per_second)}, {count(pace.steps, 'step')}",
         )
-        for place, pace in zip(places, throughput.paces, strict=True)
+        for place, pace in zip(places, throughput.points, strict=True)
     ]
     points = [
         f"{SIDE * place:.1f} {SIDE * (1 - pace.samples_per_second / top):.1f}"
-        for place, pace in zip(places, throughput.paces, strict=True)
+        for place, pace in zip(places, throughput.points, strict=True)
     ]
     labelled: list[float] = []
     for place in places:
@@ -71,7 +71,7 @@ def paces_chart(throughput: Throughput) -> Paces:
         line=f"M{'L'.join(points)}",
         sizes=[
             Tick(percent(place, 1), number(pace.batch_size))
-            for place, pace in zip(places, throughput.paces, strict=True)
+            for place, pace in zip(places, throughput.points, strict=True)
             if place in labelled
         ],
         ticks=[Tick(percent(top - speed, top), number(speed)) for speed in count_ticks(int(top))],
