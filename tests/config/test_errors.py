@@ -101,6 +101,32 @@ def test_an_unknown_key_names_the_nearest(lines: str, message: str) -> None:
     assert "takes" in error.hint
 
 
+OLD_KEYS = [
+    ("model: {target: mycode:build}", "model.target", "model.factory"),
+    ("data: {target: mycode:batch}", "data.target", "data.factory"),
+    ("data: {collate: mycode:pad}", "data.collate", "data.collate_fn"),
+    ("loss: {target: mycode:loss}", "loss.target", "loss.factory"),
+    ("step: {target: mycode:step}", "step.target", "step.function"),
+    ("optimizer: {in_backward: true}", "optimizer.in_backward", "train.optimizer_in_backward"),
+    ("train: {accumulate: 4}", "train.accumulate", "train.gradient_accumulation_steps"),
+    ("train: {checkpointing: full}", "train.checkpointing", "train.activation_checkpointing"),
+    ("train: {in_backward: true}", "train.in_backward", "train.optimizer_in_backward"),
+    ("train: {zero_grad: none}", "train.zero_grad", "train.zero_grad_set_to_none"),
+    ("search: {cap: none}", "search.cap", "search.limit_to_dataset"),
+    ("search: {max: 64}", "search.max", "search.max_batch_size"),
+    ("device: {budget: 8GiB}", "device.budget", "device.memory_limit"),
+]
+
+
+@pytest.mark.parametrize(("line", "old", "new"), OLD_KEYS)
+def test_old_keys_suggest_the_new_ones(line: str, old: str, new: str) -> None:
+    section = line.partition(":")[0]
+    others = [other for other in GOOD.splitlines() if not other.startswith(f"{section}:")]
+    message = f"unknown key {old}, did you mean {new}?"
+    assert refused_text("\n".join([*others, line])).message == f"my.yaml:{len(others) + 1}: {message}"
+    assert refused(None, (f"{old}=1",)).message == f"command line: {message}"
+
+
 def test_a_misspelt_section_is_reported_before_the_section_that_it_leaves_missing() -> None:
     error = refused_text(GOOD.replace("model", "modle"))
     assert error.message == "my.yaml:1: unknown key modle, did you mean model?"

@@ -111,8 +111,11 @@ def _parts(kind: Any) -> Iterator[Any]:
 
 
 def _key_elsewhere(word: str) -> str | None:
-    homes = {key: f"{name}.{key}" for name, section in SECTIONS.items() for key in section.model_fields}
-    homes.pop("name")  # every section has one
+    homes: dict[str, str] = {}
+    for name, section in SECTIONS.items():
+        for key in section.model_fields:
+            homes.setdefault(key, f"{name}.{key}")
+    homes.pop("name")  # most sections have one
     found = nearest(word, homes)
     return homes[found] if found else None
 
