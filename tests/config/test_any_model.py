@@ -68,6 +68,10 @@ def refused(text: str, *overrides: str) -> tuple[str, str]:
             "name, inputs or factory",
         ),
         (INPUTS.replace("inputs:", 'factory: "a:b"\n  inputs:'), "data.", "name, inputs or factory"),
+        (OWN.replace("name: sgd", ""), "optimizer.name: is missing: give name or factory", "sgd, adam"),
+        (OWN.replace("sgd", 'sgd, factory: "a:b"'), "optimizer.factory: goes not with name", "only one"),
+        (OWN.replace("sgd", "sgd, kwargs: {x: 1}"), "optimizer.kwargs: means nothing for sgd", "it is for factory"),
+        (OWN.replace("name: sgd", 'factory: "a:b", fused: true'), "optimizer.fused: means nothing for factory", "sgd"),
         (OWN + "loss: {}\n", "loss.name: is missing: give name or factory", "model"),
         (OWN + "loss: {kwargs: {x: 1}}\n", "loss.name: is missing: give name or factory", "model"),
         (OWN + 'loss: {name: model, factory: "a:b"}\n', "loss.factory: goes not with name", "only one"),
@@ -310,6 +314,8 @@ def test_overrides_that_name_nothing_are_refused(override: str, message: str) ->
         (INPUTS, [], ()),
         (INPUTS, ["loss.factory=torch.nn:BCEWithLogitsLoss", "model.factory=timm:vit_tiny_patch16_224"], ()),
         (INPUTS, ["loss.factory=losses:mine"], ("loss.factory (losses:mine)",)),
+        (INPUTS, ["optimizer.factory=torch.optim:Muon"], ()),
+        (INPUTS, ["optimizer.factory=mine:Lion"], ("optimizer.factory (mine:Lion)",)),
         (INPUTS, ["loss.factory=torchlike:mine"], ("loss.factory (torchlike:mine)",)),
         (STEP, [], ("model.factory (mine:build)", "data.factory (mine:batch)", "step.function (mine:step)")),
     ],
@@ -318,6 +324,24 @@ def test_code_of_ones_own_is_known_and_a_librarys_is_none(
     text: str, overrides: list[str], code: tuple[str, ...]
 ) -> None:
     assert load(text, *overrides).own_code == code
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "family", "needs_gpu"),
+    [
+        ("name: sgd", "sgd", False),
+        ("name: adamw", "adam", False),
+        ("name: rmsprop", "other", False),
+        ("name: adamw8bit", "other", True),
+        ('factory: "torch.optim:SGD"', "sgd", False),
+        ('factory: "torch:optim.AdamW"', "adam", False),
+        ('factory: "bitsandbytes.optim:AdamW8bit"', "other", True),
+        ('factory: "mine:Lion"', "other", False),
+    ],
+)
+def test_optimizers_know_their_family(optimizer: str, family: str, needs_gpu: bool) -> None:
+    section = load(OWN.replace("name: sgd", optimizer)).optimizer
+    assert (section.family, section.needs_gpu) == (family, needs_gpu)
 
 
 # Dumped and read again
@@ -370,14 +394,17 @@ LOSSES = (
     | st.sampled_from(["model", "cross_entropy"])
     | st.fixed_dictionaries({"factory": TARGETS, "kwargs": ARGUMENTS})
 )
-OPTIMIZERS = st.sampled_from(["sgd", "adamw", "adam8bit", "adamw8bit", "paged_adamw", "paged_adamw8bit"])
+OPTIMIZERS = st.one_of(
+    st.fixed_dictionaries({"name": st.sampled_from(["sgd", "adamw", "adam8bit", "paged_adamw8bit"])}),
+    st.fixed_dictionaries({"factory": TARGETS, "kwargs": ARGUMENTS}),
+)
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
     """Any valid config that names code or declares its inputs."""
     model = draw(st.fixed_dictionaries({"factory": TARGETS}, optional={"kwargs": ARGUMENTS}))
-    config = {"model": model, "data": draw(DATA), "optimizer": {"name": draw(OPTIMIZERS)}}
+    config = {"model": model, "data": draw(DATA), "optimizer": draw(OPTIMIZERS)}
     if draw(st.booleans()):
         return {**config, "step": draw(TARGETS), "train": {"activation_checkpointing": "full"}}
     return {**config, "loss": draw(LOSSES), "train": draw(TRAIN)}

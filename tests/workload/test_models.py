@@ -164,6 +164,7 @@ def test_channels_last_reaches_weights_and_images() -> None:
     [
         ({"model": {"factory": HERE + "nothing"}}, "model.factory"),
         ({"loss": {"factory": HERE + "nothing"}}, "loss.factory"),
+        ({"optimizer": {"factory": HERE + "nothing"}}, "optimizer.factory"),
         ({"step": {"function": HERE + "nothing"}}, "step.function"),
     ],
 )

@@ -24,8 +24,7 @@ def label(ledger: StorageTracker, work: Workload, batch: Batch) -> None:
     label_gradients(ledger, work)
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in work.model.named_parameters()}
     for parameter, state in work.optimizer.state.items():
-        tensors = (value for value in state.values() if isinstance(value, torch.Tensor))
-        ledger.adopt(tensors, Category.OPTIMIZER_STATE, _owner(names.get(parameter, "")))
+        ledger.adopt(tensors_of(state), Category.OPTIMIZER_STATE, _owner(names.get(parameter, "")))
 
 
 def label_gradients(ledger: StorageTracker, work: Workload) -> None:

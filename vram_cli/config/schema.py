@@ -100,7 +100,7 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
 
         It is imported from the config's own folder too; the libraries that vram itself builds on are not.
         """
-        sections = {"model": self.model, "data": self.data, "loss": self.loss}
+        sections = {"model": self.model, "data": self.data, "loss": self.loss, "optimizer": self.optimizer}
         named = {f"{name}.factory": getattr(section, "factory", None) for name, section in sections.items()}
         named["step.function"] = self.step.function if self.step else None
         named["data.collate_fn"] = self.data.collate_fn

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from vram_cli.config.section import Section
-from vram_cli.config.value_types import Checkpointing, Count, DeviceName, Seconds, Share, Size, wrong
+from vram_cli.config.value_types import Arguments, Checkpointing, Count, DeviceName, Seconds, Share, Size, Target, wrong
 
 OptimizerName = Literal[
     "sgd", "adam", "adamw", "rmsprop", "adagrad", "adam8bit", "adamw8bit", "paged_adamw", "paged_adamw8bit"
@@ -16,22 +16,29 @@ OptimizerName = Literal[
 Precision = Literal["fp32", "tf32", "amp-bf16", "amp-fp16", "bf16"]
 
 _ADAMW_WEIGHT_DECAY = 0.01  # PyTorch's default for AdamW, bitsandbytes' too; for every other optimizer it is 0
-_OWN = ("sgd", "adam", "adamw", "rmsprop", "adagrad")  # PyTorch's own; the others are from bitsandbytes
+_PYTORCH = ("sgd", "adam", "adamw", "rmsprop", "adagrad")  # the other names are from bitsandbytes
 
 
 class OptimizerConfig(Section):
     """The optimizer; its state is often the largest part of the memory that does not grow with the batch."""
 
+    choices: ClassVar[tuple[str, ...]] = ("name", "factory")
     # As in torch 2.9 to 2.14: RMSprop has no `fused` argument, and only SGD has `nesterov`.
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "momentum": ("sgd", "rmsprop"),
         "nesterov": ("sgd",),
-        "foreach": _OWN,
+        "weight_decay": get_args(OptimizerName),
+        "foreach": _PYTORCH,
         "fused": ("sgd", "adam", "adamw", "adagrad"),
+        "kwargs": ("factory",),
     }
 
-    name: OptimizerName
-    """PyTorch's own, or those of bitsandbytes in 8 bits or in pages that can leave the GPU."""
+    name: OptimizerName | None = None
+    """A preset: PyTorch's optimizers, or those of bitsandbytes with 8-bit or paged state."""
+    factory: Target | None = None
+    """Code that makes the optimizer, package.module:name; called with the trained parameters, lr and kwargs."""
+    kwargs: Arguments = Field(default_factory=dict)
+    """Arguments for the factory; lr is train.learning_rate unless it is given here."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
     """Above 0 it costs one more copy of the parameters (sgd and rmsprop only)."""
     nesterov: bool = False
@@ -45,7 +52,7 @@ class OptimizerConfig(Section):
 
     @model_validator(mode="after")
     def _adamw_decays(self) -> OptimizerConfig:
-        if self.name.endswith(("adamw", "adamw8bit")) and "weight_decay" not in self.model_fields_set:
+        if self.name and self.name.endswith(("adamw", "adamw8bit")) and "weight_decay" not in self.model_fields_set:
             # Not a key that was given: a config that is changed to another optimizer does not keep it.
             self.__dict__["weight_decay"] = _ADAMW_WEIGHT_DECAY
         return self
@@ -57,6 +64,24 @@ class OptimizerConfig(Section):
         if self.nesterov and self.momentum == 0:
             raise wrong("needs momentum above 0", "such as momentum: 0.9", key="nesterov")
         return self
+
+    @property
+    def label(self) -> str:
+        """The preset's name, or the factory."""
+        return str(self.name or self.factory)
+
+    @property
+    def family(self) -> Literal["sgd", "adam", "other"]:
+        """The update rule; "adam" keeps two moments of each parameter in full precision."""
+        rule = self.label.rpartition(":")[2].rpartition(".")[2].lower()
+        if rule.startswith("sgd"):
+            return "sgd"
+        return "adam" if rule in ("adam", "adamw") else "other"
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether the optimizer is from bitsandbytes, which makes its state with kernels of the GPU."""
+        return self.label not in _PYTORCH if self.name else self.label.startswith("bitsandbytes")
 
 
 class TrainConfig(Section):

@@ -18,7 +18,6 @@ from vram_cli.workload import (
     build_model,
     channels_last,
     criterion_of,
-    is_bitsandbytes,
     parameter_dtype,
     shapes_only,
     train_step,
@@ -50,8 +49,9 @@ def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
     """
     if config.train.compile:
         raise unsupported("train.compile, whose kernels and buffers are chosen as it runs,")
-    if is_bitsandbytes(config):
-        raise unsupported(f"optimizer.name: {config.optimizer.name}, whose state bitsandbytes makes on a GPU only,")
+    if config.optimizer.needs_gpu:
+        key = f"optimizer.{config.optimizer.kind if config.optimizer.factory else 'name'}"
+        raise unsupported(f"{key}: {config.optimizer.label}, whose state bitsandbytes makes on a GPU only,")
     make_shapes, info = shapes_only(config)
     dtype = parameter_dtype(config)
 

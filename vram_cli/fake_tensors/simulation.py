@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_labels import label, label_gradients
@@ -22,7 +23,7 @@ from vram_cli.fake_tensors.simulated_training import SimulatedTraining
 from vram_cli.hardware.calibration import NO_ALLOWANCES, Allowances
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import Phase
-from vram_cli.workload import Workload
+from vram_cli.workload import Workload, tensors_of
 
 CUDA = torch.device("cuda:0")
 STEPS = 2
@@ -105,6 +106,7 @@ class Simulation:
             recorder.reset_peak()
             recorder.flops = 0
             subject.step(work, batch, lambda phase: _enter(recorder, work, phase))
+            _refuse_special_state(work.optimizer)
         label(recorder, work, batch)
         recorder.mark_step()
 
@@ -123,6 +125,15 @@ def _refuse_recurrent_layers(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.RNNBase):
             raise unsupported(f"nn.{type(module).__name__}, whose memory only cuDNN on the card can tell,", name)
+
+
+def _refuse_special_state(optimizer: Any) -> None:
+    """Refuse optimizers whose state is in tensor subclasses, such as quantized ones, whose storages fakes lack."""
+    for state in optimizer.state.values():
+        for tensor in tensors_of(state):
+            if type(tensor) not in (FakeTensor, torch.Tensor, nn.Parameter):
+                name, kind = type(optimizer).__name__, type(tensor).__name__
+                raise unsupported(f"optimizer {name}, whose state holds tensors of class {kind},")
 
 
 def _enter(recorder: Recorder, work: Workload, phase: Phase) -> None:

@@ -6,7 +6,6 @@ from vram_cli.workload.data_facts import facts_of, samples_of
 from vram_cli.workload.indexed import Indexed, indexed
 from vram_cli.workload.losses import criterion_of, forward, supervised
 from vram_cli.workload.models import build_model
-from vram_cli.workload.optimizers import is_bitsandbytes
 from vram_cli.workload.steps import train_step, update
 from vram_cli.workload.user_code import blame, look_in, words_of
 from vram_cli.workload.workload import (
@@ -32,7 +31,6 @@ __all__ = [
     "facts_of",
     "forward",
     "indexed",
-    "is_bitsandbytes",
     "look_in",
     "open_data",
     "parameter_dtype",

@@ -51,7 +51,8 @@ def update(work: Workload, batches: Sequence[Batch], enter: Enter) -> torch.Tens
     if work.clip_grad_norm is not None:
         work.scaler.unscale_(work.optimizer)
         torch.nn.utils.clip_grad_norm_(work.model.parameters(), work.clip_grad_norm)
-    work.scaler.step(work.optimizer)
+    with blamed_on(work.optimizer_key):
+        work.scaler.step(work.optimizer)
     work.scaler.update()
     if work.average is not None:
         work.average.update(work.model)

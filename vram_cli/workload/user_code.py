@@ -52,13 +52,13 @@ def _other_name(module: ModuleType, path: str) -> str:
     return f"{f'did you mean {meant}? ' if meant else ''}{module.__name__} is from {file}"
 
 
-def called(reference: str, key: str, kwargs: dict[str, Any]) -> Any:
+def called(reference: str, key: str, kwargs: dict[str, Any], *args: Any) -> Any:
     """Import what a key names and call it; what it raises is blamed on the key."""
     factory = resolve(reference, key)
     if not callable(factory):
         raise ConfigError(f"{key}: {reference} is a {type(factory).__name__}, and nothing to call", "name a function")
     with blamed_on(f"{key} ({reference})"):
-        return factory(**kwargs)
+        return factory(*args, **kwargs)
 
 
 @contextlib.contextmanager

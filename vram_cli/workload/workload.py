@@ -14,7 +14,7 @@ from vram_cli.config import Config
 from vram_cli.workload.losses import Criterion, Loss, criterion_of, loss_of
 from vram_cli.workload.model_registries import registered
 from vram_cli.workload.models import build_model
-from vram_cli.workload.optimizers import build_optimizer
+from vram_cli.workload.optimizers import build_optimizer, optimizer_key
 from vram_cli.workload.user_code import resolve
 from vram_cli.workload.weight_average import WeightAverage
 
@@ -43,6 +43,8 @@ class Workload:
     average: WeightAverage | None = None
     criterion: nn.Module | None = None
     """What the loss compares with, where that is a module: it may have tensors of its own, such as a whole network."""
+    optimizer_key: str = ""
+    """Key of the config to attribute errors of the optimizer's steps to, if it is not a preset."""
     own_step: OwnStep | None = None
     """In place of all of the above."""
 
@@ -72,6 +74,7 @@ def workload_of(config: Config, model: nn.Module, criterion: Criterion | None, d
         model=cast("nn.Module", torch.compile(model)) if config.train.compile else model,
         loss=loss_of(config, criterion),
         optimizer=build_optimizer(config, model.parameters(), device),
+        optimizer_key=optimizer_key(config),
         # A scale of 1 takes as much memory as the usual 65536, and never makes the first steps overflow: a step
         # skipped for infinite gradients would leave the optimizer's state unmade, and the peak too low.
         scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=config.precision == "amp-fp16"),
@@ -95,6 +98,8 @@ def check_code(config: Config) -> None:
     if config.model.factory and registered(config.model.factory) is None:
         resolve(config.model.factory, "model.factory")
     criterion_of(config)
+    if config.optimizer.factory:
+        resolve(config.optimizer.factory, "optimizer.factory")
     if config.step:
         resolve(config.step.function, "step.function")
 

@@ -11,8 +11,6 @@ from vram_cli.errors import ConfigError
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Device
 
-_ADAM_LIKE = ("adam", "adamw")
-
 
 class Cost(IntEnum):
     """What a change costs, from nothing to another training; of sets that do the same, the cheapest sum is taken."""
@@ -66,7 +64,7 @@ def _is_gpu(device: Device) -> bool:
 def _free(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     optimizer = config.optimizer
     if (
-        type(optimizer).takes(optimizer.name, "fused")
+        type(optimizer).takes(optimizer.kind, "fused")
         and not optimizer.fused
         and not config.train.optimizer_in_backward
     ):
@@ -118,7 +116,7 @@ def _steps(config: Config) -> Iterable[MemoryOptimization]:
 
 def _optimizer(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     optimizer, other = config.optimizer, "another training: tune it anew"
-    if optimizer.name in _ADAM_LIKE:
+    if optimizer.family == "adam":
         yield MemoryOptimization(
             "SGD with momentum", ("optimizer.name=sgd", "optimizer.momentum=0.9"), Cost.TRAINING, other
         )
