@@ -7,10 +7,13 @@ import torch
 
 from tests.fake_tensors.test_training_options import CPU, N, Peaks, fake, real
 from tests.workload.configs import HERE, config
+from vram_cli.accounting.storage_labels import label
+from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.fake_tensors import Simulation, UnsupportedError
 from vram_cli.fake_tensors.simulated_training import subject_of
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category
+from vram_cli.workload import build_workload, open_data, train_step
 
 WEIGHTS = 4 * (4 * 2 + 2)
 
@@ -37,6 +40,17 @@ def test_state_in_tensor_subclasses_is_refused_by_name() -> None:
     settings = config(optimizer={"factory": HERE + "SubclassState"})
     with pytest.raises(UnsupportedError, match="optimizer SubclassState, whose state holds tensors of class Quantized"):
         Simulation(subject_of(settings)[0], find_gpu("t4"), device=CPU).record(N)
+
+
+def test_state_in_tensor_subclasses_counts_the_tensors_inside() -> None:
+    settings = config(optimizer={"factory": HERE + "SubclassState"})
+    ledger = StorageTracker(CPU)
+    with ledger:
+        work, batch = build_workload(settings, CPU), open_data(settings).make_batch(N, CPU, torch.float32)
+        train_step(work, batch, ledger.enter)
+        label(ledger, work, batch)
+    state = sum(life.bytes for life in ledger.lives if life.category is Category.OPTIMIZER_STATE)
+    assert state == WEIGHTS + WEIGHTS // 4
 
 
 @pytest.mark.parametrize(

@@ -317,13 +317,26 @@ class Quantized(torch.Tensor):
     def __init__(self, codes: torch.Tensor) -> None:
         self.codes = codes
 
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["codes"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: dict[str, torch.Tensor], *_: Any) -> Quantized:
+        return Quantized(inner["codes"])
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise NotImplementedError(func)
 
 
 class SubclassState(SignDescent):
+    """Keeps a copy of its state in 8 bits, made by a compiled function."""
+
     def step(self, closure: Any = None) -> None:
         super().step()
         for state in self.state.values():
-            state.setdefault("codes", Quantized(state["average"].to(torch.int8)))
+            state.setdefault("codes", Quantized(torch.compile(to_int8, fullgraph=True)(state["average"])))
+
+
+def to_int8(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.int8)

@@ -10,10 +10,11 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from vram_cli.accounting.module_tracker import ModuleTracker
@@ -69,6 +70,19 @@ class StorageTracker(TorchDispatchMode):
         self._clock = 0
         self._peak_clock = 0
         self._alive: dict[int, tuple[weakref.ref[Any], Life]] = {}
+        self._stance: Any = None
+
+    def __enter__(self) -> StorageTracker:
+        """Start watching; functions that libraries compile run eagerly, since compiled code cannot be watched."""
+        self._stance = torch.compiler.set_stance("force_eager")
+        self._stance.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop watching."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._stance.__exit__(*error)
 
     @property
     def module(self) -> str:
@@ -80,7 +94,7 @@ class StorageTracker(TorchDispatchMode):
 
         Without an owner they stay with the module that made them.
         """
-        for tensor in tensors:
+        for tensor in chain.from_iterable(map(_plain_tensors, tensors)):
             life = self._see(tensor)
             if life is not None:
                 life.category = category
@@ -147,6 +161,8 @@ class StorageTracker(TorchDispatchMode):
         """Return the life of a tensor's storage, new or known; None where it lies elsewhere or has no storage."""
         if tensor.device.type != self._device_type or tensor.layout is not torch.strided:
             return None
+        if is_traceable_wrapper_subclass(tensor):  # the tensors inside were seen when they were made
+            return None
         storage = tensor.untyped_storage()
         known = self._alive.get(id(storage))
         if known is not None:
@@ -173,3 +189,11 @@ class StorageTracker(TorchDispatchMode):
         self._clock += 1
         life.died = self._clock
         self.live_bytes -= life.bytes
+
+
+def _plain_tensors(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
+    """Return a tensor, or the tensors inside a wrapper subclass, such as a quantized optimizer state."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return (tensor,)
+    names, _ = tensor.__tensor_flatten__()
+    return chain.from_iterable(_plain_tensors(getattr(tensor, name)) for name in names)
