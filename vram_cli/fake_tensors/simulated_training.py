@@ -18,8 +18,8 @@ from vram_cli.workload import (
     build_model,
     channels_last,
     criterion_of,
+    open_data,
     parameter_dtype,
-    shapes_only,
     train_step,
     workload_of,
 )
@@ -52,7 +52,8 @@ def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
     if config.optimizer.needs_gpu:
         key = f"optimizer.{config.optimizer.kind if config.optimizer.factory else 'name'}"
         raise unsupported(f"{key}: {config.optimizer.label}, whose state bitsandbytes makes on a GPU only,")
-    make_shapes, info = shapes_only(config)
+    source = open_data(config, read_files=False)
+    make_shapes = source.make_shapes()
     dtype = parameter_dtype(config)
 
     def make_batch(n: int, device: torch.device) -> Batch:
@@ -66,7 +67,7 @@ def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
             make_batch=make_batch,
             dtype=dtype,
         ),
-        _predicted(info),
+        _predicted(source.info),
     )
 
 
