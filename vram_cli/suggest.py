@@ -34,7 +34,8 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
     """Return the option most similar to `word`, ignoring case, or None if no option is similar."""
     by_lowercase = {option.lower(): option for option in options}
     synonyms = [synonym for synonym in _SYNONYMS.get(word.lower(), ()) if synonym in by_lowercase]
-    matches = synonyms or get_close_matches(word.lower(), by_lowercase, n=1)
+    matches = synonyms or get_close_matches(word.lower(), by_lowercase)
+    matches.sort(key=lambda match: sorted(match) != sorted(word.lower()))  # swapped letters are the likeliest typo
     return by_lowercase[matches[0]] if matches else None
 
 

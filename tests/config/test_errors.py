@@ -164,6 +164,8 @@ VALUES = [
     ),
     ("optimizer: {name: sgd, foreach: yes}", "optimizer.foreach: expected true or false, got 'yes'", ""),
     ("optimizer: {name: sgd, momentum: 1.5}", "optimizer.momentum: must be below 1, got 1.5", ""),
+    ("mode: training", "mode: unknown mode 'training', did you mean train?", "one of train, eval"),
+    ("mode: inference", "mode: unknown mode 'inference', did you mean eval?", "one of train, eval"),
     ("precision: fp16", "precision: unknown precision 'fp16', did you mean amp-fp16?", "fp32, tf32"),
     ("precision: bfloat16", "precision: unknown precision 'bfloat16', did you mean bf16?", "amp-bf16"),
     ("precision: 16", "precision: expected one of fp32, tf32, amp-bf16, amp-fp16, bf16, got 16", ""),

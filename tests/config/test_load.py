@@ -297,7 +297,7 @@ def test_the_json_schema_is_one() -> None:
     schema = json_schema()
     assert schema["$schema"].endswith("2020-12/schema")
     assert json.loads(json.dumps(schema)) == schema
-    assert set(schema["properties"]) == {*SECTIONS, "precision"}
+    assert set(schema["properties"]) == {*SECTIONS, "mode", "precision"}
     assert schema["required"] == ["model", "data", "optimizer"]
     for node in nodes_of(schema):
         if "$ref" in node:
@@ -348,7 +348,7 @@ def test_the_starter_has_every_key_and_each_is_right_once_it_is_uncommented() ->
         "collate_fn",
     )  # for data of another kind
     shown = {line.strip().removeprefix("# ").split(":")[0] for line in starter_yaml().splitlines() if ":" in line}
-    assert {key for section in SECTIONS.values() for key in section.model_fields} | {"precision"} <= shown
+    assert {key for section in SECTIONS.values() for key in section.model_fields} | {"mode", "precision"} <= shown
     for line in starter_yaml().splitlines():
         if line.startswith("  # ") and not any(key in line for key in others):
             assert load_text(starter_yaml().replace(line, line.replace("# ", "", 1))) == load_config()

@@ -34,6 +34,7 @@ def workload(model: nn.Module, device: torch.device) -> Workload:
         scaler=torch.amp.GradScaler(device.type, enabled=False),
         device=device,
         autocast_dtype=None,
+        step=train_step,
     )
 
 
@@ -104,7 +105,10 @@ def fake(
 
         return next(mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, StorageTracker))
 
-    subject = SimulatedTraining(build, training, lambda n, device: batch(n, device, shape), step=step)
+    def observed(model: nn.Module, device: torch.device) -> Workload:
+        return replace(training(model, device), step=step)
+
+    subject = SimulatedTraining(build, observed, lambda n, device: batch(n, device, shape))
     simulation = Simulation(subject, find_gpu("t4"), fused_attention=False, device=CPU)
     return simulation.record(n), peaks
 

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from tests.workload.configs import HERE, config
@@ -19,7 +20,7 @@ from vram_cli.fake_tensors import Simulation, UnsupportedError
 from vram_cli.fake_tensors.simulated_training import subject_of
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category, Phase
-from vram_cli.workload import Batch, Workload, build_workload, channels_last, open_data, parameter_dtype, train_step
+from vram_cli.workload import Batch, Workload, build_workload, channels_last, open_data, parameter_dtype
 
 CPU = torch.device("cpu")
 N = 4
@@ -55,8 +56,8 @@ OPTIONS = {
     "own step": ["step=tests.fake_tensors.nets:step"],
     "bf16": ["precision=bf16"],
     "all that goes together": [
-        "train={activation_checkpointing: every-2, gradient_accumulation_steps: 2, channels_last: true, ema: true, "
-        "clip_grad_norm: 1}"
+        "train={activation_checkpointing: every-2, gradient_accumulation_steps: 2, channels_last: true, ema: true}",
+        "train.clip_grad_norm=1",
     ],
 }
 
@@ -103,7 +104,7 @@ def real(config: Config) -> tuple[StorageTracker, Peaks]:
         work = build_workload(config, CPU)
         batch = open_data(config).make_batch(N, CPU, parameter_dtype(config))
         batch = channels_last(batch) if config.train.channels_last else batch
-        step = noting(train_step, lambda: ledger, peaks)
+        step = noting(work.step, lambda: ledger, peaks)
         for _ in range(2):
             ledger.reset_peak()
             step(work, batch, ledger.enter)
@@ -116,8 +117,14 @@ def fake(config: Config) -> tuple[StorageTracker, Peaks]:
     def ledger() -> StorageTracker:
         return next(mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, StorageTracker))
 
-    subject = replace(subject_of(config)[0], step=noting(train_step, ledger, peaks))
-    return Simulation(subject, find_gpu("t4"), fused_attention=False, device=CPU).record(N), peaks
+    def observed(model: nn.Module, device: torch.device) -> Workload:
+        work = subject.workload(model, device)
+        return replace(work, step=noting(work.step, ledger, peaks))
+
+    subject = subject_of(config)[0]
+    return Simulation(replace(subject, workload=observed), find_gpu("t4"), fused_attention=False, device=CPU).record(
+        N
+    ), peaks
 
 
 @cache
@@ -164,7 +171,7 @@ def test_options_change_the_memory_that_they_speak_of(training: str) -> None:
     assert forward["checkpointing full"] < forward["checkpointing every second"] < forward["plain"]
     assert forward["checkpointing full"] < forward["checkpointing by a pattern"] < forward["plain"]
     assert forward["zero_grad zero"] >= forward["plain"] + weights  # gradients
-    assert forward["accumulate"] >= forward["plain"] + weights  # gradients
+    assert forward["gradient_accumulation_steps"] >= forward["plain"] + weights  # gradients
     assert forward["ema"] >= forward["plain"] + weights  # the average
     assert forward["freeze"] < forward["plain"]
     assert peaks("optimizer_in_backward")[Phase.OPTIMIZER] <= plain[Phase.OPTIMIZER] - weights
@@ -225,6 +232,6 @@ def test_what_a_step_makes_after_its_backward_pass_belongs_to_no_module() -> Non
     work, batch = build_workload(config, CPU), open_data(config).make_batch(N, CPU, torch.float32)
     ledger.modules = ModuleTracker(work.model)
     with ledger.modules.followed(), ledger:
-        train_step(work, batch, ledger.enter)
+        work.step(work, batch, ledger.enter)
     after = [life for life in ledger.lives if life.phase is Phase.BACKWARD and life.bytes == 4][-3:]
     assert {life.module for life in after} == {""}  # the norm of the gradients, and what they are clipped by

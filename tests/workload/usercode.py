@@ -64,6 +64,18 @@ class WantsChannelsLast(nn.Module):
         return self.layer(images).mean((2, 3))
 
 
+class Detector(nn.Module):
+    """Returns losses in training and boxes in evaluation, as torchvision's detection models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        boxes = self.layer(x)
+        return {"loss": boxes.mean()} if self.training else {"boxes": boxes}
+
+
 # Losses
 
 
@@ -252,6 +264,10 @@ def dropping() -> nn.Module:
 
 def deep() -> nn.Module:
     return nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)), nn.Linear(4, 2))
+
+
+def chain(layers: int = 8, width: int = 1000) -> nn.Module:
+    return nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
 
 
 def over_words(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,8 @@ def label(ledger: StorageTracker, work: Workload, batch: Batch) -> None:
         ledger.adopt([tensor], Category.PARAMETERS, _owner(name))
     label_gradients(ledger, work)
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in work.model.named_parameters()}
-    for parameter, state in work.optimizer.state.items():
+    states = {} if work.optimizer is None else work.optimizer.state
+    for parameter, state in states.items():
         ledger.adopt(tensors_of(state), Category.OPTIMIZER_STATE, _owner(names.get(parameter, "")))
 
 

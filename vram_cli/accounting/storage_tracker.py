@@ -71,18 +71,22 @@ class StorageTracker(TorchDispatchMode):
         self._peak_clock = 0
         self._alive: dict[int, tuple[weakref.ref[Any], Life]] = {}
         self._stance: Any = None
+        self._depth = 0
 
     def __enter__(self) -> StorageTracker:
         """Start watching; functions that libraries compile run eagerly, since compiled code cannot be watched."""
-        self._stance = torch.compiler.set_stance("force_eager")
-        self._stance.__enter__()
+        if self._depth == 0:
+            self._stance = torch.compiler.set_stance("force_eager")
+        self._depth += 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop watching."""
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self._stance.__exit__(*error)
+        self._depth -= 1
+        if self._depth == 0:
+            self._stance.__exit__(*error)
 
     @property
     def module(self) -> str:
@@ -144,6 +148,12 @@ class StorageTracker(TorchDispatchMode):
         """Run an operation and note the storages that it made."""
         if self.modules:
             self.modules.enter_running_node()
+        # In inference mode, composite operations arrive whole: their parts have to be seen as well.
+        if torch.is_inference_mode_enabled():
+            with self:
+                result = self.decompose(func, args, kwargs or {})
+            if result is not NotImplemented:
+                return result
         try:
             result = func(*args, **(kwargs or {}))
         except Exception:
@@ -156,6 +166,10 @@ class StorageTracker(TorchDispatchMode):
         if self._clock != clock:
             self._on_birth()
         return result
+
+    def decompose(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation by its parts; return NotImplemented if it has none."""
+        return func.decompose(*args, **kwargs) if isinstance(func, torch._ops.OpOverload) else NotImplemented
 
     def _see(self, tensor: torch.Tensor) -> Life | None:
         """Return the life of a tensor's storage, new or known; None where it lies elsewhere or has no storage."""

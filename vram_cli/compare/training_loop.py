@@ -49,12 +49,9 @@ class TrainingLoop:
         self._seed = plan.seed + task.repeat
         torch.manual_seed(self._seed)
         self._per_batch = -(-task.batch_size // task.parts)
-        work = build_workload(
-            with_overrides(
-                config, [f"train.gradient_accumulation_steps={config.train.gradient_accumulation_steps * task.parts}"]
-            ),
-            device,
-        )
+        accumulated = config.train.gradient_accumulation_steps * task.parts
+        overrides = ["mode=train", f"train.gradient_accumulation_steps={accumulated}"]
+        work = build_workload(with_overrides(config, overrides), device)
         # A trial's scale of 1 would let small gradients vanish in float16.
         scaler = torch.amp.GradScaler(device.type, enabled=work.scaler.is_enabled())
         self._work = dataclasses.replace(work, scaler=scaler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
@@ -34,6 +34,9 @@ class ConfigSource:
         return f"{self.name} (bundled)" if self.is_bundled else str(self.path or self.name)
 
 
+Mode = Literal["train", "eval"]
+
+
 class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen model)
     """A whole config. `model_dump(mode="json")` gives keys that `Config.model_validate` makes the same config of."""
 
@@ -46,6 +49,9 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     step: StepConfig | None = None
     """A training step of one's own; left out: zero_grad, forward, loss, backward, optimizer step."""
     optimizer: OptimizerConfig
+    mode: Mode = "train"
+    """train: full training steps. eval: the forward pass of model.eval() in inference mode, with the loss if the data
+    has targets; keys about training alone are ignored."""
     precision: Precision = "fp32"
     """amp-bf16 and amp-fp16 are autocast, fp16 with a gradient scaler; bf16 keeps everything in bfloat16."""
     train: TrainConfig = TrainConfig()

@@ -37,6 +37,8 @@ class Recorder(StorageTracker):
         self.flops = 0
         """Floating-point operations of the matrix products, convolutions and attention since it was last set to 0."""
         self._stepping = 0
+        self.attention: Callable[..., torch.Tensor] | None = None
+        """The GPU's attention in inference mode; elsewhere autograd's kernel stands for it."""
 
     @contextmanager
     def optimizers_followed(self) -> Iterator[None]:
@@ -92,6 +94,12 @@ class Recorder(StorageTracker):
             else:
                 self._take(*taken)
         return result
+
+    def decompose(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation by its parts, attention by the kernel that the GPU chooses."""
+        if self.attention is not None and func is torch.ops.aten.scaled_dot_product_attention.default:
+            return self.attention(*args, **kwargs)
+        return super().decompose(func, args, kwargs)
 
     def _take(self, size: int, kept: bool) -> None:
         life = self.begin_life(size)

@@ -20,11 +20,8 @@ from vram_cli.workload import (
     criterion_of,
     open_data,
     parameter_dtype,
-    train_step,
     workload_of,
 )
-
-Step = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,6 @@ class SimulatedTraining:
     make_batch: Callable[[int, torch.device], Batch]
     dtype: torch.dtype | None = None
     """What parameters are cast to as they are moved; None leaves them as they are."""
-    step: Step = train_step
 
 
 def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
@@ -49,7 +45,7 @@ def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
     """
     if config.train.compile:
         raise unsupported("train.compile, whose kernels and buffers are chosen as it runs,")
-    if config.optimizer.needs_gpu:
+    if config.mode == "train" and config.optimizer.needs_gpu:
         key = f"optimizer.{config.optimizer.kind if config.optimizer.factory else 'name'}"
         raise unsupported(f"{key}: {config.optimizer.label}, whose state bitsandbytes makes on a GPU only,")
     source = open_data(config, read_files=False)

@@ -86,6 +86,7 @@ class Simulation:
         with refusing(), simulated_cuda(engine, self._attention):
             modules = ModuleTracker(self._model)
             recorder = Recorder(self._device, modules, workspaces)
+            recorder.attention = self._attention
             with modules.followed(), recorder.optimizers_followed(), recorder:
                 self._run(recorder, n)
         return recorder
@@ -105,7 +106,7 @@ class Simulation:
             recorder.mark_step()
             recorder.reset_peak()
             recorder.flops = 0
-            subject.step(work, batch, lambda phase: _enter(recorder, work, phase))
+            work.step(work, batch, lambda phase: _enter(recorder, work, phase))
             _refuse_special_state(work.optimizer)
         label(recorder, work, batch)
         recorder.mark_step()
@@ -129,7 +130,7 @@ def _refuse_recurrent_layers(model: nn.Module) -> None:
 
 def _refuse_special_state(optimizer: Any) -> None:
     """Refuse optimizers whose state is in tensor subclasses, such as quantized ones, whose storages fakes lack."""
-    for state in optimizer.state.values():
+    for state in {} if optimizer is None else optimizer.state.values():
         for tensor in tensors_of(state):
             if type(tensor) not in (FakeTensor, torch.Tensor, nn.Parameter):
                 name, kind = type(optimizer).__name__, type(tensor).__name__

@@ -70,7 +70,7 @@ class DataSource(ABC):
             ConfigError: the source makes its batches up, so it has no samples.
         """
         raise ConfigError(
-            f"data: {self.info.detail}: training on synthetic samples learns nothing",
+            f"data: {self.info.detail}: there is nothing to learn from synthetic samples",
             "--download gets the files of mnist, fashion_mnist and cifar10, or set data.root to their folder; code of "
             "your own can name a Dataset by data.factory",
         )

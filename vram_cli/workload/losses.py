@@ -45,6 +45,17 @@ def loss_of(config: Config, criterion: Criterion | None) -> Loss:
     return supervised(criterion, f"loss.factory ({reference})" if reference else "loss", data)
 
 
+def evaluation_of(config: Config, criterion: Criterion | None) -> Loss:
+    """Return the forward pass of an evaluation, with the loss if a criterion compares outputs with targets.
+
+    A model that makes its own loss is called with the whole batch, as in training, and so may still make it; many
+    return predictions instead in evaluation mode. A config with a step of its own says nothing about its loss.
+    """
+    if criterion is None or config.step is not None:
+        return lambda model, batch: forward(config, model, batch)
+    return loss_of(config, criterion)
+
+
 def forward(config: Config, model: nn.Module, batch: Batch) -> Any:
     """Call the model with what a training step calls it with, and return its output; no loss is taken.
 

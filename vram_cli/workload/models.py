@@ -17,7 +17,7 @@ from vram_cli.workload.user_code import blamed_on, called
 
 
 def build_model(config: Config) -> nn.Module:
-    """Return the config's model as it is trained: on the CPU, in training mode, with its frozen parameters frozen.
+    """Return the config's model on the CPU, in the config's mode, with its frozen parameters frozen.
 
     Raises:
         ConfigError: the model's target cannot be imported or is no model, or a pattern names nothing in it.
@@ -27,6 +27,8 @@ def build_model(config: Config) -> nn.Module:
     _freeze(model, config.train.freeze)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if config.mode == "eval":
+        return model.eval()
     return checkpointed(model.train(), config.train.activation_checkpointing)
 
 

@@ -52,7 +52,9 @@ def levers_for(config: Config, device: Device, own: Sequence[str] = ()) -> list[
         device: what it runs on, or is predicted for.
         own: overrides that the user wants tried as well.
     """
-    found = [*_free(config, device), *_precision(config, device), *_steps(config), *_optimizer(config, device)]
+    found = [*_free(config, device), *_precision(config, device)]
+    if config.mode == "train":
+        found += [*_steps(config), *_optimizer(config, device)]
     found += [MemoryOptimization(text, (text,), Cost.TRAINING, "as you ask") for text in own]
     return found
 
@@ -64,7 +66,8 @@ def _is_gpu(device: Device) -> bool:
 def _free(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     optimizer = config.optimizer
     if (
-        type(optimizer).takes(optimizer.kind, "fused")
+        config.mode == "train"
+        and type(optimizer).takes(optimizer.kind, "fused")
         and not optimizer.fused
         and not config.train.optimizer_in_backward
     ):

@@ -27,7 +27,6 @@ from vram_cli.workload import (
     channels_last,
     parameter_dtype,
     tensors_of,
-    train_step,
 )
 
 
@@ -144,7 +143,7 @@ class Trial:
 
         began = time.perf_counter()
         with following, watching:
-            train_step(work, batch, enter)
+            work.step(work, batch, enter)
             meter.leave()
         if not watch or meter.needs_ledger:
             seconds = time.perf_counter() - began

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -18,15 +19,11 @@ from vram_cli.probe.messages import Ready, RunTrial, TrialDone
 from vram_cli.probe.worker.oom_errors import Failure, describe
 from vram_cli.records import Measurement, Outcome, Phase
 from vram_cli.workload import (
-    Batch,
-    Workload,
     build_workload,
     channels_last,
     open_data,
     parameter_dtype,
     set_matmul_precision,
-    train_step,
-    update,
 )
 
 WARM_UP = 3
@@ -94,12 +91,14 @@ class TimedTrials:
         config, device = self._config, self._meter.device
         enter(Phase.BUILD)
         work = build_workload(config, device)
+        # As many micro-batches as in training: a trial for memory runs two of them at most.
+        work = replace(work, micro_batches=work.gradient_accumulation_steps)
         enter(Phase.BATCH)
         batch = self._data.make_batch(batch_size, device, parameter_dtype(config))
         batch = channels_last(batch) if config.train.channels_last else batch
 
         def step() -> None:
-            _step(work, batch)
+            work.step(work, batch, lambda _: None)
             self._meter.synchronize()
 
         return timed(step)
@@ -127,15 +126,3 @@ def timed(step: Callable[[], None], clock: Callable[[], float] = time.perf_count
 
 def _will_do(seconds: float, steps: int) -> bool:
     return steps >= _MOST or any(seconds >= least and steps >= many for least, many in (ENOUGH, LIMIT))
-
-
-def _step(work: Workload, batch: Batch) -> None:
-    """Run a whole step, with as many accumulated batches as a training would: a trial for memory runs two of them."""
-    if work.own_step is not None:
-        train_step(work, batch, _tell_nobody)
-    else:
-        update(work, [batch] * work.gradient_accumulation_steps, _tell_nobody)
-
-
-def _tell_nobody(_: Phase) -> None:
-    pass
