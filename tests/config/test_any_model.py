@@ -323,7 +323,7 @@ def test_overrides_that_name_nothing_are_refused(override: str, message: str) ->
 def test_code_of_ones_own_is_known_and_a_librarys_is_none(
     text: str, overrides: list[str], code: tuple[str, ...]
 ) -> None:
-    assert load(text, *overrides).own_code == code
+    assert load(text, *overrides).user_code == code
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import nn
 from tests.workload.configs import HERE, config
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
-from vram_cli.workload import blame, build_model, build_workload, check_code, open_data, train_step
+from vram_cli.workload import build_model, build_workload, check_code, config_key_of, open_data, train_step
 
 CPU = torch.device("cpu")
 NETS = "tests.fake_tensors.nets:"
@@ -110,7 +110,7 @@ def test_a_package_that_is_not_installed_is_told_with_how_to_get_it(monkeypatch:
 def test_what_a_factory_raises_is_blamed_on_its_target(target: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r".") as caught:
         model_of(target, kwargs)
-    assert blame(caught.value) == f"model.factory ({target})"
+    assert config_key_of(caught.value) == f"model.factory ({target})"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.fake_tensors.nets import ConvNet
 from tests.workload.configs import HERE, config
 from vram_cli.errors import ConfigError, MachineError
 from vram_cli.records import Phase
-from vram_cli.workload import Workload, blame, build_workload
+from vram_cli.workload import Workload, build_workload, config_key_of
 from vram_cli.workload.weight_average import DECAY, WeightAverage
 
 CPU = torch.device("cpu")
@@ -184,7 +184,7 @@ def test_a_step_that_returns_no_loss_is_refused_by_its_key() -> None:
 def test_what_a_step_raises_is_blamed_on_its_key() -> None:
     with pytest.raises(RuntimeError, match="the step is broken") as caught:
         run(linear_work("step_that_raises"), LINEAR_BATCH, lambda _: None)
-    assert blame(caught.value) == "step.function"
+    assert config_key_of(caught.value) == "step.function"
 
 
 def evaluation_of(**sections: Any) -> Workload:
@@ -266,7 +266,7 @@ def test_a_factory_that_makes_no_optimizer_is_refused() -> None:
 def test_errors_of_an_optimizer_name_its_factory(optimizer: dict[str, Any], train: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError, RuntimeError)) as caught:
         ran(work_of(optimizer=optimizer, train=train))
-    assert blame(caught.value) == f"optimizer.factory ({optimizer['factory']})"
+    assert config_key_of(caught.value) == f"optimizer.factory ({optimizer['factory']})"
 
 
 def test_bitsandbytes_is_for_a_gpu_that_is_there() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from tests.workload.configs import HERE, config
 from vram_cli.errors import ConfigError
-from vram_cli.workload import blame, open_data, tensors_of, user_data
+from vram_cli.workload import config_key_of, open_data, tensors_of, user_data
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -154,7 +154,7 @@ def test_what_data_raises_is_blamed_on_its_key(
 ) -> None:
     with pytest.raises(error) as caught:
         source(target, **keys).make_batch(3, CPU, torch.float32)
-    assert blame(caught.value).startswith(key)
+    assert config_key_of(caught.value).startswith(key)
 
 
 def test_a_function_whose_size_has_another_name_is_told_what_it_is_called() -> None:

@@ -35,7 +35,7 @@ class TrainingClient:
             plan=plan,
             largest=largest,
         )
-        self._own_code = config.own_code
+        self._own_code = config.user_code
         self._child: WorkerProcess | None = None
 
     def __enter__(self) -> TrainingClient:

@@ -68,7 +68,7 @@ def _find(path: str | Path | None) -> ConfigSource:
         if name in bundled_configs():
             return ConfigSource(name=name, folder=Path.cwd(), is_bundled=True)
     if _exists(file):
-        return _source_of(file)  # a folder: reading it says what is wrong
+        return _source_of(file)  # a folder: reading it says what is invalid
     bundled = bundled_configs()
     meant = did_you_mean(str(path), bundled)
     message = f"{path}: no such config in {Path.cwd()} or among the bundled ones{meant}"

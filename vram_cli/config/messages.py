@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from vram_cli.config.schema import SECTIONS, Config
-from vram_cli.config.value_types import shown
+from vram_cli.config.value_types import format_value
 from vram_cli.config.yaml_document import Document, KeyPath, dotted
 from vram_cli.errors import ConfigError
 from vram_cli.suggest import did_you_mean, nearest
@@ -129,12 +129,12 @@ def _explain(problem: ErrorDetails, path: KeyPath, context: dict[str, Any]) -> t
         return "is missing", _one_of(path) or _example(path)
     if kind == "literal_error" and isinstance(given, str):
         noun = path[0] if path[-1] == "name" else path[-1]
-        return f"unknown {noun} {shown(given)}{did_you_mean(given, choices(path))}", _one_of(path)
+        return f"unknown {noun} {format_value(given)}{did_you_mean(given, choices(path))}", _one_of(path)
     if kind in _BOUNDS:
         word, bound = _BOUNDS[kind][0], context[_BOUNDS[kind][1]]
-        return f"must be {word} {int(bound) if bound == int(bound) else bound}, got {shown(given)}", ""
+        return f"must be {word} {int(bound) if bound == int(bound) else bound}, got {format_value(given)}", ""
     expected = _one_of(path) or _EXPECTED.get(kind, problem["msg"])
-    return f"expected {expected}, got {shown(given)}", _example(path)
+    return f"expected {expected}, got {format_value(given)}", _example(path)
 
 
 def _about(path: KeyPath) -> str:

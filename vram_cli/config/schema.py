@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from vram_cli.config.section import Section
 from vram_cli.config.training_sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
-from vram_cli.config.value_types import is_from_a_library, wrong
+from vram_cli.config.value_types import invalid, is_from_a_library
 from vram_cli.config.workload_sections import DataConfig, LossConfig, ModelConfig, StepConfig
 
 
@@ -64,7 +64,7 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     def _preset_models_take_images(self) -> Config:
         if self.model.name and not self.data.name:
             hint = "give data.name (synthetic takes any shape), or a model by model.factory"
-            raise wrong(
+            raise invalid(
                 f"{self.model.name} follows the data, and data by {self.data.kind} says too little", hint, "model.name"
             )
         return self
@@ -80,7 +80,7 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
         if self.train.optimizer_in_backward and any(others.values()):
             key = next(key for key, used in others.items() if used)
             hint = "leave one of them out: gradients are gone before all of them are known"
-            raise wrong("goes not with train.optimizer_in_backward", hint, key)
+            raise invalid("goes not with train.optimizer_in_backward", hint, key)
         return self
 
     @model_validator(mode="after")
@@ -97,11 +97,11 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
         }
         if self.step and any(theirs.values()):
             key = next(key for key, used in theirs.items() if used)
-            raise wrong("means nothing for a step of your own", hint, key)
+            raise invalid("means nothing for a step of your own", hint, key)
         return self
 
     @property
-    def own_code(self) -> tuple[str, ...]:
+    def user_code(self) -> tuple[str, ...]:
         """The code of the user's own that the config names, such as "model.factory (mycode:build)".
 
         It is imported from the config's own folder too; the libraries that vram itself builds on are not.

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from vram_cli.config.value_types import wrong
+from vram_cli.config.value_types import invalid
 
 
 class Section(BaseModel):
@@ -45,7 +45,7 @@ class Section(BaseModel):
         for key in sorted(self.model_fields_set) if self.kind is not None else ():
             if not self.takes(self.kind, key) and getattr(self, key) is not None:
                 names = ", ".join(self.only_for[key])
-                raise wrong(f"means nothing for {self.kind}", f"leave it out; it is for {names}", key=key)
+                raise invalid(f"means nothing for {self.kind}", f"leave it out; it is for {names}", key=key)
         return self
 
     @model_validator(mode="after")
@@ -53,9 +53,9 @@ class Section(BaseModel):
         if len(self.choices) > 1:
             given = [key for key in self.choices if getattr(self, key) is not None]
             if not given:
-                raise wrong(f"is missing: give {self._named_choices()}", key=self.choices[0])
+                raise invalid(f"is missing: give {self._named_choices()}", key=self.choices[0])
             if len(given) > 1:
-                raise wrong(f"goes not with {given[0]}", f"give {self._named_choices()}, and only one", key=given[1])
+                raise invalid(f"goes not with {given[0]}", f"give {self._named_choices()}, and only one", key=given[1])
         return self
 
     @classmethod

@@ -8,7 +8,17 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from vram_cli.config.section import Section
-from vram_cli.config.value_types import Arguments, Checkpointing, Count, DeviceName, Seconds, Share, Size, Target, wrong
+from vram_cli.config.value_types import (
+    Arguments,
+    Checkpointing,
+    CodeReference,
+    Count,
+    DeviceName,
+    Seconds,
+    Share,
+    Size,
+    invalid,
+)
 
 OptimizerName = Literal[
     "sgd", "adam", "adamw", "rmsprop", "adagrad", "adam8bit", "adamw8bit", "paged_adamw", "paged_adamw8bit"
@@ -35,7 +45,7 @@ class OptimizerConfig(Section):
 
     name: OptimizerName | None = None
     """A preset: PyTorch's optimizers, or those of bitsandbytes with 8-bit or paged state."""
-    factory: Target | None = None
+    factory: CodeReference | None = None
     """Code that makes the optimizer, package.module:name; called with the trained parameters, lr and kwargs."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the factory; lr is train.learning_rate unless it is given here."""
@@ -60,9 +70,9 @@ class OptimizerConfig(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> OptimizerConfig:
         if self.foreach and self.fused:
-            raise wrong("fused and foreach cannot both be true", "leave one of them out", key="fused")
+            raise invalid("fused and foreach cannot both be true", "leave one of them out", key="fused")
         if self.nesterov and self.momentum == 0:
-            raise wrong("needs momentum above 0", "such as momentum: 0.9", key="nesterov")
+            raise invalid("needs momentum above 0", "such as momentum: 0.9", key="nesterov")
         return self
 
     @property
@@ -165,5 +175,5 @@ class DeviceConfig(Section):
     def _measured_or_predicted(self) -> DeviceConfig:
         if self.gpu and self.name != "auto":
             hint = f"leave gpu out to measure on {self.name}, or set name: auto to predict"
-            raise wrong(f"a prediction for {self.gpu} needs no device, got name: {self.name}", hint, key="gpu")
+            raise invalid(f"a prediction for {self.gpu} needs no device, got name: {self.name}", hint, key="gpu")
         return self

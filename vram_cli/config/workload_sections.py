@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from vram_cli.config.data_presets import DATA_PRESETS
 from vram_cli.config.section import Section
-from vram_cli.config.value_types import Arguments, Count, Folder, Shape, Sizes, Target, wrong
+from vram_cli.config.value_types import Arguments, CodeReference, Count, Folder, Shape, Sizes, invalid
 
 ModelName = Literal["mlp", "cnn", "resnet18", "resnet50"]
 DataName = Literal["mnist", "fashion_mnist", "cifar10", "synthetic"]
@@ -31,7 +31,7 @@ class ModelConfig(Section):
     """One of vram's own: input size and number of classes follow the data."""
     hidden: Count = 128
     """Width of the hidden layer (mlp only)."""
-    factory: Target | None = None
+    factory: CodeReference | None = None
     """Code that makes the model: package.module:factory, or torchvision:NAME, timm:NAME, transformers:NAME."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the factory; for transformers, settings of the model's config."""
@@ -57,14 +57,14 @@ class TensorConfig(Section):
             return self
         low, most = _RANGES[self.dtype]
         if not low <= self.low < most:
-            raise wrong(f"must be from {low} to {most - 1} for {self.dtype}, got {self.low}", key="low")
+            raise invalid(f"must be from {low} to {most - 1} for {self.dtype}, got {self.low}", key="low")
         if self.high is None:
             if most > _MOST_BY_ITSELF:
-                raise wrong("is missing: nobody knows which values are allowed", "such as high: 50257", key="high")
+                raise invalid("is missing: nobody knows which values are allowed", "such as high: 50257", key="high")
         elif self.high <= self.low:
-            raise wrong(f"must be above low, {self.low}, got {self.high}", key="high")
+            raise invalid(f"must be above low, {self.low}, got {self.high}", key="high")
         elif self.high > most:
-            raise wrong(f"must be at most {most} for {self.dtype}, got {self.high}", key="high")
+            raise invalid(f"must be at most {most} for {self.dtype}, got {self.high}", key="high")
         return self
 
     @property
@@ -107,11 +107,11 @@ class DataConfig(Section):
     """Tensors that the model is called with, by the names of its arguments; made up."""
     targets: TensorConfig | None = None
     """What the loss compares the model's output with, beside inputs; null where the model makes its own loss."""
-    factory: Target | None = None
+    factory: CodeReference | None = None
     """Code that makes batches: a function whose first argument is n or batch_size, a Dataset, or what returns one."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the factory."""
-    collate_fn: Target | None = None
+    collate_fn: CodeReference | None = None
     """Joins the samples of a Dataset to a batch; null for PyTorch's own way."""
     num_samples: Count | None = None
     """Length of the data set where nobody else knows it, which caps the batch; null for no end."""
@@ -122,9 +122,11 @@ class DataConfig(Section):
             return self
         for key, example in (("shape", "[3, 224, 224]"), ("classes", "1000")):
             if getattr(self, key) is None:
-                raise wrong("is missing: synthetic data has no shape of its own", f"such as {key}: {example}", key=key)
+                raise invalid(
+                    "is missing: synthetic data has no shape of its own", f"such as {key}: {example}", key=key
+                )
         if self.source == "files":
-            raise wrong("synthetic data has no files", "leave it out, or name a data set that has", key="source")
+            raise invalid("synthetic data has no files", "leave it out, or name a data set that has", key="source")
         return self
 
     @property
@@ -156,7 +158,7 @@ class LossConfig(Section):
 
     name: Literal["cross_entropy", "model"] | None = None
     """model: the model is called with the whole batch and returns its loss, an output with one, or a dict of losses."""
-    factory: Target | None = None
+    factory: CodeReference | None = None
     """Code of a loss(output, targets), or a class that makes one, such as torch.nn:BCEWithLogitsLoss."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for a class, or further ones for a function."""
@@ -172,7 +174,7 @@ class StepConfig(Section):
 
     choices: ClassVar[tuple[str, ...]] = ("function",)
 
-    function: Target
+    function: CodeReference
     """step(model, batch, optimizer) -> loss: zero_grad, forward, backward and optimizer.step, all of it."""
 
     @model_validator(mode="before")

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from vram_cli.config.value_types import shown
+from vram_cli.config.value_types import format_value
 from vram_cli.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
@@ -76,7 +76,7 @@ def parse_document(text: str, name: str) -> Document:
     if values is None:
         raise ConfigError(f"{name}: the file is empty", "`vram init` writes a config to start from")
     if not isinstance(values, dict):
-        raise ConfigError(f"{name}:1: expected sections such as model:, got {shown(values)}", "see `vram init`")
+        raise ConfigError(f"{name}:1: expected sections such as model:, got {format_value(values)}", "see `vram init`")
     return Document(name, values, places)
 
 
@@ -123,7 +123,7 @@ class _Reader:
             return self._scalar(node)
         tag = node.tag.replace(_TAG, "!!")
         raise ConfigError(
-            f"{self._at(node)}: the tag {shown(tag)} is refused: tags are never run", "write plain values"
+            f"{self._at(node)}: the tag {format_value(tag)} is refused: tags are never run", "write plain values"
         )
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
@@ -135,7 +135,7 @@ class _Reader:
         except ValueError:  # more digits than Python turns into a number
             pass
         raise ConfigError(
-            f"{self._at(node)}: {shown(node.value)} is no {kind} that vram can read", "quote it if it is text"
+            f"{self._at(node)}: {format_value(node.value)} is no {kind} that vram can read", "quote it if it is text"
         )
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
@@ -172,6 +172,6 @@ def dotted(path: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            word = part if part.isprintable() and len(part) <= 40 else shown(part)
+            word = part if part.isprintable() and len(part) <= 40 else format_value(part)
             text += f".{word}" if text else word
     return text

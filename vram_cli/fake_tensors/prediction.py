@@ -23,7 +23,7 @@ from vram_cli.hardware.calibration import NO_ALLOWANCES, Calibration
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
 from vram_cli.units import format_bytes
-from vram_cli.workload import words_of
+from vram_cli.workload import error_summary
 
 
 class FakeTensorProbe:
@@ -147,7 +147,7 @@ class FakeTensorProbe:
                 batch_size=batch_size,
                 outcome=Outcome.ERROR,
                 seconds=time.perf_counter() - began,
-                message=words_of(error),
+                message=error_summary(error),
                 traceback="".join(traceback.format_exception(error)),
             )
         measured = self._measure(batch_size, tape, explain=explain or detail)

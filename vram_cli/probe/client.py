@@ -46,7 +46,7 @@ class WorkerProbe:
             calibrated=calibrated,
         )
         self._config = config
-        self._own_code = config.own_code
+        self._own_code = config.user_code
         self._trial_timeout, self._deadline = trial_timeout, deadline
         self._child: WorkerProcess | None = None
         self._ready: Ready | None = None
@@ -158,7 +158,7 @@ class WorkerProbe:
         goes_on = self._goes_on_with(config)
         self._config = config
         self._order = replace(self._order, config=config.model_dump(mode="json"), folder=folder_of(config))
-        self._own_code = config.own_code
+        self._own_code = config.user_code
         self._ready = None
         if goes_on and self._child is not None and not self._child.gone:
             self._ordered(self._child)

@@ -27,7 +27,7 @@ def look_in_child(config: Config, *, download: bool = False, samples: int = 0) -
     child = WorkerProcess({})
     try:
         child.send(REQUEST.dump_json(request))
-        return _answer(child, config.own_code)
+        return _answer(child, config.user_code)
     finally:
         child.end()
 

@@ -24,7 +24,7 @@ _ERRORS: dict[str, type[VramError]] = {
 
 def folder_of(config: Config) -> str:
     """Return where code that a config names is looked for first; "" where it names none."""
-    return str(config.source.folder.absolute()) if config.own_code else ""
+    return str(config.source.folder.absolute()) if config.user_code else ""
 
 
 def error_of(refused: Refused) -> VramError:

@@ -13,7 +13,7 @@ from vram_cli.workload.data_source import DataSource, IndexedSamples
 from vram_cli.workload.losses import criterion_of, forward, supervised
 from vram_cli.workload.models import build_model
 from vram_cli.workload.steps import evaluation_step, train_step, update
-from vram_cli.workload.user_code import blame, look_in, words_of
+from vram_cli.workload.user_code import add_import_path, config_key_of, error_summary
 from vram_cli.workload.workload import Workload
 
 __all__ = [
@@ -21,15 +21,16 @@ __all__ = [
     "DataSource",
     "IndexedSamples",
     "Workload",
-    "blame",
+    "add_import_path",
     "build_model",
     "build_workload",
     "channels_last",
     "check_code",
+    "config_key_of",
     "criterion_of",
+    "error_summary",
     "evaluation_step",
     "forward",
-    "look_in",
     "open_data",
     "parameter_dtype",
     "set_matmul_precision",
@@ -37,6 +38,5 @@ __all__ = [
     "tensors_of",
     "train_step",
     "update",
-    "words_of",
     "workload_of",
 ]

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from vram_cli.workload.batches import Batch, parts_of, rebuilt, tensors_of
+from vram_cli.workload.batches import Batch, parts_of, rebuild, tensors_of
 
 
-class Pattern:
+BatchPattern:
     """What batches have in common: sizes are straight lines in n.
 
     Args:
@@ -47,7 +47,7 @@ def _grown(two: Any, three: Any, n: int, device: torch.device) -> Any:
     if parts is None or others is None:
         return _grown_leaf(two, three, n)
     if parts.keys() == others.keys():
-        return rebuilt(two, {key: _grown(part, others[key], n, device) for key, part in parts.items()})
+        return rebuild(two, {key: _grown(part, others[key], n, device) for key, part in parts.items()})
     if isinstance(two, (list, tuple)) and (len(two), len(three)) == (2, 3):
         return _samples((*two, *three), type(two), n, device)
     raise _differ(two, three)

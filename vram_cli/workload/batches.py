@@ -29,7 +29,7 @@ def parts_of(batch: Batch) -> Parts | None:
     return None
 
 
-def rebuilt(batch: Batch, parts: Parts) -> Batch:
+def rebuild(batch: Batch, parts: Parts) -> Batch:
     """Return a part of a batch, of the same class, made of other parts."""
     if isinstance(batch, (list, tuple)):
         return type(batch)(*parts.values()) if hasattr(batch, "_fields") else type(batch)(parts.values())
@@ -59,7 +59,7 @@ def tensors_of(batch: Batch) -> list[torch.Tensor]:
     return [leaf for leaf in leaves_of(batch) if isinstance(leaf, torch.Tensor)]
 
 
-def moved(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
+def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
     """Return the batch on the device; what is float32 becomes the dtype of the weights."""
     return _mapped(batch, lambda tensor: tensor.to(device, dtype if tensor.dtype is torch.float32 else tensor.dtype))
 
@@ -74,7 +74,7 @@ def _mapped(batch: Batch, change: Callable[[torch.Tensor], torch.Tensor]) -> Bat
     if isinstance(batch, torch.Tensor):
         return change(batch)
     parts = parts_of(batch)
-    return batch if parts is None else rebuilt(batch, {key: _mapped(part, change) for key, part in parts.items()})
+    return batch if parts is None else rebuild(batch, {key: _mapped(part, change) for key, part in parts.items()})
 
 
 def lengths_of(batch: Batch, *, is_whole: bool = True) -> set[int]:

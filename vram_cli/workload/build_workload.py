@@ -9,7 +9,7 @@ from torch import nn
 
 from vram_cli.config import Config
 from vram_cli.workload.losses import Criterion, criterion_of, evaluation_of, loss_of
-from vram_cli.workload.model_registries import registered
+from vram_cli.workload.model_libraries import library_builder
 from vram_cli.workload.models import build_model
 from vram_cli.workload.optimizers import build_optimizer, optimizer_key
 from vram_cli.workload.steps import MAX_MICRO_BATCHES, evaluation_step, train_step, user_step
@@ -74,7 +74,7 @@ def check_code(config: Config) -> None:
     Raises:
         ConfigError: an import fails.
     """
-    if config.model.factory and registered(config.model.factory) is None:
+    if config.model.factory and library_builder(config.model.factory) is None:
         resolve(config.model.factory, "model.factory")
     criterion_of(config)
     if config.mode == "train" and config.optimizer.factory:

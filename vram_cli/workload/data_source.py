@@ -11,7 +11,7 @@ import torch
 
 from vram_cli.errors import ConfigError
 from vram_cli.records import DataFacts, DataInfo, ImageSample, TensorFacts, TensorInfo
-from vram_cli.workload.batches import Batch, moved
+from vram_cli.workload.batches import Batch
 
 MakeBatch = Callable[[int, torch.device, torch.dtype], Batch]
 """From a number of samples, a device and a dtype to a batch; float32 tensors get the dtype."""
@@ -27,7 +27,7 @@ class IndexedSamples:
 
     def batch(self, indices: torch.Tensor, device: torch.device, dtype: torch.dtype) -> Batch:
         """Return the samples at these indices, in their order, on the device; float32 tensors get the dtype."""
-        return moved(self.collate(indices), device, dtype)
+        return to_device(self.collate(indices), device, dtype)
 
 
 class DataSource(ABC):

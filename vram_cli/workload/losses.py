@@ -13,7 +13,7 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.batches import Batch
-from vram_cli.workload.user_code import blamed_on, called, resolve
+from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
 Loss = Callable[[nn.Module, Batch], torch.Tensor]
 """From a model and a batch to one number."""
@@ -32,15 +32,15 @@ def criterion_of(config: Config) -> Criterion | None:
     """
     given = config.loss
     if given and given.factory:
-        return _own_criterion(given.factory, given.kwargs)
-    return None if _is_the_models(config) else nn.CrossEntropyLoss()
+        return _user_criterion(given.factory, given.kwargs)
+    return None if _model_makes_loss(config) else nn.CrossEntropyLoss()
 
 
 def loss_of(config: Config, criterion: Criterion | None) -> Loss:
     """Return the config's loss: by the criterion, where there is one, or by the model itself."""
     data = _key_of(config)
     if criterion is None:
-        return lambda model, batch: own_loss(model, batch, data)
+        return lambda model, batch: model_loss(model, batch, data)
     reference = config.loss.factory if config.loss else None
     return supervised(criterion, f"loss.factory ({reference})" if reference else "loss", data)
 
@@ -65,7 +65,7 @@ def forward(config: Config, model: nn.Module, batch: Batch) -> Any:
     if config.step is not None:
         paired = isinstance(batch, tuple) and len(batch) == 2
         return call(model, batch[0] if paired else batch, data)
-    return call(model, batch if _is_the_models(config) else _pair(batch, data)[0], data)
+    return call(model, batch if _model_makes_loss(config) else _pair(batch, data)[0], data)
 
 
 def supervised(criterion: Criterion, key: str = "loss", data: str = "data") -> Loss:
@@ -79,13 +79,13 @@ def supervised(criterion: Criterion, key: str = "loss", data: str = "data") -> L
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         inputs, targets = _pair(batch, data)
         output = call(model, inputs, data)
-        with blamed_on(key):
+        with errors_from(key):
             return one_number(criterion(logits_of(output) if takes_logits else output, targets), key)
 
     return loss
 
 
-def own_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
+def model_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
     """Return the loss that a model makes itself: a number, an output that has one, or a dict of them to be added."""
     output = call(model, batch, data)
     if isinstance(output, Mapping) and "loss" not in output:
@@ -106,7 +106,7 @@ def call(model: nn.Module, inputs: Batch, data: str) -> Any:
 
     A mapping none of whose names is an argument's is given in order.
     """
-    with blamed_on(f"{data}, as the model is called with it"):
+    with errors_from(f"{data}, as the model is called with it"):
         if isinstance(inputs, Mapping):
             if _takes(model, inputs, data):
                 return model(**inputs)
@@ -125,9 +125,9 @@ def _takes(model: nn.Module, inputs: Mapping[str, Any], data: str) -> bool:
     return bool(known)
 
 
-def _own_criterion(reference: str, kwargs: dict[str, Any]) -> Criterion:
+def _user_criterion(reference: str, kwargs: dict[str, Any]) -> Criterion:
     found = resolve(reference, "loss.factory")
-    made = called(reference, "loss.factory", kwargs) if inspect.isclass(found) else found
+    made = instantiate(reference, "loss.factory", kwargs) if inspect.isclass(found) else found
     if not callable(made):
         raise ConfigError(
             f"loss.factory: {reference} is a {type(made).__name__}, and nothing to call", "name a function"
@@ -141,7 +141,7 @@ def _home_of(criterion: Criterion) -> str:
     return str(getattr(function, "__module__", "")).partition(".")[0]
 
 
-def _is_the_models(config: Config) -> bool:
+def _model_makes_loss(config: Config) -> bool:
     """Whether the model makes its own loss: where the config says so, or no targets and no other loss."""
     if config.loss is not None:
         return config.loss.name == "model"

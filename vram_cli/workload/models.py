@@ -11,9 +11,8 @@ from torch import nn
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
-from vram_cli.workload.checkpointing import checkpointed
-from vram_cli.workload.model_registries import registered
-from vram_cli.workload.user_code import blamed_on, called
+from vram_cli.workload.model_libraries import library_builder
+from vram_cli.workload.user_code import errors_from
 
 
 def build_model(config: Config) -> nn.Module:
@@ -29,16 +28,16 @@ def build_model(config: Config) -> nn.Module:
         model = model.to(memory_format=torch.channels_last)
     if config.mode == "eval":
         return model.eval()
-    return checkpointed(model.train(), config.train.activation_checkpointing)
+    return apply_activation_checkpointing(model.train(), config.train.activation_checkpointing)
 
 
 def _from_target(config: Config) -> nn.Module:
     reference, kwargs = str(config.model.factory), config.model.kwargs
-    build = registered(reference)
+    build = library_builder(reference)
     if build is None:
-        model = called(reference, "model.factory", kwargs)
+        model = instantiate(reference, "model.factory", kwargs)
     else:
-        with blamed_on(f"model.factory ({reference})"):
+        with errors_from(f"model.factory ({reference})"):
             model = build(**kwargs)
     if not isinstance(model, nn.Module):
         hint = "name a class of torch.nn.Module, or a function that returns a model"

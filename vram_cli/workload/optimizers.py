@@ -10,7 +10,7 @@ import torch
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, MachineError
-from vram_cli.workload.user_code import blamed_on, called, resolve
+from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
 Parameters = list[torch.nn.Parameter]
 
@@ -60,7 +60,7 @@ class InBackward:
 
     def _step(self, parameter: torch.Tensor) -> None:
         optimizer = self._optimizers[parameter]  # type: ignore[index]
-        with blamed_on(self._key):
+        with errors_from(self._key):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -101,7 +101,7 @@ def _from_factory(config: Config) -> Callable[[Parameters], torch.optim.Optimize
         kwargs = {"lr": config.train.learning_rate, **kwargs}
 
     def make(parameters: Parameters) -> torch.optim.Optimizer:
-        optimizer = called(reference, key, kwargs, parameters)
+        optimizer = instantiate(reference, key, kwargs, parameters)
         if not isinstance(optimizer, torch.optim.Optimizer):
             hint = "name a class of torch.optim.Optimizer, or a function that returns an optimizer"
             raise ConfigError(f"{key}: {reference} returns a {type(optimizer).__name__}, not an optimizer", hint)

@@ -12,7 +12,7 @@ from torch import nn
 from vram_cli.records import Phase
 from vram_cli.workload.batches import Batch
 from vram_cli.workload.losses import one_number
-from vram_cli.workload.user_code import blamed_on
+from vram_cli.workload.user_code import errors_from
 from vram_cli.workload.workload import Enter, Step, Workload
 
 UserStep = Callable[[nn.Module, Any, Any], Any]
@@ -45,7 +45,7 @@ def update(work: Workload, batches: Sequence[Batch], enter: Enter) -> torch.Tens
     if work.clip_grad_norm is not None:
         work.scaler.unscale_(work.optimizer)
         torch.nn.utils.clip_grad_norm_(work.model.parameters(), work.clip_grad_norm)
-    with blamed_on(work.optimizer_key):
+    with errors_from(work.optimizer_key):
         work.scaler.step(work.optimizer)
     work.scaler.update()
     if work.average is not None:
@@ -66,7 +66,7 @@ def user_step(function: UserStep) -> Step:
     def step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
         hook = work.optimizer.register_step_pre_hook(lambda *_: enter(Phase.OPTIMIZER))
         try:
-            with _backward_enters(enter), blamed_on("step.function"):
+            with _backward_enters(enter), errors_from("step.function"):
                 enter(Phase.FORWARD)
                 loss = function(work.model, batch, work.optimizer)
         finally:

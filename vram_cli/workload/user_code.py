@@ -17,7 +17,7 @@ from vram_cli.errors import ConfigError
 from vram_cli.suggest import nearest
 
 
-def look_in(folder: Path) -> None:
+def add_import_path(folder: Path) -> None:
     """Let modules of a folder be imported, before all others of their name. For the process that runs trials."""
     sys.path.insert(0, os.fspath(folder))
 
@@ -52,17 +52,17 @@ def _other_name(module: ModuleType, path: str) -> str:
     return f"{f'did you mean {meant}? ' if meant else ''}{module.__name__} is from {file}"
 
 
-def called(reference: str, key: str, kwargs: dict[str, Any], *args: Any) -> Any:
+def instantiate(reference: str, key: str, kwargs: dict[str, Any], *args: Any) -> Any:
     """Import what a key names and call it; what it raises is blamed on the key."""
     factory = resolve(reference, key)
     if not callable(factory):
         raise ConfigError(f"{key}: {reference} is a {type(factory).__name__}, and nothing to call", "name a function")
-    with blamed_on(f"{key} ({reference})"):
+    with errors_from(f"{key} ({reference})"):
         return factory(*args, **kwargs)
 
 
 @contextlib.contextmanager
-def blamed_on(key: str) -> Iterator[None]:
+def errors_from(key: str) -> Iterator[None]:
     """Note on whatever is raised which key of the config named the code; what stands nearer to it comes first."""
     try:
         yield
@@ -70,21 +70,21 @@ def blamed_on(key: str) -> Iterator[None]:
         hint = "return or raise an error: other trials run in the same process"
         raise ConfigError(f"{key}: the code ends the program: {_last_line(stop)}", hint) from stop
     except Exception as error:
-        if not isinstance(error, ConfigError) and not blame(error):
+        if not isinstance(error, ConfigError) and not config_key_of(error):
             with contextlib.suppress(AttributeError):  # an exception with __slots__ is told without the key
                 error.vram_key = key  # type: ignore[attr-defined]
         raise
 
 
-def blame(error: BaseException) -> str:
+def config_key_of(error: BaseException) -> str:
     """Return the key that an exception is blamed on, or ""."""
     return str(getattr(error, "vram_key", ""))
 
 
-def words_of(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """Return an exception's name and first line, after the key of the config that it is blamed on."""
     words = f"{type(error).__name__}: {_first_line(str(error))}".rstrip(": ")
-    return ": ".join(filter(None, (blame(error), words)))
+    return ": ".join(filter(None, (config_key_of(error), words)))
 
 
 _MEND = "mend that first: nothing has been run"

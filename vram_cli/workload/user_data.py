@@ -15,10 +15,10 @@ from torch.utils.data import default_collate
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.records import DataInfo, TensorInfo
-from vram_cli.workload.batch_pattern import Pattern
-from vram_cli.workload.batches import Batch, leaves_of, lengths_of, moved, parts_of, rebuilt, sample_in, tensors_of
+from vram_cli.workload.batch_pattern import BatchPattern
+from vram_cli.workload.batches import Batch, leaves_of, lengths_of, parts_of, rebuild, sample_in, tensors_of, to_device
 from vram_cli.workload.data_source import DataSource, IndexedSamples, MakeBatch
-from vram_cli.workload.user_code import blamed_on, called, resolve
+from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
 MAX_SAMPLES_MEASURED = 2000
 """Samples of a Dataset among which the largest are searched for."""
@@ -44,7 +44,7 @@ class UserData(DataSource):
         Raises:
             ConfigError: the code returned another number of samples, or no tensors.
         """
-        return moved(self._checked(n), device, dtype)
+        return to_device(self._checked(n), device, dtype)
 
     def make_shapes(self) -> MakeBatch:
         """Make batches of 2, 3 and 5 samples, and return a function that makes others like them, without values.
@@ -53,13 +53,13 @@ class UserData(DataSource):
             ConfigError: the batches differ in more than their sizes, or a size is not linear in n.
         """
         try:
-            pattern = Pattern(*(self._checked(n) for n in (2, 3, 5)))
+            pattern = BatchPattern(*(self._checked(n) for n in (2, 3, 5)))
         except ValueError as error:
             hint = "run real trials for such data: on a GPU, or with --device cpu and a --memory-limit"
             raise ConfigError(
                 f"data.factory: {error}: the sizes of larger batches cannot be predicted", hint
             ) from error
-        return lambda n, device, dtype: moved(pattern.batch(n, device), device, dtype)
+        return lambda n, device, dtype: to_device(pattern.batch(n, device), device, dtype)
 
     def _checked(self, n: int) -> Batch:
         batch = self._make(n)
@@ -75,7 +75,7 @@ class UserData(DataSource):
 
     def _describe(self, config: Config, detail: str, length: int | None) -> DataInfo:
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        batch = moved(self._checked(1), torch.device("meta"), dtype)
+        batch = to_device(self._checked(1), torch.device("meta"), dtype)
         return DataInfo(
             name=str(config.data.factory),
             source="code",
@@ -98,7 +98,7 @@ class UserFunction(UserData):
         self.info = self._describe(config, "a function of n", config.data.length)
 
     def _make(self, n: int) -> Batch:
-        with blamed_on(self._key):
+        with errors_from(self._key):
             return self._function(n, **self._kwargs)
 
 
@@ -110,7 +110,7 @@ class UserDataset(UserData):
         self._dataset = dataset
         self._collate_fn = resolve(collate_fn, "data.collate_fn") if collate_fn else default_collate
         self._key = "data.collate_fn" if collate_fn else "data.factory"
-        with blamed_on("data.factory"):
+        with errors_from("data.factory"):
             sizes = _sample_sizes(dataset)
         if not sizes:
             raise ConfigError("data.factory: the Dataset is empty", "a batch needs at least one sample")
@@ -129,7 +129,7 @@ class UserDataset(UserData):
         return self._collate([self._by_size[i % len(self._by_size)] for i in range(n)])
 
     def _collate(self, indices: Sequence[int]) -> Batch:
-        with blamed_on(self._key):
+        with errors_from(self._key):
             batch = self._collate_fn([self._dataset[i] for i in indices])
         return _lists_to_tuples(batch) if self._collate_fn is default_collate else batch
 
@@ -147,7 +147,7 @@ def open_user_data(config: Config) -> DataSource:
             raise ConfigError(f"data.collate_fn: {reference} makes whole batches", "leave data.collate_fn out")
         return UserFunction(config, factory)
     _require_arguments(factory, reference, kwargs)
-    dataset = called(reference, "data.factory", kwargs) if callable(factory) else factory
+    dataset = instantiate(reference, "data.factory", kwargs) if callable(factory) else factory
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or isinstance(dataset, _NO_DATASETS):
         raise ConfigError(
             f"data.factory: {reference} gives a {type(dataset).__name__}, which is not a Dataset",
@@ -161,7 +161,7 @@ def _lists_to_tuples(batch: Batch) -> Batch:
     parts = parts_of(batch)
     if parts is None:
         return batch
-    batch = rebuilt(batch, {key: _lists_to_tuples(part) for key, part in parts.items()})
+    batch = rebuild(batch, {key: _lists_to_tuples(part) for key, part in parts.items()})
     return tuple(batch) if isinstance(batch, list) else batch
 
 

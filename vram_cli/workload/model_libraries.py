@@ -12,10 +12,10 @@ from torch import nn
 
 from vram_cli.errors import ConfigError
 from vram_cli.suggest import nearest
-from vram_cli.workload.user_code import blamed_on, resolve
+from vram_cli.workload.user_code import errors_from, resolve
 
 
-def registered(reference: str) -> Callable[..., nn.Module] | None:
+def library_builder(reference: str) -> Callable[..., nn.Module] | None:
     """Return what builds "torchvision:NAME", "timm:NAME" or "transformers:NAME"; None for any other target."""
     package, _, name = reference.partition(":")
     build = {"torchvision": _torchvision, "timm": _timm, "transformers": _transformers}.get(package)
@@ -48,7 +48,7 @@ def _transformers(name: str) -> Callable[..., nn.Module]:
     package = sys.modules["transformers"]
     if name in package.CONFIG_MAPPING:
         return lambda **kwargs: _from_type(package, _configured(package, partial(auto.for_model, name), kwargs))
-    with blamed_on("model.factory"):  # what is not installed with transformers is told as the class is looked up
+    with errors_from("model.factory"):  # what is not installed with transformers is told as the class is looked up
         model = getattr(package, name, None)
     if getattr(model, "config_class", None) is None:
         hint = "name a model type such as gpt2, or a class such as BertForSequenceClassification"

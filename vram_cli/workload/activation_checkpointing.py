@@ -16,7 +16,7 @@ from vram_cli.errors import ConfigError
 _CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 
 
-def checkpointed(model: nn.Module, how: str) -> nn.Module:
+def apply_activation_checkpointing(model: nn.Module, how: str) -> nn.Module:
     """Let the chosen modules run under `torch.utils.checkpoint` (Chen et al., arXiv 1604.06174), without reentry.
 
     Args:
@@ -26,7 +26,7 @@ def checkpointed(model: nn.Module, how: str) -> nn.Module:
     Raises:
         ConfigError: nothing is chosen by that.
     """
-    blocks = chosen(model, how).values()
+    blocks = select_blocks(model, how).values()
     for module in blocks:
         module.forward = partial(_checkpoint, module.forward)
     if blocks:
@@ -53,7 +53,7 @@ def _checkpoint(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return checkpoint(run, *args, use_reentrant=False, **kwargs)
 
 
-def chosen(model: nn.Module, how: str) -> dict[str, nn.Module]:
+def select_blocks(model: nn.Module, how: str) -> dict[str, nn.Module]:
     """Return the modules to checkpoint by name, none within another.
 
     Raises:
