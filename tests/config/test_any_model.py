@@ -56,25 +56,25 @@ def refused(text: str, *overrides: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        (OWN.replace('factory: "mine:build", ', ""), "model.name: is missing: give name or factory", "mlp"),
-        ("model: {}\n" + OWN[OWN.index("data") :], "my.yaml:1: model.name: is missing: give name or factory", "mlp"),
-        (PRESET.replace("mlp", 'mlp, factory: "a:b"'), "model.factory: goes not with name", "only one"),
-        (PRESET.replace("mlp", "mlp, kwargs: {x: 1}"), "model.kwargs: means nothing for mlp", "it is for factory"),
-        (OWN.replace("kwargs", "hidden: 3, kwargs"), "model.hidden: means nothing for factory", "it is for mlp"),
-        (OWN.replace('factory: "mine:batch"', ""), "data.name: is missing: give name, inputs or factory", "mnist"),
+        (OWN.replace('factory: "mine:build", ', ""), "model.name: is missing: set name or factory", "mlp"),
+        ("model: {}\n" + OWN[OWN.index("data") :], "my.yaml:1: model.name: is missing: set name or factory", "mlp"),
+        (PRESET.replace("mlp", 'mlp, factory: "a:b"'), "model.factory: cannot be combined with name", "only one"),
+        (PRESET.replace("mlp", "mlp, kwargs: {x: 1}"), "model.kwargs: does not apply to mlp", "it is for factory"),
+        (OWN.replace("kwargs", "hidden: 3, kwargs"), "model.hidden: does not apply to factory", "it is for mlp"),
+        (OWN.replace('factory: "mine:batch"', ""), "data.name: is missing: set name, inputs or factory", "mnist"),
         (
             OWN.replace("mine:batch", 'a:b", name: "mnist'),
-            "data.factory: goes not with name",
+            "data.factory: cannot be combined with name",
             "name, inputs or factory",
         ),
         (INPUTS.replace("inputs:", 'factory: "a:b"\n  inputs:'), "data.", "name, inputs or factory"),
-        (OWN.replace("name: sgd", ""), "optimizer.name: is missing: give name or factory", "sgd, adam"),
-        (OWN.replace("sgd", 'sgd, factory: "a:b"'), "optimizer.factory: goes not with name", "only one"),
-        (OWN.replace("sgd", "sgd, kwargs: {x: 1}"), "optimizer.kwargs: means nothing for sgd", "it is for factory"),
-        (OWN.replace("name: sgd", 'factory: "a:b", fused: true'), "optimizer.fused: means nothing for factory", "sgd"),
-        (OWN + "loss: {}\n", "loss.name: is missing: give name or factory", "model"),
-        (OWN + "loss: {kwargs: {x: 1}}\n", "loss.name: is missing: give name or factory", "model"),
-        (OWN + 'loss: {name: model, factory: "a:b"}\n', "loss.factory: goes not with name", "only one"),
+        (OWN.replace("name: sgd", ""), "optimizer.name: is missing: set name or factory", "sgd, adam"),
+        (OWN.replace("sgd", 'sgd, factory: "a:b"'), "optimizer.factory: cannot be combined with name", "only one"),
+        (OWN.replace("sgd", "sgd, kwargs: {x: 1}"), "optimizer.kwargs: does not apply to sgd", "it is for factory"),
+        (OWN.replace("name: sgd", 'factory: "a:b", fused: true'), "optimizer.fused: does not apply to factory", "sgd"),
+        (OWN + "loss: {}\n", "loss.name: is missing: set name or factory", "model"),
+        (OWN + "loss: {kwargs: {x: 1}}\n", "loss.name: is missing: set name or factory", "model"),
+        (OWN + 'loss: {name: model, factory: "a:b"}\n', "loss.factory: cannot be combined with name", "only one"),
         (OWN + "step: {}\n", "step.function: is missing", ""),
         (INPUTS.replace("image: {shape: [3, 8, 8]}, scale: {shape: []}", ""), "data.inputs", ""),
     ],
@@ -108,7 +108,7 @@ def test_a_target_is_a_module_and_a_name(target: str) -> None:
 def test_data_by_code_takes_no_key_of_named_data(key: str, others: str) -> None:
     value = {"source": "files", "root": "here", "shape": [3, 8, 8], "classes": 3, "targets": {"shape": []}}[key]
     told = refused(OWN, f"data.{key}={json.dumps(value)}")
-    assert told[0].endswith(f"data.{key}: means nothing for factory")
+    assert told[0].endswith(f"data.{key}: does not apply to factory")
     assert others in told[1]
 
 
@@ -133,8 +133,8 @@ IN_BACKWARD = OWN + "train: {optimizer_in_backward: true}\n"
 )
 def test_a_step_of_ones_own_excludes_what_it_would_do_itself(override: str, key: str) -> None:
     told = refused(STEP, override)
-    assert told[0].endswith(f"{key}: means nothing for a step of your own")
-    assert "leave the key out" in told[1]
+    assert told[0].endswith(f"{key}: does not apply to a custom step")
+    assert "remove the key" in told[1]
     load(OWN, override)  # without the step it is fine
 
 
@@ -166,13 +166,13 @@ def test_a_step_of_ones_own_goes_with_what_is_done_to_the_model(override: str) -
 )
 def test_an_optimizer_in_backward_excludes_what_needs_all_gradients(override: str) -> None:
     told = refused(IN_BACKWARD, override)
-    assert told[0].endswith(f"{override.partition('=')[0]}: goes not with train.optimizer_in_backward")
+    assert told[0].endswith(f"{override.partition('=')[0]}: cannot be combined with train.optimizer_in_backward")
     load(OWN, override)
 
 
 def test_presets_follow_images_and_code_does_not() -> None:
     told = refused(INPUTS, "model.name=mlp")
-    assert told[0].endswith("model.name: mlp follows the data, and data by inputs says too little")
+    assert told[0].endswith("model.name: mlp needs image data, which data.inputs does not describe")
     assert "data.name" in told[1]
     assert load(OWN, "data.name=mnist").data.num_classes == 10
 
@@ -227,7 +227,7 @@ def test_whole_numbers_have_a_range(tensor: dict[str, Any], values: tuple[int, i
         ("{shape: [], dtype: int64, high: 0}", "data.inputs.x.high: must be above low, 0, got 0"),
         ("{shape: [], dtype: uint8, high: 257}", "data.inputs.x.high: must be at most 256 for uint8, got 257"),
         ("{shape: [], dtype: uint8, low: -1}", "data.inputs.x.low: must be from 0 to 255 for uint8, got -1"),
-        ("{shape: [], dtype: float32, high: 3}", "data.inputs.x.high: means nothing for float32"),
+        ("{shape: [], dtype: float32, high: 3}", "data.inputs.x.high: does not apply to float32"),
         ("{shape: [], hihg: 3}", "unknown key data.inputs.x.hihg, did you mean data.inputs.x.high?"),
     ],
 )
@@ -244,7 +244,7 @@ def test_a_tensor_that_is_wrong_is_told_by_its_own_key(tensor: str, message: str
 def test_the_hint_of_a_nested_key_is_about_that_key() -> None:
     assert refused(INPUTS, "data.inputs.image.dtyp=x")[1] == "data.inputs.image takes shape, dtype, low, high"
     assert refused(INPUTS, "data.inputs.image.dtype=x")[1].startswith("one of float32, float16")
-    assert refused(INPUTS, "data.targets.high=0")[1].startswith("All values are below this")
+    assert refused(INPUTS, "data.targets.high=0")[1].startswith("Upper bound of the values")
     assert refused(INPUTS, "data.inputs=3")[0].endswith("expected a mapping of names, got 3")
 
 

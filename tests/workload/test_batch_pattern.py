@@ -86,10 +86,10 @@ def test_batches_are_made_on_the_device_with_nothing_of_the_old_ones_in_them() -
     [
         (
             lambda n: torch.zeros(n * n),
-            r"a batch of 5 has float32 \[25\] where .* promise float32 \[19\]",
+            r"a batch of 5 has float32 \[25\], but .* suggest float32 \[19\]",
         ),
         (lambda n: torch.zeros(n, {2: 17, 3: 23, 5: 19}[n]), r"\[5, 19\]"),  # lengths drawn at random
-        (lambda n: torch.zeros(n, max(0, 9 - 4 * (n - 2))), "cannot go on"),
+        (lambda n: torch.zeros(n, max(0, 9 - 4 * (n - 2))), "becomes negative"),
         (lambda n: torch.zeros(n, dtype=torch.int64 if n > 2 else torch.int32), r"int32 \[2\] and int64 \[3\]"),
         (lambda n: torch.zeros([n] * n), r"\[2, 2\] and float32 \[3, 3, 3\]"),
         (lambda n: {"x": torch.zeros(n), f"of {n}": 1}, "a dict of x, of 2 and a dict of x, of 3"),

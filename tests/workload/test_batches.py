@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vram_cli.workload import channels_last, tensors_of
-from vram_cli.workload.batches import lengths_of, sample_in, to_device
+from vram_cli.workload.batches import lengths_of, sample_tensors, to_device
 
 META = torch.device("meta")
 
@@ -121,5 +121,5 @@ def test_lengths_are_rows_of_tensors_and_elements_of_lists(batch: Any, lengths: 
 def test_the_sample_of_a_batch_of_one_is_described_without_the_batch(
     batch: Any, described: list[tuple[str, tuple[int, ...]]]
 ) -> None:
-    assert [(name, shape) for name, shape, _ in sample_in(batch)] == described
-    assert {dtype for *_, dtype in sample_in(batch)} == {torch.float32}
+    assert [(name, shape) for name, shape, _ in sample_tensors(batch)] == described
+    assert {dtype for *_, dtype in sample_tensors(batch)} == {torch.float32}

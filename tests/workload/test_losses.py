@@ -197,7 +197,7 @@ def test_a_loss_needs_a_pair(batch: Any) -> None:
     ("target", "words"),
     [
         ("no_number", r"loss\.factory \(.*:no_number\): the loss is a tensor of \[2\]"),
-        ("NUMBER", r"loss\.factory: .*:NUMBER is a int, and nothing to call"),
+        ("NUMBER", r"loss\.factory: .*:NUMBER is a int, not callable"),
     ],
 )
 def test_a_loss_that_is_none_is_refused_by_its_key(target: str, words: str) -> None:

@@ -65,9 +65,9 @@ def test_torchvisions_backbones_download_no_weights(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("target", "kwargs", "words"),
     [
-        (HERE + "no_model", {}, "returns a str, which is no model"),
+        (HERE + "no_model", {}, "returns a str, not a model"),
         (HERE + "nothing", {}, "has no attribute 'nothing'"),
-        (HERE + "NUMBER", {}, "is a int, and nothing to call"),
+        (HERE + "NUMBER", {}, "is a int, not callable"),
         ("torchvision:resnet19", {}, "torchvision has no model 'resnet19'"),
         ("timm:resnet19", {}, "timm has no model 'resnet19'"),
         ("transformers:gpt9", {}, "transformers has no model 'gpt9'"),

@@ -93,7 +93,7 @@ def test_a_module_that_fails_as_a_name_is_asked_for(folder: Path) -> None:
 
 
 def test_what_is_no_function_is_not_called() -> None:
-    with pytest.raises(ConfigError, match=r"model\.factory: .*NUMBER is a int, and nothing to call"):
+    with pytest.raises(ConfigError, match=r"model\.factory: .*NUMBER is a int, not callable"):
         instantiate(HERE + "NUMBER", "model.factory", {})
     assert instantiate(HERE + "linear", "model.factory", {"width": 7}).in_features == 7
 
@@ -117,5 +117,5 @@ def test_the_nearest_key_is_blamed() -> None:
 
 
 def test_code_that_ends_the_program_is_an_error_of_its_key() -> None:
-    with pytest.raises(ConfigError, match=r"model\.factory \(.*leaves\): the code ends the program: SystemExit: bye"):
+    with pytest.raises(ConfigError, match=r"model\.factory \(.*leaves\): the code exits the process: SystemExit: bye"):
         instantiate(HERE + "leaves", "model.factory", {})

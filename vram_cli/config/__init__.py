@@ -1,4 +1,4 @@
-"""YAML -> `Config`: keys, defaults, presets, and what was meant where something is misspelt."""
+"""YAML -> `Config`: keys, defaults, presets, and suggestions for misspelled keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of values that a config may hold, each as people write it: "8GiB", "5 %", [3, 224, 224]."""
+"""The types of values in a config, as people write them: "8GiB", "5 %", [3, 224, 224]."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vram_cli.errors import ConfigError
 from vram_cli.suggest import did_you_mean
 from vram_cli.units import parse_bytes
 
-_INT64_MAX = 2**63 - 1  # what PyTorch counts sizes in
+_INT64_MAX = 2**63 - 1  # the largest size that PyTorch counts
 _MAX_SECONDS = 4_000_000  # 46 days; Windows waits for 2**32 ms at most, and Python overflows above that
 _DEVICE = r"auto|cpu|cuda(:(0|[1-9][0-9]*))?|mps|xpu"
 _DEVICE_NAMES = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
@@ -24,7 +24,7 @@ _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*%")
 
 
 def invalid(problem: str, hint: str = "", key: str = "") -> PydanticCustomError:
-    """Make the error that a validator raises; `key` names the key of a section that is to blame."""
+    """Return the error for a validator to raise; `key` names the invalid key of a section."""
     return PydanticCustomError("vram", "{problem}", {"problem": problem, "hint": hint, "key": key})
 
 
@@ -37,12 +37,12 @@ def _read_size(value: Any) -> Any:
         raise invalid(error.message, error.hint) from None
 
 
-def _read_share(value: Any) -> Any:
+def _read_fraction(value: Any) -> Any:
     percent = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
-    share = float(percent[1]) / 100 if percent else value
-    if isinstance(share, (int, float)) and not isinstance(share, bool) and share >= 1:
-        raise invalid(f"expected a share below 1, got {format_value(value)}", "write 5 % or 0.05 for five in a hundred")
-    return share
+    fraction = float(percent[1]) / 100 if percent else value
+    if isinstance(fraction, (int, float)) and not isinstance(fraction, bool) and fraction >= 1:
+        raise invalid(f"expected a fraction below 1, got {format_value(value)}", "write 5 % or 0.05 for five percent")
+    return fraction
 
 
 def _read_shape(value: Any) -> Any:
@@ -85,9 +85,8 @@ def _check_checkpointing(text: str) -> str:
 def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     def check(value: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
-            raise invalid(
-                f"expected a finite number, got {format_value(value)}", "JSON, by which it travels, has no other"
-            )
+            hint = "kwargs reach the worker process as JSON, which has no infinity or NaN"
+            raise invalid(f"expected a finite number, got {format_value(value)}", hint)
         for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
             check(part)
 
@@ -97,22 +96,21 @@ def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _expand_home(root: str) -> str:
     if not root.startswith("~"):
-        return root  # a Path would make "~" of "./~"
+        return root  # a Path would turn "./~" into "~"
     try:
         return str(Path(root).expanduser())
     except RuntimeError:
-        raise invalid(
-            f"{format_value(root)} names no home folder", "~ alone is your own; ./~ is a folder of that name"
-        ) from None
+        hint = "~ is your own home; ./~ is a folder of that name"
+        raise invalid(f"{format_value(root)} is not a home folder", hint) from None
 
 
 def is_from_a_library(reference: str) -> bool:
-    """Whether code that is named is in a library that needs nothing from the config's folder."""
+    """Whether a reference names code of a library that needs nothing from the config's folder."""
     return reference.partition(":")[0].partition(".")[0] in _LIBRARIES
 
 
 def format_value(value: Any) -> str:
-    """Return a value as YAML would have it, on one line and short enough for a message."""
+    """Return a value in YAML, on one line and short enough for a message."""
     if isinstance(value, (list, tuple)):
         text = "[" + ", ".join(format_value(item) for item in value[:5]) + (", ...]" if len(value) > 5 else "]")
     elif isinstance(value, dict):
@@ -125,21 +123,21 @@ def format_value(value: Any) -> str:
 
 
 Count = Annotated[int, Field(ge=1, le=_INT64_MAX)]
-"""How many of something: at least one."""
+"""A number of items: at least one."""
 
 Seconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS)]
-"""A time to wait."""
+"""A duration."""
 
 Size = Annotated[
     int,
     BeforeValidator(_read_size),
     WithJsonSchema({"anyOf": [{"type": "string", "examples": ["8GiB", "512MiB"]}, {"type": "integer", "minimum": 1}]}),
 ]
-"""A memory size; bytes once it is read."""
+"""A memory size; in bytes after parsing."""
 
-Share = Annotated[
+Fraction = Annotated[
     float,
-    BeforeValidator(_read_share),
+    BeforeValidator(_read_fraction),
     Field(ge=0, lt=1),
     WithJsonSchema(
         {
@@ -150,23 +148,23 @@ Share = Annotated[
         }
     ),
 ]
-"""A part of a whole: 0.05, or "5 %"."""
+"""A fraction: 0.05, or "5 %"."""
 
 Shape = Annotated[tuple[Count, Count, Count], BeforeValidator(_read_shape)]
 """Channels, height and width of one sample."""
 
 Sizes = Annotated[tuple[Count, ...], BeforeValidator(_read_sizes)]
-"""Sizes of one sample's tensor, without the batch dimension; [] for a single number."""
+"""Sizes of one sample's tensor without the batch dimension; [] for a single number."""
 
 CodeReference = Annotated[
     str,
     AfterValidator(_check_reference),
     Field(json_schema_extra={"pattern": f"^{_REFERENCE}$", "examples": ["torchvision:vit_b_16", "mycode:build"]}),
 ]
-"""Code to import and call: "package.module:name"."""
+"""Code to import: "package.module:name"."""
 
 Arguments = Annotated[dict[str, Any], AfterValidator(_check_arguments)]
-"""What code is called with, by name."""
+"""Keyword arguments."""
 
 Checkpointing = Annotated[str, Field(min_length=1), AfterValidator(_check_checkpointing)]
 """none, full, every-K, or a pattern for names of modules."""

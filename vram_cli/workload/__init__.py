@@ -1,4 +1,4 @@
-"""What is trained: model, data, loss, optimizer, precision and the step. Knows nothing of where it runs."""
+"""The workload: model, data, loss, optimizer, precision and the step, independent of the device that runs them."""
 
 from vram_cli.workload.batches import Batch, channels_last, tensors_of
 from vram_cli.workload.build_workload import (

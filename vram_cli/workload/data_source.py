@@ -11,7 +11,7 @@ import torch
 
 from vram_cli.errors import ConfigError
 from vram_cli.records import DataFacts, DataInfo, ImageSample, TensorFacts, TensorInfo
-from vram_cli.workload.batches import Batch
+from vram_cli.workload.batches import Batch, to_device
 
 MakeBatch = Callable[[int, torch.device, torch.dtype], Batch]
 """From a number of samples, a device and a dtype to a batch; float32 tensors get the dtype."""

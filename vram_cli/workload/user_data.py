@@ -16,7 +16,16 @@ from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.records import DataInfo, TensorInfo
 from vram_cli.workload.batch_pattern import BatchPattern
-from vram_cli.workload.batches import Batch, leaves_of, lengths_of, parts_of, rebuild, sample_in, tensors_of, to_device
+from vram_cli.workload.batches import (
+    Batch,
+    leaves_of,
+    lengths_of,
+    parts_of,
+    rebuild,
+    sample_tensors,
+    tensors_of,
+    to_device,
+)
 from vram_cli.workload.data_source import DataSource, IndexedSamples, MakeBatch
 from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
@@ -82,7 +91,7 @@ class UserData(DataSource):
             detail=detail,
             tensors=tuple(
                 TensorInfo(name=name, shape=shape, dtype=str(kind).removeprefix("torch."))
-                for name, shape, kind in sample_in(batch)
+                for name, shape, kind in sample_tensors(batch)
             ),
             classes=None,
             num_samples=length,

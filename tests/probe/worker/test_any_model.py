@@ -63,7 +63,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "model.factory",
         "TypeError",
     ),
-    "no model": ({"model": {"factory": HERE + "no_model"}}, "model.factory", "which is no model"),
+    "no model": ({"model": {"factory": HERE + "no_model"}}, "model.factory", "not a model"),
     "a factory that exits": ({"model": {"factory": HERE + "leaves"}}, "model.factory", "SystemExit: bye"),
     "no number": ({"loss": {"factory": HERE + "no_number"}}, "loss.factory", "the loss is a tensor of ["),
     "a loss that raises": ({"loss": {"factory": HERE + "raises_in_loss"}}, "loss.factory", "KeyError"),

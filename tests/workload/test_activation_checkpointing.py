@@ -116,7 +116,7 @@ def test_what_is_chosen(how: str, names: list[str]) -> None:
         ("ful", r"no module is called 'ful'", "the model has embed, layers, norm, head"),
         ("layers.9", r"no module is called 'layers\.9'", "embed"),
         ("Layers*", "no module is called", "embed"),
-        ("layers", "layers is a list of modules and is never called", '"layers.*"'),
+        ("layers", "layers is a list of modules, which is never called", '"layers.*"'),
     ],
 )
 def test_a_pattern_that_names_nothing_is_refused(how: str, words: str, hint: str) -> None:
