@@ -35,6 +35,7 @@ def workload(model: nn.Module, device: torch.device) -> Workload:
         scaler=torch.amp.GradScaler(device.type, enabled=False),
         device=device,
         autocast_dtype=None,
+        step=train_step,
     )
 
 
@@ -105,7 +106,10 @@ def fake(
 
         return next(mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, StorageTracker))
 
-    simulated = SimulatedTraining(build, training, lambda n, device: batch(n, device, shape), step=step)
+    def with_step(model: nn.Module, device: torch.device) -> Workload:
+        return replace(training(model, device), step=step)
+
+    simulated = SimulatedTraining(build, with_step, lambda n, device: batch(n, device, shape))
     simulation = Simulation(simulated, find_gpu("t4"), fused_attention=False, device=CPU)
     return simulation.run(n), peaks
 

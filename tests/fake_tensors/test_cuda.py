@@ -16,7 +16,7 @@ from vram_cli.allocator.allocation_trace import AllocationTrace
 from vram_cli.fake_tensors import SimulatedTraining, Simulation, UnsupportedError
 from vram_cli.hardware.gpus import Gpu, find_gpu
 from vram_cli.records import Category, Phase
-from vram_cli.workload import Workload, supervised
+from vram_cli.workload import Workload, supervised, train_step
 
 T4, A100, H100 = find_gpu("t4"), find_gpu("a100-80gb"), find_gpu("h100")
 WORKSPACE = (4096 * 2 + 16 * 8) * 1024  # ":4096:2:16:8", cuBLAS's default
@@ -37,6 +37,7 @@ def training(
             scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=precision is torch.float16),
             device=device,
             autocast_dtype=precision,
+            step=train_step,
         ),
         make_batch=lambda n, device: (
             torch.zeros(n, *shape, device=device),

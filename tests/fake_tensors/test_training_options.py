@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from tests.workload.configs import HERE, config
@@ -19,7 +20,7 @@ from vram_cli.fake_tensors import Simulation, UnsupportedError
 from vram_cli.fake_tensors.simulated_training import training_from_config
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category, Phase
-from vram_cli.workload import Batch, Workload, build_workload, channels_last, open_data, parameter_dtype, train_step
+from vram_cli.workload import Batch, Workload, build_workload, channels_last, open_data, parameter_dtype
 
 CPU = torch.device("cpu")
 N = 4
@@ -106,7 +107,7 @@ def real(config: Config) -> tuple[StorageTracker, Peaks]:
         work = build_workload(config, CPU)
         batch = open_data(config).make_batch(N, CPU, parameter_dtype(config))
         batch = channels_last(batch) if config.train.channels_last else batch
-        step = with_phase_peaks(train_step, lambda: tracker, peaks)
+        step = with_phase_peaks(work.step, lambda: tracker, peaks)
         for _ in range(2):
             tracker.reset_peak()
             step(work, batch, tracker.enter_phase)
@@ -119,7 +120,12 @@ def fake(config: Config) -> tuple[StorageTracker, Peaks]:
     def tracker() -> StorageTracker:
         return next(mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, StorageTracker))
 
-    training = replace(training_from_config(config)[0], step=with_phase_peaks(train_step, tracker, peaks))
+    def with_peaks(model: nn.Module, device: torch.device) -> Workload:
+        work = plain.workload(model, device)
+        return replace(work, step=with_phase_peaks(work.step, tracker, peaks))
+
+    plain = training_from_config(config)[0]
+    training = replace(plain, workload=with_peaks)
     return Simulation(training, find_gpu("t4"), fused_attention=False, device=CPU).run(N), peaks
 
 
@@ -225,6 +231,6 @@ def test_tensors_after_the_backward_pass_belong_to_no_module() -> None:
     work, batch = build_workload(config, CPU), open_data(config).make_batch(N, CPU, torch.float32)
     tracker.modules = ModuleTracker(work.model)
     with tracker.modules.tracking(), tracker:
-        train_step(work, batch, tracker.enter_phase)
+        work.step(work, batch, tracker.enter_phase)
     after = [record for record in tracker.records if record.phase is Phase.BACKWARD and record.bytes == 4][-3:]
     assert {record.module for record in after} == {""}  # the norm of the gradients and the clip factor

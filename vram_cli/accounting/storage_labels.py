@@ -23,9 +23,9 @@ def label_storages(tracker: StorageTracker, work: Workload, batch: Batch) -> Non
         tracker.label([tensor], Category.PARAMETERS, _module_of(name))
     label_gradients(tracker, work)
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in work.model.named_parameters()}
-    for parameter, state in work.optimizer.state.items():
-        tensors = (value for value in state.values() if isinstance(value, torch.Tensor))
-        tracker.label(tensors, Category.OPTIMIZER_STATE, _module_of(names.get(parameter, "")))
+    states = {} if work.optimizer is None else work.optimizer.state
+    for parameter, state in states.items():
+        tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, _module_of(names.get(parameter, "")))
 
 
 def label_gradients(tracker: StorageTracker, work: Workload) -> None:

@@ -10,10 +10,11 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from vram_cli.accounting.module_tracker import ModuleTracker
@@ -74,6 +75,23 @@ class StorageTracker(TorchDispatchMode):
         self._clock = 0
         self._peak_clock = 0
         self._alive: dict[int, tuple[weakref.ref[Any], StorageRecord]] = {}
+        self._stance: Any = None
+        self._depth = 0
+
+    def __enter__(self) -> StorageTracker:
+        """Start tracking; functions that libraries compile run eagerly, since compiled code cannot be tracked."""
+        if self._depth == 0:
+            self._stance = torch.compiler.set_stance("force_eager")
+        self._depth += 1
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop tracking."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._depth -= 1
+        if self._depth == 0:
+            self._stance.__exit__(*error)
 
     @property
     def module(self) -> str:
@@ -85,7 +103,7 @@ class StorageTracker(TorchDispatchMode):
 
         If `module` is None, tensors keep the module that allocated them.
         """
-        for tensor in tensors:
+        for tensor in chain.from_iterable(map(_plain_tensors, tensors)):
             record = self._record_of(tensor)
             if record is not None:
                 record.category = category
@@ -137,6 +155,12 @@ class StorageTracker(TorchDispatchMode):
         """Run an operation and record the storages that it allocates."""
         if self.modules:
             self.modules.follow_backward_node()
+        # In inference mode, composite operations arrive whole: their parts have to be seen as well.
+        if torch.is_inference_mode_enabled():
+            with self:
+                result = self.decompose(func, args, kwargs or {})
+            if result is not NotImplemented:
+                return result
         try:
             result = func(*args, **(kwargs or {}))
         except Exception:
@@ -150,9 +174,15 @@ class StorageTracker(TorchDispatchMode):
             self._on_alloc()
         return result
 
+    def decompose(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation by its parts; return NotImplemented if it has none."""
+        return func.decompose(*args, **kwargs) if isinstance(func, torch._ops.OpOverload) else NotImplemented
+
     def _record_of(self, tensor: torch.Tensor) -> StorageRecord | None:
         """Return the record of a tensor's storage, new or known; None if it is on another device or has no storage."""
         if tensor.device.type != self._device_type or tensor.layout is not torch.strided:
+            return None
+        if is_traceable_wrapper_subclass(tensor):  # the tensors inside were seen when they were made
             return None
         storage = tensor.untyped_storage()
         entry = self._alive.get(id(storage))
@@ -180,3 +210,11 @@ class StorageTracker(TorchDispatchMode):
         self._clock += 1
         record.freed_at = self._clock
         self.live_bytes -= record.bytes
+
+
+def _plain_tensors(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
+    """Return a tensor, or the tensors inside a wrapper subclass, such as a quantized optimizer state."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return (tensor,)
+    names, _ = tensor.__tensor_flatten__()
+    return chain.from_iterable(_plain_tensors(getattr(tensor, name)) for name in names)

@@ -22,7 +22,7 @@ from vram_cli.hardware.calibration import NO_ALLOWANCES, Calibration
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
 from vram_cli.units import format_bytes
-from vram_cli.workload import words_of
+from vram_cli.workload import error_summary
 
 
 class FakeTensorProbe:
@@ -151,7 +151,7 @@ class FakeTensorProbe:
                 batch_size=batch_size,
                 outcome=Outcome.ERROR,
                 seconds=time.perf_counter() - start,
-                message=words_of(error),
+                message=error_summary(error),
                 traceback="".join(traceback.format_exception(error)),
             )
         measurement = self._measure(batch_size, trace, explain=explain or detail)

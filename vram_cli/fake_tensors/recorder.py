@@ -36,6 +36,8 @@ class Recorder(StorageTracker):
         self.flops = 0
         """Floating-point operations of matrix products, convolutions and attention since it was last set to 0."""
         self._running_optimizers = 0
+        self.attention: Callable[..., torch.Tensor] | None = None
+        """The GPU's attention in inference mode; in training, autograd's kernel stands for it."""
 
     @contextmanager
     def tracking_optimizers(self) -> Iterator[None]:
@@ -91,6 +93,12 @@ class Recorder(StorageTracker):
             else:
                 self._record_workspace(*allocation)
         return result
+
+    def decompose(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation by its parts, attention by the kernel that the GPU chooses."""
+        if self.attention is not None and func is torch.ops.aten.scaled_dot_product_attention.default:
+            return self.attention(*args, **kwargs)
+        return super().decompose(func, args, kwargs)
 
     def _record_workspace(self, size: int, never_freed: bool) -> None:
         record = self.record_alloc(size)

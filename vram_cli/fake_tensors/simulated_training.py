@@ -18,14 +18,10 @@ from vram_cli.workload import (
     build_model,
     channels_last,
     criterion_of,
-    is_bitsandbytes,
+    open_data,
     parameter_dtype,
-    shapes_only,
-    train_step,
     workload_of,
 )
-
-Step = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,7 @@ class SimulatedTraining:
     """Builds the optimizer and the rest around the model, which is on the device by then."""
     make_batch: Callable[[int, torch.device], Batch]
     dtype: torch.dtype | None = None
-    """The dtype that parameters are cast to as they move; None keeps theirs."""
-    step: Step = train_step
+    """What parameters are cast to as they are moved; None leaves them as they are."""
 
 
 def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
@@ -49,10 +44,12 @@ def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
         UnsupportedError: the config uses something whose memory cannot be predicted.
     """
     if config.train.compile:
-        raise unsupported("train.compile, whose kernels and buffers are chosen at run time,")
-    if is_bitsandbytes(config):
-        raise unsupported(f"optimizer.name: {config.optimizer.name}, whose state bitsandbytes creates only on a GPU,")
-    make_shapes, info = shapes_only(config)
+        raise unsupported("train.compile, whose kernels and buffers are chosen as it runs,")
+    if config.mode == "train" and config.optimizer.needs_gpu:
+        key = f"optimizer.{config.optimizer.kind if config.optimizer.factory else 'name'}"
+        raise unsupported(f"{key}: {config.optimizer.label}, whose state bitsandbytes makes on a GPU only,")
+    source = open_data(config, read_files=False)
+    make_shapes = source.make_shapes()
     dtype = parameter_dtype(config)
 
     def make_batch(n: int, device: torch.device) -> Batch:
@@ -66,7 +63,7 @@ def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
             make_batch=make_batch,
             dtype=dtype,
         ),
-        _predicted(info),
+        _predicted(source.info),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_labels import label_gradients, label_storages
@@ -22,7 +23,7 @@ from vram_cli.fake_tensors.simulated_training import SimulatedTraining
 from vram_cli.hardware.calibration import NO_ALLOWANCES, Allowances
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import Phase
-from vram_cli.workload import Workload
+from vram_cli.workload import Workload, tensors_of
 
 CUDA = torch.device("cuda:0")
 STEPS = 2
@@ -85,6 +86,7 @@ class Simulation:
         with refusing(), simulated_cuda(engine, self._attention):
             modules = ModuleTracker(self._model)
             recorder = Recorder(self._device, modules, workspaces)
+            recorder.attention = self._attention
             with modules.tracking(), recorder.tracking_optimizers(), recorder:
                 self._train(recorder, n)
         return recorder
@@ -104,7 +106,8 @@ class Simulation:
             recorder.mark_step()
             recorder.reset_peak()
             recorder.flops = 0
-            training.step(work, batch, lambda phase: _enter_phase(recorder, work, phase))
+            work.step(work, batch, lambda phase: _enter_phase(recorder, work, phase))
+            _refuse_special_state(work.optimizer)
         label_storages(recorder, work, batch)
         recorder.mark_step()
 
@@ -123,6 +126,15 @@ def _refuse_recurrent_layers(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.RNNBase):
             raise unsupported(f"nn.{type(module).__name__}, whose memory cuDNN reports only on the GPU itself,", name)
+
+
+def _refuse_special_state(optimizer: Any) -> None:
+    """Refuse optimizers whose state is in tensor subclasses, such as quantized ones, whose storages fakes lack."""
+    for state in {} if optimizer is None else optimizer.state.values():
+        for tensor in tensors_of(state):
+            if type(tensor) not in (FakeTensor, torch.Tensor, nn.Parameter):
+                name, kind = type(optimizer).__name__, type(tensor).__name__
+                raise unsupported(f"optimizer {name}, whose state holds tensors of class {kind},")
 
 
 def _enter_phase(recorder: Recorder, work: Workload, phase: Phase) -> None:

@@ -173,7 +173,7 @@ class WorkerProbe:
     def _prediction_error(self, stop: WorkerStopped, worker: WorkerProcess, batch_size: int) -> VramError | None:
         subject = f"the prediction of batch {batch_size:,} for {self._opened().device.name}"
         if stop.outcome is Outcome.KILLED:
-            cause, code = last_words.summary(worker.stderr()), self._config.own_code
+            cause, code = last_words.summary(worker.stderr()), self._config.user_code
             return ProbeError(
                 f"{subject} broke off: its process {stop.message}" + (f": {cause}" if cause else ""),
                 f"{_NO_VERDICT}; run it again, and report it if that does not help"

@@ -10,7 +10,7 @@ from vram_cli.probe.worker_process import WorkerProcess
 
 def code_folder(config: Config) -> str:
     """Return the folder that is searched first for code that the config names; "" if it names none."""
-    return str(config.source.folder.absolute()) if config.own_code else ""
+    return str(config.source.folder.absolute()) if config.user_code else ""
 
 
 def ended_by_user_code(worker: WorkerProcess, config: Config) -> WorkloadError | None:
@@ -19,10 +19,10 @@ def ended_by_user_code(worker: WorkerProcess, config: Config) -> WorkloadError |
     A process that exits does so because some code asked for it, and vram's own never does. If it crashed, the Python
     code that was running decides: PyTorch crashes as well.
     """
-    if not config.own_code or not (worker.exited or worker.crashed_in(code_folder(config))):
+    if not config.user_code or not (worker.exited or worker.crashed_in(code_folder(config))):
         return None
     return WorkloadError(
-        f"{', '.join(config.own_code)}: the process that runs this code {worker.ending()}",
+        f"{', '.join(config.user_code)}: the process that runs this code {worker.ending()}",
         "run the code on its own to see why; it must raise an error instead of exiting",
         "\n".join(last_words.tail(worker.stderr())),
     )

@@ -48,7 +48,14 @@ def _memory(device: Device) -> str:
 
 
 def _config(result: Result) -> str:
-    keys = (("model", "name"), ("model", "factory"), ("step", "function"), ("optimizer", "name"), ("precision",))
+    keys = (
+        ("model", "name"),
+        ("model", "factory"),
+        ("step", "function"),
+        ("optimizer", "name"),
+        ("optimizer", "factory"),
+        ("precision",),
+    )
     chosen = ", ".join(str(value) for value in (setting(result.run.config, *key) for key in keys) if value is not None)
     return f"{result.run.config_name}: {chosen}" if chosen else result.run.config_name
 

@@ -276,7 +276,7 @@ def test_pieces_that_cannot_be_had_say_why() -> None:
     split = made.advise(training("train.optimizer_in_backward=true"), effective_batch=1024).effective
     assert split is not None
     assert split.micro_batch_size is None
-    assert "goes not with train.optimizer_in_backward" in split.note
+    assert "cannot be combined with train.optimizer_in_backward" in split.note
     made = World(capacity=6 * WEIGHTS + SAMPLE + CONTEXT)
     split = made.advise(training(), effective_batch=2).effective
     assert split is not None
@@ -365,7 +365,7 @@ def test_a_budget_is_of_this_device_and_not_of_the_cards() -> None:
     [
         ({"own": ["train.checkpoint=full"]}, "did you mean train.activation_checkpointing"),
         ({"own": ["train.gradient_accumulation_steps=none"]}, "train.gradient_accumulation_steps"),
-        ({"own": ["optimizer"]}, "sets nothing"),
+        ({"own": ["optimizer"]}, "expected section.key=value"),
         ({"gpus": ["t4", "rtx-4091"]}, "unknown GPU 'rtx-4091'"),
     ],
 )

@@ -101,7 +101,7 @@ def _rate(
 
 
 def _has_another_optimizer(config: Config, answer: OptimizationResult | AccumulationPlan | None) -> bool:
-    return answer is not None and with_overrides(config, answer.sets).optimizer.name != config.optimizer.name
+    return answer is not None and with_overrides(config, answer.sets).optimizer.label != config.optimizer.label
 
 
 def _card(bench: TrialRunner, config: Config, card: Gpu, own: Sequence[str]) -> GpuEstimate:

@@ -27,7 +27,6 @@ from vram_cli.workload import (
     channels_last,
     parameter_dtype,
     tensors_of,
-    train_step,
 )
 
 
@@ -148,7 +147,7 @@ class MemoryTrial:
 
         started = time.perf_counter()
         with following, tracking:
-            train_step(work, batch, start_phase)
+            work.step(work, batch, start_phase)
             monitor.end_phase()
         if not is_detailed or not monitor.has_peak_counters:
             seconds = time.perf_counter() - started

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from vram_cli.records import Outcome
-from vram_cli.workload import words_of
+from vram_cli.workload import error_summary
 
 _DEVICE_MEMORY = (
     "out of memory",  # CUDA, HIP and XPU alike; "CUDA error: out of memory" is an AcceleratorError, composer#3397
@@ -84,7 +84,7 @@ def describe(error: Exception, device_type: str) -> Failure:
     text = str(error)
     return Failure(
         outcome=classify(error, device_type),
-        message=words_of(error),
+        message=error_summary(error),
         traceback="".join(traceback.format_exception(error)),
         requested_bytes=requested_bytes(text),
         held_bytes=held_bytes(text),

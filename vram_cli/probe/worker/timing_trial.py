@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -18,15 +19,11 @@ from vram_cli.probe.messages import Ready, RunTrial, TrialDone
 from vram_cli.probe.worker.oom_errors import Failure, describe
 from vram_cli.records import Measurement, Outcome, Phase
 from vram_cli.workload import (
-    Batch,
-    Workload,
     build_workload,
     channels_last,
     open_data,
     parameter_dtype,
     set_matmul_precision,
-    train_step,
-    update,
 )
 
 WARMUP_STEPS = 3
@@ -88,12 +85,14 @@ class TimingTrials:
         config, device = self._config, self._monitor.device
         on_phase(Phase.BUILD)
         work = build_workload(config, device)
+        # As many micro-batches as in training: a memory trial runs two of them at most.
+        work = replace(work, micro_batches=work.gradient_accumulation_steps)
         on_phase(Phase.BATCH)
         batch = self._data.make_batch(batch_size, device, parameter_dtype(config))
         batch = channels_last(batch) if config.train.channels_last else batch
 
         def step() -> None:
-            _step(work, batch)
+            work.step(work, batch, lambda _: None)
             self._monitor.synchronize()
 
         return time_steps(step)
@@ -122,15 +121,3 @@ def time_steps(step: Callable[[], None], clock: Callable[[], float] = time.perf_
 def _is_enough(seconds: float, steps: int) -> bool:
     limits = (ENOUGH, LONG_STEPS)
     return steps >= _MAX_STEPS or any(seconds >= limit and steps >= count for limit, count in limits)
-
-
-def _step(work: Workload, batch: Batch) -> None:
-    """Run a whole step, with all micro-batches that are accumulated: a memory trial runs two of them."""
-    if work.own_step is not None:
-        train_step(work, batch, _ignore)
-    else:
-        update(work, [batch] * work.gradient_accumulation_steps, _ignore)
-
-
-def _ignore(_: Phase) -> None:
-    pass
