@@ -55,7 +55,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_what_vram_takes_when_no_config_is_named(tmp_path: Path) -> None:
     answer = vram("inspect", folder=tmp_path)
-    assert (answer.code, answer.stderr) == (0, "no --config given: using the bundled mlp_mnist.yaml\n")
+    assert (answer.code, answer.stderr) == (0, "no --config option: using the bundled mlp_mnist.yaml\n")
     lines = answer.stdout.splitlines()
     assert lines[0] == "Data: mnist, synthetic"
     assert any(line.split() == ["model", "Sequential", "128x10", "101,770", "398", "KiB"] for line in lines)

@@ -19,11 +19,10 @@ class Rule(str, Enum):
     NONE = "none"
 
 
-def compare(  # noqa: PLR0917 - Typer makes a flag of each
-    config: options.ConfigName = None,
-    overrides: options.Overrides = None,
-    device: options.DeviceName = None,
-    memory_limit: options.MemoryLimit = None,
+@options.reads_config("device", "memory_limit")
+def compare(
+    load_config: options.LoadConfig,
+    *,
     batch_sizes: Annotated[
         str, typer.Option("--batch-sizes", "-b", metavar="N,N,...", help="full holds all training samples.")
     ] = "1,32,128,256,full",
@@ -79,14 +78,13 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     from vram_cli.report.plot import check_plot
     from vram_cli.report.progress import SearchProgress
 
-    flags = {**options.place(device, None), "device.memory_limit": memory_limit}
-    settings = options.configure(config, overrides, flags, quiet=quiet)
-    form = options.chosen(format_name, options.Format, json=json)
+    settings = load_config()
+    form = options.output_format(format_name, options.Format, json=json)
     if plot is not None:
         check_plot(plot, force=force)
     asked = CompareOptions(
         batch_sizes=parse_sizes(batch_sizes),
-        samples=options.whole_or_all(samples, "--samples"),
+        samples=options.count_or_all(samples, "--samples"),
         holdout=holdout,
         folds=folds,
         epochs=epochs,

@@ -27,7 +27,7 @@ def show(  # noqa: PLR0917 - Typer makes a flag of each
     from vram_cli.records import Result
     from vram_cli.report.saved import load_any
 
-    levels, form = options.levels(by, depth), options.chosen(format_name, options.Format, json=json)
+    levels, form = options.levels(by, depth), options.output_format(format_name, options.Format, json=json)
     files = Files(report=report, plot=plot, force=force)
     files.check()
     result = load_any(file)
