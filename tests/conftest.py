@@ -1,13 +1,16 @@
 """Golden texts: what is printed is compared with `tests/golden/NAME.txt`; look at what differs, then `pytest
 --overwrite` rewrites them.
 
-And no test, nor any process that one starts, sees the calibrations of the user who runs it.
+Tests, and the processes that they start, see no calibrations of the user who runs them. `pytest --fast` starts no
+process.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +19,14 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("vram", deadline=None)  # a machine under load is no failure
+settings.register_profile("fast", settings.get_profile("vram"), max_examples=10)
 settings.load_profile("vram")
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="skip each test as soon as it starts a process")
     parser.addoption("--overwrite", action="store_true", help="write golden files anew instead of comparing with them")
 
 
@@ -29,6 +34,16 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before test modules are imported: some copy the environment as they are.
     folder = os.environ["VRAM_CONFIG_DIR"] = tempfile.mkdtemp(prefix="vram-tests-")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.getoption("--fast"):
+        from vram_cli.probe.worker_process import WorkerProcess
+
+        settings.load_profile("fast")
+        platform.processor()  # runs `uname` once, and caches its output
+        for starts_process in (WorkerProcess, subprocess.Popen):
+            starts_process.__init__ = lambda *_, **__: pytest.skip("starts a process")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs `vram` as its user does, in another process; or in this one, where that shows the same and is sooner over."""
+"""Run `vram` commands: in a process of their own, or in this process if that shows the same and takes less time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 def vram(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, timeout: float = 300) -> Answer:
-    """Run a command to its end."""
+    """Run a command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "vram_cli", *arguments],
         cwd=folder,
@@ -43,9 +43,9 @@ def vram(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, ti
 
 
 def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> Answer:
-    """Run a command to its end in this process, and what it predicts or looks at in a thread: no import of torch anew.
+    """Run a command in this process, with its worker in a thread, which saves an import of torch.
 
-    For what starts no trial, and for predictions; real trials limit the memory of the process that they run in.
+    For commands without trials and for predictions only: real trials limit the memory of their process.
     """
     stderr_console.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
@@ -56,7 +56,7 @@ def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = Non
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)
         for module in (client, inspect_client):
-            patch.setattr(module, "WorkerProcess", ChildHere)
+            patch.setattr(module, "WorkerProcess", WorkerThread)
         with pytest.raises(SystemExit) as stopped:
             app(list(arguments), prog_name="vram")
     stderr_console.cache_clear()
@@ -64,10 +64,10 @@ def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = Non
     return Answer(stopped.value.code, stdout.getvalue(), stderr.getvalue())
 
 
-class ChildHere:
-    """Stands for a `Child` process: the worker's own loop in a thread, spoken to in the same lines.
+class WorkerThread:
+    """Stands in for a `WorkerProcess`: runs the same loop on the same messages, in a thread.
 
-    Modules of a user's own are forgotten as it ends: those of the next folder may bear their names.
+    Removes the user's modules at the end, because those of the next folder may have the same names.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -85,7 +85,7 @@ class ChildHere:
             line = self._replies.get(timeout=POLL_SECONDS)
         except queue.Empty:
             return None
-        assert line is not None, "the thread for trials has failed: its traceback is in the warnings"
+        assert line is not None, "the worker thread failed; its traceback is in the warnings"
         return REPLY.validate_json(line)
 
     def end(self) -> None:
@@ -108,7 +108,7 @@ class ChildHere:
 
 
 class _Requests(queue.Queue[str]):
-    """Lines for the worker, whose thread ends with an empty one."""
+    """Lines for the worker; an empty line ends its thread."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> str:
         line = super().get(block, timeout)
