@@ -2,18 +2,18 @@
 --overwrite` rewrites them.
 
 Tests, and the processes that they start, see no calibrations of the user who runs them. `pytest --fast` starts no
-process.
+process of Python.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="skip each test as soon as it starts a process")
+    parser.addoption("--fast", action="store_true", help="skip each test as soon as it starts a process of Python")
     parser.addoption("--overwrite", action="store_true", help="write golden files anew instead of comparing with them")
 
 
@@ -41,9 +41,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from vram_cli.probe.worker_process import WorkerProcess
 
         settings.load_profile("fast")
-        platform.processor()  # runs `uname` once, and caches its output
-        for starts_process in (WorkerProcess, subprocess.Popen):
-            starts_process.__init__ = lambda *_, **__: pytest.skip("starts a process")
+        start = subprocess.Popen.__init__
+
+        def start_or_skip(process: object, command: Any, *arguments: Any, **options: Any) -> None:
+            if Path(command[0]).name.startswith(("python", "vram")):  # programs such as `uname` are fast
+                _skip()
+            start(process, command, *arguments, **options)
+
+        subprocess.Popen.__init__ = start_or_skip
+        WorkerProcess.__init__ = _skip
+
+
+def _skip(*_: object, **__: object) -> None:
+    pytest.skip("starts a process of Python")
 
 
 @pytest.fixture
