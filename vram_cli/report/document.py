@@ -7,7 +7,7 @@ text; each renderer escapes them, so that names from a user's config can be pass
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vram_cli.records import Category, ImageSample, Timeline
@@ -126,7 +126,7 @@ class Chart(Block):
     """The figures of the chart in words, for readers who do not see it."""
     figure: Callable[[], Any]
     """Draws it as a `matplotlib.figure.Figure`."""
-    formats: frozenset[Format] = frozenset({"html"})
+    formats: frozenset[Format] = field(default=frozenset({"html"}), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Samples(Block):
 
     images: tuple[ImageSample, ...]
     class_names: tuple[str, ...]
-    formats: frozenset[Format] = frozenset({"text"})
+    formats: frozenset[Format] = field(default=frozenset({"text"}), kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Memory over one training step as a chart of characters: a column a moment, categories stacked."""
+"""Memory over a training step as a chart of characters: one column per moment, categories stacked."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from vram_cli.records import Breakdown, Category, Device, Phase, Timeline, TimelinePoint
-from vram_cli.report.words import CATEGORY_LABELS, literal, number, origin, place
+from vram_cli.records import Category, Phase, Timeline, TimelinePoint
+from vram_cli.report.palette import STACK
+from vram_cli.report.words import CATEGORY_LABELS, literal
 from vram_cli.units import format_bytes
 
 _HEIGHT = 12
@@ -24,7 +25,7 @@ _THREE_ACROSS = 76
 
 
 class Ink(NamedTuple):
-    """How a category is drawn: a block, a letter where the encoding has no blocks, a colour."""
+    """How a category is drawn: a block, a letter if the encoding has no blocks, a colour."""
 
     block: str
     letter: str
@@ -39,37 +40,21 @@ INKS = {
     Category.ACTIVATIONS: Ink("▞", "A", "yellow"),
     Category.TEMPORARIES: Ink("•", "T", "red"),
 }
-"""From the bottom of the stack to its top: what stays first."""
 
 
-def timeline_chart(breakdown: Breakdown, device: Device) -> RenderableType:
-    """Return the chart with its title and a legend that says what is held at the highest moment."""
-    timeline = breakdown.timeline
-    if timeline is None:
-        raise ValueError("a breakdown without a timeline")
-    title = literal(timeline_title(breakdown, device), "bold")
-    return Group(title, _Chart(timeline), literal(f"{highest_moment(timeline)}:"), _Legend(timeline))
-
-
-def timeline_title(breakdown: Breakdown, device: Device) -> str:
-    """Return what a timeline is of."""
-    return f"Memory over one step at batch size {number(breakdown.batch_size)} ({origin(device)})"
-
-
-def highest_moment(timeline: Timeline) -> str:
-    """Return when use was highest, and how high."""
-    peak = timeline.peak
-    return f"At the highest moment, {place(peak.phase)}, tensors hold {format_bytes(peak.bytes)}"
+def timeline_chart(timeline: Timeline, title: str, description: str) -> RenderableType:
+    """Return the chart with its title, and a legend with the bytes at the peak."""
+    heading = [literal(title, "bold")] if title else []
+    return Group(*heading, _Chart(timeline), literal(f"{description}:"), _Legend(timeline))
 
 
 class _Chart:
-    """Each column stands for a run of events, and shows the highest moment of it."""
+    """Each column stands for a run of events, and shows its highest moment."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the console is."""
         ascii_only = options.ascii_only
         columns = _columns(self._timeline, options.max_width - _LABELS - 1)
         peak = self._timeline.peak.bytes
@@ -83,18 +68,17 @@ class _Chart:
 
 
 class _Legend:
-    """What the characters mean, and the bytes of each category at the peak; those that are never there are left out."""
+    """The meaning of each character, and the bytes of its category at the peak; unused categories are left out."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._peak = timeline.peak
         self._drawn = {category for point in timeline.points for category in point.by_category}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it in as many columns as there is room for."""
         across = 3 if options.max_width >= _THREE_ACROSS else 2
         grid = Table.grid(padding=(0, 2, 0, 0))
         entries = []
-        for category in (category for category in INKS if category in self._drawn):
+        for category in (category for category in STACK if category in self._drawn):
             ink, label = INKS[category], CATEGORY_LABELS[category].split(" and ")[0]
             mark = Text(ink.letter if options.ascii_only else ink.block, ink.colour)
             size = format_bytes(self._peak.by_category.get(category, 0))
@@ -105,7 +89,7 @@ class _Legend:
 
 
 def _columns(timeline: Timeline, width: int) -> list[tuple[TimelinePoint, Phase]]:
-    """Return for each column the highest of its events, or the last one before it has any, and the phase at its end."""
+    """Return the highest event of each column, or the last one before it if it has none, and the phase at its end."""
     points, columns, at = timeline.points, [], 0
     for column in range(width):
         end = (column + 1) * (timeline.events + 1) / width
@@ -118,10 +102,10 @@ def _columns(timeline: Timeline, width: int) -> list[tuple[TimelinePoint, Phase]
 
 
 def _stack(point: TimelinePoint, peak: int) -> list[Category | None]:
-    """Return what lies at the middle of each row, from the bottom up."""
+    """Return the category at the middle of each row, from the bottom up."""
     stack: list[Category | None] = []
     filled = 0
-    for category in INKS:
+    for category in STACK:
         filled += point.by_category.get(category, 0)
         rows = round(filled * _HEIGHT / peak) if peak else 0
         stack += [category] * (rows - len(stack))
@@ -139,7 +123,7 @@ def _cells(console: Console, row: list[Category | None], *, ascii_only: bool) ->
 
 
 def _axis(phases: list[Phase], *, ascii_only: bool) -> Iterator[Segment]:
-    """Return the line below the chart, with a tick and the name where a phase begins."""
+    """Return the line below the chart, with a tick and the name at the start of each phase."""
     rule, tick, corner = ("-", "+", "+") if ascii_only else ("─", "┬", "└")
     line, names, start = "", "", 0
     for phase, run in groupby(phases):

@@ -1,4 +1,4 @@
-"""A row of samples in the terminal: two pixels to a character where there are colours, elsewhere shades of ASCII."""
+"""Sample images in the terminal: two pixels per character if it has enough colours, else shades of ASCII."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ Image = list[list[Pixel]]
 _GAP = 2
 _SHADES = " .:-=+*#%@"
 _LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue add to brightness (ITU-R BT.601)."""
+"""The share of red, green and blue in brightness (ITU-R BT.601)."""
 
 
 def has_colours(console: Console) -> bool:
-    """Whether the console has more than the 16 colours of old, which make nothing of a photograph."""
+    """Return whether the console has more than 16 colours, which are too few for a photograph."""
     return console.color_system in ("256", "truecolor") and not console.options.ascii_only
 
 
-class Preview:
-    """The first sample of each class, as many as the console is wide for, with the names of the classes below.
+class SampleImages:
+    """The first sample of each class, as many as fit the width, with the names of the classes below.
 
-    Colours show what it is at half the size; shades of characters need all of its pixels.
+    In colour an image is recognisable at half its size; shades of characters need all of its pixels.
     """
 
-    def __init__(self, samples: Sequence[ImageSample], names: Sequence[str]) -> None:
+    def __init__(self, samples: Sequence[ImageSample], class_names: Sequence[str]) -> None:
         first = {sample.label: sample for sample in reversed(samples)}
-        self._images = [(spelled(names[label]), _image(first[label])) for label in sorted(first)]
+        self._images = [(spelled(class_names[label]), _image(first[label])) for label in sorted(first)]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw them side by side."""
         coloured = has_colours(console)
         draw = _blocks if coloured else _shades
         images = [(name, _halved(image) if coloured else image) for name, image in self._images]
@@ -75,7 +74,7 @@ def _image(sample: ImageSample) -> Image:
 
 
 def _halved(image: Image) -> Image:
-    """Return the image with each square of four pixels averaged to one."""
+    """Return the image with each square of four pixels averaged into one."""
     pairs = list(zip(image[::2], image[1::2], strict=False))
     return [[_mean(above[x : x + 2] + below[x : x + 2]) for x in range(0, len(above) - 1, 2)] for above, below in pairs]
 
