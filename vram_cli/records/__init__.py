@@ -1,8 +1,8 @@
 """The records that travel through vram: frozen, and bytes are `int`.
 
-A probe returns a `Measurement` per batch size and the search a `SearchResult`; each command answers with a record of its
-own, such as `FindBatchResult`. The origin of a number is part of the record: `Device.kind` is real or simulated, and
-`extrapolated_batch_size` is kept apart from sizes that ran.
+A probe returns a `Measurement` per batch size and the search a `SearchResult`; each command answers with a record of
+its own, such as `FindBatchResult`. The origin of a number is part of the record: `Device.kind` is real or simulated,
+and `extrapolated_batch_size` is kept apart from sizes that ran.
 """
 
 from __future__ import annotations

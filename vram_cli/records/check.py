@@ -37,7 +37,7 @@ class Finding:
 
     kind: FindingKind
     counter: str = "reserved"
-    """"reserved", or "allocated" if only the memory of tensors grew: reserved memory grows in lumps that can hide it."""
+    """"reserved", or "allocated" if only the memory of tensors grew: reserved memory grows in lumps and may hide it."""
     bytes: int
     """The peak; if it does not fit, the least that it would take, memory outside the allocator included."""
     allowed_bytes: int
@@ -103,8 +103,8 @@ class CheckResult:
 
     command: Literal["check"] = "check"
     result: BreakdownResult
-    """The measurement or prediction. If a prediction does not fit, its breakdown is that of a device with exactly as much
-    memory as the training takes."""
+    """The measurement or prediction. If a prediction does not fit, its breakdown is that of a device with exactly as
+    much memory as the training takes."""
     limits: CheckLimits
     peak: PeakMemory | None
     """None if the training did not fit and its need is not known."""

@@ -99,9 +99,9 @@ def style_axes(axes: Axes, title: str = "", *, grid: bool = True) -> None:
     if grid:
         axes.grid(color=_GRID, alpha=0.3)
     axes.tick_params(which="both", color=_INK, labelcolor=_INK)
-    for part in (*axes.spines.values(), axes.xaxis.label, axes.yaxis.label):
-        part.set_color(_INK)
-    for text in axes.texts:
+    for spine in axes.spines.values():
+        spine.set_color(_INK)
+    for text in (*axes.texts, axes.xaxis.label, axes.yaxis.label):
         text.set_color(_INK)
     if (legend := axes.get_legend()) is not None:
         style_legend(legend)
@@ -208,7 +208,9 @@ def draw_trials(axes: Axes, trials: Sequence[Measurement], device: Device) -> No
 
     def scatter(group: list[Measurement], label: str, **style: Any) -> None:
         if group:
-            sizes, peaks = zip(*((trial.batch_size, trial.peak_reserved_bytes / factor) for trial in group), strict=True)
+            sizes, peaks = zip(
+                *((trial.batch_size, trial.peak_reserved_bytes / factor) for trial in group), strict=True
+            )
             axes.scatter(sizes, peaks, label=label, zorder=3, clip_on=False, **style)
 
     failed = [trial for trial in drawn if not trial.fits]
@@ -231,7 +233,10 @@ def draw_throughput(axes: Axes, throughput: Throughput) -> None:
     """Draw samples per second into axes, over batch sizes on an axis on which doubling is a step."""
     points = throughput.paces
     sizes, speeds = [point.batch_size for point in points], [point.samples_per_second for point in points]
-    spread = [[point.samples_per_second - point.low for point in points], [point.high - point.samples_per_second for point in points]]
+    spread = [
+        [point.samples_per_second - point.low for point in points],
+        [point.high - point.samples_per_second for point in points],
+    ]
     axes.errorbar(
         sizes, speeds, spread, color=_SPEED, marker="o", markersize=4, capsize=3,
         label="median step; half of all steps lie within the bar",

@@ -1,4 +1,4 @@
-"""A contact sheet: some samples of each class as a PNG, drawn with Pillow, which comes with torchvision."""
+"""A contact sheet: samples of each class as a PNG, drawn with Pillow, which comes with torchvision."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vram_cli.errors import ConfigError
+from vram_cli.files import check_writable, write_file
 from vram_cli.records import ImageSample, Inspection
-from vram_cli.report.saved import check_writable, write
 from vram_cli.report.words import number
 
 if TYPE_CHECKING:
     from PIL import Image
 
 PER_CLASS = 10
-"""Samples in a row."""
+"""Samples per row."""
 
 _CELL = 84
-"""Pixels that the longer side of a sample has at least: whole multiples of its own, so that each pixel stays square."""
+"""Minimum size of a sample's longer side: scaled by whole multiples, so that each pixel stays square."""
 _GAP, _MARGIN = 4, 16
 _NAME, _COUNT, _TITLE = 18, 14, 22
-"""Sizes of the letters."""
+"""Font sizes."""
 _INK, _PALE, _PAPER = "#1a1a1a", "#767676", "#ffffff"
 
 
@@ -29,24 +29,24 @@ def check_sheet(path: Path, *, force: bool = False) -> None:
     """Check that `save_sheet` could write there.
 
     Raises:
-        ConfigError: the file's name does not end in .png, or it cannot be written.
+        ConfigError: The file's name does not end in .png, or it cannot be written.
     """
     if path.suffix.lower() != ".png":
-        hint = "let its name end in .png; for all that is known of data and model, --json"
-        raise ConfigError(f"--save {path}: what is saved here is a picture of samples", hint)
+        hint = "choose a name that ends in .png; --json prints the facts about data and model"
+        raise ConfigError(f"--save {path}: `vram inspect` saves a picture of samples", hint)
     check_writable(path, force=force)
 
 
 def save_sheet(inspection: Inspection, path: Path, *, force: bool = False) -> None:
-    """Write the samples of an inspection as a picture: a row a class, with its name and how many there are.
+    """Write the samples of an inspection as a picture: a row per class, with its name and number of samples.
 
     Raises:
-        ConfigError: as `check_sheet`.
+        ConfigError: As `check_sheet` does.
     """
     check_sheet(path, force=force)
     buffer = io.BytesIO()
     contact_sheet(inspection).save(buffer, format="PNG", optimize=True)
-    write(buffer.getvalue(), path, force=force)
+    write_file(buffer.getvalue(), path, force=force)
 
 
 def contact_sheet(inspection: Inspection) -> Image.Image:
@@ -59,7 +59,7 @@ def contact_sheet(inspection: Inspection) -> Image.Image:
     scale = -(-_CELL // max(height, width))
     size = width * scale, height * scale
     font, small, large = (ImageFont.load_default(points) for points in (_NAME, _COUNT, _TITLE))
-    captions = [(found.name, f"{number(found.count or 0)} samples") for found in data.classes]
+    captions = [(facts.name, f"{number(facts.count or 0)} samples") for facts in data.classes]
     heading = f"{data.info.name}: the first {max(map(len, rows))} of each class"
     left = 2 * _MARGIN + int(max(max(font.getlength(name), small.getlength(many)) for name, many in captions))
     top = 2 * _MARGIN + _TITLE

@@ -51,7 +51,7 @@ def to_use(advice: Advice) -> Step:
             words = ("breakdown", "--batch-size", str(split.micro_batch_size), *_flags((*split.sets, *steps)))
             return _step(advice.run, f"see where the memory goes at {split.wanted:,}", *words)
     if advice.best is not None:
-        return _step(advice.run, "search for the largest batch with these changes", "find-batch", *_flags(advice.best.sets))
+        return _step(advice.run, "search for the largest batch with them", "find-batch", *_flags(advice.best.sets))
     if advice.max_batch_size is None and advice.levers:
         return _after_nothing(advice.run)
     return _step(advice.run, "search for the largest batch without changes", "find-batch")

@@ -24,7 +24,9 @@ _SIZES = (doc.Column("baseline"), doc.Column("now"), doc.Column("change"))
 def check_document(check: CheckResult) -> doc.Document:
     """Return the answer of `vram check`."""
     run = check.result.run
-    problems = tuple((f"{TITLES[finding.kind].capitalize()}:", finding_words(check, finding)) for finding in check.findings)
+    problems = tuple(
+        (f"{TITLES[finding.kind].capitalize()}:", finding_words(check, finding)) for finding in check.findings
+    )
     return doc.Document(
         heading=_heading(check),
         verdict="pass" if check.passed else "fail",

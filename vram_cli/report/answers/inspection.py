@@ -25,14 +25,16 @@ def inspection_document(inspection: Inspection, *, depth: int = 3, preview: bool
     name = data.info.name if data.info.name == data.info.source else f"{data.info.name}, {data.info.source}"
     samples = "" if data.info.num_samples is None else f" ({count(data.info.num_samples, 'sample')})"
     outputs = f", outputs for a batch of {number(model.batch_size)}" if model.batch_size else ""
+    parameters = count(model.parameters, "parameter")
+    layers = (_layers_table(model, depth), doc.Pairs(_totals(model, depth)))
     versions = ", ".join(f"{package} {version}" for package, version in inspection.versions.items())
     return doc.Document(
-        heading=(f"{inspection.config_name}:", f"{model.name}, {count(model.parameters, 'parameter')}, on {name}{samples}"),
+        heading=(f"{inspection.config_name}:", f"{model.name} ({parameters}) on {name}{samples}"),
         context=f"vram {inspection.command} · {inspection.config_name}",
         blocks=(
             doc.Details(f"Data: {name}", (doc.Pairs(tuple(_data_lines(inspection))), _tensors(data))),
             *((doc.Samples(inspection.samples, tuple(facts.name for facts in data.classes)),) if images else ()),
-            doc.Details(f"Model: {model.name}{outputs}", (_layers_table(model, depth), doc.Pairs(_totals(model, depth)))),
+            doc.Details(f"Model: {model.name}{outputs}", layers),
             config_section(inspection),
             doc.Details("Versions", (doc.Paragraph(versions),), formats=frozenset({"html"})),
         ),

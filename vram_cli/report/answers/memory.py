@@ -103,9 +103,7 @@ def modules_title(breakdown: Breakdown, device: Device) -> str:
     return f"Peak memory by module at batch size {number(breakdown.batch_size)} ({origin(device)})"
 
 
-def modules_section(
-    breakdown: Breakdown, device: Device, depth: int, *, formats: frozenset[doc.Format]
-) -> doc.Details:
+def modules_section(breakdown: Breakdown, device: Device, depth: int, *, formats: frozenset[doc.Format]) -> doc.Details:
     """Return the modules down to a depth, the largest first.
 
     A module's row includes its submodules. If those are shown, the memory that the module holds outside them has a row
@@ -187,13 +185,14 @@ def _phases_table(timeline: Timeline) -> doc.Table:
     for phase, run in groupby(timeline.points, key=lambda point: point.phase):
         by_phase.setdefault(phase, []).extend(point.by_category for point in run)
     peaks = [max(moments, key=lambda held: sum(held.values())) for moments in by_phase.values()]
-    drawn = [category for category in reversed(STACK) if any(category in point.by_category for point in timeline.points)]
+    used = {category for point in timeline.points for category in point.by_category}
     return doc.Table(
         "",
         (doc.Column("highest in", "name"), *(doc.Column(phase.value) for phase in by_phase)),
         tuple(
             doc.Row((CATEGORY_LABELS[category], *(format_bytes(held.get(category, 0)) for held in peaks)))
-            for category in drawn
+            for category in reversed(STACK)
+            if category in used
         ),
         footer=("in tensors", *(format_bytes(sum(held.values())) for held in peaks)),
         formats=_HTML,

@@ -30,16 +30,18 @@ def trials_title(device: Device) -> str:
 def trials_section(trials: Sequence[Measurement], device: Device) -> doc.Details:
     """Return every trial with its peak memory, in the order in which they ran."""
     hidden = sum(not trial.peak_reserved_bytes for trial in trials)
-    chart = doc.Chart(
-        "trials",
-        "",
-        "; ".join(f"{number(trial.batch_size)}: {outcome_label(trial)}, {_size(trial.peak_reserved_bytes)}" for trial in trials),
-        partial(charts.trials_figure, trials, device),
+    description = "; ".join(
+        f"{number(trial.batch_size)}: {outcome_label(trial)}, {_size(trial.peak_reserved_bytes)}" for trial in trials
     )
+    chart = doc.Chart("trials", "", description, partial(charts.trials_figure, trials, device))
     left_out = f"{count(hidden, 'trial')} without a peak {'is' if hidden == 1 else 'are'} not in the chart."
     table = doc.Table(
         "",
-        (doc.Column("batch size"), doc.Column("outcome", "words"), *map(doc.Column, ("allocated", "reserved", "seconds"))),
+        (
+            doc.Column("batch size"),
+            doc.Column("outcome", "words"),
+            *map(doc.Column, ("allocated", "reserved", "seconds")),
+        ),
         tuple(
             doc.Row(
                 (

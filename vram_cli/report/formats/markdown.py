@@ -81,7 +81,9 @@ def _bold(line: doc.Line) -> str:
 
 
 def _table(table: doc.Table) -> str:
-    shown = [index for index, column in enumerate(table.columns) if column.kind != "bar" and "markdown" in column.formats]
+    shown = [
+        index for index, column in enumerate(table.columns) if column.kind != "bar" and "markdown" in column.formats
+    ]
     heads = [escaped(table.columns[index].title) for index in shown]
     rules = [":---" if table.columns[index].kind in _LEFT else "---:" for index in shown]
     rows = [[escaped(str(row.cells[index])) for index in shown] for row in table.rows]

@@ -201,7 +201,9 @@ def _bar_width(table: doc.Table, columns: Sequence[int], width: int) -> int:
 
 
 def _texts(table: doc.Table, index: int) -> Iterator[str]:
-    cells = [(row.cells[index], row.level) for row in table.rows] + [(cells[index], 0) for cells in [table.footer] if cells]
+    cells = [(row.cells[index], row.level) for row in table.rows] + [
+        (cells[index], 0) for cells in [table.footer] if cells
+    ]
     for cell, level in cells:
         if isinstance(cell, str):
             yield cell if index else "  " * level + cell
