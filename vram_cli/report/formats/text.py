@@ -122,7 +122,7 @@ def _block(block: doc.Block, width: int) -> RenderableType:  # noqa: PLR0911 - o
         case doc.Table():
             return _table(block, width)
         case doc.TimelineChart() if block.timeline is not None:
-            return timeline_chart(block.timeline, block.title, block.description)
+            return timeline_chart(block.timeline, block.description)
         case doc.Samples():
             return SampleImages(block.images, block.class_names)
         case doc.Command():
