@@ -38,7 +38,7 @@ def advise(
     quiet: options.Quiet = False,
 ) -> None:
     """Try changes that let a larger batch fit, and show the gain and the cost of each."""
-    from vram_cli.cli.output import Files, deliver_advice
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.commands.advise import advise as run
     from vram_cli.errors import Interrupted
     from vram_cli.report.progress import SearchProgress
@@ -61,7 +61,7 @@ def advise(
             )
     except Interrupted as stop:
         advice, code = stop.partial, stop.exit_code
-    deliver_advice(advice, files, form)
+    deliver(advice, files, form)
     if code == 0 and advice.max_batch_size is None and advice.best is None:
         code = DoesNotFitError.exit_code
     raise typer.Exit(code)

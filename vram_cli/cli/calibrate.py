@@ -41,27 +41,29 @@ def calibrate(
     in the folder VRAM_CONFIG_DIR (default: ~/.config/vram).
     """
     from vram_cli.commands.calibrate import calibrate as run
-    from vram_cli.hardware.calibration_store import forget, kept, read, to_text
-    from vram_cli.report.calibration import calibration_in_full, calibrations_as_json, calibrations_in_full
+    from vram_cli.files import write_file
+    from vram_cli.hardware import calibration_store as store
+    from vram_cli.report.answers.calibration import calibrations_document
     from vram_cli.report.console import inform, print_answer
+    from vram_cli.report.formats.json import calibrations_to_json
+    from vram_cli.report.formats.text import to_text
     from vram_cli.report.progress import SearchProgress
-    from vram_cli.report.saved import write
 
     actions = {"--show": show, "--export": export, "--import": import_, "--remove": remove}
     _check_options(device, gpu, [flag for flag, value in actions.items() if value])
     if show:
-        calibrations = [calibration for gpu in _saved_gpus(gpu) if (calibration := kept(gpu))]
+        calibrations = [calibration for gpu in _saved_gpus(gpu) if (calibration := store.kept(gpu))]
         if json:
-            typer.echo(calibrations_as_json(calibrations))
+            typer.echo(calibrations_to_json(calibrations))
         else:
-            print_answer(calibrations_in_full(calibrations))
+            print_answer(to_text(calibrations_document(calibrations)))
     elif export is not None:
-        (calibration,) = filter(None, [kept(_saved_gpu(gpu))])
-        write(to_text(calibration), export, force=force)
+        (calibration,) = filter(None, [store.kept(_saved_gpu(gpu))])
+        write_file(store.to_text(calibration), export, force=force)
         inform(f"wrote {export}; on the other machine, run: vram calibrate --import {export.name}")
     elif import_ is not None:
-        calibration = read(import_)
-        earlier = None if force else kept(calibration.gpu)
+        calibration = store.read(import_)
+        earlier = None if force else store.kept(calibration.gpu)
         if earlier is not None and earlier != calibration:
             message = (
                 f"{earlier.gpu.product} has a calibration already, {earlier.title}; {import_} is {calibration.title}"
@@ -69,15 +71,15 @@ def calibrate(
             raise ConfigError(message, "add --force to replace it")
         _save(calibration)
     elif remove:
-        inform(f"removed {forget(_saved_gpu(gpu))}")
+        inform(f"removed {store.forget(_saved_gpu(gpu))}")
     else:
         with SearchProgress(quiet=quiet) as progress:
             calibration = run(device, status=progress.status)
         # Printed first: if the folder cannot be written, the measurements are not lost.
         if json:
-            typer.echo(to_text(calibration), nl=False)
+            typer.echo(store.to_text(calibration), nl=False)
         else:
-            print_answer(calibration_in_full(calibration))
+            print_answer(to_text(calibrations_document([calibration])))
         _save(calibration)
 
 

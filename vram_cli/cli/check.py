@@ -14,6 +14,7 @@ from vram_cli.cli import options
 from vram_cli.errors import ConfigError, VramError
 
 if TYPE_CHECKING:
+    from vram_cli.cli.output import Files
     from vram_cli.config import Config
     from vram_cli.records import CheckLimits, CheckResult
 
@@ -60,23 +61,29 @@ def check(
         Path | None,
         options.output("--summary", metavar="FILE", help="Append the verdict to a file, such as $GITHUB_STEP_SUMMARY."),
     ] = None,
+    report: options.Report = None,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Fail if peak memory is above a limit, or has grown since a baseline.
 
     Exit code 0 means that the check passes and 1 that it fails; every other code is an error, as listed by `vram -h`.
     """
-    form = options.output_format(format_name, CheckFormat, json=json)
+    from vram_cli.cli.output import Files
+
+    form, files = options.output_format(format_name, CheckFormat, json=json), Files(report=report, force=force)
     try:
         limits = _limits(max_memory, tolerance, baseline, update=update_baseline)
         if summary is not None:
             _append(summary, "")
+        files.check()
         verdict = _verdict(load_config(), limits, baseline, update=update_baseline, download=download, quiet=quiet)
-        _print(verdict, form)
+        _print(verdict, files, form)
         if summary is not None:
-            from vram_cli.report.markdown import verdict_to_markdown
+            from vram_cli.cli.output import document_of
+            from vram_cli.report.formats.markdown import to_markdown
 
-            _append(summary, verdict_to_markdown(verdict))
+            _append(summary, to_markdown(document_of(verdict)))
     except VramError as error:
         _report_error(error, form, summary)
         raise
@@ -132,20 +139,13 @@ def _share(text: str) -> float:
     return float(share)
 
 
-def _print(verdict: CheckResult, form: CheckFormat) -> None:
-    from vram_cli.report import verdict as report
-    from vram_cli.report.console import print_answer, print_document
+def _print(verdict: CheckResult, files: Files, form: CheckFormat) -> None:
+    from vram_cli.cli.output import deliver
 
-    if form is CheckFormat.JSON:
-        typer.echo(report.verdict_as_json(verdict))
-    elif form is CheckFormat.MARKDOWN:
-        from vram_cli.report.markdown import verdict_to_markdown
-
-        print_document(verdict_to_markdown(verdict))
-    else:
-        print_answer(report.verdict_text(verdict))
+    deliver(verdict, files, form.value)
     if form is CheckFormat.GITHUB:
         from vram_cli.report.annotations import workflow_commands
+        from vram_cli.report.console import print_document
 
         print_document(workflow_commands(verdict))
 
@@ -158,9 +158,9 @@ def _report_error(error: VramError, form: CheckFormat, summary: Path | None) -> 
 
         print_document(failure(error))
     if summary is not None and summary.exists():
-        from vram_cli.report.markdown import escaped
+        from vram_cli.report.formats.markdown import escaped
 
-        _append(summary, f"### vram check has no verdict\n\n{escaped(error.message)}\n\n{escaped(error.hint)}\n")
+        _append(summary, f"### vram check could not run\n\n{escaped(error.message)}\n\n{escaped(error.hint)}\n")
 
 
 def _append(path: Path, text: str) -> None:

@@ -70,18 +70,18 @@ def compare(
     quiet: options.Quiet = False,
 ) -> None:
     """Train with several batch sizes on the same images: accuracy, noise, speed and memory side by side."""
-    from vram_cli.cli.output import deliver_comparison
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.compare import CompareOptions
     from vram_cli.compare import compare as run
     from vram_cli.compare.options import parse_sizes
     from vram_cli.errors import Interrupted
-    from vram_cli.report.plot import check_plot
+    from vram_cli.report.console import inform
     from vram_cli.report.progress import SearchProgress
 
     settings = load_config()
     form = options.output_format(format_name, options.Format, json=json)
-    if plot is not None:
-        check_plot(plot, force=force)
+    files = Files(plot=plot, force=force)
+    files.check()
     asked = CompareOptions(
         batch_sizes=parse_sizes(batch_sizes),
         samples=options.count_or_all(samples, "--samples"),
@@ -108,5 +108,6 @@ def compare(
             )
     except Interrupted as stop:
         found, code = stop.partial, 130
-    deliver_comparison(found, results, plot, form)
+    deliver(found, files, form)
+    inform(f"saved in {results}: the same command continues from there")
     raise typer.Exit(code)

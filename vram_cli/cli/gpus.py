@@ -18,14 +18,16 @@ def gpus(
 ) -> None:
     """List the GPUs that vram can predict for; a single match is shown in full, with its sources."""
     from vram_cli.hardware.gpus import all_gpus, select_gpus
+    from vram_cli.report.answers.gpus import gpu_document, gpus_document
     from vram_cli.report.console import print_answer
-    from vram_cli.report.gpus import gpu_in_full, gpus_as_json, gpus_table
+    from vram_cli.report.formats.json import gpus_to_json
+    from vram_cli.report.formats.text import to_text
 
     text = " ".join(words or ())
     matches = select_gpus(text)
     if json:
-        typer.echo(gpus_as_json(matches))
+        typer.echo(gpus_to_json(matches))
     elif len(matches) == 1:
-        print_answer(gpu_in_full(matches[0], all_gpus(text)))
+        print_answer(to_text(gpu_document(matches[0], all_gpus(text))))
     else:
-        print_answer(gpus_table(matches))
+        print_answer(to_text(gpus_document(matches)))

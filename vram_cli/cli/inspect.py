@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from vram_cli.cli import options
 from vram_cli.errors import ConfigError
 
@@ -26,37 +24,39 @@ def inspect(
     ] = False,
     download: options.Download = False,
     json: options.Json = False,
+    format_name: options.FormatName = None,
     save: Annotated[
         Path | None, options.output("--save", metavar="FILE.png", help="Save a picture of labeled samples.")
     ] = None,
+    report: options.Report = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show the data set and its size in bytes, and the layers of the model and their parameters."""
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.commands.inspect import inspect as run
-    from vram_cli.report.console import inform, print_answer, stdout_console, warn
-    from vram_cli.report.inspection import InspectionInFull, inspection_as_json
-    from vram_cli.report.preview import has_colours
+    from vram_cli.report.console import inform, stdout_console, warn
+    from vram_cli.report.contact_sheet import PER_CLASS, check_sheet, save_sheet
+    from vram_cli.report.formats.samples import has_colours
     from vram_cli.report.progress import SearchProgress
-    from vram_cli.report.sheet import PER_CLASS, check_sheet, save_sheet
 
-    if json and preview:
-        raise ConfigError("--preview draws samples and --json prints an object", "leave one of them out")
+    form, files = options.output_format(format_name, options.Format, json=json), Files(report=report, force=force)
+    is_text = form is options.Format.TEXT
+    if preview and not is_text:
+        raise ConfigError(f"--preview draws samples as text, not as {form.value}", "leave one of them out")
     config = load_config()
-    with_preview = not json and (preview or has_colours(stdout_console()))
+    files.check()
+    draws = is_text and (preview or has_colours(stdout_console()))
     if save is not None:
         check_sheet(save, force=force)
     with SearchProgress(quiet=quiet) as progress:
-        samples = PER_CLASS if save is not None else int(with_preview)
+        samples = PER_CLASS if save is not None else int(draws)
         inspection = run(config, download=download, samples=samples, status=progress.status)
     if save is not None:
         if not inspection.samples:
             raise ConfigError(f"--save {save}: {_no_images(inspection)}", _IMAGE_DATA)
         save_sheet(inspection, save, force=force)
-    if json:
-        typer.echo(inspection_as_json(inspection))
-    else:
-        print_answer(InspectionInFull(inspection, depth, preview=with_preview))
+    deliver(inspection, files, form, depth=depth, preview=draws)
     if preview and not inspection.samples:
         warn(_no_images(inspection))
     if save is not None:
