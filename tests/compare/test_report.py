@@ -14,7 +14,7 @@ from vram_cli.compare.plot import save_comparison_plot
 from vram_cli.compare.report import comparison_text, tables
 from vram_cli.report.saved import to_json
 
-from .comparisons import COMPARISONS, DIVERGED, SINGLE, WHOLE
+from .comparisons import COMPARISONS, COMPLETE, DIVERGED, SINGLE
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -43,7 +43,7 @@ def test_what_cannot_be_said_of_a_single_run_is_not() -> None:
     (_, _, learned), *_ = tables(SINGLE)
     assert learned[0][2] == "93.1 %"
     assert learned[3][2] == "-"
-    (_, _, learned), *_ = tables(WHOLE)
+    (_, _, learned), *_ = tables(COMPLETE)
     assert learned[0][2] == "93.3 ± 0.2 %"
 
 

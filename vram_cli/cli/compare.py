@@ -11,8 +11,8 @@ import typer
 from vram_cli.cli import options
 
 
-class Rule(str, Enum):
-    """How the learning rate follows the batch size."""
+class LrScaling(str, Enum):
+    """Rule that scales the learning rate with the batch size."""
 
     LINEAR = "linear"
     SQRT = "sqrt"
@@ -25,52 +25,47 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     device: options.DeviceName = None,
     memory_limit: options.MemoryLimit = None,
     batch_sizes: Annotated[
-        str, typer.Option("--batch-sizes", "-b", metavar="N,N,...", help="full holds all training samples.")
+        str, typer.Option("--batch-sizes", "-b", metavar="N,N,...", help="Batch sizes; full is the whole training set.")
     ] = "1,32,128,256,full",
     samples: Annotated[
-        str, typer.Option("--samples", metavar="N|all", help="Of the data set, for training and validation together.")
+        str, typer.Option("--samples", metavar="N|all", help="Samples for training and validation.")
     ] = "10000",
-    epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Every size sees as many images.")] = 5,
+    epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Epochs per run.")] = 5,
     holdout: Annotated[
-        float, typer.Option("--holdout", metavar="SHARE", help="Of the samples, kept to validate with.")
+        float, typer.Option("--holdout", metavar="FRACTION", help="Fraction held out for validation.")
     ] = 0.2,
     folds: Annotated[
-        int, typer.Option("--folds", metavar="K", help="Cross-validation in K parts, in place of a hold-out.")
+        int, typer.Option("--folds", metavar="K", help="Folds of a cross-validation; 1 uses the hold-out set.")
     ] = 1,
     repeats: Annotated[
-        int, typer.Option("--repeats", metavar="N", help="Trainings of each size, each from another seed.")
+        int, typer.Option("--repeats", metavar="N", help="Runs per batch size, with different seeds.")
     ] = 3,
-    scaling: Annotated[
-        Optional[Rule],  # noqa: UP045
-        typer.Option(
-            "--lr-scaling",
-            help="From the config's rate and train.batch_size to each size's. (default: linear for sgd, else sqrt)",
-        ),
+    lr_scaling: Annotated[
+        Optional[LrScaling],  # noqa: UP045
+        typer.Option("--lr-scaling", help="Learning rate rule. (default: linear for sgd, sqrt for others)"),
     ] = None,
     warmup: Annotated[
-        float, typer.Option("--warmup", metavar="EPOCHS", help="Reach a rate above the config's in so many epochs.")
+        float, typer.Option("--warmup", metavar="EPOCHS", help="Epochs of warm-up to a scaled-up learning rate.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of samples, weights and order.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed for data, weights and shuffling.")] = 0,
     accumulate: Annotated[
-        bool, typer.Option("--accumulate", help="Train sizes that do not fit in parts, gradients added up.")
+        bool, typer.Option("--accumulate", help="Train sizes that do not fit with gradient accumulation.")
     ] = False,
-    results: Annotated[
-        Path, typer.Option("--results", metavar="FILE", help="Where finished trainings are kept, and gone on with.")
-    ] = Path("vram-compare.jsonl"),
+    results: Annotated[Path, typer.Option("--results", metavar="FILE", help="File of finished runs.")] = Path(
+        "vram-compare.jsonl"
+    ),
     download: options.Download = False,
     json: options.Json = False,
     format_name: options.FormatName = None,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--plot", metavar="FILE", help="Draw losses, accuracy and noise as PNG, SVG or PDF."),
+        typer.Option("--plot", metavar="FILE", help="Plot loss, validation and noise as PNG, SVG or PDF."),
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew: throw away what the file of --results has.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a picture that is there.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard existing results and start over.")] = False,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train with several batch sizes on the same images: accuracy, noise, speed and memory side by side."""
+    """Train with several batch sizes on the same data, and compare accuracy, noise, speed and memory."""
     from vram_cli.cli.output import deliver_comparison
     from vram_cli.compare import CompareOptions
     from vram_cli.compare import compare as run
@@ -84,14 +79,14 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     form = options.chosen(format_name, options.Format, json=json)
     if plot is not None:
         check_plot(plot, force=force)
-    asked = CompareOptions(
+    compare_options = CompareOptions(
         batch_sizes=parse_sizes(batch_sizes),
         samples=options.whole_or_all(samples, "--samples"),
         holdout=holdout,
         folds=folds,
         epochs=epochs,
         repeats=repeats,
-        scaling=scaling.value if scaling else None,
+        lr_scaling=lr_scaling.value if lr_scaling else None,
         warmup=warmup,
         seed=seed,
         accumulate=accumulate,
@@ -99,9 +94,9 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     code = 0
     try:
         with SearchProgress(quiet=quiet) as progress:
-            found = run(
+            comparison = run(
                 settings,
-                asked,
+                compare_options,
                 results=results,
                 fresh=fresh,
                 download=download,
@@ -109,6 +104,6 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
                 announce=progress.note,
             )
     except Interrupted as stop:
-        found, code = stop.partial, 130
-    deliver_comparison(found, results, plot, form)
+        comparison, code = stop.partial, 130
+    deliver_comparison(comparison, results, plot, form)
     raise typer.Exit(code)

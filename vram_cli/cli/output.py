@@ -131,7 +131,7 @@ def deliver_comparison(comparison: Comparison, results: Path, plot: Path | None,
         print_answer(comparison_text(comparison))
     if plot is not None:
         inform(f"saved to {plot}")
-    inform(f"kept in {results}: the same command goes on from there")
+    inform(f"results in {results}: run the same command to resume")
 
 
 def _say_where(files: Files) -> None:

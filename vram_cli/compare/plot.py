@@ -38,12 +38,12 @@ def _draw_curves(axes: Any, comparison: Comparison) -> None:
             continue
         # Stretches end at the same images in all runs of a size.
         points = [
-            (stretch[0].images, fmean(point.loss for point in stretch))
+            (stretch[0].samples, fmean(point.loss for point in stretch))
             for stretch in zip(*(run.curve for run in runs), strict=False)
         ]
         marker = "." if len(points) < 9 else ""
         axes.plot(*zip(*points, strict=True), label=_name(size), color=f"C{index}", marker=marker)
-    axes.set(xlabel="images seen", ylabel="loss", yscale="log")
+    axes.set(xlabel="samples seen", ylabel="loss", yscale="log")
     axes.legend(title="batch size", fontsize="small", title_fontsize="small", frameon=False)
 
 
@@ -72,7 +72,7 @@ def _errorbars(axes: Any, known: list[tuple[BatchSizeSummary, MeanStd]], factor:
         axes.errorbar(
             [size.batch_size for size, _ in known],
             [factor * spread.mean for _, spread in known],
-            yerr=[factor * (spread.deviation or 0.0) for _, spread in known],
+            yerr=[factor * (spread.std or 0.0) for _, spread in known],
             marker="o",
             capsize=3,
         )

@@ -30,10 +30,12 @@ def summary(comparison: Comparison) -> list[tuple[str, str]]:
     plan, data = comparison.plan, comparison.run.data
     name, length = (data.name, data.num_samples) if data else ("", None)
     of = f" of the {length:,} of {name}" if length else f" of {name}"
-    kept = f"{plan.validated:,} to validate with"
-    how = f"each fold trained on {plan.trained:,} and validated on {plan.validated:,}"
-    samples = how if plan.folds > 1 else f"{plan.trained:,} samples to train on and {kept}"
-    rule = {"linear": "scaled linearly", "sqrt": "scaled by the square root", "none": "the same for all"}[plan.scaling]
+    kept = f"{plan.num_val_samples:,} to validate with"
+    how = f"each fold trained on {plan.num_train_samples:,} and validated on {plan.num_val_samples:,}"
+    samples = how if plan.folds > 1 else f"{plan.num_train_samples:,} samples to train on and {kept}"
+    rule = {"linear": "scaled linearly", "sqrt": "scaled by the square root", "none": "the same for all"}[
+        plan.lr_scaling
+    ]
     warm = f", warm-up over {plan.warmup:g} {'epoch' if plan.warmup == 1 else 'epochs'}" if plan.warmup else ""
     runs = count(comparison.repeats * plan.folds, "run")
     lines = [
@@ -43,7 +45,7 @@ def summary(comparison: Comparison) -> list[tuple[str, str]]:
     ]
     if comparison.interrupted:
         done = sum(size.runs for size in comparison.sizes)
-        lines.append(("Interrupted:", f"{count(done, 'run')} finished; the same command goes on from there"))
+        lines.append(("Interrupted:", f"{count(done, 'run')} finished; run the same command to resume"))
     return lines
 
 
@@ -110,7 +112,7 @@ def _cost(size: BatchSizeSummary) -> tuple[str, ...]:
         _name(size),
         number(size.steps_per_epoch),
         _NOTHING if size.seconds_per_epoch is None else f"{size.seconds_per_epoch.mean:.2f}",
-        _NOTHING if size.images_per_second is None else f"{size.images_per_second.mean:,.0f}",
+        _NOTHING if size.samples_per_second is None else f"{size.samples_per_second.mean:,.0f}",
         _peak(size),
     )
 
@@ -131,17 +133,17 @@ def _name(size: BatchSizeSummary) -> str:
 
 
 def _peak(size: BatchSizeSummary) -> str:
-    fit = size.fit
+    fit = size.memory_check
     if fit is None:
         return _NOTHING
     peak = format_bytes(fit.peak_bytes) if fit.peak_bytes else ""
     if fit.fits:
         return peak
-    return f"{peak} in {fit.parts} parts" if size.runs and peak else "does not fit"
+    return f"{peak} in {fit.micro_batches} parts" if size.runs and peak else "does not fit"
 
 
 def _spread(spread: MeanStd | None, shown: Callable[[float], str], unit: str = "") -> str:
     if spread is None:
         return _NOTHING
-    around = "" if spread.deviation is None else f" ± {shown(spread.deviation)}"
+    around = "" if spread.std is None else f" ± {shown(spread.std)}"
     return f"{shown(spread.mean)}{around}{unit}"
