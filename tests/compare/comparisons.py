@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.report.examples import CPU, MEMORY
 from vram_cli.compare.findings import findings, noise_exponent
 from vram_cli.compare.records import ComparePlan, Comparison, CurvePoint, MemoryCheck, NoisePoint, TrainingRun
 from vram_cli.compare.summary import summarize
-from vram_cli.records import RunInfo
-from vram_cli.units import MIB
+from vram_cli.records import DataInfo, Device, RunInfo, TensorInfo
+from vram_cli.units import GIB, MIB
 
 PLAN = ComparePlan(samples=10_000, holdout=0.2, folds=1, epochs=5, lr_scaling="linear", warmup=1.0, seed=0)
 ACCURACY = {1: 0.931, 128: 0.928, 1024: 0.894, 8000: 0.61}
@@ -39,13 +38,19 @@ def _comparison(
     plan: ComparePlan, runs: dict[int, list[TrainingRun]], checks: dict[int, MemoryCheck], repeats: int
 ) -> Comparison:
     sizes = tuple(summarize(size, plan, 1, checks.get(size), runs.get(size, [])) for size in ACCURACY)
-    assert MEMORY.run.data is not None
     return Comparison(
         run=RunInfo(
             config_name="mlp_mnist.yaml",
             config={"optimizer": {"name": "sgd"}},
-            device=CPU,
-            data=replace(MEMORY.run.data, name="mnist", num_samples=60_000),
+            device=Device(kind="real", name="CPU (AMD EPYC 7B13, 2 cores)", type="cpu", capacity_bytes=1 * GIB),
+            data=DataInfo(
+                name="mnist",
+                source="files",
+                detail="mnist files under data",
+                tensors=(TensorInfo(name="images", shape=(1, 28, 28), dtype="float32"),),
+                classes=10,
+                num_samples=60_000,
+            ),
             versions={"vram": "0.1.0"},
         ),
         plan=plan,

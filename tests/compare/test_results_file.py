@@ -82,7 +82,7 @@ def test_truncated_file_keeps_complete_lines(tmp_path_factory: pytest.TempPathFa
     [
         ({"plan": replace(PLAN, epochs=3)}, "epochs was 2, is 3"),
         ({"config": {**KEY.config, "model": {"name": "mlp", "hidden": 64}}}, "model.hidden was 128, is 64"),
-        ({"device": "NVIDIA H100"}, 'device was "CPU", is "NVIDIA H100"'),
+        ({"device": "NVIDIA H100"}, "device was CPU, is NVIDIA H100"),
         ({"versions": {"vram": "0.1.0", "torch": "2.15.0"}}, "torch"),
     ],
 )

@@ -44,7 +44,7 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
     quiet: options.Quiet = False,
 ) -> None:
     """Try what would let a larger batch fit, and say what each change brings and costs."""
-    from vram_cli.cli.output import Files, deliver_advice
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.commands.advise import advise as run
     from vram_cli.errors import Interrupted
     from vram_cli.report.progress import SearchProgress
@@ -72,7 +72,7 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
             )
     except Interrupted as stop:
         advice, code = stop.partial, 130
-    deliver_advice(advice, files, form)
+    deliver(advice, files, form)
     if code == 0 and advice.max_batch_size is None and advice.best is None:
         code = _DOES_NOT_FIT
     raise typer.Exit(code)

@@ -57,38 +57,41 @@ def calibrate(  # noqa: PLR0917 - Typer makes a flag of each
 
 def _run(device: str, *, json: bool, quiet: bool) -> None:
     from vram_cli.commands.calibrate import calibrate as measure
-    from vram_cli.hardware.calibration_store import to_text
-    from vram_cli.report.calibration import calibration_in_full
+    from vram_cli.hardware.calibration_store import to_text as calibration_text
+    from vram_cli.report.answers.calibration import calibrations_document
     from vram_cli.report.console import print_answer
+    from vram_cli.report.formats.text import to_text
     from vram_cli.report.progress import SearchProgress
 
     with SearchProgress(quiet=quiet) as progress:
         made = measure(device, status=progress.status)
     # Told before it is kept: where the folder cannot be written, the figures are there all the same.
     if json:
-        typer.echo(to_text(made), nl=False)
+        typer.echo(calibration_text(made), nl=False)
     else:
-        print_answer(calibration_in_full(made))
+        print_answer(to_text(calibrations_document([made])))
     _keep(made)
 
 
 def _show(calibrations: list[Calibration], *, json: bool) -> None:
-    from vram_cli.report.calibration import calibrations_as_json, calibrations_in_full
+    from vram_cli.report.answers.calibration import calibrations_document
     from vram_cli.report.console import print_answer
+    from vram_cli.report.formats.json import calibrations_to_json
+    from vram_cli.report.formats.text import to_text
 
     if json:
-        typer.echo(calibrations_as_json(calibrations))
+        typer.echo(calibrations_to_json(calibrations))
     else:
-        print_answer(calibrations_in_full(calibrations))
+        print_answer(to_text(calibrations_document(calibrations)))
 
 
 def _export(name: str | None, path: Path, *, force: bool) -> None:
+    from vram_cli.files import write_file
     from vram_cli.hardware.calibration_store import to_text
     from vram_cli.report.console import inform
-    from vram_cli.report.saved import write
 
     (calibration,) = _calibrations(_the_one(name).name)
-    write(to_text(calibration), path, force=force)
+    write_file(to_text(calibration), path, force=force)
     inform(f"wrote {path}; on the other machine: vram calibrate --import {path.name}")
 
 

@@ -90,9 +90,10 @@ def check(  # noqa: PLR0917 - Typer makes a flag of each
         verdict = _verdict(settings, limits, baseline, update=update_baseline, download=download, quiet=quiet)
         _print(verdict, form)
         if summary is not None:
-            from vram_cli.report.markdown import verdict_to_markdown
+            from vram_cli.cli.output import document_of
+            from vram_cli.report.formats.markdown import to_markdown
 
-            _append(summary, verdict_to_markdown(verdict))
+            _append(summary, to_markdown(document_of(verdict)))
     except VramError as error:
         _tell(error, form, summary)
         raise
@@ -149,19 +150,12 @@ def _share(text: str) -> float:
 
 
 def _print(verdict: CheckResult, form: Form) -> None:
-    from vram_cli.report import verdict as report
-    from vram_cli.report.console import print_answer, print_document
+    from vram_cli.cli.output import Files, deliver
 
-    if form is Form.JSON:
-        typer.echo(report.verdict_as_json(verdict))
-    elif form is Form.MARKDOWN:
-        from vram_cli.report.markdown import verdict_to_markdown
-
-        print_document(verdict_to_markdown(verdict))
-    else:
-        print_answer(report.verdict_text(verdict))
+    deliver(verdict, Files(), form)
     if form is Form.GITHUB:
         from vram_cli.report.annotations import workflow_commands
+        from vram_cli.report.console import print_document
 
         print_document(workflow_commands(verdict))
 
@@ -174,9 +168,9 @@ def _tell(error: VramError, form: Form, summary: Path | None) -> None:
 
         print_document(failure(error))
     if summary is not None and summary.exists():
-        from vram_cli.report.markdown import escaped
+        from vram_cli.report.formats.markdown import escaped
 
-        _append(summary, f"### vram check could not be made\n\n{escaped(error.message)}\n\n{escaped(error.hint)}\n")
+        _append(summary, f"### vram check could not run\n\n{escaped(error.message)}\n\n{escaped(error.hint)}\n")
 
 
 def _append(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -28,21 +28,21 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
         str, typer.Option("--batch-sizes", "-b", metavar="N,N,...", help="Batch sizes; full is the whole training set.")
     ] = "1,32,128,256,full",
     samples: Annotated[
-        str, typer.Option("--samples", metavar="N|all", help="Samples for training and validation.")
+        str, typer.Option("--samples", metavar="N|all", help="Samples for training and validation together.")
     ] = "10000",
     epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Epochs per run.")] = 5,
     holdout: Annotated[
-        float, typer.Option("--holdout", metavar="FRACTION", help="Fraction held out for validation.")
+        float, typer.Option("--holdout", metavar="SHARE", help="Fraction held out for validation.")
     ] = 0.2,
     folds: Annotated[
         int, typer.Option("--folds", metavar="K", help="Folds of a cross-validation; 1 uses the hold-out set.")
     ] = 1,
     repeats: Annotated[
-        int, typer.Option("--repeats", metavar="N", help="Runs per batch size, with different seeds.")
+        int, typer.Option("--repeats", metavar="N", help="Runs per batch size, each with another seed.")
     ] = 3,
     lr_scaling: Annotated[
-        Optional[LrScaling],  # noqa: UP045
-        typer.Option("--lr-scaling", help="Learning rate rule. (default: linear for sgd, sqrt for others)"),
+        LrScaling | None,
+        typer.Option("--lr-scaling", help=r"Learning rate rule. (default: linear for sgd, else sqrt)"),
     ] = None,
     warmup: Annotated[
         float, typer.Option("--warmup", metavar="EPOCHS", help="Epochs of warm-up to a scaled-up learning rate.")
@@ -51,34 +51,35 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     accumulate: Annotated[
         bool, typer.Option("--accumulate", help="Train sizes that do not fit with gradient accumulation.")
     ] = False,
-    results: Annotated[Path, typer.Option("--results", metavar="FILE", help="File of finished runs.")] = Path(
-        "vram-compare.jsonl"
-    ),
     download: options.Download = False,
+    results: Annotated[
+        Path, typer.Option("--results", metavar="FILE", help="File of finished runs, resumed if it exists.")
+    ] = Path("vram-compare.jsonl"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard existing results and start over.")] = False,
     json: options.Json = False,
     format_name: options.FormatName = None,
+    report: options.Report = None,
     plot: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--plot", metavar="FILE", help="Plot loss, validation and noise as PNG, SVG or PDF."),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Discard existing results and start over.")] = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train with several batch sizes on the same data, and compare accuracy, noise, speed and memory."""
-    from vram_cli.cli.output import deliver_comparison
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.compare import CompareOptions
     from vram_cli.compare import compare as run
     from vram_cli.compare.options import parse_sizes
     from vram_cli.errors import Interrupted
-    from vram_cli.report.plot import check_plot
+    from vram_cli.report.console import inform
     from vram_cli.report.progress import SearchProgress
 
     flags = {**options.place(device, None), "device.memory_limit": memory_limit}
     settings = options.configure(config, overrides, flags, quiet=quiet)
     form = options.chosen(format_name, options.Format, json=json)
-    if plot is not None:
-        check_plot(plot, force=force)
+    files = Files(report=report, plot=plot, force=force)
+    files.check()
     compare_options = CompareOptions(
         batch_sizes=parse_sizes(batch_sizes),
         samples=options.whole_or_all(samples, "--samples"),
@@ -105,5 +106,6 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
             )
     except Interrupted as stop:
         comparison, code = stop.partial, 130
-    deliver_comparison(comparison, results, plot, form)
+    deliver(comparison, files, form)
+    inform(f"results in {results}: run the same command to resume")
     raise typer.Exit(code)

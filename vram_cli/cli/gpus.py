@@ -18,14 +18,16 @@ def gpus(
 ) -> None:
     """List the GPUs that vram can predict for; one card is shown in full, with its sources."""
     from vram_cli.hardware.gpus import all_gpus, select_gpus
+    from vram_cli.report.answers.gpus import gpu_document, gpus_document
     from vram_cli.report.console import print_answer
-    from vram_cli.report.gpus import gpu_in_full, gpus_as_json, gpus_table
+    from vram_cli.report.formats.json import gpus_to_json
+    from vram_cli.report.formats.text import to_text
 
     text = " ".join(words or ())
     cards = select_gpus(text)
     if json:
-        typer.echo(gpus_as_json(cards))
+        typer.echo(gpus_to_json(cards))
     elif len(cards) == 1:
-        print_answer(gpu_in_full(cards[0], all_gpus(text)))
+        print_answer(to_text(gpu_document(cards[0], all_gpus(text))))
     else:
-        print_answer(gpus_table(cards))
+        print_answer(to_text(gpus_document(cards)))

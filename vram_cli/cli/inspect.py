@@ -31,12 +31,12 @@ def inspect(  # noqa: PLR0917 - Typer makes a flag of each
     quiet: options.Quiet = False,
 ) -> None:
     """Show what is trained, and on what: the data and its bytes, the model's layers and their parameters."""
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.commands.inspect import inspect as look
-    from vram_cli.report.console import inform, print_answer, stdout_console, warn
-    from vram_cli.report.inspection import InspectionInFull, inspection_as_json
-    from vram_cli.report.preview import has_colours
+    from vram_cli.report.console import inform, stdout_console, warn
+    from vram_cli.report.contact_sheet import PER_CLASS, check_sheet, save_sheet
+    from vram_cli.report.formats.samples import has_colours
     from vram_cli.report.progress import SearchProgress
-    from vram_cli.report.sheet import PER_CLASS, check_sheet, save_sheet
 
     if json and preview:
         raise ConfigError("--preview draws, and --json prints an object", "give one of them")
@@ -51,10 +51,8 @@ def inspect(  # noqa: PLR0917 - Typer makes a flag of each
         if not found.samples:
             raise ConfigError(f"--save {save}: {_no_images(found)}", _WITH_IMAGES)
         save_sheet(found, save, force=force)
-    if json:
-        typer.echo(inspection_as_json(found))
-    else:
-        print_answer(InspectionInFull(found, depth, preview=shown))
+    form = options.chosen(None, options.Format, json=json)
+    deliver(found, Files(), form, depth=depth, preview=shown)
     if preview and not found.samples:
         warn(_no_images(found))
     if save is not None:

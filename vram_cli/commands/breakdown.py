@@ -10,7 +10,7 @@ from vram_cli.commands.user_errors import own_error
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, DoesNotFitError
 from vram_cli.probe import WorkerProbe
-from vram_cli.records import Outcome, Result
+from vram_cli.records import BreakdownResult, Outcome
 from vram_cli.units import format_bytes
 
 
@@ -22,7 +22,7 @@ def breakdown(
     snapshot: Path | None = None,
     download: bool = False,
     status: Callable[[str], None] = lambda _: None,
-) -> Result:
+) -> BreakdownResult:
     """Account for the device's memory at the peak of a real training step.
 
     Args:
@@ -62,11 +62,8 @@ def breakdown(
                 + (f"; at least {format_bytes(missing)} short" if missing else ""),
                 "run `vram find-batch` with the same options to find the largest that does",
             )
-        return Result(
-            command="breakdown",
-            run=probe.info,
-            trials=(replace(measured, breakdown=None),),
-            breakdown=measured.breakdown,
+        return BreakdownResult(
+            run=probe.info, measurement=replace(measured, breakdown=None), breakdown=measured.breakdown
         )
 
 

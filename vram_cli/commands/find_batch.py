@@ -12,7 +12,7 @@ from vram_cli.commands.user_errors import raise_own_error
 from vram_cli.config import Config, load_config
 from vram_cli.errors import Interrupted
 from vram_cli.probe import WorkerProbe
-from vram_cli.records import Breakdown, DataInfo, Limit, Result, SearchResult, Throughput, ThroughputPoint
+from vram_cli.records import Breakdown, DataInfo, FindBatchResult, Limit, SearchResult, Throughput, ThroughputPoint
 from vram_cli.search import SearchListener, find_largest
 
 
@@ -24,7 +24,7 @@ def find_batch(
     listener: SearchListener | None = None,
     status: Callable[[str], None] = lambda _: None,
     timed: Callable[[ThroughputPoint], None] = lambda _: None,
-) -> Result:
+) -> FindBatchResult:
     """Find the largest batch size that trains within the device's memory, by real training steps.
 
     On a GPU of the catalogue a prediction, made meanwhile, says where to look first. All trials run in a child process:
@@ -90,7 +90,7 @@ def find_batch(
             except KeyboardInterrupt:
                 interrupted = True
             found, throughput = pacing.found, pacing.throughput
-        result = _find_batch_result(probe, found, throughput, interrupted=interrupted)
+        result = _find_batch_result(settings, probe, found, throughput, interrupted=interrupted)
     if interrupted:
         raise Interrupted(result)
     return result
@@ -105,24 +105,18 @@ def _cap(config: Config, data: DataInfo) -> tuple[int | None, Limit]:
 
 
 def _find_batch_result(
-    probe: WorkerProbe, found: SearchResult, throughput: Throughput | None, *, interrupted: bool
-) -> Result:
-    explained = _explained(found)
+    config: Config, probe: WorkerProbe, found: SearchResult, throughput: Throughput | None, *, interrupted: bool
+) -> FindBatchResult:
     failed = found.trials[-1] if found.trials and found.max_batch_size is None else None
-    return Result(
-        command="find-batch",
+    return FindBatchResult(
+        **vars(found),
         run=probe.info,
-        trials=found.trials,
-        max_batch_size=found.max_batch_size,
-        recommended_batch_size=found.recommended_batch_size,
-        limited_by=found.limited_by,
-        certificate=found.certificate,
-        extrapolated_batch_size=found.extrapolated_batch_size,
-        shortfall_bytes=failed.shortfall_bytes(probe.capacity_bytes) if failed else None,
-        breakdown=explained,
+        multiple_of=config.search.multiple_of,
+        margin=config.search.margin,
+        breakdown=_explained(found),
         throughput=throughput,
+        shortfall_bytes=failed.shortfall_bytes(probe.capacity_bytes) if failed else None,
         interrupted=interrupted,
-        notes=found.notes,
     )
 
 

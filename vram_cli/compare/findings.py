@@ -8,6 +8,7 @@ from statistics import linear_regression
 from typing import NamedTuple
 
 from vram_cli.compare.records import BatchSizeSummary, ComparePlan, MeanStd, MemoryCheck
+from vram_cli.report.words import two_digits
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, section 1.3.6.7.2).
 _T_QUANTILES = (
@@ -23,7 +24,7 @@ _FEW_STEPS = 30
 
 def findings(sizes: Sequence[BatchSizeSummary], plan: ComparePlan) -> tuple[str, ...]:
     """Return one sentence per conclusion."""
-    ranking = _rank(sizes)
+    ranking = rank(sizes)
     return (
         *(_describe_best(ranking, plan) if ranking else ()),
         *_describe_loss_noise(sizes),
@@ -63,7 +64,7 @@ def noise_exponent(sizes: Sequence[BatchSizeSummary]) -> float | None:
     return linear_regression([*map(log, noises)], [*map(log, noises.values())]).slope
 
 
-class _Ranking(NamedTuple):
+class Ranking(NamedTuple):
     """Sizes by validation accuracy if all have one, else by validation loss."""
 
     best: BatchSizeSummary
@@ -77,22 +78,28 @@ class _Ranking(NamedTuple):
         """The sizes that do not differ significantly from the best."""
         return [size for size, differs in self.others if differs is False]
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether single runs leave open which size is best."""
+        return any(differs is None for _, differs in self.others)
 
-def _rank(sizes: Sequence[BatchSizeSummary]) -> _Ranking | None:
+
+def rank(sizes: Sequence[BatchSizeSummary]) -> Ranking | None:
+    """Rank the sizes; return None for fewer than two."""
     by_accuracy = all(size.accuracy for size in sizes if size.loss)
     scores = [(size, score) for size in sizes if (score := size.accuracy if by_accuracy else size.loss)]
     if len(scores) < 2:
         return None
     best, top = max(scores, key=lambda pair: pair[1].mean if by_accuracy else -pair[1].mean)
     others = [(size, differ(top, score)) for size, score in scores if size is not best]
-    return _Ranking(best, top, others, by_accuracy)
+    return Ranking(best, top, others, by_accuracy)
 
 
-def _describe_best(ranking: _Ranking, plan: ComparePlan) -> Iterator[str]:
+def _describe_best(ranking: Ranking, plan: ComparePlan) -> Iterator[str]:
     top = ranking.top
     measure, value = ("accuracy", f"{100 * top.mean:.1f} %") if ranking.by_accuracy else ("loss", f"{top.mean:.4g}")
     best = f"Batch size {ranking.best.batch_size:,} has the best validation {measure}, {value}"
-    if any(differs is None for _, differs in ranking.others):
+    if ranking.is_undecided:
         yield f"{best}, but single runs cannot separate batch sizes from chance: use --repeats 3"
         return
     runs = f"{top.runs} runs each{', counting folds' if plan.folds > 1 else ''}"
@@ -130,12 +137,12 @@ def _is_near(level: float, expected: float) -> bool:
     return expected / _THEORY_TOLERANCE <= level <= expected * _THEORY_TOLERANCE
 
 
-def _describe_critical_batch_size(ranking: _Ranking) -> Iterator[str]:
+def _describe_critical_batch_size(ranking: Ranking) -> Iterator[str]:
     scales = [size.noise_scale for size in (ranking.best, *ranking.tied) if size.noise_scale]
     if not scales:
         return
     low, high = min(scales), max(scales)
-    about = f"{_two_digits(low):,}" if high < 1.5 * low else f"{_two_digits(low):,} to {_two_digits(high):,}"
+    about = f"{two_digits(low):,}" if high < 1.5 * low else f"{two_digits(low):,} to {two_digits(high):,}"
     yield (
         f"The gradient noise scale implies a critical batch size of about {about}, for the sizes with the best "
         "validation, in the second half of training: well below it, doubling the batch size almost halves the steps "
@@ -165,9 +172,10 @@ def _to_log(speed: MeanStd) -> MeanStd:
 
 
 def _describe_problems(sizes: Sequence[BatchSizeSummary], plan: ComparePlan) -> Iterator[str]:
+    warmup = "a longer --warmup" if plan.warmup else "--warmup 1"
+    hint = "" if plan.lr_scaling == "none" else f"; try {warmup} or another --lr-scaling"
     for size in sizes:
         name = f"Batch size {size.batch_size:,}"
-        hint = "" if plan.lr_scaling == "none" else "; try --warmup 1 or another --lr-scaling"
         if size.diverged:
             rate = "" if size.learning_rate is None else f" at a learning rate of {size.learning_rate:.3g}"
             yield f"{name} diverged in {size.diverged} of {size.runs} runs{rate}{hint}"
@@ -193,9 +201,3 @@ def _micro_batch_hint(check: MemoryCheck, *, is_trained: bool) -> str:
 def _join(sizes: Sequence[BatchSizeSummary]) -> str:
     names = [f"{size.batch_size:,}" for size in sizes]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _two_digits(value: float) -> int:
-    whole = max(1, round(value))
-    unit: int = 10 ** max(len(str(whole)) - 2, 0)
-    return whole // unit * unit

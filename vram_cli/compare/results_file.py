@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from vram_cli.compare.records import ComparePlan, MemoryCheck, TrainingRun
+from vram_cli.config_diff import describe_change, differing_keys, flatten
 from vram_cli.errors import ConfigError
 from vram_cli.records import SCHEMA_VERSION
 
@@ -156,19 +157,11 @@ class ResultsFile:
 
 
 def _differences(previous: ComparisonKey, current: ComparisonKey) -> Iterator[str]:
-    before, now = _flatten_key(previous), _flatten_key(current)
-    for name in {**now, **before}:
-        if before.get(name) != now.get(name) and not name.startswith(_IRRELEVANT_KEYS):
-            yield f"{name} was {json.dumps(before.get(name))}, is {json.dumps(now.get(name))}"
+    for change in differing_keys(_flatten(previous), _flatten(current)):
+        if not change[0].startswith(_IRRELEVANT_KEYS):
+            yield describe_change(*change)
 
 
-def _flatten_key(key: ComparisonKey) -> dict[str, Any]:
+def _flatten(key: ComparisonKey) -> dict[str, Any]:
     versions = {f"the version of {name}": key.versions.get(name, "unknown") for name in ("vram", "torch")}
-    return _flatten(key.config) | _flatten(asdict(key.plan)) | {"device": key.device} | versions
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+    return flatten(key.config) | flatten(asdict(key.plan)) | {"device": key.device} | versions

@@ -9,8 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vram_cli.errors import ConfigError, MachineError
+from vram_cli.files import replace_file
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu, all_gpus
+from vram_cli.validation import first_problem
 
 _MOST_BYTES = 256 * 1024  # a calibration has about 3 KiB
 _HINT = "take a file that `vram calibrate --export FILE` wrote"
@@ -66,11 +68,9 @@ def keep(calibration: Calibration) -> Path:
         MachineError: the folder cannot be written.
     """
     path = _file(calibration.gpu)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(to_text(calibration), encoding="utf-8")
-        unfinished.replace(path)
+        replace_file(to_text(calibration), path)
     except OSError as error:
         raise MachineError(
             f"{path}: cannot be written: {error.strerror}", "set VRAM_CONFIG_DIR to a folder that you may write to"
@@ -109,7 +109,7 @@ def read(path: Path) -> Calibration:
         calibration = Calibration.model_validate_json(content, strict=True)
         _ = calibration.gpu
     except ValidationError as error:
-        raise ConfigError(f"{path}: not a calibration of vram: {_problem(error)}", _HINT) from None
+        raise ConfigError(f"{path}: not a calibration of vram: {first_problem(error)}", _HINT) from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", error.hint) from None
     return calibration
@@ -129,10 +129,3 @@ def _is_there(gpu: Gpu) -> bool:
         return _file(gpu).exists()
     except (OSError, MachineError):  # a folder that may not be entered, or no home: nothing was ever kept there
         return False
-
-
-def _problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    text = first["msg"].removeprefix("Value error, ")
-    return " ".join(f"{field}: {text[:1].lower()}{text[1:]}".removeprefix(": ").split())[:200]

@@ -1,4 +1,4 @@
-"""What is shown on stderr while a search runs: a live line on a terminal, a plain line a trial elsewhere."""
+"""Progress on stderr while a search runs: a live line on a terminal, elsewhere a line per trial."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from vram_cli.units import format_bytes
 
 
 class Bracket(Protocol):
-    """What a search knows so far."""
+    """The sizes between which the answer lies."""
 
     @property
     def fits(self) -> int:
-        """The largest size that ran; 0 where none did."""
+        """The largest size that ran; 0 if none did."""
         ...
 
     @property
     def fails(self) -> int | None:
-        """The smallest size that did not; None where none failed."""
+        """The smallest size that failed; None if none did."""
         ...
 
 
 class SearchProgress:
-    """A listener of a search, used as a context manager; `quiet` shows nothing at all."""
+    """Shows the progress of a search, as a context manager; `quiet` shows nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = stderr_console()
@@ -50,28 +50,28 @@ class SearchProgress:
             self._live = None
 
     def status(self, text: str) -> None:
-        """Say what goes on between trials, such as "importing torch". Shown on a terminal only."""
+        """Show the current activity between trials, such as "importing torch", on a terminal only."""
         if self._live is not None:
             self._live.update(self._live.task_ids[0], description=literal(text).plain)
 
     def note(self, text: str) -> None:
-        """Say what has come out: a line that stays."""
+        """Print a finding: a line that stays."""
         if not self._quiet:
             self._console.print(literal(text), soft_wrap=True)
 
     def announce(self, text: str) -> None:
-        """Say what goes on where that is all there is to say: a line that stays where nothing is live."""
+        """Show the current activity: on the live line, or elsewhere as a line that stays."""
         if self._live is not None:
             self.status(text)
         elif not self._quiet:
             self._console.print(literal(text), soft_wrap=True)
 
     def started(self, batch_size: int, bracket: Bracket) -> None:
-        """A trial begins."""
+        """Show that a trial starts."""
         self.status(f"trying {number(batch_size)}{_known(bracket)}")
 
     def finished(self, measurement: Measurement, bracket: Bracket) -> None:
-        """A trial ended: one line, which stays."""
+        """Print a line for a trial that ended."""
         if self._quiet:
             return
         line = _line(measurement)
@@ -80,7 +80,7 @@ class SearchProgress:
         self._console.print(line, soft_wrap=True)
 
     def timed(self, pace: ThroughputPoint) -> None:
-        """A size has been timed: one line, which stays."""
+        """Print a line for a size that was timed."""
         if not self._quiet:
             spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.low)} to {three_digits(pace.high)}"
             line = f"{number(pace.batch_size):>11}  {per_second(pace.samples_per_second)} ({spread})"

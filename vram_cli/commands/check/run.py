@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from vram_cli.commands.check.comparable import require_comparable
+from vram_cli.commands.check.comparable import comparable_baseline
 from vram_cli.commands.check.judge import judge
 from vram_cli.commands.user_errors import own_error
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import DoesNotFitError, MachineError
 from vram_cli.probe import WorkerProbe
-from vram_cli.records import Breakdown, Category, CheckLimits, CheckResult, Measurement, Outcome, Result
+from vram_cli.records import (
+    Breakdown,
+    BreakdownResult,
+    Category,
+    CheckLimits,
+    CheckResult,
+    FindBatchResult,
+    Measurement,
+    Outcome,
+    RunInfo,
+)
 
 _ROOM = "device.memory_limit=64TiB"  # more than any training takes
 
@@ -23,7 +33,7 @@ def check(
     config: Config | str | None,
     limits: CheckLimits,
     *,
-    baseline: Result | None = None,
+    baseline: BreakdownResult | FindBatchResult | None = None,
     baseline_name: str = "",
     download: bool = False,
     status: Callable[[str], None] = lambda _: None,
@@ -52,22 +62,21 @@ def check(
     timeout = settings.search.trial_timeout
     with WorkerProbe(settings, download=download, trial_timeout=timeout, calibrated=False) as probe:
         asked = _asked(settings, probe)
-        if baseline is not None:
-            require_comparable(asked, baseline, baseline_name)
+        before = comparable_baseline(asked, size, baseline, baseline_name) if baseline is not None else None
         status(f"running {settings.search.steps} steps at batch size {size:,}")
         measured = probe.measure(size, explain=True, detail=True)
         _require_answer(measured, asked)
-        result = replace(
-            asked,
-            trials=(replace(measured, breakdown=None),),
+        result = BreakdownResult(
+            run=asked,
+            measurement=replace(measured, breakdown=None),
             shortfall_bytes=measured.shortfall_bytes(probe.capacity_bytes),
             breakdown=measured.breakdown if measured.fits else _with_room(probe, settings),
         )
-    return judge(result, limits, baseline, baseline_name)
+    return judge(result, limits, before, baseline_name)
 
 
-def _asked(config: Config, probe: WorkerProbe) -> Result:
-    """Return the result as far as it is known before the trial.
+def _asked(config: Config, probe: WorkerProbe) -> RunInfo:
+    """Return the run that is asked for.
 
     Raises:
         MachineError: a GPU was expected, and there is none.
@@ -77,18 +86,14 @@ def _asked(config: Config, probe: WorkerProbe) -> Result:
             "no GPU here, and a gate does not guess for which card it is to predict",
             "--gpu NAME predicts, such as --gpu t4; --device cpu runs real steps on this computer",
         )
-    return Result(
-        command="breakdown",
-        run=probe.info,
-        trials=(),
-    )
+    return probe.info
 
 
-def _require_answer(measured: Measurement, asked: Result) -> None:
+def _require_answer(measured: Measurement, asked: RunInfo) -> None:
     """Raise where the trial says nothing about memory: only running out of it is a finding."""
     if measured.outcome is Outcome.ERROR:
         raise own_error(measured)
-    what = f"batch {measured.batch_size:,} on {asked.run.device.name}: {measured.message}"
+    what = f"batch {measured.batch_size:,} on {asked.device.name}: {measured.message}"
     if measured.outcome in _UNKNOWN:
         raise MachineError(f"not measured: {what}", "nothing is known of its memory; run it again")
     if not measured.fits and measured.outcome is not Outcome.OUT_OF_MEMORY:
