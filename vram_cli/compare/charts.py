@@ -21,7 +21,12 @@ Draw: TypeAlias = "Callable[[Axes, Comparison], None]"
 def draw_picture(comparison: Comparison) -> Figure:
     """Draw all charts side by side, for `--plot`."""
     figure = new_figure(13, 4.2)
-    for axes, (draw, title) in zip(figure.subplots(1, len(TITLES)), TITLES.items(), strict=True):
+    charts: dict[str, Draw] = {
+        "Training loss": draw_training_loss,
+        "Validation": draw_validation,
+        "Noise of the training loss": draw_loss_noise,
+    }
+    for axes, (title, draw) in zip(figure.subplots(1, len(charts)), charts.items(), strict=True):
         draw(axes, comparison)
         style_axes(axes, title)
     return figure
@@ -43,7 +48,10 @@ def draw_training_loss(axes: Axes, comparison: Comparison) -> None:
             marker = "." if len(curve) < 9 else ""
             axes.plot(*zip(*curve, strict=True), label=name_of(size), color=f"C{index}", marker=marker)
     axes.set(xlabel="samples seen", ylabel="loss", yscale="log")
-    axes.legend(title="batch size", fontsize="small", title_fontsize="small", frameon=False)
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(lambda samples, _: number(round(samples)))
+    if axes.lines:
+        axes.legend(title="batch size", fontsize="small", title_fontsize="small", frameon=False)
 
 
 def draw_validation(axes: Axes, comparison: Comparison) -> None:
@@ -51,7 +59,7 @@ def draw_validation(axes: Axes, comparison: Comparison) -> None:
     is_accuracy = any(size.accuracy for size in comparison.sizes)
     scores = {size: size.accuracy if is_accuracy else size.loss for size in comparison.sizes}
     _draw_errorbars(axes, scores, 100 if is_accuracy else 1)
-    axes.set(xlabel="batch size", ylabel="accuracy, %" if is_accuracy else "loss", xscale="log")
+    axes.set(ylabel="accuracy, %" if is_accuracy else "loss")
 
 
 def draw_loss_noise(axes: Axes, comparison: Comparison) -> None:
@@ -63,16 +71,9 @@ def draw_loss_noise(axes: Axes, comparison: Comparison) -> None:
         smallest, level = levels[0]
         sizes = [size for size, _ in levels]
         theory = [level * sqrt(smallest / size) for size in sizes]
-        axes.plot(sizes, theory, color="gray", linestyle="--", label="1/sqrt(B), from the smallest")
+        axes.plot(sizes, theory, color="gray", linestyle="--", zorder=3, label="1/sqrt(B), from the smallest")
         axes.legend(fontsize="small", frameon=False)
-    axes.set(xlabel="batch size", ylabel="standard deviation of the loss", xscale="log", yscale="log")
-
-
-TITLES: dict[Draw, str] = {
-    draw_training_loss: "Training loss (measured)",
-    draw_validation: "Validation (measured)",
-    draw_loss_noise: "Noise of the training loss (measured)",
-}
+    axes.set(ylabel="standard deviation of the loss", yscale="log")
 
 
 def mean_curve(comparison: Comparison, size: BatchSizeSummary) -> list[tuple[int, float]]:
@@ -96,5 +97,9 @@ def _draw_errorbars(axes: Axes, values: dict[BatchSizeSummary, MeanStd | None], 
             [factor * value.mean for _, value in points],
             yerr=[factor * (value.std or 0.0) for _, value in points],
             marker="o",
+            markersize=4,
             capsize=3,
         )
+    axes.set_xlabel("batch size")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda size, _: number(round(size)))

@@ -44,7 +44,13 @@ def comparison_document(comparison: Comparison) -> doc.Document:
                 caption=_NOISE_CAPTION,
             ),
             _chart("loss-noise", comparison, charts.draw_loss_noise, _describe(sizes, _noise_cells)),
-            _chart("training-loss", comparison, charts.draw_training_loss, _describe(sizes, _loss_range(comparison))),
+            _chart(
+                "training-loss",
+                comparison,
+                charts.draw_training_loss,
+                _describe(sizes, _loss_range(comparison)),
+                "Training loss",
+            ),
             *(
                 [doc.Bullets(tuple(f"{text}." for text in comparison.findings), "Findings")]
                 if comparison.findings
@@ -99,8 +105,8 @@ def _table(
     return doc.Table(title, columns, tuple(doc.Row((_name(size), *cells(size))) for size in sizes), caption=caption)
 
 
-def _chart(name: str, comparison: Comparison, draw: charts.Draw, description: str) -> doc.Chart:
-    return doc.Chart(name, charts.TITLES[draw], description, partial(charts.draw_figure, comparison, draw))
+def _chart(name: str, comparison: Comparison, draw: charts.Draw, description: str, title: str = "") -> doc.Chart:
+    return doc.Chart(name, title, description, partial(charts.draw_figure, comparison, draw))
 
 
 def _describe(sizes: tuple[BatchSizeSummary, ...], cells: _Cells) -> str:
