@@ -15,7 +15,7 @@ from vram_cli.report.inspection import inspection_as_json
 from vram_cli.report.saved import to_json
 from vram_cli.report.verdict import verdict_as_json
 
-from .compare.comparisons import WHOLE
+from .compare.comparisons import COMPLETE
 from .json_reference import reference
 from .report.advices import PREDICTED
 from .report.examples import detailed
@@ -54,7 +54,7 @@ def test_every_key_of_an_answer_is_in_the_page() -> None:
     answers = [
         to_json(detailed()),
         to_json(PREDICTED),
-        to_json(WHOLE),
+        to_json(COMPLETE),
         inspection_as_json(FILES),
         gpus_as_json(all_gpus()),
     ]

@@ -1,4 +1,4 @@
-"""The parent's side of trainings in a child process. Imports no torch."""
+"""The parent's side of trainings in a worker process. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from vram_cli.probe.worker_process import WorkerProcess
 
 
 class TrainingClient:
-    """Trains a config again and again in a child process, which is replaced where it dies. A context manager.
+    """Trains a config in a worker process, which is replaced if it dies. A context manager.
 
     Args:
-        config: what to train.
-        plan: on what, and for how long.
-        device: where, such as "cuda:0".
-        largest: the largest batch that is known to fit: validation takes no larger ones.
-        download: whether missing data files may be downloaded.
+        config: The config to train.
+        plan: Data, epochs and learning rate rule.
+        device: Device string, such as "cuda:0".
+        max_eval_batch: Largest batch known to fit, and so the largest that validation may use.
+        download: Whether torchvision may download missing data files.
     """
 
-    def __init__(self, config: Config, plan: ComparePlan, *, device: str, largest: int, download: bool = False) -> None:
-        self._course = OpenTraining(
+    def __init__(
+        self, config: Config, plan: ComparePlan, *, device: str, max_eval_batch: int, download: bool = False
+    ) -> None:
+        self._session = OpenTraining(
             config=config.model_dump(mode="json"),
             download=download,
             folder=folder_of(config),
             device=device,
             plan=plan,
-            largest=largest,
+            max_eval_batch=max_eval_batch,
         )
         self._own_code = config.own_code
-        self._child: WorkerProcess | None = None
+        self._worker: WorkerProcess | None = None
 
     def __enter__(self) -> TrainingClient:
         return self
@@ -46,18 +48,18 @@ class TrainingClient:
     ) -> None:
         self._end()
 
-    def train(self, task: RunTraining, tell: Callable[[TrainingProgress], None]) -> TrainingDone:
-        """Run a training; where memory ran out, or the child was killed, there is no run, and a message says how.
+    def train(self, request: RunTraining, report: Callable[[TrainingProgress], None]) -> TrainingDone:
+        """Run one training. If memory runs out or the worker is killed, the reply has a message instead of a run.
 
         Raises:
-            ConfigError: the data has no samples to choose from, or the config names code that cannot be used.
-            WorkloadError: the model, its data or its loss raise, or end the process.
-            ProbeError: the child ended in a way nobody foresaw.
+            ConfigError: The data has no real samples, or the config names code that cannot be used.
+            WorkloadError: The model, the data or the loss raised an error, or ended the process.
+            ProbeError: The worker died for another reason.
         """
-        child = self._child or self._start()
-        child.send(REQUEST.dump_json(task))
+        worker = self._worker or self._start()
+        worker.send(REQUEST.dump_json(request))
         while True:
-            reply = child.receive()
+            reply = worker.receive()
             if isinstance(reply, TrainingDone):
                 if reply.run is None:
                     self._end()
@@ -65,29 +67,29 @@ class TrainingClient:
             if isinstance(reply, Refused):
                 raise error_of(reply)
             if isinstance(reply, TrainingProgress):
-                tell(reply)
-            elif child.gone:
-                return self._gone(child)
+                report(reply)
+            elif worker.gone:
+                return self._handle_death(worker)
             elif available_bytes() < HOST_FLOOR:
                 self._end()
                 return TrainingDone(run=None, message="the computer was about to run out of RAM")
 
     def _start(self) -> WorkerProcess:
-        # Without what makes memory steady from trial to trial: that would make training slow.
-        self._child = child = WorkerProcess({}, entry="vram_cli.compare.worker", replies=REPLY)
-        child.send(REQUEST.dump_json(self._course))
-        return child
+        # Without the allocator settings that make trials reproducible, which would slow down training.
+        self._worker = worker = WorkerProcess({}, entry="vram_cli.compare.worker", replies=REPLY)
+        worker.send(REQUEST.dump_json(self._session))
+        return worker
 
-    def _gone(self, child: WorkerProcess) -> TrainingDone:
-        how, words = child.how_it_ended(), child.last_words
-        if child.was_killed:
+    def _handle_death(self, worker: WorkerProcess) -> TrainingDone:
+        how, words = worker.how_it_ended(), worker.last_words
+        if worker.was_killed:
             self._end()
-            return TrainingDone(run=None, message=f"the process of the training {how}")
-        if self._own_code and child.left:
-            raise ended_by_code(child, self._own_code)
-        raise ProbeError(f"the process of the training {how}", words)
+            return TrainingDone(run=None, message=f"the training process {how}")
+        if self._own_code and worker.left:
+            raise ended_by_code(worker, self._own_code)
+        raise ProbeError(f"the training process {how}", words)
 
     def _end(self) -> None:
-        if self._child is not None:
-            self._child.end()
-            self._child = None
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None

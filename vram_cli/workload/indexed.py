@@ -40,8 +40,4 @@ def indexed(source: DataSource) -> Indexed:
     if isinstance(source, UserData) and source.joined is not None and length is not None:
         joined = source.joined
         return Indexed(length, lambda places: joined(places.tolist()))
-    raise ConfigError(
-        f"data: {source.info.detail}: there is nothing to learn from made-up samples",
-        "--download gets the files of mnist, fashion_mnist and cifar10, or set data.root to their folder; code of "
-        "your own can name a Dataset by data.factory",
-    )
+    raise ConfigError(f"data: {source.info.detail}: there is nothing to learn from synthetic samples")
