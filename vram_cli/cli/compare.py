@@ -41,7 +41,7 @@ def compare(
     ] = 3,
     lr_scaling: Annotated[
         LrScaling | None,
-        typer.Option("--lr-scaling", help=r"Learning rate rule. (default: linear for sgd, else sqrt)"),
+        typer.Option("--lr-scaling", help=r"Learning rate rule. \[default: linear for sgd, else sqrt]"),
     ] = None,
     warmup: Annotated[
         float, typer.Option("--warmup", metavar="EPOCHS", help="Epochs of warm-up to a scaled-up learning rate.")
@@ -52,9 +52,9 @@ def compare(
     ] = False,
     download: options.Download = False,
     results: Annotated[
-        Path, typer.Option("--results", metavar="FILE", help="File of finished runs, resumed if it exists.")
+        Path, options.output("--results", metavar="FILE", help="File of finished runs, resumed if it exists.")
     ] = Path("vram-compare.jsonl"),
-    fresh: Annotated[bool, options.option("--fresh", help="Discard existing results and start over.")] = False,
+    fresh: Annotated[bool, options.output("--fresh", help="Discard existing results and start over.")] = False,
     json: options.Json = False,
     format_name: options.FormatName = None,
     report: options.Report = None,
