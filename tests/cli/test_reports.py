@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import vram, vram_here
+from tests.report.drawing import html, markdown
 from tests.report.examples import BREAKDOWN, MEMORY, detailed
 from tests.report.page import Page
 from vram_cli.cli import app
-from vram_cli.report.html import to_html
-from vram_cli.report.markdown import to_markdown
 from vram_cli.report.saved import save
 
 
@@ -46,9 +45,9 @@ def test_show_writes_reports_without_torch(saved: Path) -> None:
     arguments = ["show", "detailed.json", "--report", "out.html", "--format", "markdown", "--by", "module"]
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=saved, check=True)
-    assert done.stdout == to_markdown(detailed(), depth=3)
+    assert done.stdout == markdown(detailed(), depth=3)
     assert done.stderr == "saved to out.html\n"
-    assert (saved / "out.html").read_text(encoding="utf-8") == to_html(detailed())
+    assert (saved / "out.html").read_text(encoding="utf-8") == html(detailed())
 
 
 @pytest.mark.parametrize(
@@ -98,7 +97,7 @@ def test_bad_files_fail_before_any_trial(
         assert all(name in printed.err for name in names), printed.err
     assert (saved / "there.html").read_text() == "precious"
     assert run("show", "search.json", "--report", "there.html", "--force") == 0
-    assert (saved / "there.html").read_text(encoding="utf-8") == to_html(MEMORY)
+    assert (saved / "there.html").read_text(encoding="utf-8") == html(MEMORY)
 
 
 def test_same_file_twice(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from vram_cli.errors import ConfigError
 from vram_cli.cli.output import document_of
+from vram_cli.errors import ConfigError
 from vram_cli.records import BreakdownResult, Category, FindBatchResult, ModuleShare, TensorInfo
 from vram_cli.report import charts
 from vram_cli.report import document as doc
@@ -58,7 +58,9 @@ def test_it_has_the_words_of_the_terminal(name: str) -> None:
     result = EVERY[name]
     document = document_of(result)
     text = Page(to_html(document)).text
-    sections = [part for part in document.blocks if isinstance(part, doc.Details) and part.title.startswith("How it was")]
+    sections = [
+        part for part in document.blocks if isinstance(part, doc.Details) and part.title.startswith("How it was")
+    ]
     pairs = next(part.blocks[0] for part in sections if "html" in part.formats)
     assert isinstance(pairs, doc.Pairs)
     for label, words in (document.heading, *document.summary, *pairs.lines):

@@ -57,7 +57,9 @@ def test_it_has_the_words_of_the_terminal(name: str) -> None:
     result = ALL[name]
     document = document_of(result)
     text = page(to_markdown(document)).text
-    pairs = next(part.blocks[0] for part in document.blocks if isinstance(part, doc.Details) and part.title[:6] == "How it")
+    pairs = next(
+        part.blocks[0] for part in document.blocks if isinstance(part, doc.Details) and part.title[:6] == "How it"
+    )
     assert isinstance(pairs, doc.Pairs)
     for label, words in (document.heading, *document.summary, *pairs.lines):
         assert label == "proof" or f"{label} {words}" in text
@@ -121,9 +123,7 @@ def test_text_stays_in_its_cell(text: str) -> None:
 
 
 def test_no_one_is_notified_by_a_name_in_it() -> None:
-    text = markdown(
-        replace(hostile(), run=replace(hostile().run, config_name="@everyone.yaml"), notes=("@torvalds",))
-    )
+    text = markdown(replace(hostile(), run=replace(hostile().run, config_name="@everyone.yaml"), notes=("@torvalds",)))
     assert not re.search(r"@[A-Za-z0-9]", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 

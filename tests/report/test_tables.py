@@ -94,7 +94,9 @@ def test_colours_follow_the_part_of_what_is_used() -> None:
         if "█" in segment.text and segment.style and segment.style.color
     }
     assert colours == {"green", "yellow", "red"}
-    assert Style.parse("red") in {segment.style for segment in console.render(shown_in_text(breakdown_table(made, GPU)))}
+    assert Style.parse("red") in {
+        segment.style for segment in console.render(shown_in_text(breakdown_table(made, GPU)))
+    }
 
 
 def test_a_name_is_cut_before_a_number_or_a_key() -> None:

@@ -64,11 +64,11 @@ def from_json(text: str, source: str) -> SavedResult:
     if version != SCHEMA_VERSION:
         problem = f"{source}: schema_version is {version}, and this vram reads {SCHEMA_VERSION}"
         raise ConfigError(problem, "pip install --upgrade vram-cli" if version > SCHEMA_VERSION else _HINT)
-    record = _RECORDS.get(str(document.get("command")))
-    if record is None:
+    command = str(document.get("command"))
+    if command not in _RECORDS:
         raise ConfigError(f"{source}: command is not {', '.join(_RECORDS)}", _HINT)
     try:
-        result: SavedResult = _adapter(record).validate_json(text, strict=True)
+        result: SavedResult = _adapter(command).validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(f"{source}: {first_problem(error)}", _HINT) from None
     return result
@@ -81,5 +81,5 @@ def result_schema() -> dict[str, Any]:
 
 
 @cache
-def _adapter(record: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(record)
+def _adapter(command: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_RECORDS[command])

@@ -154,9 +154,7 @@ def _plan(plan: AccumulationPlan) -> str:
         return f"not possible: {plan.note}"
     if plan.accumulate > 1:
         flag = f"--set train.gradient_accumulation_steps={plan.accumulate}"
-        steps = (
-            f"accumulate the gradients of {number(plan.accumulate)} micro-batches of {number(plan.micro_batch_size)}"
-        )
+        steps = f"{number(plan.accumulate)} micro-batches of {number(plan.micro_batch_size)}, gradients accumulated"
         return "; ".join(filter(None, (f"{steps} ({flag})", plan.note)))
     flags = shlex.join([word for text in plan.sets for word in ("--set", text)])
     return f"{plan.note} ({flags})" if flags else plan.note

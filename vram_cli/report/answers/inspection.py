@@ -29,7 +29,7 @@ def inspection_document(inspection: Inspection, *, depth: int = 3, preview: bool
     layers = (_layers_table(model, depth), doc.Pairs(_totals(model, depth)))
     versions = ", ".join(f"{package} {version}" for package, version in inspection.versions.items())
     return doc.Document(
-        heading=(f"{inspection.config_name}:", f"{model.name} ({parameters}) on {name}{samples}"),
+        heading=(f"{inspection.config_name}:", f"{model.name} ({parameters}) on {data.info.name}{samples}"),
         context=f"vram {inspection.command} · {inspection.config_name}",
         blocks=(
             doc.Details(f"Data: {name}", (doc.Pairs(tuple(_data_lines(inspection))), _tensors(data))),
