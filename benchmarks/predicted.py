@@ -25,7 +25,7 @@ from vram_cli.hardware.gpus import Gpu, recognise_gpu
 from vram_cli.probe import WorkerProbe
 from vram_cli.probe.messages import RunTrial
 from vram_cli.probe.worker.trials import open_trials
-from vram_cli.records import Category, Device, Limit, Measurement, Result
+from vram_cli.records import Category, Device, FindBatchResult, Limit, Measurement
 from vram_cli.search import find_largest
 from vram_cli.units import GIB, format_bytes
 
@@ -36,7 +36,7 @@ BUDGETS = (3 * GIB, 6 * GIB, 12 * GIB)
 LEAST_SECONDS = 30.0
 """What a search may take, however late it begins."""
 
-Measure = Callable[[Config], Result]
+Measure = Callable[[Config], FindBatchResult]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def rounds(cases: Sequence[Case], card_bytes: int) -> Iterator[tuple[Case, int |
 
 def measure_until(
     end: float, plan: Sequence[tuple[Case, int | None]], measure: Measure
-) -> Iterator[tuple[Row, Result | None]]:
+) -> Iterator[tuple[Row, FindBatchResult | None]]:
     """Measure case by case until time is over, or Ctrl-C; what fails is a row that says why."""
     for case, budget in plan:
         began = time.monotonic()
@@ -165,7 +165,7 @@ def limited(config: Config, memory_limit: int | None, seconds: float) -> Config:
     return config.model_copy(update={"search": search, "device": device}).with_source(config.source)
 
 
-def compare(row: Row, gpu: Gpu, result: Result | None) -> Row:
+def compare(row: Row, gpu: Gpu, result: FindBatchResult | None) -> Row:
     """Predict what was measured and put both side by side."""
     if result is None:
         return row
@@ -181,7 +181,7 @@ def compare(row: Row, gpu: Gpu, result: Result | None) -> Row:
         return replace(row, problem=f"predicting failed: {one_line(error)}")
 
 
-def predicted(row: Row, gpu: Gpu, result: Result) -> Row:
+def predicted(row: Row, gpu: Gpu, result: FindBatchResult) -> Row:
     """Add the predicted maximum, and the predicted peaks of all sizes that ran."""
     config = Config.model_validate(result.run.config)
     target = DeviceConfig(gpu=gpu.name, memory_limit=result.run.device.capacity_bytes)

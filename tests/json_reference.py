@@ -1,4 +1,4 @@
-"""Tables of what `--json` prints, made from the records' own annotations and docstrings."""
+"""Tables of the JSON of `--json`, made from the annotations and docstrings of the records."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vram_cli.compare.records import Comparison
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu
-from vram_cli.records import Advice, CheckResult, Inspection, Result, SearchResult
+from vram_cli.records import Advice, BreakdownResult, CheckResult, FindBatchResult, Inspection
 
-ANSWERS = (Result, Advice, Comparison, CheckResult, Inspection, Gpu, Calibration)
+ANSWERS = (FindBatchResult, BreakdownResult, Advice, Comparison, CheckResult, Inspection, Gpu, Calibration)
 PLAIN = {
     int: "integer",
     float: "number",
@@ -32,7 +32,7 @@ PLAIN = {
 
 
 def reference() -> str:
-    """Return a section for each record that an answer holds, in the order in which a reader comes upon them."""
+    """Return a section per record, in the order in which a reader meets them."""
     return "\n".join(_section(record) for record in _reached())
 
 
@@ -62,7 +62,7 @@ def _own(hint: Any) -> Iterator[type]:
 
 
 def _section(record: type) -> str:
-    meaning = (_docstrings(SearchResult) if record is Result else {}) | _docstrings(record)  # it repeats some of them
+    meaning = {name: text for part in reversed(record.__mro__) for name, text in _docstrings(part).items()}
     if issubclass(record, Enum):
         rows = [(f'`"{member.value}"`', meaning.get(member.name, "")) for member in record]
         head = ("value", "meaning")
@@ -82,8 +82,10 @@ def _summary(record: type) -> str:
 
 
 def _docstrings(record: type) -> dict[str, str]:
-    """Return the string below each field of a class and of those that it is made of, as one line of a table."""
+    """Return the string below each field of a class of vram, as one line of a table."""
     found: dict[str, str] = {}
+    if not record.__module__.startswith("vram_cli"):
+        return found
     body = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0].body  # type: ignore[attr-defined]
     for field, below in pairwise(body):
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):

@@ -12,12 +12,16 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vram_cli"
 
 # Room -> rooms that it may import. Everything stands on the floor.
-FLOOR = {"errors", "units", "suggest", "records", "progress"}
+FLOOR = {"errors", "units", "suggest", "records", "progress", "files", "module_paths", "config_diff", "validation"}
 MAY_IMPORT = {
     "errors": set(),
     "units": {"errors"},
     "suggest": set(),
-    "records": set(),
+    "files": {"errors"},
+    "module_paths": set(),
+    "config_diff": set(),
+    "validation": set(),
+    "records": {"module_paths"},
     "progress": {"records"},
     "search": FLOOR,
     "config": FLOOR,

@@ -1,4 +1,4 @@
-"""docs/json.md: its tables are those of the records, and it has every key; `pytest --overwrite` renews it."""
+"""docs/json.md has the tables of the records and every key; `pytest --overwrite` regenerates it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from typing import Any
 import pytest
 
 from vram_cli.hardware.gpus import all_gpus
-from vram_cli.report.gpus import gpus_as_json
-from vram_cli.report.inspection import inspection_as_json
-from vram_cli.report.saved import to_json
-from vram_cli.report.verdict import verdict_as_json
+from vram_cli.report.formats.json import gpus_to_json, to_json
 
 from .compare.comparisons import WHOLE
 from .json_reference import reference
 from .report.advices import PREDICTED
-from .report.examples import detailed
+from .report.examples import detailed, detailed_search
 from .report.inspections import FILES
 from .report.verdicts import verdicts
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
-MARK = (
-    "<!-- What follows is made from the records in vram_cli/results: pytest tests/test_docs_json.py --overwrite -->\n\n"
-)
+MARK = "<!-- Generated from vram_cli/records: pytest tests/test_docs_json.py --overwrite -->\n\n"
 FREE = {"config", "versions", "by_category"}
-"""Objects whose keys are no fields: those of a config, names of packages, rows."""
+"""Objects whose keys are not fields: config keys, names of packages, categories."""
 
 
 def keys(document: Any) -> Iterator[str]:
@@ -51,13 +46,7 @@ def test_the_tables_are_those_of_the_records(request: pytest.FixtureRequest) -> 
 
 
 def test_every_key_of_an_answer_is_in_the_page() -> None:
-    answers = [
-        to_json(detailed()),
-        to_json(PREDICTED),
-        to_json(WHOLE),
-        inspection_as_json(FILES),
-        gpus_as_json(all_gpus()),
-    ]
-    answers += [verdict_as_json(verdict) for verdict in verdicts().values()]
+    records = (detailed(), detailed_search(), PREDICTED, WHOLE, FILES, *verdicts().values())
+    answers = [gpus_to_json(all_gpus()), *map(to_json, records)]
     page = PAGE.read_text(encoding="utf-8")
     assert {key for answer in answers for key in keys(json.loads(answer)) if f"`{key}`" not in page} == set()

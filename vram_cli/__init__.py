@@ -22,22 +22,32 @@ if TYPE_CHECKING:
     from vram_cli.compare import CompareOptions, Comparison, compare_batch_sizes
     from vram_cli.config import Config, load_config
     from vram_cli.errors import Interrupted
-    from vram_cli.records import Advice, CheckLimits, CheckResult, Inspection, Measurement, Result, SearchResult
+    from vram_cli.records import (
+        Advice,
+        BreakdownResult,
+        CheckLimits,
+        CheckResult,
+        FindBatchResult,
+        Inspection,
+        Measurement,
+        SearchResult,
+    )
     from vram_cli.search import find_largest
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Advice",
+    "BreakdownResult",
     "CheckLimits",
     "CheckResult",
     "CompareOptions",
     "Comparison",
     "Config",
+    "FindBatchResult",
     "Inspection",
     "Interrupted",
     "Measurement",
-    "Result",
     "SearchResult",
     "advise",
     "breakdown",
@@ -52,15 +62,16 @@ __all__ = [
 
 _HOME = {
     "Advice": "records",
+    "BreakdownResult": "records",
     "CheckLimits": "records",
     "CheckResult": "records",
     "CompareOptions": "compare",
     "Comparison": "compare",
     "Config": "config",
+    "FindBatchResult": "records",
     "Inspection": "records",
     "Interrupted": "errors",
     "Measurement": "records",
-    "Result": "records",
     "SearchResult": "records",
     "advise": "commands.advise",
     "breakdown": "commands.breakdown",

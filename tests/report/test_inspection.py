@@ -1,4 +1,4 @@
-"""How data, samples and layers are shown: rows add up, numbers are whole, and made-up data are called so."""
+"""The answer of `vram inspect`: rows add up, numbers are whole, and synthetic data are called synthetic."""
 
 from __future__ import annotations
 
@@ -18,57 +18,73 @@ from rich.text import Text
 
 from vram_cli.errors import ConfigError
 from vram_cli.records import ClassFacts, LayerFacts
-from vram_cli.report.inspection import InspectionInFull, inspection_as_json
-from vram_cli.report.layers import layer_rows
-from vram_cli.report.preview import Preview, has_colours
-from vram_cli.report.sheet import contact_sheet, save_sheet
+from vram_cli.report import document as doc
+from vram_cli.report.answers.inspection import layer_rows
+from vram_cli.report.contact_sheet import contact_sheet, save_sheet
+from vram_cli.report.formats.json import to_json
+from vram_cli.report.formats.samples import SampleImages, has_colours
 
-from .drawing import draw
+from .drawing import WIDTHS, assert_within, draw, flat, html, markdown, text
 from .inspections import CODE, FILES, INSPECTIONS, SYNTHETIC, layer, ramp
+from .page import Page
 
-WIDTHS = (60, 80, 120)
 
-
-@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", INSPECTIONS)
-def test_an_inspection(name: str, width: int, golden: Callable[[str, str], str]) -> None:
-    printed = draw(InspectionInFull(INSPECTIONS[name], 3, preview=True), width)
-    assert printed == golden(f"inspect-{name}-{width}", printed)
-    assert max(map(len, printed.splitlines())) <= width
+def test_inspection_at_80_columns(name: str, golden: Callable[[str, str], str]) -> None:
+    printed = text(INSPECTIONS[name], preview=True)
+    assert printed == golden(f"inspect-{name}-80", printed)
+    for width in WIDTHS:
+        assert_within(width, text(INSPECTIONS[name], width))
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_without_block_characters(encoding: str) -> None:
-    assert draw(InspectionInFull(FILES, 3, preview=True), 80, encoding).isascii()
+    assert text(FILES, 80, encoding, preview=True).isascii()
+
+
+@pytest.mark.parametrize("name", INSPECTIONS)
+def test_page_and_markdown_have_data_and_layers(name: str) -> None:
+    inspection = INSPECTIONS[name]
+    page, document = Page(html(inspection)), markdown(inspection)
+    for shown in (page.text, document):
+        assert inspection.data.info.detail.split()[0] in shown
+        assert f"{inspection.model.parameters:,}" in shown
+    assert len(page.all("h1")) == 1
+    assert "| layer | output | parameters | bytes |" in document
 
 
 @pytest.mark.parametrize("width", range(60, 141, 8))
 def test_figures_are_whole_at_every_width(width: int) -> None:
-    printed = draw(InspectionInFull(SYNTHETIC, 9, preview=False), width)
+    printed = text(SYNTHETIC, width, depth=9)
     for figure in ("64x384x6x6", "21,608,074", "82.4 MiB", "partly", "768 KiB", "21,312,778 trained", "295,296 frozen"):
         assert figure in printed
 
 
-def test_made_up_data_have_no_counts_and_say_how_to_get_files() -> None:
-    printed = draw(InspectionInFull(SYNTHETIC, 3, preview=False), 80)
+def test_synthetic_data_say_how_to_get_files() -> None:
+    printed = text(SYNTHETIC)
     assert "Data: cifar10, synthetic" in printed
     assert "--download" in printed
     assert "each" not in printed
     on_purpose = replace(SYNTHETIC, config={"data": {"name": "cifar10", "source": "synthetic"}})
-    assert "--download" not in draw(InspectionInFull(on_purpose, 3, preview=False), 80)
+    assert "--download" not in text(on_purpose)
 
 
-def test_classes_of_one_size_are_told_together() -> None:
+def test_classes_of_one_size_share_a_count() -> None:
     classes = tuple(ClassFacts(name=found.name, count=5000) for found in SYNTHETIC.data.classes)
     even = replace(SYNTHETIC, data=replace(SYNTHETIC.data, classes=classes))
-    assert "10 of 5,000 each: airplane, automobile" in draw(InspectionInFull(even, 3, preview=False), 120)
+    assert "10 with 5,000 each: airplane, automobile" in flat(even)
 
 
-def test_what_a_layer_holds_beside_its_parts_has_a_row_so_that_rows_add_up() -> None:
+def parameters(row: doc.Row) -> int:
+    cell = row.cells[2]
+    assert isinstance(cell, str)
+    return 0 if cell == "-" else int(cell.replace(",", ""))
+
+
+def test_parameters_outside_submodules_have_a_row() -> None:
     (top, *below) = list(layer_rows(SYNTHETIC.model.layers, 1))
-    assert below[-1].name == "(itself)"
-    assert sum(row.parameters for row in below) == top.parameters
-    assert sum(row.bytes for row in below) == top.bytes
+    assert below[-1].cells[0] == "(itself)"
+    assert sum(parameters(row) for row in below) == parameters(top)
 
 
 @given(data=st.data(), depth=st.integers(1, 4))
@@ -90,29 +106,28 @@ def test_rows_one_level_below_a_row_add_up_to_it(data: st.DataObject, depth: int
             if other.level <= row.level:
                 break
             below += [other] if other.level == row.level + 1 else []
-        assert not below or sum(part.parameters for part in below) == row.parameters
-        assert not below or sum(part.bytes for part in below) == row.bytes
+        assert not below or sum(map(parameters, below)) == parameters(row)
 
 
-def test_shared_parameters_give_no_row_of_less_than_nothing() -> None:
+def test_shared_parameters_give_no_negative_row() -> None:
     tied = (layer("", "Lm", (2,), 100), layer("wte", "Embedding", (2,), 100), layer("head", "Linear", (2,), 100))
-    assert [row.name for row in layer_rows(tied, 3)] == ["", "wte", "head"]
+    assert [row.cells[0] for row in layer_rows(tied, 3)] == ["Lm", "wte (Embedding)", "head (Linear)"]
 
 
-def test_depth_leaves_out_what_is_below_and_says_so() -> None:
-    printed = draw(InspectionInFull(SYNTHETIC, 2, preview=False), 120)
+def test_depth_says_what_it_hides() -> None:
+    printed = text(SYNTHETIC, 120, depth=2)
     assert "fc1" not in printed
     assert "3 layers below depth 2; --depth 4 shows all" in printed
-    assert "not shown" not in draw(InspectionInFull(SYNTHETIC, 4, preview=False), 120)
+    assert "not shown" not in text(SYNTHETIC, 120, depth=4)
 
 
 def test_names_that_users_wrote_are_shown_as_they_are() -> None:
     odd = replace(CODE.model, layers=(replace(CODE.model.layers[0], kind="[bold]\x1b[31mNet"), *CODE.model.layers[1:]))
-    assert "[bold]\\x1b[31mNet" in draw(InspectionInFull(replace(CODE, model=odd), 3, preview=False), 80)
+    assert "[bold]\\x1b[31mNet" in text(replace(CODE, model=odd))
 
 
 def test_json_has_every_layer_and_no_pixels() -> None:
-    document = json.loads(inspection_as_json(SYNTHETIC))
+    document = json.loads(to_json(SYNTHETIC))
     assert [found["path"] for found in document["model"]["layers"]][-2:] == ["blocks.0.mlp.fc1", "head"]
     assert document["data"]["stored"]["measured"] is False
     assert (document["schema_version"], "samples" in document) == (1, False)
@@ -133,7 +148,7 @@ def test_a_preview_shows_two_pixels_to_a_character() -> None:
 
 
 def test_a_preview_off_a_terminal_is_made_of_shades() -> None:
-    lines = draw(Preview([ramp(0, 1)], ["zero"]), 60).splitlines()
+    lines = draw(SampleImages([ramp(0, 1)], ["zero"]), 60).splitlines()
     assert len(lines) == 15
     assert lines[0].startswith("   ...:::")
     assert lines[0].endswith("%%@@@")
@@ -151,7 +166,7 @@ def test_the_16_colours_of_old_are_not_enough_for_images(colours: Literal["stand
 def in_colour(samples: list[object], width: int, *, styled: bool = False) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=True, color_system="truecolor", legacy_windows=False)
-    console.print(Preview(samples, [str(i) for i in range(10)]))  # type: ignore[arg-type]
+    console.print(SampleImages(samples, [str(i) for i in range(10)]))  # type: ignore[arg-type]
     return stream.getvalue() if styled else Text.from_ansi(stream.getvalue()).plain
 
 
@@ -168,7 +183,7 @@ def test_a_contact_sheet_has_each_sample_pixel_by_pixel(tmp_path: Path) -> None:
     assert sum(row.count(line) == 2 for row in rows) == 10 * 28 * 3
 
 
-def test_a_contact_sheet_leaves_room_for_long_names_and_has_a_row_for_a_class_without_samples() -> None:
+def test_contact_sheet_has_room_for_long_names_and_empty_classes() -> None:
     short = contact_sheet(FILES)
     classes = (ClassFacts(name="an uncommonly long name", count=0), *FILES.data.classes[1:])
     samples = tuple(sample for sample in FILES.samples if sample.label)

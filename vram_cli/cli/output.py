@@ -1,24 +1,25 @@
-"""Where a result goes: stdout, and the files of `--save`, `--report` and `--plot`."""
+"""Where an answer goes: stdout, and the files of `--save`, `--report` and `--plot`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 
 from vram_cli.cli.options import Format
 from vram_cli.compare.records import Comparison
 from vram_cli.errors import ConfigError
-from vram_cli.records import Advice, Result
-from vram_cli.report.answer import answer, require_detail
+from vram_cli.files import check_writable
+from vram_cli.records import Advice, BreakdownResult, CheckResult, FindBatchResult, Inspection
 from vram_cli.report.console import inform, print_answer, print_document
-from vram_cli.report.saved import check_writable, to_json
-from vram_cli.report.saved import save as save_result
+from vram_cli.report.document import Document
+
+Record = FindBatchResult | BreakdownResult | Advice | CheckResult | Inspection | Comparison
 
 
 class Files(NamedTuple):
-    """The files that the command line asks for, each None where it does not."""
+    """The files that the command line asks for, each None if it does not."""
 
     save: Path | None = None
     report: Path | None = None
@@ -28,40 +29,46 @@ class Files(NamedTuple):
     force: bool = False
 
     def check(self) -> None:
-        """Check that each could be written, so that nobody learns after a long run that it cannot.
+        """Check that each can be written, before a long run rather than after it.
 
         Raises:
-            ConfigError: one cannot be written, is there already, or is named twice.
-            MachineError: a package is missing.
+            ConfigError: One cannot be written, exists already, or is named twice.
+            MachineError: A package is missing.
         """
         self._check_names()
         for path in filter(None, (self.save, self.snapshot)):
             check_writable(path, force=self.force)
         if self.report is not None:
-            from vram_cli.report.html import check_report
+            from vram_cli.report.formats.html import check_report
 
             check_report(self.report, force=self.force)
         if self.plot is not None:
-            from vram_cli.report.plot import check_plot
+            from vram_cli.report.charts import check_plot
 
             check_plot(self.plot, force=self.force)
 
-    def write(self, result: Result | Advice) -> None:
-        """Write what there is to write of a result.
+    def write(self, record: Record, document: Document) -> None:
+        """Write the files, and say where they are.
 
         Raises:
-            ConfigError, MachineError: as `check` does; a picture asks for a timeline that is not there.
+            ConfigError, MachineError: As `check` does, or the picture needs a timeline that was not measured.
         """
         if self.save is not None:
-            save_result(result, self.save, force=self.force)
+            from vram_cli.report.saved import save
+
+            save(record, self.save, force=self.force)
         if self.report is not None:
-            from vram_cli.report.html import save_report
+            from vram_cli.report.formats.html import save_report
 
-            save_report(result, self.report, force=self.force)
-        if self.plot is not None and isinstance(result, Result):
-            from vram_cli.report.plot import save_plot
+            save_report(document, self.report, force=self.force)
+        if self.plot is not None:
+            from vram_cli.report.charts import save_figure
 
-            save_plot(result, self.plot)
+            if document.picture is None:
+                raise ConfigError(
+                    f"--plot {self.plot}: this answer has no picture", "--report FILE writes it as a page"
+                )
+            save_figure(document.picture(), self.plot)
 
     def _check_names(self) -> None:
         flags: dict[Path, str] = {}
@@ -71,69 +78,65 @@ class Files(NamedTuple):
                 raise ConfigError(f"--{other} and --{flag} both name {path}", "give each a file of its own")
 
 
-def deliver(
-    result: Result,
-    files: Files,
-    form: Format,
-    *,
-    depth: int | None = None,
-    timeline: bool = False,
-) -> None:
-    """Write the files, then print: even if that is cut short, what was found is kept.
+def deliver(record: Record, files: Files, form: str, **options: Any) -> None:
+    """Write the files, then print: even if printing is cut short, the answer is saved.
 
-    `depth` and `timeline` are those of `answer`; JSON has all that was measured in any case.
+    Args:
+        record: The answer.
+        files: The files to write.
+        form: The value of a `Format`: text, markdown or json.
+        options: Those of the answer's document: depth and timeline, or depth and preview. JSON has everything that was
+            measured in any case.
     """
-    if depth is not None or timeline or (files.plot is not None and result.command == "breakdown"):
-        require_detail(result)
-    files.write(result)
-    if form is Format.JSON:
-        typer.echo(to_json(result))
-    elif form is Format.MARKDOWN:
-        from vram_cli.report.markdown import to_markdown
-
-        print_document(to_markdown(result, depth=depth, timeline=timeline))
-    else:
-        print_answer(answer(result, depth=depth, timeline=timeline))
-    _say_where(files)
-
-
-def deliver_advice(advice: Advice, files: Files, form: Format) -> None:
-    """Do the same with the answer of `vram advise`, of which there are no pictures."""
-    files.write(advice)
-    if form is Format.JSON:
-        typer.echo(to_json(advice))
-    elif form is Format.MARKDOWN:
-        from vram_cli.report.markdown import advice_to_markdown
-
-        print_document(advice_to_markdown(advice))
-    else:
-        from vram_cli.report.advice import advice_text
-
-        print_answer(advice_text(advice))
-    _say_where(files)
-
-
-def deliver_comparison(comparison: Comparison, results: Path, plot: Path | None, form: Format) -> None:
-    """Do the same with the answer of `vram compare`; what is finished lies in a file of its own already."""
-    if plot is not None:
-        from vram_cli.compare.plot import save_comparison_plot
-
-        save_comparison_plot(comparison, plot)
-    if form is Format.JSON:
-        typer.echo(to_json(comparison))
-    elif form is Format.MARKDOWN:
-        from vram_cli.compare.markdown import comparison_to_markdown
-
-        print_document(comparison_to_markdown(comparison))
-    else:
-        from vram_cli.compare.report import comparison_text
-
-        print_answer(comparison_text(comparison))
-    if plot is not None:
-        inform(f"saved to {plot}")
-    inform(f"kept in {results}: the same command goes on from there")
-
-
-def _say_where(files: Files) -> None:
+    document = document_of(record, **options)
+    files.write(record, document)
+    print_record(record, document, form)
     for path in filter(None, (files.save, files.report, files.plot)):
         inform(f"saved to {path}")
+
+
+def print_record(record: Record, document: Document, form: str) -> None:
+    """Print an answer to stdout."""
+    if form == Format.JSON.value:
+        from vram_cli.report.formats.json import to_json
+
+        typer.echo(to_json(record))
+    elif form == Format.MARKDOWN.value:
+        from vram_cli.report.formats.markdown import to_markdown
+
+        print_document(to_markdown(document))
+    else:
+        from vram_cli.report.formats.text import to_text
+
+        print_answer(to_text(document))
+
+
+def document_of(record: Record, **options: Any) -> Document:
+    """Return an answer as a document; the options are those of the function that builds it.
+
+    Raises:
+        ConfigError: An option asks for something that was not measured.
+    """
+    if isinstance(record, FindBatchResult):
+        from vram_cli.report.answers.find_batch import find_batch_document
+
+        return find_batch_document(record, **options)
+    if isinstance(record, BreakdownResult):
+        from vram_cli.report.answers.breakdown import breakdown_document
+
+        return breakdown_document(record, **options)
+    if isinstance(record, Advice):
+        from vram_cli.report.answers.advice import advice_document
+
+        return advice_document(record)
+    if isinstance(record, CheckResult):
+        from vram_cli.report.answers.check import check_document
+
+        return check_document(record)
+    if isinstance(record, Inspection):
+        from vram_cli.report.answers.inspection import inspection_document
+
+        return inspection_document(record, **options)
+    from vram_cli.compare.report import comparison_document
+
+    return comparison_document(record)

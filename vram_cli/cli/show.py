@@ -10,8 +10,9 @@ import typer
 from vram_cli.cli import options
 
 
-def show(  # noqa: PLR0917 - Typer makes a flag of each
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A result that was kept with --save.")],
+def show(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A result that was saved with --save.")],
     by: options.By = None,
     depth: options.Depth = 3,
     timeline: options.Timeline = False,
@@ -21,20 +22,20 @@ def show(  # noqa: PLR0917 - Typer makes a flag of each
     format_name: options.FormatName = None,
     force: options.Force = False,
 ) -> None:
-    """Draw a saved result again; needs no device."""
-    from vram_cli.cli.output import Files, deliver, deliver_advice
+    """Show a saved result again; needs no GPU."""
+    from vram_cli.cli.output import Files, deliver
     from vram_cli.errors import ConfigError
-    from vram_cli.records import Result
-    from vram_cli.report.saved import load_any
+    from vram_cli.records import Advice
+    from vram_cli.report.saved import load
 
-    levels, form = options.levels(by, depth), options.chosen(format_name, options.Format, json=json)
+    levels, form = options.levels(by, depth), options.output_format(format_name, options.Format, json=json)
     files = Files(report=report, plot=plot, force=force)
     files.check()
-    result = load_any(file)
-    if isinstance(result, Result):
+    result = load(file)
+    if not isinstance(result, Advice):
         deliver(result, files, form, depth=levels, timeline=timeline)
     elif levels is not None or timeline or plot is not None:
         hint = "`vram breakdown` with the same options has them"
-        raise ConfigError(f"{file}: is what `vram advise` saved: no modules, no timeline, no picture", hint)
+        raise ConfigError(f"{file}: saved by `vram advise`, without modules, timeline and picture", hint)
     else:
-        deliver_advice(result, files, form)
+        deliver(result, files, form)

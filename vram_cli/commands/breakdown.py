@@ -10,7 +10,7 @@ from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, DoesNotFitError
 from vram_cli.probe import OpenProbe, open_probe
 from vram_cli.progress import SILENT, Progress
-from vram_cli.records import Detail, Device, Measurement, Outcome, Result
+from vram_cli.records import BreakdownResult, Detail, Device, Measurement, Outcome
 from vram_cli.units import format_bytes
 
 
@@ -23,8 +23,8 @@ def breakdown(
     download: bool = False,
     progress: Progress = SILENT,
     open_probe: OpenProbe = open_probe,
-) -> Result:
-    """Account for the device's memory at the peak of a training step.
+) -> BreakdownResult:
+    """Account for the device's memory at the peak of one step.
 
     Args:
         config: what to train, and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
@@ -59,10 +59,9 @@ def breakdown(
             raise user_error(measurement)
         if not measurement.fits:
             raise _does_not_fit(measurement, device)
-        return Result(
-            command="breakdown",
+        return BreakdownResult(
             run=probe.info,
-            trials=(replace(measurement, breakdown=None),),
+            measurement=replace(measurement, breakdown=None),
             breakdown=measurement.breakdown,
         )
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vram_cli.errors import ConfigError, MachineError
+from vram_cli.files import replace_file
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu, all_gpus
+from vram_cli.validation import first_problem
 
 _HINT = "use a file written by `vram calibrate --export FILE`"
 
@@ -65,11 +67,9 @@ def save_calibration(calibration: Calibration) -> Path:
         MachineError: the folder cannot be written to.
     """
     path = _path(calibration.gpu)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(to_json(calibration), encoding="utf-8")
-        temporary.replace(path)
+        replace_file(to_json(calibration), path)
     except OSError as error:
         raise MachineError(
             f"{path}: cannot be written: {error.strerror}", "set VRAM_CONFIG_DIR to a folder that you may write to"
@@ -103,7 +103,7 @@ def read_calibration(path: Path) -> Calibration:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", _HINT) from None
     except ValidationError as error:
-        raise ConfigError(f"{path}: not a calibration of vram: {_problem(error)}", _HINT) from None
+        raise ConfigError(f"{path}: not a calibration of vram: {first_problem(error)}", _HINT) from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", error.hint) from None
     return calibration
@@ -123,10 +123,3 @@ def _exists(gpu: Gpu) -> bool:
         return _path(gpu).exists()
     except (OSError, MachineError):  # no access to the folder, or no home folder: nothing can have been saved there
         return False
-
-
-def _problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    text = first["msg"].removeprefix("Value error, ")
-    return " ".join(f"{field}: {text[:1].lower()}{text[1:]}".removeprefix(": ").split())[:200]

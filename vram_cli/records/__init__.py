@@ -1,8 +1,8 @@
 """The records that travel through vram: frozen, and bytes are `int`.
 
-`Measurement` is what a probe says of one batch size, `SearchResult` what the search concludes from many, `Result` what
-a command answers, saves and draws. Where a number comes from is part of the record: `Device.kind` says real or
-simulated, `extrapolated_batch_size` is kept apart from sizes that ran.
+A probe returns a `Measurement` per batch size and the search a `SearchResult`; each command answers with a record of
+its own, such as `FindBatchResult`. The origin of a number is part of the record: `Device.kind` is real or simulated,
+and `extrapolated_batch_size` is kept apart from sizes that ran.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from vram_cli.records.inspection import (
     TensorFacts,
 )
 from vram_cli.records.measurement import Bracket, Certificate, Measurement, PhasePeak, SearchResult
-from vram_cli.records.results import Result
+from vram_cli.records.results import BreakdownResult, FindBatchResult
 from vram_cli.records.run_info import DataInfo, Device, RunInfo, TensorInfo
 from vram_cli.records.throughput import Throughput, ThroughputPoint
 
@@ -40,6 +40,7 @@ __all__ = [
     "Advice",
     "Bracket",
     "Breakdown",
+    "BreakdownResult",
     "BreakdownRow",
     "Category",
     "Certificate",
@@ -51,6 +52,7 @@ __all__ = [
     "Detail",
     "Device",
     "DtypeFacts",
+    "FindBatchResult",
     "Finding",
     "FindingKind",
     "GpuEstimate",
@@ -68,7 +70,6 @@ __all__ = [
     "PeakMemory",
     "Phase",
     "PhasePeak",
-    "Result",
     "RowChange",
     "RunInfo",
     "Scaling",

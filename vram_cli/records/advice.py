@@ -86,7 +86,7 @@ class GpuEstimate:
 class Advice:
     """What would let a larger batch fit: the answer of `vram advise`."""
 
-    command: str = "advise"
+    command: Literal["advise"] = "advise"
     run: RunInfo
     max_batch_size: int | None
     """As the training is; None where nothing fits."""

@@ -4,48 +4,49 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from vram_cli.records.enums import SCHEMA_VERSION, Category
-from vram_cli.records.results import Result
+from vram_cli.records.results import BreakdownResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckLimits:
-    """What `vram check` allows."""
+    """The limits that `vram check` enforces."""
 
     max_memory_bytes: int | None = None
-    """Most that PyTorch's allocator may reserve; None for what the device has."""
+    """The most that PyTorch's allocator may reserve; None for all that the device has."""
     tolerance: float = 0.0
-    """By which part of the baseline's peak the peak may grow."""
+    """The allowed growth over the baseline's peak, as a share of it."""
 
 
 class FindingKind(str, Enum):
-    """How a training breaks a limit."""
+    """A kind of broken limit."""
 
     DOES_NOT_FIT = "does_not_fit"
-    """It ran out of memory."""
+    """The training ran out of memory."""
     ABOVE_LIMIT = "above_limit"
     """The reserved peak is above `CheckLimits.max_memory_bytes`."""
     GREW = "grew"
-    """The peak is above the baseline's by more than the tolerance."""
+    """The peak exceeds the baseline's by more than the tolerance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One limit that is broken."""
+    """A broken limit."""
 
     kind: FindingKind
     counter: str = "reserved"
-    """"reserved", or "allocated" where tensors hold more and what is reserved for them hides it, as its lumps do."""
+    """"reserved", or "allocated" if only the memory of tensors grew: reserved memory grows in lumps and may hide it."""
     bytes: int
-    """The peak; where it does not fit, what it would take at least, with what lies outside the allocator."""
+    """The peak; if it does not fit, the least that it would take, memory outside the allocator included."""
     allowed_bytes: int
     before_bytes: int | None = None
-    """The baseline's peak, where that is the limit."""
+    """The baseline's peak, if that is the limit."""
 
     @property
     def excess_bytes(self) -> int:
-        """How far the peak is above what is allowed."""
+        """Bytes by which the peak exceeds the limit."""
         return self.bytes - self.allowed_bytes
 
 
@@ -59,30 +60,30 @@ class RowChange:
 
     @property
     def growth(self) -> int:
-        """Bytes that came; below 0, that went."""
+        """Bytes added; negative if memory was freed."""
         return self.now - self.before
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleChange:
-    """What a module holds beside its parts at the peak, in the baseline and now.
+    """The memory of a module without its submodules at the peak, in the baseline and now.
 
-    A module that the baseline does not have counts with all that is in it, as does one that is gone.
+    A module that only one of the two has counts with its submodules.
     """
 
     path: str
-    """As in `named_modules`; "" for what belongs to no part of the model."""
+    """As in `named_modules`; "" for memory that belongs to no module."""
     before: int
     now: int
     category: Category
-    """The row that changed most in it."""
+    """The category that changed most in it."""
     category_growth: int
     new: bool = False
-    """Whether the baseline has no such module."""
+    """Whether the baseline lacks the module."""
 
     @property
     def growth(self) -> int:
-        """Bytes that came; below 0, that went."""
+        """Bytes added; negative if memory was freed."""
         return self.now - self.before
 
 
@@ -91,7 +92,7 @@ class PeakMemory:
     """The highest memory of a step."""
 
     reserved_bytes: int
-    """Taken from the device by PyTorch's allocator: what is gated, since it is this that runs out."""
+    """Taken from the device by PyTorch's allocator. Limits apply to it, because it is what runs out."""
     allocated_bytes: int
     """Handed out to tensors."""
 
@@ -100,24 +101,24 @@ class PeakMemory:
 class CheckResult:
     """The answer of `vram check`."""
 
-    command: str = "check"
-    result: Result
-    """What was measured or predicted. Where a prediction does not fit, its breakdown is of a device that has
-    just what it takes."""
+    command: Literal["check"] = "check"
+    result: BreakdownResult
+    """The measurement or prediction. If a prediction does not fit, its breakdown is that of a device with exactly as
+    much memory as the training takes."""
     limits: CheckLimits
     peak: PeakMemory | None
-    """None where it did not fit and nobody knows what it would take."""
+    """None if the training did not fit and its need is not known."""
     baseline_name: str = ""
-    """The baseline's file; "" where there is none."""
+    """The baseline's file; "" for no baseline."""
     baseline_peak: PeakMemory | None = None
     findings: tuple[Finding, ...] = ()
-    """What does not fit first, then by how far they are above their limits, the farthest first."""
+    """A misfit first, then by excess, the largest first."""
     rows: tuple[RowChange, ...] = ()
-    """The rows that make up what is reserved, the largest growth first; empty where there is nothing to compare."""
+    """The categories that make up reserved memory, the largest growth first; empty without a comparable breakdown."""
     modules: tuple[ModuleChange, ...] = ()
     """The modules that changed, the largest growth first."""
     remarks: tuple[str, ...] = ()
-    """One sentence each on what a reader should know besides."""
+    """Further remarks, one sentence each."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from vram_cli.module_paths import path_depth
 from vram_cli.records.enums import SCHEMA_VERSION
 from vram_cli.records.run_info import DataInfo, TensorInfo
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFacts:
-    """A tensor of a batch as it is trained on, in bytes."""
+    """A tensor of a batch and its size in bytes."""
 
     info: TensorInfo
     sample_bytes: int
     batch_bytes: int
-    """Of as many samples as `DataFacts.batch_size` says."""
+    """Bytes for a batch of `DataFacts.batch_size`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFacts:
-    """Images as their files have them, and what normalising makes of their values."""
+    """Images as stored in their files, and their values after normalisation."""
 
     dtype: str
     sample_bytes: int
@@ -29,13 +30,13 @@ class StoredFacts:
     """The smallest pixel value."""
     high: int
     mean: tuple[float, ...]
-    """Per channel, of pixels scaled to 0..1: taken off them, and what is left is divided by `std`."""
+    """Mean per channel of pixels scaled to 0..1; normalisation subtracts it and divides by `std`."""
     std: tuple[float, ...]
     trained_low: float
-    """What `low` becomes; where channels differ, in the one where that is least."""
+    """The smallest value after normalisation, over all channels."""
     trained_high: float
     measured: bool
-    """Whether `low` and `high` were read from files; otherwise they are the ends of what `dtype` can say."""
+    """Whether `low` and `high` were read from files; if not, they are the limits of `dtype`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,61 +45,61 @@ class ClassFacts:
 
     name: str
     count: int | None
-    """Samples of it; None where there are no files to count in."""
+    """Number of samples; None without files to count them in."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """The data as `vram inspect` shows it."""
+    """The data set of a config."""
 
     info: DataInfo
     mode: str
-    """"gray", "colour" or such as "4 channels"; "" for data that are no images."""
+    """"gray", "colour" or such as "4 channels"; "" for data other than images."""
     batch_size: int
     tensors: tuple[TensorFacts, ...]
-    """All of a batch, targets included."""
+    """The tensors of a batch, targets included."""
     stored: StoredFacts | None
-    """None for data that vram knows no files of."""
+    """None for data sets without image files."""
     classes: tuple[ClassFacts, ...]
-    """In the order of their labels; empty where nobody says what they are called."""
+    """In the order of their labels; empty if they have no names."""
 
     @property
     def sample_bytes(self) -> int:
-        """What a sample takes in a batch, targets included."""
+        """Bytes per sample of a batch, targets included."""
         return sum(tensor.sample_bytes for tensor in self.tensors)
 
     @property
     def batch_bytes(self) -> int:
-        """What a batch takes, targets included."""
+        """Bytes of a batch, targets included."""
         return sum(tensor.batch_bytes for tensor in self.tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFacts:
-    """A module of the model, with all that is in it."""
+    """A module of the model, submodules included."""
 
     path: str
     """As in `named_modules`; "" for the whole model."""
     kind: str
     """The name of its class."""
     output_shape: tuple[int, ...] | None
-    """Of the first of its outputs that is no single number, at its last call; None where that is not known."""
+    """Shape of its first output that is not a scalar, at its last call; None if not known."""
     calls: int
-    """How often one forward pass calls it."""
+    """Calls per forward pass."""
     parameters: int
-    """A parameter that several modules share counts in each of them, and once in what holds them all."""
+    """Number of parameters. One shared by several modules counts in each of them, and once in their common parent."""
     trainable_parameters: int
     bytes: int
-    """Of its parameters."""
+    """Bytes of its parameters."""
 
     @property
     def depth(self) -> int:
-        """How many modules it is in."""
-        return self.path.count(".") + 1 if self.path else 0
+        """Number of modules around it."""
+        return path_depth(self.path)
 
     @property
     def trained(self) -> str:
-        """ "yes", "no" (frozen), "partly", or "" where there is nothing to train."""
+        """ "yes", "no" (frozen), "partly", or "" without parameters."""
         if not self.parameters:
             return ""
         if self.trainable_parameters == self.parameters:
@@ -108,53 +109,54 @@ class LayerFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class DtypeFacts:
-    """All tensors of a model that have one dtype."""
+    """The parameters and buffers of a model that have one dtype."""
 
     dtype: str
     parameters: int
     parameter_bytes: int
     buffers: int
-    """Their elements, as `parameters` counts those of parameters."""
+    """Number of elements of buffers."""
     buffer_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """The model as `vram inspect` shows it. A tensor that several modules share is counted once here."""
+    """The model of a config. A tensor shared by several modules is counted once."""
 
     name: str
-    """As the config has it."""
+    """As in the config."""
     layers: tuple[LayerFacts, ...]
-    """The model first, each module before those in it, all in the order in which the model lists them."""
+    """The model first, each module before its submodules, in the model's own order."""
     dtypes: tuple[DtypeFacts, ...]
     trainable_parameters: int
     batch_size: int | None
-    """Of the batch that the output shapes are for; None where the model could not be run."""
+    """Batch size of the output shapes; None if the model could not be run."""
     notes: tuple[str, ...] = ()
-    """What a reader should know: how the model was run, or why it was not; one sentence each."""
+    """How the model was run, or why it was not; one sentence each."""
 
     @property
     def parameters(self) -> int:
-        """Elements of all parameters."""
-        return sum(found.parameters for found in self.dtypes)
+        """Number of parameters."""
+        return sum(facts.parameters for facts in self.dtypes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSample:
-    """An image of the data as it is stored, to be looked at."""
+    """An image of the data set, as stored."""
 
     label: int
-    """Which of `DataFacts.classes` it is of."""
+    """Index of its class in `DataFacts.classes`."""
     shape: tuple[int, int, int]
     """Height, width, channels."""
     pixels: tuple[int, ...]
-    """0 to 255, row by row, the channels of a pixel side by side."""
+    """0 to 255, row by row, the channels of a pixel together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What a config trains, and on what: the answer of `vram inspect`."""
+    """The model and the data of a config: the answer of `vram inspect`."""
 
+    command: Literal["inspect"] = "inspect"
     config_name: str
     config: dict[str, Any]
     overrides: tuple[str, ...]
@@ -162,5 +164,5 @@ class Inspection:
     model: ModelFacts
     versions: dict[str, str]
     samples: tuple[ImageSample, ...] = ()
-    """As many of each class as were asked for; none of data without image files."""
+    """The number per class that was asked for; empty for data without image files."""
     schema_version: int = field(default=SCHEMA_VERSION)

@@ -1,35 +1,51 @@
-"""The answer of `vram find-batch` and `vram breakdown`, with what it stood on."""
+"""The answers of `vram find-batch` and `vram breakdown`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from vram_cli.records.breakdown import Breakdown
-from vram_cli.records.enums import SCHEMA_VERSION, Limit
-from vram_cli.records.measurement import Certificate, Measurement
+from vram_cli.records.enums import SCHEMA_VERSION
+from vram_cli.records.measurement import Measurement, SearchResult
 from vram_cli.records.run_info import RunInfo
 from vram_cli.records.throughput import Throughput
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """The answer of a command: saved by `--save`, printed by `--json`, drawn again by `vram show`."""
+class FindBatchResult(SearchResult):
+    """The answer of `vram find-batch`: the result of a search and the run that it belongs to."""
 
-    command: str
-    """"find-batch" or "breakdown"."""
+    command: Literal["find-batch"] = "find-batch"
     run: RunInfo
-    trials: tuple[Measurement, ...]
-    max_batch_size: int | None = None
-    recommended_batch_size: int | None = None
-    limited_by: Limit | None = None
-    certificate: Certificate | None = None
-    extrapolated_batch_size: int | None = None
-    shortfall_bytes: int | None = None
-    """Where nothing fits: what the smallest batch was short of, at least, when it failed."""
+    multiple_of: int = 1
+    """The recommended size is a multiple of this, if any multiple fits."""
+    margin: float = 0.0
+    """The share of memory that the recommended size leaves free."""
     breakdown: Breakdown | None = None
+    """At the largest size, or at the nearest size below it that could be measured."""
     throughput: Throughput | None = None
-    """How fast sizes up to the largest train; only where `search.objective` asks for it, and something was timed."""
+    """How fast sizes up to the largest train; only if `search.objective` asks for it and a size was timed."""
+    evaluation: SearchResult | None = None
+    """The search for the largest batch in evaluation; None if none was asked for."""
+    shortfall_bytes: int | None = None
+    """If nothing fits: the memory that the smallest batch lacked when it failed, at least."""
     interrupted: bool = False
-    """Whether Ctrl-C ended it early: the figures are then what was known by then."""
+    """Whether Ctrl-C ended the search early: the figures are those known by then."""
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakdownResult:
+    """The answer of `vram breakdown`: one batch size, measured or predicted."""
+
+    command: Literal["breakdown"] = "breakdown"
+    run: RunInfo
+    measurement: Measurement
+    """The trial, without its breakdown."""
+    breakdown: Breakdown | None = None
+    shortfall_bytes: int | None = None
+    """If the batch does not fit: the memory that it lacked when it failed, at least."""
     notes: tuple[str, ...] = ()
+    """Things to know about the figures, one sentence each."""
     schema_version: int = field(default=SCHEMA_VERSION)

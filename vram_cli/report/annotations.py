@@ -1,6 +1,6 @@
-"""Workflow commands of GitHub Actions, by which findings are shown beside a pull request.
+"""Workflow commands of GitHub Actions, which show findings beside a pull request.
 
-The form and what has to be escaped: docs.github.com, "Workflow commands for GitHub Actions", and
+Their syntax and escaping: docs.github.com, "Workflow commands for GitHub Actions", and
 `toolkit/packages/core/src/command.ts` of github.com/actions, which writes them.
 """
 
@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from vram_cli.errors import VramError
 from vram_cli.records import CheckResult
-from vram_cli.report.verdict import TITLES, finding_words, notes
+from vram_cli.report.answers.check import TITLES, finding_words, remarks
 
 
-def workflow_commands(verdict: CheckResult) -> str:
-    """Return an error for each finding and a notice for each remark, a line each."""
+def workflow_commands(check: CheckResult) -> str:
+    """Return an error per finding and a notice per remark, one per line."""
     lines = [
-        command("error", f"vram check: {TITLES[finding.kind]}", finding_words(verdict, finding))
-        for finding in verdict.findings
+        command("error", f"vram check: {TITLES[finding.kind]}", finding_words(check, finding))
+        for finding in check.findings
     ]
-    lines += [command("notice", "vram check", note) for note in notes(verdict)]
+    lines += [command("notice", "vram check", remark) for remark in remarks(check)]
     return "".join(f"{line}\n" for line in lines)
 
 
 def failure(error: VramError) -> str:
-    """Return the line for a check that could not be made."""
+    """Return the line for a check that could not run."""
     words = error.message + (f"\n{error.hint}" if error.hint else "")
-    return command("error", "vram check could not be made", words) + "\n"
+    return command("error", "vram check could not run", words) + "\n"
 
 
 def command(name: str, title: str, message: str) -> str:
-    """Return one workflow command; nothing in title or message can end it or begin another."""
+    """Return one workflow command; nothing in title or message can end it or start another."""
     return f"::{name} title={_property(title)}::{_data(message)}"
 
 

@@ -1,7 +1,7 @@
-"""The only consoles: the answer goes to stdout, everything else to stderr; width and colour are decided here.
+"""The consoles: the answer goes to stdout, everything else to stderr; width and colour are decided here.
 
-On a terminal the answer is as wide as the terminal, elsewhere 80 columns; `COLUMNS` overrules both. `NO_COLOR` takes
-colours and all other styles away. An encoding without block characters gets plain ASCII drawings.
+The answer is as wide as the terminal, or 80 columns without one; `COLUMNS` overrides both. `NO_COLOR` removes colours
+and all other styles. An encoding without block characters gets plain ASCII drawings.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from vram_cli.errors import VramError, WorkloadError
 from vram_cli.report.words import literal
 
 MIN_WIDTH = 60
-"""Numbers would be cut in less; a narrower terminal folds the lines instead."""
+"""Anything narrower would cut numbers; a narrower terminal folds the lines instead."""
 
 
 class _Console(Console):
-    """A console that leaves a reader who has gone (`| head`) to the command; rich would exit with 1, a finding."""
+    """A console that reports a closed pipe (`| head`) to the command; Rich would exit with 1, which means a finding."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 class Trimmed:
-    """A drawing without the spaces that rich fills lines up with: pipes, diffs and READMEs want none."""
+    """A drawing without the trailing spaces that Rich pads lines with, for pipes, diffs and READMEs."""
 
     def __init__(self, drawing: RenderableType) -> None:
         self._drawing = drawing
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
         for line in console.render_lines(self._drawing, options, pad=False):
             while line and not line[-1].text.strip():
                 line.pop()
@@ -48,16 +47,16 @@ class Trimmed:
 
 
 def stdout_console(*, plain: bool = False) -> Console:
-    """Return the console of answers; `plain` takes all styles away, as `NO_COLOR` does."""
+    """Return the console of answers; `plain` removes all styles, as `NO_COLOR` does."""
     _never_fail_to_encode(sys.stdout)
     width, height = shutil.get_terminal_size((80, 25))
-    # A height is given too, since rich ignores the width of a dumb terminal otherwise.
+    # With a height as well: without one, Rich ignores the width of a dumb terminal.
     return _console(stderr=False, plain=plain, width=max(width, MIN_WIDTH), height=height)
 
 
 @cache
 def stderr_console() -> Console:
-    """Return the console of progress, warnings and errors: one for all, so that a live line and a warning share it."""
+    """Return the console of progress, warnings and errors: a single one, so that a live line and a warning share it."""
     _never_fail_to_encode(sys.stderr)
     return _console(stderr=True)
 
@@ -68,14 +67,14 @@ def print_answer(drawing: RenderableType, *, plain: bool = False) -> None:
 
 
 def print_document(text: str) -> None:
-    """Print a text that is made for a file or another program, such as Markdown: in UTF-8, never folded or styled."""
+    """Print text for a file or another program, such as Markdown: in UTF-8, never folded or styled."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(text)
 
 
 def print_error(error: VramError) -> None:
-    """Print an error and its hint to stderr; before them the traceback, where the user's own code raised."""
+    """Print an error and its hint to stderr, after the traceback if the user's own code raised."""
     if isinstance(error, WorkloadError) and error.traceback:
         _say(literal(error.traceback.rstrip()))
     _say(Text.assemble(("error: ", "bold red"), literal(error.message)))
@@ -94,7 +93,7 @@ def warn(text: str) -> None:
 
 
 def _say(text: Text) -> None:
-    # Not wrapped: a path or a command in a message must be there to be copied.
+    # Not wrapped: a path or a command in a message must stay in one piece to be copied.
     stderr_console().print(text, soft_wrap=True)
 
 
@@ -112,6 +111,6 @@ def _console(*, stderr: bool, plain: bool = False, width: int | None = None, hei
 
 
 def _never_fail_to_encode(stream: object) -> None:
-    """Let a character that the stream's encoding lacks become `?`, rather than end the program."""
+    """Replace characters that the stream's encoding lacks by `?`, rather than fail."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")

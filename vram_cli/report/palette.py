@@ -1,4 +1,4 @@
-"""The colour of each category wherever there are colours to choose from: pictures and pages."""
+"""The colour of each category in charts and pages, and the order in which a timeline stacks them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ COLOURS = {
     Category.ALLOCATOR_SLACK: "#228833",
     Category.CONTEXT: "#777777",
 }
-"""Told apart by colour-blind readers too (Paul Tol's "bright" scheme, with one more grey); what is free has none.
+"""Distinguishable by colour-blind readers (Paul Tol's "bright" scheme, with one more grey); free memory has none.
 
-The terminal has the nearest of its own colours (`timeline.INKS`)."""
+The terminal uses the nearest of its own colours (`formats.timeline.INKS`)."""
+
+STACK = (
+    Category.PARAMETERS,
+    Category.OPTIMIZER_STATE,
+    Category.GRADIENTS,
+    Category.BATCH_DATA,
+    Category.ACTIVATIONS,
+    Category.TEMPORARIES,
+)
+"""The categories that tensors hold, from the bottom of a timeline to its top: the longest-lived first."""

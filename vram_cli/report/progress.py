@@ -1,4 +1,4 @@
-"""What is shown on stderr while a search runs: a live line on a terminal, a plain line a trial elsewhere."""
+"""Progress on stderr while a search runs: a live line on a terminal, elsewhere a line per trial."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SearchProgress(Progress):
             self.note(text)
 
     def note(self, text: str) -> None:
-        """Say what has come out: a line that stays."""
+        """Print a finding: a line that stays."""
         if not self._quiet:
             self._console.print(literal(text), soft_wrap=True)
 
@@ -67,7 +67,7 @@ class SearchProgress(Progress):
         self._console.print(line, soft_wrap=True)
 
     def timed(self, pace: ThroughputPoint) -> None:
-        """A size has been timed: one line, which stays."""
+        """Print a line for a size that was timed."""
         if not self._quiet:
             spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.q25)} to {three_digits(pace.q75)}"
             line = f"{number(pace.batch_size):>11}  {per_second(pace.samples_per_second)} ({spread})"

@@ -1,4 +1,4 @@
-"""How single things are worded: categories, outcomes, counts, times; and how text that users wrote is made harmless."""
+"""The wording of single things: categories, outcomes, counts, times; and text from users made harmless."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from vram_cli.records import Category, Device, Measurement, Outcome, Phase
+from vram_cli.records import Category, Device, Measurement, Outcome, Phase, RunInfo
 from vram_cli.units import format_bytes
 
 CATEGORY_LABELS = {
@@ -35,9 +35,9 @@ _VERBS = {
     Outcome.FITS: "ran to the end",
     Outcome.OUT_OF_MEMORY: "ran out of memory",
     Outcome.KERNEL_LIMIT: "was refused by a kernel",
-    Outcome.HOST_MEMORY: "would have taken the computer's own RAM",
+    Outcome.HOST_MEMORY: "was about to exhaust this computer's RAM",
     Outcome.KILLED: "was killed",
-    Outcome.TIMED_OUT: "ran out of time",
+    Outcome.TIMED_OUT: "exceeded its time limit",
     Outcome.ERROR: "raised an error",
 }
 
@@ -51,12 +51,12 @@ _PLACES = {
 
 
 def literal(text: str, style: str = "") -> Text:
-    """Return text that vram did not write itself, to be shown as it is: no markup, control characters spelled out."""
+    """Return text without markup, its control characters spelled out: it may come from a user."""
     return Text(spelled(text), style)
 
 
 def spelled(text: str) -> str:
-    """Return the text with its control characters, and others that cannot be seen, spelled out: "\\x1b"."""
+    """Return the text with control and other invisible characters spelled out: "\\x1b"."""
     return "".join(char if char.isprintable() or char in "\n\t" else _spelled(char) for char in text)
 
 
@@ -72,29 +72,29 @@ def number(value: int) -> str:
 
 
 def count(value: int, singular: str, plural: str = "") -> str:
-    """Return "1 trial" or "1,200 trials"; `plural` is needed only where it is not formed with s."""
+    """Return "1 trial" or "1,200 trials"; `plural` is for words that do not form it with s."""
     return f"{number(value)} {singular if value == 1 else plural or singular + 's'}"
 
 
 def place(phase: Phase | None) -> str:
-    """Return where something happened, such as "in backward", or "" where nobody can tell."""
+    """Return the phase as a place, such as "in backward"; "" if it is not known."""
     return "" if phase is None else _PLACES[phase]
 
 
 def ended(outcome: Outcome, phase: Phase | None) -> str:
-    """Return how a trial ended as a predicate: "ran out of memory in backward"."""
+    """Return an outcome as a predicate: "ran out of memory in backward"."""
     return f"{_VERBS[outcome]} {place(phase)}".rstrip()
 
 
 def outcome_label(trial: Measurement) -> str:
-    """Return how a trial ended as a label: "fits", "fits, but thrashes", "out of memory in backward"."""
+    """Return an outcome as a label: "fits", "fits, but thrashes", "out of memory in backward"."""
     if trial.thrashing:
         return "fits, but thrashes"
     return f"{OUTCOME_LABELS[trial.outcome]} {place(trial.phase)}".rstrip()
 
 
 def used_of(used: int, total: int) -> str:
-    """Return "10.8 of 12.0 GiB", or "812 MiB of 2.00 GiB" where the units differ."""
+    """Return "10.8 of 12.0 GiB", or "812 MiB of 2.00 GiB" if the units differ."""
     part, unit = format_bytes(used).split(" ")
     whole = format_bytes(total)
     return f"{part} of {whole}" if whole.endswith(f" {unit}") else f"{part} {unit} of {whole}"
@@ -117,7 +117,7 @@ def duration(seconds: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Return a figure of a measurement with three significant digits: "0.123", "4.56", "78.9", "12,300"."""
+    """Return a measured figure with three significant digits: "0.123", "4.56", "78.9", "12,300"."""
     if value < 99.95:
         return f"{value:.{1 if value >= 9.995 else 2 if value >= 0.9995 else 3}f}"
     unit: int = 10 ** max(len(str(round(value))) - 3, 0)
@@ -135,15 +135,22 @@ def per_second(samples: float) -> str:
 
 
 def origin(device: Device) -> str:
-    """Return where the figures come from: "measured", or "predicted for <card>" where no step ran on it."""
-    return "measured" if device.kind == "real" else f"predicted for {device.name}"
+    """Return the origin of the figures: "measured", or "predicted for" a GPU on which no step ran."""
+    return f"predicted for {device.name}" if device.is_simulated else "measured"
 
 
-def setting(config: dict[str, Any], *keys: str) -> Any:
-    """Return a value of a result's config, None where there is none: a saved config may be of an older vram."""
-    value: Any = config
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
+def two_digits(value: float) -> int:
+    """Return a whole number cut to two significant digits: 311,482 is 310,000."""
+    whole = max(1, round(value))
+    unit: int = 10 ** max(len(str(whole)) - 2, 0)
+    return whole // unit * unit
+
+
+def setting(run: RunInfo, key: str) -> Any:
+    """Return the value of a config key such as "device.gpu"; None if the config does not have it."""
+    value: Any = run.config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from vram_cli.module_paths import parent_path
 from vram_cli.records import Breakdown, Category, ModuleChange, ModuleShare, RowChange
 
 BESIDE = (Category.CONTEXT, Category.FREE)
@@ -38,7 +39,7 @@ def _own(modules: tuple[ModuleShare, ...], others: tuple[ModuleShare, ...]) -> d
         held = own.setdefault(_counted_as(share.path, known), Counter())
         held.update(share.by_category)
         if share.path:
-            own[_counted_as(share.path.rpartition(".")[0], known)].subtract(share.by_category)
+            own[_counted_as(parent_path(share.path), known)].subtract(share.by_category)
     return own
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from vram_cli.config_diff import describe_change, differing_keys, flatten
 from vram_cli.errors import ConfigError
-from vram_cli.records import Result
+from vram_cli.records import BreakdownResult, FindBatchResult, RunInfo
 from vram_cli.units import format_bytes
 
 SIZES = (
@@ -40,47 +41,57 @@ _NO_MATTER = (
 _ON_OR_OFF = ("optimizer.momentum", "optimizer.weight_decay", "train.clip_grad_norm")
 """Keys of which it matters only whether they are above 0."""
 
-_UPDATE = "if that is meant, run again with --update-baseline and commit the file"
+_UPDATE = "if that is intended, run again with --update-baseline and commit the file"
+_NO_BASELINE = "--update-baseline writes a baseline"
 _CAPACITY_SLACK = 0.01  # a driver's update moves what a card reports by some MiB
 
 
-def require_comparable(now: Result, baseline: Result, name: str) -> None:
-    """Check that a baseline answers the question that is asked now.
+def comparable_baseline(
+    now: RunInfo, batch_size: int, baseline: BreakdownResult | FindBatchResult, name: str
+) -> BreakdownResult:
+    """Return a baseline that answers the question asked now: of a search, its trial of that size.
 
     Args:
-        now: config, device and versions of the run; its trials are not looked at.
-        baseline: what was kept.
-        name: the baseline's file, for messages.
+        now: Config, device and versions of the run.
+        batch_size: Its batch size.
+        baseline: A saved result.
+        name: The baseline's file, for messages.
 
     Raises:
-        ConfigError: it does not; the message says in what they differ.
+        ConfigError: The baseline answers another question; the message names the difference.
     """
-    if baseline.command != "breakdown" or not baseline.trials or not baseline.trials[-1].fits:
-        raise ConfigError(
-            f"{name}: this result of `vram {baseline.command}` is no baseline", "--update-baseline makes one"
-        )
-    if reason := next(_differences(now, baseline), None):
+    if isinstance(baseline, FindBatchResult):
+        trials = [trial for trial in baseline.trials if trial.batch_size == batch_size and trial.fits]
+        if not trials:
+            raise ConfigError(f"{name}: this search has no trial of batch size {batch_size:,}", _NO_BASELINE)
+        known = baseline.breakdown
+        breakdown = known if known is not None and known.batch_size == batch_size else None
+        baseline = BreakdownResult(run=baseline.run, measurement=trials[-1], breakdown=breakdown)
+    if not baseline.measurement.fits:
+        raise ConfigError(f"{name}: did not fit, so it has no peak to compare with", _NO_BASELINE)
+    if reason := next(_differences(now, baseline.run), None):
         raise ConfigError(f"{name} is not comparable: {reason}", _UPDATE)
+    return baseline
 
 
-def config_changes(now: Result, baseline: Result) -> tuple[str, ...]:
+def config_changes(now: RunInfo, baseline: RunInfo) -> tuple[str, ...]:
     """Return the changes of sizes in the config, such as "model.kwargs.depth was 2, is 3"."""
-    return tuple(_change(key, then, today) for key, then, today in _changed(now, baseline) if _is_of(key, SIZES))
+    return tuple(describe_change(*change) for change in _changed(now, baseline) if _is_of(change[0], SIZES))
 
 
-def _differences(now: Result, baseline: Result) -> Iterator[str]:
+def _differences(now: RunInfo, baseline: RunInfo) -> Iterator[str]:
     for package, digits in (("vram", None), ("torch", 2)):
-        then, today = (_version(result, package, digits) for result in (baseline, now))
+        then, today = (_version(run, package, digits) for run in (baseline, now))
         if then != today:
-            yield _change(package, then, today)
+            yield describe_change(package, then, today)
     yield from _device_differences(now, baseline)
-    for key, then, today in _changed(now, baseline):
-        if not _is_of(key, SIZES):
-            yield _change(key, then, today)
+    for change in _changed(now, baseline):
+        if not _is_of(change[0], SIZES):
+            yield describe_change(*change)
 
 
-def _device_differences(now: Result, baseline: Result) -> Iterator[str]:
-    then, today = baseline.run.device, now.run.device
+def _device_differences(now: RunInfo, baseline: RunInfo) -> Iterator[str]:
+    then, today = baseline.device, now.device
     if then.kind != today.kind:
         words = {"real": "measured", "simulated": "predicted"}
         yield f"it was {words.get(then.kind, then.kind)}, and this is {words.get(today.kind, today.kind)}"
@@ -91,37 +102,16 @@ def _device_differences(now: Result, baseline: Result) -> Iterator[str]:
         yield f"the device had {format_bytes(then.capacity_bytes)}, and has {format_bytes(today.capacity_bytes)}"
 
 
-def _version(result: Result, package: str, digits: int | None) -> str:
-    return ".".join(result.run.versions.get(package, "unknown").split("+")[0].split(".")[:digits])
+def _version(run: RunInfo, package: str, digits: int | None) -> str:
+    return ".".join(run.versions.get(package, "unknown").split("+")[0].split(".")[:digits])
 
 
-def _changed(now: Result, baseline: Result) -> Iterator[tuple[str, Any, Any]]:
-    then, today = dict(_flat(baseline.run.config)), dict(_flat(now.run.config))
-    for key in {**today, **then}:
-        pair = then.get(key), today.get(key)
+def _changed(now: RunInfo, baseline: RunInfo) -> Iterator[tuple[str, Any, Any]]:
+    for key, before, today in differing_keys(flatten(baseline.config), flatten(now.config)):
         matters = not _is_of(key, _NO_MATTER) or key == "search.steps"
-        same = bool(pair[0]) == bool(pair[1]) if key in _ON_OR_OFF else pair[0] == pair[1]
-        if matters and not same:
-            yield (key, *pair)
-
-
-def _flat(config: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
+        if matters and not (key in _ON_OR_OFF and bool(before) == bool(today)):
+            yield key, before, today
 
 
 def _is_of(key: str, keys: tuple[str, ...]) -> bool:
     return any(key == other or key.startswith(f"{other}.") for other in keys)
-
-
-def _change(key: str, then: Any, today: Any) -> str:
-    return f"{key} was {_shown(then)}, is {_shown(today)}"
-
-
-def _shown(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return str(value)

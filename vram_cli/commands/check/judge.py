@@ -11,17 +11,28 @@ from fractions import Fraction
 
 from vram_cli.commands.check.changes import BESIDE, module_changes, row_changes
 from vram_cli.commands.check.comparable import config_changes
-from vram_cli.records import Category, CheckLimits, CheckResult, Finding, FindingKind, Outcome, PeakMemory, Result
+from vram_cli.records import (
+    BreakdownResult,
+    Category,
+    CheckLimits,
+    CheckResult,
+    Finding,
+    FindingKind,
+    Outcome,
+    PeakMemory,
+)
 from vram_cli.units import format_bytes
 
 
-def judge(result: Result, limits: CheckLimits, baseline: Result | None = None, baseline_name: str = "") -> CheckResult:
+def judge(
+    result: BreakdownResult, limits: CheckLimits, baseline: BreakdownResult | None = None, baseline_name: str = ""
+) -> CheckResult:
     """Return what is to be said of a result: which limits it breaks, and what changed since the baseline.
 
     Args:
         result: a breakdown with modules, or a trial that ran out of memory.
         limits: what is allowed.
-        baseline: an earlier result of the same question (`require_comparable`); None compares with nothing.
+        baseline: an earlier result of the same question (`comparable_baseline`); None compares with nothing.
         baseline_name: its file.
     """
     peak, before = peak_of(result), peak_of(baseline) if baseline else None
@@ -40,9 +51,9 @@ def judge(result: Result, limits: CheckLimits, baseline: Result | None = None, b
     )
 
 
-def peak_of(result: Result) -> PeakMemory | None:
-    """Return the peak of the last trial, or what its breakdown says where it did not fit; None where neither does."""
-    trial, made = result.trials[-1], result.breakdown
+def peak_of(result: BreakdownResult) -> PeakMemory | None:
+    """Return the peak of the trial, or that of its breakdown if it did not fit; None if neither is known."""
+    trial, made = result.measurement, result.breakdown
     if trial.fits:
         return PeakMemory(reserved_bytes=trial.peak_reserved_bytes, allocated_bytes=trial.peak_allocated_bytes)
     if made is None:
@@ -55,8 +66,8 @@ def _rank(finding: Finding) -> tuple[bool, int]:
     return finding.kind is not FindingKind.DOES_NOT_FIT, -finding.excess_bytes
 
 
-def _misfit(result: Result, peak: PeakMemory | None) -> Iterator[Finding]:
-    if result.trials[-1].outcome is Outcome.OUT_OF_MEMORY:
+def _misfit(result: BreakdownResult, peak: PeakMemory | None) -> Iterator[Finding]:
+    if result.measurement.outcome is Outcome.OUT_OF_MEMORY:
         capacity, made = result.run.device.capacity_bytes, result.breakdown
         needed = peak.reserved_bytes + made.bytes_of(Category.CONTEXT) if peak and made else 0
         # Short of room the allocator gives its cache back: the sum may be less than there is, and still it failed.
@@ -92,19 +103,23 @@ def _part(size: int, share: float) -> int:
 
 
 def _remarks(
-    result: Result, baseline: Result | None, peak: PeakMemory | None, before: PeakMemory | None, limits: CheckLimits
+    result: BreakdownResult,
+    baseline: BreakdownResult | None,
+    peak: PeakMemory | None,
+    before: PeakMemory | None,
+    limits: CheckLimits,
 ) -> Iterator[str]:
-    if result.trials[-1].thrashing:
-        yield "it ran only because the allocator gave its cache back on the way: it thrashes"
+    if result.measurement.thrashing:
+        yield "it ran only because the allocator released its cache during the step: it thrashes"
     if baseline is None or peak is None or before is None:
         return
-    if changes := config_changes(result, baseline):
+    if changes := config_changes(result.run, baseline.run):
         yield f"the config changed since the baseline: {'; '.join(changes)}"
     if before.reserved_bytes - peak.reserved_bytes > _part(before.reserved_bytes, limits.tolerance):
         shrunk = format_bytes(before.reserved_bytes - peak.reserved_bytes)
-        yield f"the peak shrank by {shrunk}: --update-baseline keeps it from growing back unseen"
+        yield f"the peak shrank by {shrunk}: run with --update-baseline, so that it cannot grow back unnoticed"
     if baseline.breakdown is None or result.breakdown is None:
-        yield "the peaks are compared, and no rows: one of the two has no breakdown"
+        yield "only the peaks are compared: one of the two has no breakdown"
     elif baseline.breakdown.peak_phase is not result.breakdown.peak_phase:
         was, now = baseline.breakdown.peak_phase.value, result.breakdown.peak_phase.value
-        yield f"the peak was in {was} and is in {now} now: rows are compared at two moments of the step"
+        yield f"the peak was in {was} and is now in {now}: the rows compare two different moments of the step"

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vram_cli.commands.check.comparable import require_comparable
+from vram_cli.commands.check.comparable import comparable_baseline
 from vram_cli.commands.check.judge import judge
 from vram_cli.commands.user_errors import user_error
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import DoesNotFitError, MachineError
 from vram_cli.probe import OpenProbe, Probe, open_probe
 from vram_cli.progress import SILENT, Progress
-from vram_cli.records import Breakdown, Category, CheckLimits, CheckResult, Detail, Measurement, Outcome, Result
+from vram_cli.records import (
+    Breakdown,
+    BreakdownResult,
+    Category,
+    CheckLimits,
+    CheckResult,
+    Detail,
+    FindBatchResult,
+    Measurement,
+    Outcome,
+    RunInfo,
+)
 
 _UNLIMITED = "device.memory_limit=64TiB"  # more than any training takes
 
@@ -23,7 +34,7 @@ def check(
     config: Config | str | None,
     limits: CheckLimits,
     *,
-    baseline: Result | None = None,
+    baseline: BreakdownResult | FindBatchResult | None = None,
     baseline_name: str = "",
     download: bool = False,
     progress: Progress = SILENT,
@@ -52,43 +63,41 @@ def check(
     size = config.train.batch_size
     progress.status("starting the worker process")
     with open_probe(config, download=download, calibrated=False) as probe:
-        result = _result(config, probe)
-        if baseline is not None:
-            require_comparable(result, baseline, baseline_name)
+        _require_named_gpu(config, probe.info)
+        earlier = comparable_baseline(probe.info, size, baseline, baseline_name) if baseline is not None else None
         progress.status(f"running {config.search.steps} steps at batch size {size:,}")
         measurement = probe.measure(size, Detail.MODULES)
-        _require_verdict(measurement, result)
+        _require_verdict(measurement, probe.info)
         breakdown = measurement.breakdown
         if not measurement.fits:
             breakdown = _with_enough_memory(config, probe, open_probe)
-        result = replace(
-            result,
-            trials=(replace(measurement, breakdown=None),),
+        result = BreakdownResult(
+            run=probe.info,
+            measurement=replace(measurement, breakdown=None),
             shortfall_bytes=measurement.shortfall_bytes(probe.info.device.allocator_bytes),
             breakdown=breakdown,
         )
-    return judge(result, limits, baseline, baseline_name)
+    return judge(result, limits, earlier, baseline_name)
 
 
-def _result(config: Config, probe: Probe) -> Result:
-    """Return the result as far as it is known before the trial.
+def _require_named_gpu(config: Config, run: RunInfo) -> None:
+    """Raise if a GPU is predicted that nobody named.
 
     Raises:
         MachineError: a GPU was expected, and there is none.
     """
-    if probe.info.device.is_simulated and config.device.gpu is None:
+    if run.device.is_simulated and config.device.gpu is None:
         raise MachineError(
             "this machine has no GPU, and check does not guess which GPU to predict for",
             "name one with --gpu NAME, such as --gpu t4; --device cpu runs real steps on this computer",
         )
-    return Result(command="breakdown", run=probe.info, trials=())
 
 
-def _require_verdict(measurement: Measurement, result: Result) -> None:
+def _require_verdict(measurement: Measurement, run: RunInfo) -> None:
     """Raise if the trial says nothing about memory: only running out of it is a finding."""
     if measurement.outcome is Outcome.ERROR:
         raise user_error(measurement)
-    trial = f"batch {measurement.batch_size:,} on {result.run.device.name}: {measurement.message}"
+    trial = f"batch {measurement.batch_size:,} on {run.device.name}: {measurement.message}"
     if measurement.outcome in _NO_VERDICT:
         raise MachineError(f"not measured: {trial}", "this says nothing about its memory; run it again")
     if not measurement.fits and measurement.outcome is not Outcome.OUT_OF_MEMORY:

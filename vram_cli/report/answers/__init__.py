@@ -1,0 +1,1 @@
+"""One module per command: its record as a document. Pure: no Rich, no HTML, no device."""

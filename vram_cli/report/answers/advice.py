@@ -1,0 +1,160 @@
+"""The answer of `vram advise` as a document: the effect of each change, the best of them together, and plans."""
+
+from __future__ import annotations
+
+import shlex
+
+from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, OptimizationResult
+from vram_cli.report import document as doc
+from vram_cli.report.answers.memory import breakdown_table
+from vram_cli.report.answers.run_sections import commands, config_section, context, evidence
+from vram_cli.report.next_step import to_use
+from vram_cli.report.words import CATEGORY_LABELS, count, number, one_line
+from vram_cli.units import format_bytes
+
+_MESSAGE_LIMIT = 160
+_SAVINGS_FROM, _ROWS_FROM = 76, 100
+"""Columns of the console from which the table has room for savings, and for the row that they come from."""
+
+
+def advice_document(advice: Advice) -> doc.Document:
+    """Return the answer of `vram advise`."""
+    run = advice.run
+    breakdown = (breakdown_table(advice.breakdown, run.device),) if advice.breakdown else ()
+    return doc.Document(
+        heading=_best(advice),
+        summary=tuple(_summary(advice)),
+        context=context(advice.command, run),
+        remark=run.remark,
+        blocks=(
+            *_helping(advice),
+            *_not_helping(advice),
+            *_gpus(advice.cards),
+            *(doc.Details("Without changes", (table,), formats=frozenset({"html"})) for table in breakdown),
+            *_remarks(advice),
+            evidence(run, formats=doc.PAGES),
+            config_section(run),
+            *commands(to_use(advice)),
+        ),
+    )
+
+
+def _summary(advice: Advice) -> list[doc.Line]:
+    device = advice.run.device
+    origin = "predicted" if device.is_simulated else "measured"
+    memory = f"on {device.name}, {format_bytes(device.capacity_bytes)} ({origin})"
+    lines = [("Without changes:", f"{_unchanged(advice)} {memory}")]
+    plans = [plan for plan in (advice.fit, advice.effective) if plan is not None]
+    lines += [(f"To train with {number(plan.wanted)}:", _plan(plan)) for plan in plans]
+    if advice.rate is not None:
+        rate = advice.rate
+        before = f"{rate.from_rate:g} at {number(rate.from_batch_size)}"
+        lines.append(("Learning rate:", f"{rate.rate:.3g} at {number(rate.batch_size)}, from {before}: {rate.note}"))
+    if advice.interrupted:
+        lines.append(("Interrupted:", f"after {count(len(advice.levers), 'change')}; the rest was not tried"))
+    return lines
+
+
+def _unchanged(advice: Advice) -> str:
+    if not advice.interrupted or advice.levers:
+        return _size(advice.max_batch_size)
+    return f"at least {number(advice.max_batch_size)}" if advice.max_batch_size else "nothing known yet"
+
+
+def _best(advice: Advice) -> doc.Line:
+    label, best = "Best so far:" if advice.interrupted else "Best together:", advice.best
+    if best is None:
+        return label, "none of the changes makes a larger batch fit"
+    gain = _gain(best.max_batch_size, advice.max_batch_size)
+    return label, f"{_size(best.max_batch_size)}{f' ({gain})' if gain else ''} with {best.name}"
+
+
+def _helping(advice: Advice) -> tuple[doc.Block, ...]:
+    """Return the changes that help, the strongest first."""
+    helping = [result for result in advice.levers if result.helps]
+    helping.sort(key=lambda result: -result.pieces * (result.max_batch_size or 0))
+    has_savings = any(result.saved_bytes is not None for result in helping)
+    columns = (
+        doc.Column("change", "words"),
+        doc.Column("largest"),
+        doc.Column("gain"),
+        doc.Column(f"saves at {number(advice.at_batch_size)}", min_width=_SAVINGS_FROM),
+        doc.Column("from", "words", min_width=_ROWS_FROM),
+        doc.Column("costs", "words"),
+    )
+    shown = [index for index in range(len(columns)) if has_savings or index not in (3, 4)]
+    rows = [_change(result, advice) for result in helping]
+    table = doc.Table(
+        "Changes that help, each on its own",
+        tuple(columns[index] for index in shown),
+        tuple(doc.Row(tuple(cells[index] for index in shown)) for cells in rows),
+    )
+    return (table,) if rows else ()
+
+
+def _change(result: OptimizationResult, advice: Advice) -> tuple[str, ...]:
+    size = result.max_batch_size
+    largest = f"{result.pieces} x {_size(size)}" if result.pieces > 1 else _size(size)
+    gain = _gain(size and size * result.pieces, advice.max_batch_size) or "-"
+    saves = "-" if result.saved_bytes is None else format_bytes(result.saved_bytes)
+    source = CATEGORY_LABELS[result.saved_from] if result.saved_from else "-"
+    return result.name, largest, gain, saves, source, _costs(result)
+
+
+def _costs(result: OptimizationResult) -> str:
+    """Return the cost of a change: measured seconds, or else counted operations, and the cost in words."""
+    figures = ((result.seconds, "step time, measured"), (result.compute, "operations"))
+    known = [f"{100 * ratio - 100:+.0f} % {unit}" for ratio, unit in figures if ratio and abs(ratio - 1) >= 0.005]
+    return "; ".join(filter(None, (*known[:1], result.price))) or "nothing known"
+
+
+def _not_helping(advice: Advice) -> tuple[doc.Block, ...]:
+    rows = []
+    for result in advice.levers:
+        if not result.helps:
+            reached = f"{_size(result.max_batch_size)}: " if result.max_batch_size else ""
+            rows.append(doc.Row((result.name, reached + one_line(result.why, _MESSAGE_LIMIT))))
+    columns = doc.Column("change", "words"), doc.Column("reason", "words")
+    return (doc.Details("Changes that do not help", (doc.Table("", columns, tuple(rows)),)),) if rows else ()
+
+
+def _gpus(gpus: tuple[GpuEstimate, ...]) -> tuple[doc.Block, ...]:
+    columns = (
+        doc.Column("gpu", "words"), doc.Column("memory"), doc.Column("unchanged"), doc.Column("at best"),
+        doc.Column("with", "words"),
+    )  # fmt: skip
+    rows = tuple(doc.Row(_gpu(gpu)) for gpu in gpus)
+    return (doc.Table("On other GPUs (predicted)", columns, rows),) if gpus else ()
+
+
+def _gpu(gpu: GpuEstimate) -> tuple[str, ...]:
+    best, memory = gpu.best, format_bytes(gpu.capacity_bytes)
+    if gpu.why:
+        return gpu.name, memory, "-", "-", one_line(gpu.why, _MESSAGE_LIMIT)
+    at_best, changes = (_size(best.max_batch_size), best.name) if best else ("-", "nothing helps")
+    return gpu.name, memory, _size(gpu.max_batch_size), at_best, changes
+
+
+def _remarks(advice: Advice) -> tuple[doc.Block, ...]:
+    accuracy = (("Accuracy:", advice.run.device.accuracy),) if advice.run.device.accuracy else ()
+    lines = (*accuracy, *(("Note:", note) for note in advice.notes))
+    return (doc.Notes(lines),) if lines else ()
+
+
+def _gain(after: int | None, before: int | None) -> str:
+    return f"x{after / before:.2f}" if after and before else ""
+
+
+def _size(size: int | None) -> str:
+    return "nothing fits" if size is None else number(size)
+
+
+def _plan(plan: AccumulationPlan) -> str:
+    if plan.micro_batch_size is None:
+        return f"not possible: {plan.note}"
+    if plan.accumulate > 1:
+        flag = f"--set train.gradient_accumulation_steps={plan.accumulate}"
+        steps = f"{number(plan.accumulate)} micro-batches of {number(plan.micro_batch_size)}, gradients accumulated"
+        return "; ".join(filter(None, (f"{steps} ({flag})", plan.note)))
+    flags = shlex.join([word for text in plan.sets for word in ("--set", text)])
+    return f"{plan.note} ({flags})" if flags else plan.note

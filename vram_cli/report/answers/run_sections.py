@@ -1,0 +1,97 @@
+"""Sections about the run behind an answer: device, data, config and versions."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import yaml
+
+from vram_cli.records import DataInfo, Device, RunInfo, TensorInfo
+from vram_cli.report import document as doc
+from vram_cli.report.next_step import Step
+from vram_cli.report.words import count, one_line, origin, setting
+from vram_cli.units import format_bytes
+
+_TENSORS_SHOWN = 6
+
+
+class _Configured(Protocol):
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @property
+    def overrides(self) -> tuple[str, ...]: ...
+
+
+def context(command: str, run: RunInfo) -> str:
+    """Return the command, the config and the origin of the figures, as one line."""
+    return f"vram {command} · {run.config_name} · {origin(run.device)}"
+
+
+def evidence(run: RunInfo, *more: doc.Line, formats: frozenset[doc.Format] = doc.ALL_FORMATS) -> doc.Details:
+    """Return how an answer was obtained; `more` are lines about its trials."""
+    device = run.device
+    lines = [
+        ("device", device.name if device.type.lower() in device.name.lower() else f"{device.name} ({device.type})"),
+        ("memory", _memory(device)),
+        ("accuracy", device.accuracy),
+        ("processes", "\n".join(one_line(line) for line in device.other_processes)),
+        ("config", _config(run)),
+        ("data", "" if run.data is None else _data(run.data)),
+        *more,
+        ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+    ]
+    shown = tuple((name, text) for name, text in lines if text)
+    title = f"How it was {'predicted' if device.is_simulated else 'measured'}"
+    return doc.Details(title, (doc.Pairs(shown),), formats=formats)
+
+
+def config_section(run: _Configured) -> doc.Details:
+    """Return the overrides and the whole config, for a page."""
+    text = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
+    changes = (doc.Pairs((("changed by flags", ", ".join(run.overrides)),)),) if run.overrides else ()
+    whole = doc.Details("The whole config, defaults included", (doc.Code(text, "yaml"),))
+    return doc.Details("Config", (*changes, whole), formats=frozenset({"html"}))
+
+
+def commands(next_step: Step, again: Step | None = None) -> tuple[doc.Block, ...]:
+    """Return the command to try next, and on pages the one that reproduces the answer."""
+    step = doc.Command(next_step.purpose, next_step.words)
+    if again is None:
+        return (step,)
+    same = doc.Command(again.purpose, again.words)
+    return (
+        doc.Command(step.purpose, step.words, formats=frozenset({"text"})),
+        doc.Command(same.purpose, same.words, formats=frozenset({"markdown"})),
+        doc.Details("Commands", (same, step), formats=frozenset({"html"})),
+    )
+
+
+def notes(*texts: str, label: str = "Note:") -> tuple[doc.Block, ...]:
+    """Return remarks as a block, if there are any."""
+    lines = tuple((label, text) for text in texts if text)
+    return (doc.Notes(lines),) if lines else ()
+
+
+def _memory(device: Device) -> str:
+    size = format_bytes(device.capacity_bytes)
+    whole = size if device.memory_limit_bytes is None else f"a limit of {size}"
+    return f"{whole}, enforced by {device.limit_enforced_by}" if device.limit_enforced_by else whole
+
+
+def _config(run: RunInfo) -> str:
+    keys = ("model.name", "model.factory", "step.function", "optimizer.name", "optimizer.factory", "precision")
+    values = ", ".join(str(value) for value in (setting(run, key) for key in keys) if value is not None)
+    return f"{run.config_name}: {values}" if values else run.config_name
+
+
+def _data(data: DataInfo) -> str:
+    name = data.name if data.name == data.source else f"{data.name}, {data.source}"
+    sample = [_tensor(tensor, named=len(data.tensors) > 1) for tensor in data.tensors[:_TENSORS_SHOWN]]
+    sample += [f"{len(data.tensors) - _TENSORS_SHOWN} more"] if len(data.tensors) > _TENSORS_SHOWN else []
+    sample += [count(data.classes, "class", "classes")] if data.classes else []
+    return f"{name} ({data.detail}); {', '.join(sample)}"
+
+
+def _tensor(tensor: TensorInfo, *, named: bool) -> str:
+    shape = "x".join(str(size) for size in tensor.shape) or "1"
+    return f"{one_line(tensor.name)} {shape} {tensor.dtype}" if named else f"{shape} {tensor.dtype}"
