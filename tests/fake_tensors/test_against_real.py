@@ -123,7 +123,7 @@ CASES = presets() | {name: (build, (3, 8, 8)) for name, build in MODELS.items()}
 @pytest.mark.parametrize("name", CASES)
 def test_peaks_agree_in_every_phase(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # On real tensors, the tracker holds Python references, which make PyTorch add gradients out of place.
-    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
+    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._can_accumulate_in_place", lambda *_: False)
     build, shape = CASES[name]
     measured, measured_peaks = real(build, 4, shape)
     predicted, predicted_peaks = fake(build, 4, shape)
@@ -134,7 +134,7 @@ def test_peaks_agree_in_every_phase(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", ["cnn_cifar10", "encoder", "shared", "checkpoint", "hooked"])
 def test_peaks_agree_with_optimizer_in_backward(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
+    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._can_accumulate_in_place", lambda *_: False)
     build, shape = CASES[name]
     measured, measured_peaks = real(build, 4, shape, in_backward)
     predicted, predicted_peaks = fake(build, 4, shape, in_backward)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vram_cli.fake_tensors.batch_norm import SHORT_CUTS
+from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 
 Kind = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]
 
@@ -39,10 +39,10 @@ def test_it_makes_the_tensors_that_pytorch_does(
         of_channels = [torch.empty(shape[1], device="cuda") for _ in range(4)]
         forward = (images, *of_channels, training, 0.1, 1e-5)
         normed = aten.cudnn_batch_norm.default(*forward)
-        assert kinds(SHORT_CUTS["aten.cudnn_batch_norm"](*forward)) == kinds(normed)
+        assert kinds(SHORTCUTS["aten.cudnn_batch_norm"](*forward)) == kinds(normed)
         if training:
             output, mean, deviation, reserve = normed
             weight, _, *running = of_channels
             backward = (images, torch.empty_like(output), weight, *running, mean, deviation, 1e-5, reserve)
             grads = aten.cudnn_batch_norm_backward.default(*backward)
-            assert kinds(SHORT_CUTS["aten.cudnn_batch_norm_backward"](*backward)) == kinds(grads)
+            assert kinds(SHORTCUTS["aten.cudnn_batch_norm_backward"](*backward)) == kinds(grads)

@@ -130,7 +130,7 @@ def fake_out_of_place(training: str, option: str) -> tuple[StorageTracker, Peaks
     PyTorch does so under a tracker on real tensors, because of the Python references that the tracker holds.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
+        patch.setattr("vram_cli.fake_tensors.autograd_engine._can_accumulate_in_place", lambda *_: False)
         return fake(config_of(training, option))
 
 
@@ -145,7 +145,7 @@ def test_peaks_agree_in_every_phase(training: str, option: str) -> None:
 
 
 def test_tensors_of_the_criterion_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
+    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._can_accumulate_in_place", lambda *_: False)
     perceptual = config(loss={"factory": HERE + "Perceptual", "kwargs": {"width": 100}})
     assert fake(perceptual)[1] == real(perceptual)[1]
     bytes_at_peak = Simulation(training_from_config(perceptual)[0], find_gpu("t4")).run(N).bytes_at_peak()
