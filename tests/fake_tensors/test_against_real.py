@@ -109,6 +109,6 @@ def test_engine_agrees_with_pytorch(name: str) -> None:
                 loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
         operations.append(Counter(event.name for event in profiled.events() if event.name in COUNTED))
-    for theirs, own in zip(*gradients, strict=True):
-        torch.testing.assert_close(own, theirs)
+    for expected, gradient in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, expected)
     assert operations[1] == operations[0]

@@ -155,5 +155,5 @@ def test_hooks_see_the_same_gradients_as_in_pytorch() -> None:
             loss.backward()
             retained, passed_on = model.tensors
         gradients.append([retained.grad, passed_on, *(parameter.grad for parameter in model.parameters())])
-    for theirs, own in zip(*gradients, strict=True):
-        torch.testing.assert_close(own, theirs, rtol=0, atol=0)
+    for expected, gradient in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=0, atol=0)
