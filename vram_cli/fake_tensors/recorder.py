@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.allocator.allocation_trace import AllocatorCall
-from vram_cli.fake_tensors.batch_norm import SHORT_CUTS
+from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
 
 KernelAllocation = tuple[int, bool] | AllocatorCall
@@ -84,7 +84,7 @@ class Recorder(StorageTracker):
             raise unsupported(f"{name}, whose reserve size cuDNN reports only on the GPU itself,", self.module)
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers work in place; not all of them have a fake kernel
-        result = super().__torch_dispatch__(SHORT_CUTS.get(name, func), types, args, kwargs)
+        result = super().__torch_dispatch__(SHORTCUTS.get(name, func), types, args, kwargs)
         if (formula := flop_registry.get(func.overloadpacket)) is not None:  # type: ignore[attr-defined]
             self.flops += formula(*args, **(kwargs or {}), out_val=result)
         for allocation in self._workspaces(name, args, kwargs or {}, result):
