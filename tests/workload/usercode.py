@@ -270,6 +270,10 @@ def chain(layers: int = 8, width: int = 1000) -> nn.Module:
     return nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
 
 
+def encoder_layer(width: int = 16) -> nn.Module:
+    return nn.TransformerEncoderLayer(width, 2, 4 * width, batch_first=True)
+
+
 def over_words(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(output.flatten(0, 1), targets.flatten())
 

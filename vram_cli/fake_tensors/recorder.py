@@ -25,6 +25,8 @@ WorkspaceRule = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], Iterabl
 
 
 _RECURRENT = {"aten._cudnn_rnn", "aten.miopen_rnn"}
+_FUSED_LAYERS = {"aten._transformer_encoder_layer_fwd", "aten._native_multi_head_attention"}
+"""Kernels of evaluation whose parts, and so whose memory, never reach the dispatcher (torch.backends.mha)."""
 
 
 class Recorder(StorageTracker):
@@ -83,6 +85,9 @@ class Recorder(StorageTracker):
             return self._read_value(args[0])
         if name in _RECURRENT:
             raise unsupported(f"{name}, whose reserve is told on the card alone,", self.module)
+        if name in _FUSED_LAYERS:
+            hint = "disable it by torch.backends.mha.set_fastpath_enabled(False) in the model's code; or"
+            raise unsupported(f"{name}, a fused layer whose memory only the GPU knows,", self.module, hint=hint)
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers change tensors in place; not all of them have a kernel for fakes
         result = super().__torch_dispatch__(SHORT_CUTS.get(name, func), types, args, kwargs)
