@@ -53,6 +53,7 @@ def compare(
         Interrupted: Ctrl-C.
     """
     settings = config if isinstance(config, Config) else load_config(config)
+    settings = settings if settings.mode == "train" else with_overrides(settings, ["mode=train"])
     _require_trainable(settings)
     status("starting the process that measures memory")
     with WorkerProbe(settings, download=download, trial_timeout=settings.search.trial_timeout) as probe:

@@ -50,7 +50,7 @@ class TrainingLoop:
         torch.manual_seed(self._seed)
         self._per_batch = -(-task.batch_size // task.parts)
         accumulated = config.train.gradient_accumulation_steps * task.parts
-        overrides = ["mode=train", f"train.gradient_accumulation_steps={accumulated}"]
+        overrides = [f"train.gradient_accumulation_steps={accumulated}"]
         work = build_workload(with_overrides(config, overrides), device)
         # A trial's scale of 1 would let small gradients vanish in float16.
         scaler = torch.amp.GradScaler(device.type, enabled=work.scaler.is_enabled())
