@@ -342,6 +342,11 @@ def test_optimizer_family(optimizer: str, family: str, needs_gpu: bool) -> None:
     assert (section.family, section.needs_gpu) == (family, needs_gpu)
 
 
+def test_evaluation_accumulates_no_batches() -> None:
+    config = load(OWN, "train.gradient_accumulation_steps=4")
+    assert (config.micro_batches_per_step, with_overrides(config, ["mode=eval"]).micro_batches_per_step) == (4, 1)
+
+
 # Dumped and read again
 
 COUNTS = st.integers(1, 2**62)

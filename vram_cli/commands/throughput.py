@@ -61,7 +61,7 @@ class ThroughputSweep:
         timed: Callable[[ThroughputPoint], None] = lambda _: None,
     ) -> None:
         self.found = found
-        self._accumulate = config.train.gradient_accumulation_steps
+        self._accumulate = config.micro_batches_per_step
         self._deadline, self._listener, self._status, self._timed = deadline, listener, status, timed
         self._ran = {trial.batch_size: trial.fits for trial in found.trials}
         smallest = min(size for size, fits in self._ran.items() if fits)
