@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.workload.configs import HERE, config
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, MachineError
 from vram_cli.workload import build_model, build_workload, check_code, config_key_of, open_data, train_step
 
 CPU = torch.device("cpu")
@@ -176,3 +176,11 @@ def test_code_is_imported_before_anything_runs(sections: dict[str, Any], key: st
 def test_presets_need_no_code() -> None:
     preset = {"model": {"name": "mlp"}, "data": {"name": "mnist"}, "optimizer": {"name": "sgd"}}
     check_code(Config.model_validate(preset))
+
+
+def test_torchvision_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, one that was built for another PyTorch."""
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(MachineError, match="torchvision does not load beside PyTorch") as caught:
+        model_of("torchvision:resnet18", {})
+    assert "together" in caught.value.hint

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, MachineError
 from vram_cli.suggest import nearest
 
 _FIX = "fix that first: nothing has run yet"
@@ -45,6 +45,23 @@ def resolve(reference: str, key: str) -> Any:
         raise ConfigError(f"{key}: {reference}: {_one_line(error)}", _suggest_name(module, path)) from error
     except Exception as error:  # a module that imports its parts lazily
         raise ConfigError(f"{key}: {reference}: {_one_line(error)}", _FIX) from error
+
+
+def import_torchvision(part: str) -> Any:
+    """Import torchvision.models or another part only when it is needed, since that takes seconds.
+
+    Raises:
+        MachineError: the import fails, for example because torchvision was built for another PyTorch.
+    """
+    try:
+        return importlib.import_module(f"torchvision.{part}")
+    except (ImportError, OSError, RuntimeError) as error:
+        import torch
+
+        raise MachineError(
+            f"torchvision does not load beside PyTorch {torch.__version__}: {_one_line(error)}",
+            "install torch and torchvision together, from one index: they are built for each other",
+        ) from error
 
 
 def _suggest_name(module: ModuleType, path: str) -> str:
