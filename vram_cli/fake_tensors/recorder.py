@@ -24,6 +24,8 @@ WorkspaceRule = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], Iterabl
 """(operation, args, kwargs, result) -> allocations of its kernel, in order."""
 
 _RECURRENT = {"aten._cudnn_rnn", "aten.miopen_rnn"}
+_FUSED_LAYERS = {"aten._transformer_encoder_layer_fwd", "aten._native_multi_head_attention"}
+"""Kernels of evaluation whose parts, and so whose memory, never reach the dispatcher (torch.backends.mha)."""
 
 
 class Recorder(StorageTracker):
@@ -82,6 +84,9 @@ class Recorder(StorageTracker):
             return self._read_value(args[0])
         if name in _RECURRENT:
             raise unsupported(f"{name}, whose reserve size cuDNN reports only on the GPU itself,", self.module)
+        if name in _FUSED_LAYERS:
+            hint = "disable it by torch.backends.mha.set_fastpath_enabled(False) in the model's code; or"
+            raise unsupported(f"{name}, a fused layer whose memory only the GPU knows,", self.module, hint=hint)
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers work in place; not all of them have a fake kernel
         result = super().__torch_dispatch__(SHORTCUTS.get(name, func), types, args, kwargs)

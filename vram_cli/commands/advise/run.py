@@ -87,9 +87,11 @@ def _rate(
 ) -> LearningRateSuggestion | None:
     """Return the learning rate for what is asked for, or else for the largest batch.
 
-    None for the batch that the config's own rate is of, or for another optimizer.
+    None for the batch that the config's own rate is of, for another optimizer, or for an evaluation.
     """
     config, asked = study.config, split or fit
+    if config.mode == "eval":
+        return None
     if asked is None:
         size = study.largest if _has_another_optimizer(config, study.best) else study.best_size
         samples = min(size, study.length or size) * config.train.gradient_accumulation_steps
