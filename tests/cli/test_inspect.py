@@ -91,7 +91,7 @@ CASES = {
     "no such module": (["--set", "model={factory: 'nowhere:Net'}"], ["model.factory", "nowhere"]),
     "no picture": (["--save", "run.json"], ["run.json", ".png"]),
     "no images": (["--save", "samples.png"], ["samples.png", "no image files", "cifar10"]),
-    "two answers": (["--json", "--preview"], ["--json", "--preview"]),
+    "two formats": (["--json", "--preview"], ["--preview", "json"]),
 }
 
 
@@ -117,3 +117,11 @@ def test_user_code_that_exits_is_named(tmp_path: Path) -> None:
     answer = vram("inspect", "--config", "mine.yaml", folder=tmp_path)
     assert answer.code == 2
     assert "error: model.factory (mine:build): the process that runs this code ended with exit code 7" in answer.stderr
+
+
+def test_report_and_markdown(project: Path) -> None:
+    arguments = ["--config", "train.yaml", "--report", "out.html", "--format", "markdown"]
+    answer = vram_here("inspect", *arguments, folder=project)
+    assert (answer.code, answer.stderr) == (0, "saved to out.html\n")
+    assert answer.stdout.startswith("### train.yaml: Tagger")
+    assert "Tagger" in (project / "out.html").read_text(encoding="utf-8")
