@@ -187,7 +187,7 @@ BAD = {
     "a baseline that would replace the config": (["--baseline", "train.yaml", "--update-baseline"], ["not a result"]),
     "an update of nothing": (["--max-memory", "1GiB", "--update-baseline"], ["--update-baseline", "--baseline"]),
     "a tolerance of nothing": (["--max-memory", "1GiB", "--tolerance", "2%"], ["--tolerance", "--baseline"]),
-    "a bad size": (["--max-memory", "8GB"], ["8GB", "8GiB"]),
+    "a bad size": (["--max-memory", "8GB"], ["--max-memory", "8GB", "8GiB"]),
     "a bad share": (["--baseline", "base.json", "--tolerance", "2"], ["--tolerance", "2%"]),
     "a negative share": (["--baseline", "base.json", "--tolerance=-2%"], ["--tolerance", "2%"]),
     "two formats": (["--max-memory", "1GiB", "--json", "--format", "github"], ["--json", "github"]),

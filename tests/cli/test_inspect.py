@@ -123,5 +123,5 @@ def test_report_and_markdown(project: Path) -> None:
     arguments = ["--config", "train.yaml", "--report", "out.html", "--format", "markdown"]
     answer = vram_here("inspect", *arguments, folder=project)
     assert (answer.code, answer.stderr) == (0, "saved to out.html\n")
-    assert answer.stdout.startswith("### train.yaml: Tagger")
+    assert answer.stdout.startswith("### train.yaml: mine:Tagger")
     assert "Tagger" in (project / "out.html").read_text(encoding="utf-8")
