@@ -57,8 +57,8 @@ def test_default_config(tmp_path: Path) -> None:
     answer = vram("inspect", folder=tmp_path)
     assert (answer.code, answer.stderr) == (0, "no --config option: using the bundled mlp_mnist.yaml\n")
     lines = answer.stdout.splitlines()
-    assert lines[0] == "Data: mnist, synthetic"
-    assert any(line.split() == ["model", "Sequential", "128x10", "101,770", "398", "KiB"] for line in lines)
+    assert lines[0] == "mlp_mnist.yaml: mlp (101,770 parameters) on mnist (60,000 samples)"
+    assert any(line.split() == ["Sequential", "128x10", "101,770", "398", "KiB"] for line in lines)
     assert any(line.split() == ["images", "1x28x28", "float32", "3.06", "KiB", "392", "KiB"] for line in lines)
     assert "▀" not in answer.stdout  # a pipe is not a color terminal
     assert not any(tmp_path.iterdir())

@@ -37,7 +37,7 @@ def run(*arguments: str) -> int:
 def test_show_writes_reports_without_torch(saved: Path) -> None:
     code = (
         "import sys\n"
-        "sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
+        "sys.modules['torch'] = None\n"
         "sys.argv[0] = 'vram'\n"
         "from vram_cli.__main__ import main\n"
         "main()"
