@@ -37,7 +37,7 @@ def run(*arguments: str) -> int:
 def test_show_writes_reports_without_torch(saved: Path) -> None:
     code = (
         "import sys\n"
-        "sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
+        "sys.modules['torch'] = None\n"
         "sys.argv[0] = 'vram'\n"
         "from vram_cli.__main__ import main\n"
         "main()"
@@ -81,7 +81,7 @@ def test_two_formats_are_refused(name: str, saved: Path, capsys: pytest.CaptureF
     ("flags", "names"),
     [
         (["--report", "there.html"], ["there.html exists already", "--force"]),
-        (["--report", "out.pdf"], ["--report out.pdf", "end in .html"]),
+        (["--report", "out.pdf"], ["--report out.pdf", "ends in .html"]),
         (["--report", "nowhere/out.html"], ["nowhere"]),
         (["--report", "out.html", "--plot", "./out.html"], ["--report and --plot both name out.html"]),
     ],
@@ -136,5 +136,5 @@ def test_report_of_a_search_has_proof_and_trials(tmp_path: Path) -> None:
     assert answer.code == 0, answer.stderr
     assert json.loads(answer.stdout)["max_batch_size"] == 4
     text = Page((tmp_path / "out.html").read_text(encoding="utf-8")).text
-    assert "Proof 4 is predicted to fit nothing larger was tried" in text
+    assert "proof 4 is predicted to fit; nothing larger was tried" in text
     assert "Peak memory of each trial (predicted for Tesla T4)" in text

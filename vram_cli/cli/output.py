@@ -53,6 +53,9 @@ class Files(NamedTuple):
         Raises:
             ConfigError, MachineError: As `check` does, or the picture needs a timeline that was not measured.
         """
+        if self.plot is not None and document.picture is None:
+            raise ConfigError(f"--plot {self.plot}: this answer has no picture", "--report FILE writes it as a page")
+        figure = document.picture() if self.plot is not None and document.picture is not None else None
         if self.save is not None:
             from vram_cli.report.saved import save
 
@@ -61,14 +64,10 @@ class Files(NamedTuple):
             from vram_cli.report.formats.html import save_report
 
             save_report(document, self.report, force=self.force)
-        if self.plot is not None:
+        if self.plot is not None and figure is not None:
             from vram_cli.report.charts import save_figure
 
-            if document.picture is None:
-                raise ConfigError(
-                    f"--plot {self.plot}: this answer has no picture", "--report FILE writes it as a page"
-                )
-            save_figure(document.picture(), self.plot)
+            save_figure(figure, self.plot)
 
     def _check_names(self) -> None:
         flags: dict[Path, str] = {}
