@@ -14,6 +14,7 @@ from tests.report.drawing import html, markdown
 from tests.report.examples import BREAKDOWN, MEMORY, detailed
 from tests.report.page import Page
 from vram_cli.cli import app
+from vram_cli.report import charts
 from vram_cli.report.saved import save
 
 
@@ -34,7 +35,8 @@ def run(*arguments: str) -> int:
     return stopped.value.code
 
 
-def test_show_writes_report_and_markdown_without_torch(saved: Path) -> None:
+def test_show_needs_neither_torch_nor_matplotlib(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "find_spec", lambda _: None)
     code = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
@@ -81,7 +83,7 @@ def test_two_formats_are_refused(name: str, saved: Path, capsys: pytest.CaptureF
     ("flags", "names"),
     [
         (["--report", "there.html"], ["there.html exists already", "--force"]),
-        (["--report", "out.pdf"], ["--report out.pdf", "end in .html"]),
+        (["--report", "out.pdf"], ["--report out.pdf", "ends in .html"]),
         (["--report", "nowhere/out.html"], ["nowhere"]),
         (["--report", "out.html", "--plot", "./out.html"], ["--report and --plot both name out.html"]),
     ],
@@ -138,5 +140,14 @@ def test_the_report_of_a_search_has_its_proof_and_its_trials(tmp_path: Path) -> 
     assert answer.code == 0, answer.stderr
     assert json.loads(answer.stdout)["max_batch_size"] == 4
     text = Page((tmp_path / "out.html").read_text(encoding="utf-8")).text
-    assert "Proof 4 is predicted to fit nothing larger was tried" in text
+    assert "proof 4 is predicted to fit; nothing larger was tried" in text
     assert "Peak memory of each trial (predicted for Tesla T4)" in text
+
+
+def test_json_of_a_batch_that_does_not_fit(tmp_path: Path) -> None:
+    answer = vram_here("breakdown", "--gpu", "t4", "-n", "20000000", "--quiet", "--json", folder=tmp_path)
+    assert answer.code == 4
+    document = json.loads(answer.stdout)
+    assert document["measurement"]["outcome"] == "out_of_memory"
+    assert document["shortfall_bytes"] > 0
+    assert "does not run on Tesla T4" in answer.stderr

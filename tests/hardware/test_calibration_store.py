@@ -71,7 +71,7 @@ BROKEN = {
     "cut": (GOOD[:200], "not a calibration of vram"),
     "empty": ("", "not a calibration of vram"),
     "no JSON": ("context_bytes: 300MiB", "not a calibration of vram"),
-    "a result": (json.dumps({"schema_version": 1, "command": "breakdown"}), "not a calibration of vram: card: "),
+    "a result": (json.dumps({"schema_version": 1, "command": "breakdown"}), " is missing"),
     "text for a size": (GOOD.replace('"context_bytes": 314572800', '"context_bytes": "300MiB"'), "context_bytes: "),
     "another version": (GOOD.replace('"schema_version": 1', '"schema_version": 2'), "schema_version: "),
     "an unknown card": (GOOD.replace("Tesla T4", "Tesla T5"), "the catalogue has no Tesla T5"),

@@ -39,8 +39,9 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     quiet: options.Quiet = False,
 ) -> None:
     """Show where the memory goes at the peak of a real training step, to the byte."""
-    from vram_cli.cli.output import Files, deliver
+    from vram_cli.cli.output import Files, deliver, deliver_failure
     from vram_cli.commands.breakdown import breakdown as run
+    from vram_cli.errors import DoesNotFitError
     from vram_cli.report.progress import SearchProgress
 
     flags = {
@@ -53,13 +54,17 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     levels, form = options.levels(by, depth), options.chosen(format_name, options.Format, json=json)
     files = Files(save=save, report=report, plot=plot, snapshot=snapshot, force=force)
     files.check()
-    with SearchProgress(quiet=quiet) as progress:
-        result = run(
-            settings,
-            batch_size=batch_size,
-            detail=bool(by or timeline or plot or save or report),
-            snapshot=snapshot,
-            download=download,
-            status=progress.status,
-        )
+    try:
+        with SearchProgress(quiet=quiet) as progress:
+            result = run(
+                settings,
+                batch_size=batch_size,
+                detail=bool(by or timeline or plot or save or report),
+                snapshot=snapshot,
+                download=download,
+                status=progress.status,
+            )
+    except DoesNotFitError as error:
+        deliver_failure(error, form)
+        raise
     deliver(result, files, form, depth=levels, timeline=timeline)

@@ -54,17 +54,22 @@ def breakdown(
         measured = probe.measure(size, explain=True, detail=detail, snapshot=snapshot)
         if measured.outcome is Outcome.ERROR:
             raise own_error(measured)
+        result = BreakdownResult(
+            run=probe.info,
+            measurement=replace(measured, breakdown=None),
+            breakdown=measured.breakdown,
+            shortfall_bytes=measured.shortfall_bytes(probe.capacity_bytes),
+        )
         if not measured.fits:
             where = f" in {measured.phase.value}" if measured.phase else ""
-            missing = measured.shortfall_bytes(probe.capacity_bytes)
+            missing = result.shortfall_bytes
             raise DoesNotFitError(
                 f"batch {size:,} does not run on {probe.device.name}: {measured.message}{where}"
                 + (f"; at least {format_bytes(missing)} short" if missing else ""),
                 "run `vram find-batch` with the same options to find the largest that does",
+                result,
             )
-        return BreakdownResult(
-            run=probe.info, measurement=replace(measured, breakdown=None), breakdown=measured.breakdown
-        )
+        return result
 
 
 def _no_snapshot() -> ConfigError:
