@@ -6,11 +6,21 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Where the demo's real steps run: a GPU if there is one, else the CPU under a budget that it can reach in seconds.
 HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --memory-limit 256MiB --no-dataset-limit)
 
+# A PyTorch that was built without CUDA: elsewhere than on macOS pip may have to be told of an index that has one.
+CPU_TORCH ?= torch==2.13.0
+CPU_TORCHVISION ?= torchvision==0.28.0
+CPU_TORCH_INDEX ?=
+CPU_BIN := .venv-cpu/bin
+CPU_READY := .venv-cpu/.ready
+CPU_PIP := $(CPU_BIN)/python -m pip install --quiet --disable-pip-version-check
+PREDICTIONS := tests/fake_tensors tests/cli/test_cpu_build.py tests/cli/test_predictions.py \
+	tests/cli/test_broken_predictions.py tests/probe/test_reuse.py tests/commands/test_initial_guess.py
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs bench bench-gpu gpu-test clean
+.PHONY: help install demo test test-cpu-build lint format docs bench bench-gpu gpu-test clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(READY) ## Make .venv with vram and all that its tests need
 
@@ -27,6 +37,18 @@ demo: $(READY) ## Two answers in a minute: one predicted for a card, one by real
 
 test: $(READY) lint ## All tests that need no GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal
+
+test-cpu-build: $(CPU_READY) ## The tests of predictions, on a PyTorch that was built without CUDA
+	OMP_NUM_THREADS=1 $(CPU_BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal $(PREDICTIONS)
+
+$(CPU_READY): pyproject.toml Makefile
+	$(PYTHON) -m venv --clear .venv-cpu
+	$(CPU_PIP) $(CPU_TORCH) $(if $(CPU_TORCH_INDEX),--index-url $(CPU_TORCH_INDEX))
+	@$(CPU_BIN)/python -W ignore -c 'import sys, torch; sys.exit(torch.backends.cuda.is_built() and f"torch {torch.__version__} was built with CUDA; name an index that has a build without:\n  make test-cpu-build CPU_TORCH_INDEX=https://download.pytorch.org/whl/cpu")'
+	$(CPU_PIP) --no-deps $(CPU_TORCHVISION) $(if $(CPU_TORCH_INDEX),--index-url $(CPU_TORCH_INDEX))
+	$(CPU_PIP) uv && $(CPU_BIN)/uv pip install --quiet --python $(CPU_BIN)/python --editable . hypothesis pytest pytest-xdist transformers \
+		|| $(CPU_PIP) --editable . hypothesis pytest pytest-xdist transformers
+	@touch $(CPU_READY)
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -54,4 +76,4 @@ bench-gpu: $(READY) ## Predicted against measured on this machine's GPU, about 8
 	$(BIN)/python -m benchmarks.predicted
 
 clean: ## Remove .venv and caches
-	rm -rf docs/_build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf docs/_build .venv .venv-cpu .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

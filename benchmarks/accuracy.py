@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vram_cli.allocator.replay import ReplayResult, play
+from vram_cli.allocator.replay import ReplayResult, replay
 from vram_cli.fake_tensors import SimulatedTraining, Simulation
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Phase
@@ -54,11 +54,11 @@ def brackets(rows: list[dict[str, str]]) -> None:
     gpu, inside, counted = find_gpu("rtx-3090"), 0, 0
     for row in rows:
         began = time.perf_counter()
-        subject = timm_subject(row["model"], int(row["img_size"]), channels_last=row["channels_last"] == "True")
+        training = timm_training(row["model"], int(row["img_size"]), channels_last=row["channels_last"] == "True")
         try:
-            simulation = Simulation(subject, gpu, torch_version=(1, 12), fused_attention=False, cudnn_benchmark=True)
+            simulation = Simulation(training, gpu, torch_version=(1, 12), fused_attention=False, cudnn_benchmark=True)
             ran, failed = (
-                play(simulation.tape(int(row[column])), TIMM_CARD - TIMM_CONTEXT)
+                replay(simulation.trace(int(row[column])), TIMM_CARD - TIMM_CONTEXT)
                 for column in ("batch_fits", "batch_failed")
             )
         except Exception as error:  # noqa: BLE001 - a model that cannot be predicted is a row of the table
@@ -80,22 +80,22 @@ def xmem(rows: list[dict[str, str]]) -> None:
     """Print the error of the reserved peak on rows that fit, and the share of right calls on all."""
     errors, right, counted = [], 0, 0
     for row in rows:
-        subject = xmem_subject(row)
-        if subject is None:
+        training = xmem_training(row)
+        if training is None:
             print(f"{row['model']:28} skipped: not a torchvision model", flush=True)
             continue
         gpu = find_gpu("rtx-3060" if "3060" in row["gpu"] else "rtx-4060")
-        simulation = Simulation(subject, gpu, torch_version=(2, 6), tf32=True)
+        simulation = Simulation(training, gpu, torch_version=(2, 6), tf32=True)
         capacity = int(row["gpu_total_bytes"]) - gpu.context_bytes
-        played = play(simulation.tape(int(row["batch"])), capacity, steps=4)
-        fits, fitted = played.failure is None, row["outcome"] == "fits"
+        result = replay(simulation.trace(int(row["batch"])), capacity, steps=4)
+        fits, fitted = result.failure is None, row["outcome"] == "fits"
         right, counted = right + (fits == fitted), counted + 1
         error = ""
         if fitted:
-            errors.append(_peak(played) / int(row["measured"]) - 1)
+            errors.append(_peak(result) / int(row["measured"]) - 1)
             error = f"{errors[-1]:+7.2%}"
         print(
-            f"{row['model']:16} {row['optimizer']:8} {row['batch']:>4} {_peak(played) / GIB:6.2f} GiB "
+            f"{row['model']:16} {row['optimizer']:8} {row['batch']:>4} {_peak(result) / GIB:6.2f} GiB "
             f"measured {int(row['measured']) / GIB:6.2f} {'fits' if fitted else 'OOM':5} "
             f"predicted {'fits' if fits else 'OOM':5} {error}",
             flush=True,
@@ -105,7 +105,7 @@ def xmem(rows: list[dict[str, str]]) -> None:
     print(f"xmem: median {median(sizes):.2%}, p90 {p90:.2%}, worst {sizes[-1]:.2%}; {right} of {counted} calls right")
 
 
-def timm_subject(name: str, size: int, *, channels_last: bool) -> SimulatedTraining:
+def timm_training(name: str, size: int, *, channels_last: bool) -> SimulatedTraining:
     """The training of timm's benchmark.py: autocast around backward too, gradients zeroed in place."""
     import timm
 
@@ -142,7 +142,7 @@ def timm_subject(name: str, size: int, *, channels_last: bool) -> SimulatedTrain
     )
 
 
-def xmem_subject(row: dict[str, str]) -> SimulatedTraining | None:
+def xmem_training(row: dict[str, str]) -> SimulatedTraining | None:
     """Float32 training of a torchvision model, every step with a batch of its own."""
     from torchvision import models
 
@@ -208,12 +208,12 @@ def _sized(create: Callable[..., nn.Module], name: str, size: int) -> nn.Module:
         return create(name)
 
 
-def _shown(played: ReplayResult) -> str:
-    return f"{_peak(played) / GIB:6.2f} GiB {'OOM' if played.failure else '':3}"
+def _shown(result: ReplayResult) -> str:
+    return f"{_peak(result) / GIB:6.2f} GiB {'OOM' if result.failure else '':3}"
 
 
-def _peak(played: ReplayResult) -> int:
-    return max(peak.reserved_bytes for peak in played.peaks)
+def _peak(result: ReplayResult) -> int:
+    return max(peak.reserved_bytes for peak in result.peaks)
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peers import FINDERS, Device, Finder, GaveUpError, quietly
-from vram_cli.search.trial_budget import plain_trials
+from vram_cli.search.trial_budget import bisection_trials
 
 LIMITS = (1, 7, 100, 1000, 50_000, 1_000_003)
 PACKAGES = ("vram-cli", "torch", "lightning", "accelerate", "toma", "batch-finder")
@@ -101,7 +101,7 @@ def cells(row: Row) -> tuple[str, ...]:
 def conclusions(rows: list[Row]) -> list[str]:
     """Say what was aimed at and what came of it, whichever way it went."""
     ours = [row for row in rows if row.finder.startswith("vram,")]
-    over = sum(row.trials > plain_trials(row.limit) for row in ours)
+    over = sum(row.trials > bisection_trials(row.limit) for row in ours)
     trials = [row.trials for row in ours]
     lines = [
         f"vram: exact in {sum(row.exact for row in ours)} of {len(ours)} cases.",

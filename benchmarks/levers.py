@@ -20,7 +20,7 @@ import torch
 from vram_cli import find_batch
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.fake_tensors import Simulation
-from vram_cli.fake_tensors.simulated_training import subject_of
+from vram_cli.fake_tensors.simulated_training import training_from_config
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.search import find_largest
 from vram_cli.units import MIB, format_bytes
@@ -103,15 +103,15 @@ def predict(config: Config, room: int) -> int:
     # A line through two sizes says where to look: batch norm refuses one sample, and each size takes a second or two.
     small, large = peak(8), peak(16)
     expected = 8 + max((room - small) * 8 // max(large - small, 1), 0)
-    found = find_largest(lambda n: n < 2 or peak(n) <= room, multiple_of=1, expected=lambda: expected)
+    found = find_largest(lambda n: n < 2 or peak(n) <= room, multiple_of=1, initial_guess=lambda: expected)
     return found.max_batch_size or 0
 
 
 def peak_of(config: Config) -> Callable[[int], int]:
     """Return what tells the most that is alive at once at a batch size, in bytes."""
-    subject, _ = subject_of(config)
-    simulation = Simulation(subject, find_gpu("t4"), fused_attention=False, device=torch.device("cpu"))
-    return lambda n: simulation.record(n).peak_bytes
+    training, _ = training_from_config(config)
+    simulation = Simulation(training, find_gpu("t4"), fused_attention=False, device=torch.device("cpu"))
+    return lambda n: simulation.run(n).peak_bytes
 
 
 def between(peak: Callable[[int], int], size: int) -> int:

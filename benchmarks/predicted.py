@@ -124,7 +124,7 @@ def this_card() -> tuple[Device, dict[str, str]]:
         MachineError: there is no GPU.
     """
     with WorkerProbe(load_config("mlp_mnist.yaml", ["device.name=cuda", "data.source=synthetic"])) as probe:
-        return probe.device, probe.versions
+        return probe.info.device, probe.info.versions
 
 
 def rounds(cases: Sequence[Case], card_bytes: int) -> Iterator[tuple[Case, int | None]]:
@@ -187,11 +187,11 @@ def predicted(row: Row, gpu: Gpu, result: FindBatchResult) -> Row:
     target = DeviceConfig(gpu=gpu.name, memory_limit=result.run.device.capacity_bytes)
     trials = open_trials(config.model_copy(update={"device": target}), download=False, calibrated=False)
 
-    def run(n: int, *, explain: bool = False) -> Measurement:
-        return trials.run(RunTrial(batch_size=n, explain=explain), lambda _: None).measurement
+    def run(n: int, *, confirm: bool = False) -> Measurement:
+        return trials.run(RunTrial(batch_size=n, confirm=confirm), lambda _: None).measurement
 
     room = trials.ready.device.capacity_bytes - trials.ready.outside_bytes
-    found = find_largest(run, capacity_bytes=room, multiple_of=1, confirm=lambda n: run(n, explain=True))
+    found = find_largest(run, capacity_bytes=room, multiple_of=1, confirm=lambda n: run(n, confirm=True))
     ran = {trial.batch_size: trial for trial in result.trials if trial.fits}
     both = [(ran[n], run(n)) for n in sorted(ran)]
     peaks = tuple(Peak.of(real, fake) for real, fake in both if fake.fits)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.fakes import MIB, FakeMemory
 from vram_cli.search import find_largest
-from vram_cli.search.trial_budget import plain_trials
+from vram_cli.search.trial_budget import bisection_trials
 
 KINDS = ("smooth", "2 MiB lumps", "20 MiB lumps", "gradients hide the batch", "workspaces up to 2 %")
 
@@ -57,7 +57,7 @@ def main() -> None:
             found = find_largest(memory, capacity_bytes=memory.capacity_bytes, multiple_of=1)
             trials.append(len(memory.asked))
             failed.append(sum(not trial.fits for trial in found.trials))
-            plain.append(plain_trials(found.max_batch_size or 0))
+            plain.append(bisection_trials(found.max_batch_size or 0))
             again = replace(memory, asked=[])
             find_largest(again, capacity_bytes=again.capacity_bytes, margin_bytes=again.capacity_bytes // 20)
             extra.append(len(again.asked) - len(memory.asked))

@@ -1,4 +1,4 @@
-"""Calibrations as if they had been measured; no GPU was there, and the figures are made up."""
+"""Calibrations with invented figures, as if they had been measured."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vram_cli.units import MIB
 TORCH = "2.14.1+cu130"
 
 
-def case(short_mib: int, *, convolutions: bool = False, outside_mib: int = 300, **fields: Any) -> Case:
-    """A run of 500 MiB that lacked so many MiB in its prediction."""
+def case(shortfall_mib: int, *, convolutions: bool = False, outside_mib: int = 300, **fields: Any) -> Case:
+    """A run of 500 MiB whose prediction lacks `shortfall_mib`."""
     return Case(
         **{
             "workload": "resnet18, fp32" if convolutions else "mlp, fp32",
             "batch_size": 64,
             "convolutions": convolutions,
-            "predicted_allocated_bytes": (500 - short_mib) * MIB,
+            "predicted_allocated_bytes": (500 - shortfall_mib) * MIB,
             "measured_allocated_bytes": 500 * MIB,
             "predicted_reserved_bytes": 520 * MIB,
             "measured_reserved_bytes": 560 * MIB,
@@ -44,7 +44,7 @@ def calibration(name: str = "t4", cases: tuple[Case, ...] = CASES, torch: str = 
     return Calibration(
         **{
             "schema_version": 1,
-            "card": gpu.product,
+            "product": gpu.product,
             "memory_bytes": gpu.memory_bytes - 100 * MIB,
             "measured_on": date(2026, 11, 24),
             "versions": {"vram": "0.1.0", "torch": torch, "cuda": "13.0", "driver": "580.82.07"},

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,20 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before test modules are imported: some copy the environment as they are.
     folder = os.environ["VRAM_CONFIG_DIR"] = tempfile.mkdtemp(prefix="vram-tests-")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("torchvision") and (why := _why_no_torchvision()):
+        pytest.skip(why)
+
+
+@cache
+def _why_no_torchvision() -> str:
+    try:
+        import torchvision  # noqa: F401 - whether it loads is what is asked
+    except (ImportError, OSError, RuntimeError) as error:  # it was built for another PyTorch
+        return f"torchvision does not load: {error}"
+    return ""
 
 
 @pytest.fixture

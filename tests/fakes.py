@@ -1,27 +1,28 @@
-"""A training step's memory as a formula: what the search is given in place of a device."""
+"""A training step's memory as a formula, for searches without a device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from vram_cli.records import Measurement, Outcome, Phase, PhasePeak
+from vram_cli.progress import Progress
+from vram_cli.records import Bracket, Measurement, Outcome, Phase, PhasePeak, ThroughputPoint
 
 MIB = 2**20
 BLOCK = 512
-"""The caching allocator rounds every tensor up to this."""
+"""The caching allocator rounds every tensor up to a multiple of this."""
 
 
 @dataclass
 class FakeMemory:
-    """A measuring function: forward and backward hold resident + n * sample bytes, the optimizer what it needs.
+    """A measuring function: forward and backward take resident + n * sample bytes, the optimizer a constant.
 
     Attributes:
-        gradient_bytes: part of the resident bytes that the forward pass and the peak of backward do not hold yet.
-        optimizer_bytes: peak of the optimizer's step, whatever the batch.
-        lump_bytes: what is reserved comes in multiples of this.
-        workspace_bytes: most of a workspace in backward that goes up and down with the batch, without any order.
-        unseen_bytes: scratch memory for each sample that no counter sees; the error says what was asked for, though.
+        gradient_bytes: part of the resident bytes that is not allocated in forward and at the peak of backward.
+        optimizer_bytes: peak of the optimizer step.
+        granularity_bytes: reserved bytes are multiples of this.
+        workspace_bytes: maximum of a workspace in backward that varies at random with the batch size.
+        unseen_bytes: scratch memory per sample that only the out-of-memory error shows.
         asked: the sizes that were tried, in order.
     """
 
@@ -30,7 +31,7 @@ class FakeMemory:
     sample_bytes: int
     gradient_bytes: int = 0
     optimizer_bytes: int = 0
-    lump_bytes: int = BLOCK
+    granularity_bytes: int = BLOCK
     workspace_bytes: int = 0
     unseen_bytes: int = 0
     seed: int = 0
@@ -60,40 +61,66 @@ class FakeMemory:
         peaks: list[PhasePeak] = []
         for phase, size in zip((Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER), held, strict=True):
             allocated = round_up(size, BLOCK)
-            # What was reserved once stays reserved: the allocator keeps it for later phases.
-            reserved = max(round_up(allocated, self.lump_bytes), peaks[-1].reserved_bytes if peaks else 0)
+            # Reserved memory stays reserved in later phases.
+            reserved = max(round_up(allocated, self.granularity_bytes), peaks[-1].reserved_bytes if peaks else 0)
             peaks.append(PhasePeak(phase=phase, allocated_bytes=allocated, reserved_bytes=reserved))
         return tuple(peaks)
 
 
 SHAPES = ("smooth", "2 MiB", "20 MiB", "optimizer", "gradients", "workspace")
-"""Kinds of memory that `limited_to` makes; all but "workspace" are monotone."""
+"""Shapes of memory for `limited_to`; all but "workspace" are monotone."""
 
 
 def limited_to(largest: int, shape: str = "smooth", sample_bytes: int = 10_000) -> FakeMemory:
-    """Return memory of a shape in which exactly `largest` fits (for "workspace": about that, and not monotone)."""
+    """Return memory in which exactly `largest` fits (for "workspace", approximately)."""
     activations = (largest + 1) * sample_bytes
     resident = round_up(max(activations // 10, 40 * MIB), BLOCK)
     plain = FakeMemory(capacity_bytes=0, resident_bytes=resident, sample_bytes=sample_bytes)
     if shape in ("2 MiB", "20 MiB"):
-        plain = replace(plain, lump_bytes=int(shape.split(maxsplit=1)[0]) * MIB)
+        plain = replace(plain, granularity_bytes=int(shape.split(maxsplit=1)[0]) * MIB)
     if shape == "optimizer":
         plain = replace(plain, optimizer_bytes=resident + activations // 2)
     if shape == "gradients":
         plain = replace(plain, gradient_bytes=min(resident // 3, largest * sample_bytes // 2))
     if shape == "workspace":
-        plain = replace(plain, lump_bytes=2 * MIB, workspace_bytes=activations // 50)
+        plain = replace(plain, granularity_bytes=2 * MIB, workspace_bytes=activations // 50)
     return _with_limit(plain, largest)
 
 
 def _with_limit(memory: FakeMemory, largest: int) -> FakeMemory:
-    """Set the capacity so that `largest` is the limit, and move the resident bytes so that a lump ends right there."""
-    lump = memory.lump_bytes
+    """Set the capacity so that `largest` is the limit, and the resident bytes so that a granule ends there."""
+    granularity = memory.granularity_bytes
     at_limit = memory.resident_bytes - memory.gradient_bytes + largest * memory.sample_bytes
-    moved = memory.resident_bytes + round_up(at_limit, lump) - at_limit
-    capacity = round_up(at_limit, lump)
-    return replace(memory, resident_bytes=moved, capacity_bytes=capacity, asked=[])
+    resident = memory.resident_bytes + round_up(at_limit, granularity) - at_limit
+    capacity = round_up(at_limit, granularity)
+    return replace(memory, resident_bytes=resident, capacity_bytes=capacity, asked=[])
 
 
 def round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
+
+
+class RecordingProgress(Progress):
+    """Remembers everything that is reported."""
+
+    def __init__(self) -> None:
+        self.statuses: list[str] = []
+        self.notes: list[str] = []
+        self.started: list[tuple[int, Bracket]] = []
+        self.finished: list[tuple[Measurement, Bracket]] = []
+        self.points: list[ThroughputPoint] = []
+
+    def status(self, text: str) -> None:
+        self.statuses.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def trial_started(self, batch_size: int, bracket: Bracket) -> None:
+        self.started.append((batch_size, bracket))
+
+    def trial_finished(self, measurement: Measurement, bracket: Bracket) -> None:
+        self.finished.append((measurement, bracket))
+
+    def timed(self, point: ThroughputPoint) -> None:
+        self.points.append(point)

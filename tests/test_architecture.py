@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vram_cli"
 
 # Room -> rooms that it may import. Everything stands on the floor.
-FLOOR = {"errors", "units", "suggest", "records", "files", "module_paths", "config_diff", "validation"}
+FLOOR = {"errors", "units", "suggest", "records", "progress", "files", "module_paths", "config_diff", "validation"}
 MAY_IMPORT = {
     "errors": set(),
     "units": {"errors"},
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "config_diff": set(),
     "validation": set(),
     "records": {"module_paths"},
+    "progress": {"records"},
     "search": FLOOR,
     "config": FLOOR,
     "allocator": FLOOR,

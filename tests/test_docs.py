@@ -25,9 +25,8 @@ from pathlib import Path
 import pytest
 
 from vram_cli.cli import app
-from vram_cli.probe import client, inspect_client
 
-from .cli.running import ChildHere
+from .cli.running import WorkerInThread
 from .documented import agree
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -54,8 +53,7 @@ def run(command: str, files: Files) -> str:
         answer = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(answer):
             if not is_measured(command):
-                for module in (client, inspect_client):
-                    patch.setattr(module, "WorkerProcess", ChildHere)
+                patch.setattr("vram_cli.probe.client.WorkerProcess", WorkerInThread)
             with pytest.raises(SystemExit) as ended:
                 app(command.split(), prog_name="vram")
         assert ended.value.code == 0, f"vram {command}"

@@ -1,6 +1,6 @@
-"""Bugs that were measured in other finders (Lightning 2.6.6, accelerate 1.15.0), as tests that ours has none of them.
+"""Bugs measured in other finders (Lightning 2.6.6, accelerate 1.15.0); each test is named after the bug we avoid.
 
-What belongs to a probe is tested there: random state, weights, loaders, the texts of out-of-memory errors.
+Bugs in the probe's part (random state, weights, loaders, messages of out-of-memory errors) are tested there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vram_cli.search import find_largest
 
 
 class TrainingLoop:
-    """A measuring function with a limit, that remembers what ran."""
+    """A measuring function with a limit that records its sizes."""
 
     def __init__(self, limit: int, outcome: Outcome = Outcome.OUT_OF_MEMORY) -> None:
         self.limit, self.outcome = limit, outcome
@@ -30,90 +30,90 @@ class TrainingLoop:
         return {size for size in self.asked if size <= self.limit}
 
 
-def found(training: TrainingLoop, cap: int | None = None, limit: Limit = Limit.MAX_BATCH_SIZE) -> SearchResult:
-    result = find_largest(training, cap=cap, cap_limit=limit, multiple_of=1)
+def search(training: TrainingLoop, upper_bound: int | None = None, limit: Limit = Limit.MAX_BATCH_SIZE) -> SearchResult:
+    result = find_largest(training, upper_bound=upper_bound, upper_bound_limit=limit, multiple_of=1)
     assert result.max_batch_size is None or result.max_batch_size in training.ran
     return result
 
 
 class TestLightning:
-    @pytest.mark.parametrize("cap", [600, 8192, 10_000])
-    def test_1_the_cap_is_returned_although_it_never_ran(self, cap: int) -> None:
+    @pytest.mark.parametrize("upper_bound", [600, 8192, 10_000])
+    def test_1_upper_bound_returned_without_a_run(self, upper_bound: int) -> None:
         training = TrainingLoop(50_000)
-        result = found(training, cap)
-        assert (result.max_batch_size, result.limited_by) == (cap, Limit.MAX_BATCH_SIZE)
-        assert cap in training.ran
+        result = search(training, upper_bound)
+        assert (result.max_batch_size, result.limited_by) == (upper_bound, Limit.MAX_BATCH_SIZE)
+        assert upper_bound in training.ran
 
-    def test_2_a_cap_above_8192_is_ignored(self) -> None:
-        assert found(TrainingLoop(10**9), cap=100_000).max_batch_size == 100_000
+    def test_2_upper_bound_above_8192_ignored(self) -> None:
+        assert search(TrainingLoop(10**9), upper_bound=100_000).max_batch_size == 100_000
 
-    def test_2_there_is_a_ceiling_although_nobody_set_one(self) -> None:
-        assert found(TrainingLoop(50_000)).max_batch_size == 50_000
+    def test_2_hidden_ceiling(self) -> None:
+        assert search(TrainingLoop(50_000)).max_batch_size == 50_000
 
-    def test_3_after_a_failure_the_search_falls_back_and_returns_the_last_success_not_the_best(self) -> None:
+    def test_3_last_success_returned_instead_of_the_best(self) -> None:
         training = TrainingLoop(50_000)
-        result = found(training, cap=100_000)
+        result = search(training, upper_bound=100_000)
         assert result.max_batch_size == max(training.ran) == 50_000
         assert result.certificate is not None
-        assert result.certificate.fails == 50_001
+        assert result.certificate.smallest_failed == 50_001
         failed = [size for size in training.asked if size > 50_000]
         assert failed == sorted(failed, reverse=True)
         assert len(set(training.asked)) == len(training.asked)
 
-    def test_4_a_size_that_has_just_failed_is_returned_where_the_data_set_is_smaller(self) -> None:
-        result = found(TrainingLoop(600), cap=1000, limit=Limit.DATASET)
+    def test_4_failed_size_returned_at_the_data_set_limit(self) -> None:
+        result = search(TrainingLoop(600), upper_bound=1000, limit=Limit.DATASET)
         assert (result.max_batch_size, result.limited_by) == (600, Limit.MEMORY)
 
     @pytest.mark.parametrize("length", [100, 300])
-    def test_5_more_than_the_data_set_is_returned(self, length: int) -> None:
+    def test_5_more_than_the_data_set_returned(self, length: int) -> None:
         training = TrainingLoop(10**6)
-        result = found(training, cap=length, limit=Limit.DATASET)
+        result = search(training, upper_bound=length, limit=Limit.DATASET)
         assert (result.max_batch_size, result.limited_by) == (length, Limit.DATASET)
         assert max(training.asked) == length
 
-    def test_5_a_first_size_above_the_data_set_fails_25_times_in_a_row(self) -> None:
+    def test_5_first_size_above_the_data_set_fails_25_times(self) -> None:
         training = TrainingLoop(3000)
-        assert found(training, cap=5000, limit=Limit.DATASET).max_batch_size == 3000
+        assert search(training, upper_bound=5000, limit=Limit.DATASET).max_batch_size == 3000
         assert training.asked[0] == 1
         assert len(training.asked) == len(set(training.asked))
 
-    def test_6_a_trial_runs_another_size_than_it_is_counted_for(self) -> None:
-        with pytest.raises(ValueError, match=r"measure\(1\) ran a batch of 16"):
+    def test_6_trial_runs_another_size(self) -> None:
+        with pytest.raises(ValueError, match=r"measure\(1\) returned a measurement of batch size 16"):
             find_largest(lambda size: Measurement(batch_size=max(size, 16), outcome=Outcome.FITS, steps=3))
 
-    def test_6_a_short_last_batch_counts_as_a_pass_at_the_full_size(self) -> None:
-        with pytest.raises(ValueError, match=r"measure\(64\) ran a batch of 44"):
+    def test_6_short_last_batch_counts_as_the_full_size(self) -> None:
+        with pytest.raises(ValueError, match=r"measure\(64\) returned a measurement of batch size 44"):
             find_largest(lambda size: Measurement(batch_size=min(size, 44), outcome=Outcome.FITS, steps=3))
 
-    def test_7_nothing_fits_and_1_is_returned_although_it_never_ran(self) -> None:
+    def test_7_size_1_returned_if_nothing_fits(self) -> None:
         training = TrainingLoop(0)
-        result = found(training)
+        result = search(training)
         assert (result.max_batch_size, result.recommended_batch_size, result.certificate) == (None, None, None)
         assert result.limited_by is Limit.MEMORY
         assert training.asked == [1]
 
-    def test_8_a_failure_after_the_steps_of_the_trial_is_never_seen(self) -> None:
+    def test_8_failure_after_the_trial_ignored(self) -> None:
         result = find_largest(TrainingLoop(100), confirm=TrainingLoop(90), multiple_of=1)
         assert result.max_batch_size == 90
 
-    def test_13851_a_trial_without_a_step_counts_as_a_pass(self) -> None:
-        with pytest.raises(ValueError, match="without one full step"):
+    def test_13851_trial_without_a_step_passes(self) -> None:
+        with pytest.raises(ValueError, match="without a completed step"):
             find_largest(lambda size: Measurement(batch_size=size, outcome=Outcome.FITS, steps=0))
 
-    def test_19850_the_data_set_is_reached_only_by_doubling(self) -> None:
+    def test_19850_data_set_size_reached_only_by_doubling(self) -> None:
         memory = limited_to(10**6)
-        result = find_largest(memory, capacity_bytes=memory.capacity_bytes, cap=50_000, multiple_of=1)
+        result = find_largest(memory, capacity_bytes=memory.capacity_bytes, upper_bound=50_000, multiple_of=1)
         assert result.max_batch_size == 50_000
         assert len(memory.asked) <= 3
 
-    def test_20614_a_kernel_limit_is_taken_for_a_lack_of_memory(self) -> None:
-        result = found(TrainingLoop(65_535, Outcome.KERNEL_LIMIT))
+    def test_20614_kernel_limit_taken_for_out_of_memory(self) -> None:
+        result = search(TrainingLoop(65_535, Outcome.KERNEL_LIMIT))
         assert (result.max_batch_size, result.limited_by) == (65_535, Limit.KERNEL_LIMIT)
 
-    @pytest.mark.parametrize("margin_share", [0.05, 0.2])
-    def test_21154_the_margin_is_a_share_of_the_batch_and_not_of_memory(self, margin_share: float) -> None:
+    @pytest.mark.parametrize("fraction", [0.05, 0.2])
+    def test_21154_margin_is_a_fraction_of_the_batch(self, fraction: float) -> None:
         memory = limited_to(1000, "smooth", sample_bytes=1_000_000)
-        margin = int(margin_share * memory.capacity_bytes)
+        margin = int(fraction * memory.capacity_bytes)
         result = find_largest(memory, capacity_bytes=memory.capacity_bytes, margin_bytes=margin, multiple_of=1)
         recommended = result.recommended_batch_size
         assert result.max_batch_size == 1000
@@ -125,24 +125,24 @@ class TestLightning:
 
 class TestAccelerate:
     @pytest.mark.parametrize("limit", [128, 921, 1000, 4096])
-    def test_it_never_grows_and_the_answer_is_the_guess_times_powers_of_nine_tenths(self, limit: int) -> None:
-        assert found(TrainingLoop(limit)).max_batch_size == limit
+    def test_answer_is_the_guess_times_a_power_of_0_9(self, limit: int) -> None:
+        assert search(TrainingLoop(limit)).max_batch_size == limit
 
-    def test_a_second_call_starts_from_where_the_first_one_ended(self) -> None:
+    def test_second_call_starts_where_the_first_ended(self) -> None:
         training = TrainingLoop(300)
-        first = found(training)
+        first = search(training)
         asked, training.asked = training.asked, []
         training.limit = 3000
-        assert (first.max_batch_size, found(training).max_batch_size) == (300, 3000)
+        assert (first.max_batch_size, search(training).max_batch_size) == (300, 3000)
         assert training.asked[: len(asked) // 2] == asked[: len(asked) // 2]
 
-    def test_332_where_nothing_fits_it_loops_down_to_zero_and_forgets_the_error(self) -> None:
-        result = found(TrainingLoop(0))
+    def test_332_error_lost_if_nothing_fits(self) -> None:
+        result = search(TrainingLoop(0))
         assert [trial.batch_size for trial in result.trials] == [1]
         assert result.trials[0].message == "CUDA out of memory."
 
-    def test_3650_the_steps_down_waste_what_lies_between_them(self) -> None:
+    def test_3650_sizes_between_steps_skipped(self) -> None:
         training = TrainingLoop(1000)
-        result = found(training)
+        result = search(training)
         assert result.certificate is not None
-        assert result.certificate.fails == 1001
+        assert result.certificate.smallest_failed == 1001

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vram_cli.commands.check import check
     from vram_cli.commands.find_batch import find_batch
     from vram_cli.commands.inspect import inspect
-    from vram_cli.compare import CompareOptions, Comparison, compare
+    from vram_cli.compare import CompareOptions, Comparison, compare_batch_sizes
     from vram_cli.config import Config, load_config
     from vram_cli.errors import Interrupted
     from vram_cli.records import (
@@ -53,7 +53,7 @@ __all__ = [
     "breakdown",
     "calibrate",
     "check",
-    "compare",
+    "compare_batch_sizes",
     "find_batch",
     "find_largest",
     "inspect",
@@ -77,7 +77,7 @@ _HOME = {
     "breakdown": "commands.breakdown",
     "calibrate": "commands.calibrate",
     "check": "commands.check",
-    "compare": "compare",
+    "compare_batch_sizes": "compare",
     "find_batch": "commands.find_batch",
     "find_largest": "search",
     "inspect": "commands.inspect",

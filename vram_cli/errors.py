@@ -4,8 +4,9 @@
     ├── ConfigError        2   the command line or a YAML file says something wrong
     │   └── WorkloadError  2   the user's own model, data or step raised; its traceback is carried
     ├── MachineError       3   no such device, a missing package, a probe that cannot run here
+    │   └── CutShortError  3   a prediction ran out of time or RAM
     ├── DoesNotFitError    4   not even the smallest batch fits
-    └── ProbeError        70   vram's own child process broke in a way nobody foresaw
+    └── ProbeError        70   vram's own child process broke in an unforeseen way; of a prediction, however it ended
 
 Exit code 1 is a *finding* of a gate and never an error; 130 is Ctrl-C or SIGTERM. Anything that is not a `VramError` is
 a bug: its traceback is shown and the program exits with 70, because Python's own crash code, 1, would look like a
@@ -69,6 +70,10 @@ class MachineError(VramError):
     """This machine cannot do what was asked: no such device, a missing package, an unwritable disk."""
 
     exit_code = 3
+
+
+class CutShortError(MachineError):
+    """A prediction was stopped before it said anything: it ran out of time, or the computer out of RAM."""
 
 
 class DoesNotFitError(VramError):

@@ -1,4 +1,4 @@
-"""Who holds the memory of a step, and when: against tapes worked out by hand, and against the breakdown's own rows."""
+"""Who holds the memory of a step, and when: against traces worked out by hand, and against the breakdown's own rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vram_cli.accounting.attribution import explained, module_shares, timeline
+from vram_cli.accounting.attribution import module_shares, timeline, with_modules_and_timeline
 from vram_cli.allocator.allocation_trace import Action, AllocationTrace, Storage
 from vram_cli.config import load_config
 from vram_cli.fake_tensors import FakeTensorProbe
@@ -23,11 +23,11 @@ STORAGES = (
     Storage(100, Category.GRADIENTS, "aten.mm", "block.first"),
 )
 STEP: tuple[Action, ...] = (Phase.FORWARD, 3, 4, Phase.BACKWARD, 5, ~4, ~3, 6, ~5, Phase.OPTIMIZER, ~6)
-TAPE = AllocationTrace(STORAGES, (Phase.BUILD, 0, Phase.BATCH, 1), ((2,), STEP), {})
+TRACE = AllocationTrace(STORAGES, (Phase.BUILD, 0, Phase.BATCH, 1), ((2,), STEP), {})
 
 
 def test_a_timeline_by_hand() -> None:
-    shown = timeline(TAPE)
+    shown = timeline(TRACE)
     before = {Category.PARAMETERS: 100, Category.BATCH_DATA: 10, Category.TEMPORARIES: 7}
     activations = before | {Category.ACTIVATIONS: 80}
     assert [(point.event, point.phase, point.bytes) for point in shown.points] == [
@@ -47,13 +47,13 @@ def test_a_timeline_by_hand() -> None:
 
 def test_module_shares_by_hand() -> None:
     """At the peak live parameters, batch, the old workspace, a temporary and a gradient: 277 bytes and 3 unseen."""
-    shares = [(share.path, share.bytes) for share in module_shares(TAPE, unseen_bytes=3)]
+    shares = [(share.path, share.bytes) for share in module_shares(TRACE, unseen_bytes=3)]
     assert shares == [("", 280), ("block", 260), ("block.first", 200), ("block.second", 60)]
-    assert module_shares(TAPE)[2].by_category == {Category.PARAMETERS: 100, Category.GRADIENTS: 100}
+    assert module_shares(TRACE)[2].by_category == {Category.PARAMETERS: 100, Category.GRADIENTS: 100}
 
 
 def test_temporaries_that_outlive_steps_belong_to_no_module() -> None:
-    whole, block = module_shares(TAPE, unseen_bytes=3)[:2]
+    whole, block = module_shares(TRACE, unseen_bytes=3)[:2]
     assert whole.by_category[Category.TEMPORARIES] == 7 + 3 + 60
     assert block.by_category[Category.TEMPORARIES] == 60
 
@@ -62,17 +62,17 @@ def test_a_breakdown_gains_modules_that_add_up_to_it() -> None:
     sizes = {Category.PARAMETERS: 100, Category.BATCH_DATA: 10, Category.GRADIENTS: 100, Category.TEMPORARIES: 70}
     rows = tuple(BreakdownRow(category=category, bytes=sizes.get(category, 5)) for category in Category)
     plain = Breakdown(batch_size=1, rows=rows, total_bytes=sum(r.bytes for r in rows), peak_phase=Phase.BACKWARD)
-    made = explained(plain, TAPE)
-    # 277 bytes are on the tape; 5 + 5 more (optimizer's state, activations), and 3 of the temporaries, are not.
+    made = with_modules_and_timeline(plain, TRACE)
+    # 277 bytes are on the trace; 5 + 5 more (optimizer's state, activations), and 3 of the temporaries, are not.
     assert made.modules[0].bytes == made.tensor_bytes == 290
-    assert made.timeline == timeline(TAPE)
+    assert made.timeline == timeline(TRACE)
     assert made.rows == plain.rows
 
 
 def test_modules_that_do_not_add_up_are_refused() -> None:
     rows = tuple(BreakdownRow(category=category, bytes=1) for category in Category)
     with pytest.raises(ValueError, match="modules hold 277 bytes"):
-        Breakdown(batch_size=1, rows=rows, total_bytes=9, peak_phase=Phase.BACKWARD, modules=module_shares(TAPE))
+        Breakdown(batch_size=1, rows=rows, total_bytes=9, peak_phase=Phase.BACKWARD, modules=module_shares(TRACE))
 
 
 @st.composite
@@ -92,8 +92,8 @@ def steps(draw: st.DrawFn) -> AllocationTrace:
 
 
 @given(steps(), st.integers(8, 60))
-def test_thinning_keeps_the_peak_the_order_and_every_phase(tape: AllocationTrace, most: int) -> None:
-    whole, thin = timeline(tape, 1000), timeline(tape, most)
+def test_thinning_keeps_the_peak_the_order_and_every_phase(trace: AllocationTrace, most: int) -> None:
+    whole, thin = timeline(trace, 1000), timeline(trace, most)
     assert len(thin.points) <= most
     assert all(whole.points[point.event] == point for point in thin.points)
     assert [point.event for point in thin.points] == sorted({point.event for point in thin.points})
@@ -103,11 +103,11 @@ def test_thinning_keeps_the_peak_the_order_and_every_phase(tape: AllocationTrace
 
 
 @given(steps())
-def test_parents_hold_what_they_and_their_children_hold(tape: AllocationTrace) -> None:
-    shares = {share.path: share for share in module_shares(tape)}
-    numbers = [action for action in tape.steps[0] if not isinstance(action, Phase)][: timeline(tape).peak.event]
-    alive = [tape.storages[i] for i in numbers if i >= 0 and ~i not in numbers]
-    assert shares[""].bytes == timeline(tape).peak.bytes
+def test_parents_hold_what_they_and_their_children_hold(trace: AllocationTrace) -> None:
+    shares = {share.path: share for share in module_shares(trace)}
+    numbers = [action for action in trace.steps[0] if not isinstance(action, Phase)][: timeline(trace).peak.event]
+    alive = [trace.storages[i] for i in numbers if i >= 0 and ~i not in numbers]
+    assert shares[""].bytes == timeline(trace).peak.bytes
     for path, share in shares.items():
         inside = [other.bytes for other in shares.values() if other.path and other.path.rpartition(".")[0] == path]
         own = sum(storage.bytes for storage in alive if storage.module == path)

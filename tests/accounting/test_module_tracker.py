@@ -19,15 +19,15 @@ N = 1000
 
 def step(model: nn.Module) -> Counter[tuple[str, Phase, int]]:
     """Return how often so many bytes were made in a module and a phase."""
-    ledger = StorageTracker(torch.device("cpu"))
-    ledger.modules = ModuleTracker(model)
+    tracker = StorageTracker(torch.device("cpu"))
+    tracker.modules = ModuleTracker(model)
     batch = torch.randn(N, 8)
-    with ledger.modules.followed(), ledger:
-        ledger.enter(Phase.FORWARD)
+    with tracker.modules.tracking(), tracker:
+        tracker.enter_phase(Phase.FORWARD)
         loss = model(batch).sum()
-        ledger.enter(Phase.BACKWARD)
+        tracker.enter_phase(Phase.BACKWARD)
         loss.backward()
-    return Counter((life.module, life.phase, life.bytes) for life in ledger.lives)
+    return Counter((record.module, record.phase, record.bytes) for record in tracker.records)
 
 
 def test_forward_and_backward_belong_to_the_module_that_computes() -> None:
@@ -84,8 +84,8 @@ def test_an_exception_leaves_no_hook_and_no_module_behind() -> None:
     modules = ModuleTracker(nn.Sequential(Broken()))
     hooks = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
     before = [dict(known) for known in hooks]
-    with pytest.raises(ArithmeticError), modules.followed():
+    with pytest.raises(ArithmeticError), modules.tracking():
         modules._model(torch.zeros(1))
     modules.begin_phase()
-    assert modules.running == ""
+    assert modules.current == ""
     assert [dict(known) for known in hooks] == before

@@ -1,4 +1,4 @@
-"""The ledger's bytes against sums worked out by hand."""
+"""The tracker's bytes against sums worked out by hand."""
 
 from __future__ import annotations
 
@@ -15,78 +15,78 @@ from vram_cli.records import Category, Phase
 CPU = torch.device("cpu")
 
 
-def step(ledger: StorageTracker, model: nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor) -> None:
-    """A training step told to the ledger, on the sum of the outputs."""
-    ledger.adopt((*model.parameters(), *model.buffers()), Category.PARAMETERS)
-    ledger.adopt([batch], Category.BATCH_DATA)
-    ledger.reset_peak()
+def step(tracker: StorageTracker, model: nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor) -> None:
+    """A training step told to the tracker, on the sum of the outputs."""
+    tracker.label((*model.parameters(), *model.buffers()), Category.PARAMETERS)
+    tracker.label([batch], Category.BATCH_DATA)
+    tracker.reset_peak()
     optimizer.zero_grad(set_to_none=True)
-    ledger.enter(Phase.FORWARD)
+    tracker.enter_phase(Phase.FORWARD)
     loss = model(batch).sum()
-    ledger.enter(Phase.BACKWARD)
+    tracker.enter_phase(Phase.BACKWARD)
     loss.backward()
-    ledger.enter(Phase.OPTIMIZER)
-    ledger.adopt([p.grad for p in model.parameters() if p.grad is not None], Category.GRADIENTS)
+    tracker.enter_phase(Phase.OPTIMIZER)
+    tracker.label([p.grad for p in model.parameters() if p.grad is not None], Category.GRADIENTS)
     optimizer.step()
     states = [value for state in optimizer.state.values() for value in state.values()]
-    ledger.adopt([value for value in states if isinstance(value, torch.Tensor)], Category.OPTIMIZER_STATE)
+    tracker.label([value for value in states if isinstance(value, torch.Tensor)], Category.OPTIMIZER_STATE)
 
 
 def test_a_storage_lives_from_its_first_tensor_to_its_last_view() -> None:
-    ledger = StorageTracker(CPU)
-    with ledger:
+    tracker = StorageTracker(CPU)
+    with tracker:
         first = torch.zeros(1000)
         view = first[10:]
-        assert ledger.live_bytes == 4000
+        assert tracker.live_bytes == 4000
         del first
-        assert ledger.live_bytes == 4000
+        assert tracker.live_bytes == 4000
         del view
-        assert ledger.live_bytes == 0
-    assert ledger.peak_bytes == 4000
+        assert tracker.live_bytes == 0
+    assert tracker.peak_bytes == 4000
 
 
 def test_in_place_operations_and_views_make_no_new_storage() -> None:
-    with StorageTracker(CPU) as ledger:
+    with StorageTracker(CPU) as tracker:
         tensor = torch.zeros(256)
         tensor.add_(1).relu_()
         views = [tensor.view(16, 16), tensor.t(), tensor.detach()]
-        assert ledger.live_bytes == 1024
+        assert tracker.live_bytes == 1024
     assert len(views) == 3
 
 
 def test_peak_is_the_highest_moment_not_the_sum() -> None:
-    with StorageTracker(CPU) as ledger:
+    with StorageTracker(CPU) as tracker:
         for _ in range(3):
             torch.zeros(1000)
-        assert ledger.peak_bytes == 4000
+        assert tracker.peak_bytes == 4000
 
 
 def test_phase_peak_starts_from_what_is_alive() -> None:
-    with StorageTracker(CPU) as ledger:
-        ledger.enter(Phase.FORWARD)
+    with StorageTracker(CPU) as tracker:
+        tracker.enter_phase(Phase.FORWARD)
         kept = torch.zeros(1000)
         torch.zeros(500)
-        assert ledger.phase_peak_bytes == 6000
-        ledger.enter(Phase.BACKWARD)
-        assert ledger.phase_peak_bytes == kept.nbytes
+        assert tracker.phase_peak_bytes == 6000
+        tracker.enter_phase(Phase.BACKWARD)
+        assert tracker.phase_peak_bytes == kept.nbytes
 
 
 def test_storages_of_other_devices_are_not_looked_at() -> None:
-    with StorageTracker(CPU) as ledger:
+    with StorageTracker(CPU) as tracker:
         torch.zeros(1000, device="meta")
-    assert ledger.peak_bytes == 0
+    assert tracker.peak_bytes == 0
 
 
 def test_categories_at_the_peak_of_a_linear_layer() -> None:
     model = nn.Sequential(nn.Linear(100, 50), nn.ReLU(), nn.Linear(50, 10))
     optimizer = torch.optim.Adam(model.parameters())
     batch = torch.randn(4096, 100)
-    ledger = StorageTracker(CPU)
-    with ledger:
+    tracker = StorageTracker(CPU)
+    with tracker:
         for _ in range(2):
-            step(ledger, model, optimizer, batch)
+            step(tracker, model, optimizer, batch)
     parameters = 4 * (100 * 50 + 50 + 50 * 10 + 10)
-    totals = ledger.bytes_at_peak()
+    totals = tracker.bytes_at_peak()
     assert totals[Category.PARAMETERS] == parameters
     assert totals[Category.BATCH_DATA] == batch.nbytes
     # Two moments a parameter, and a step counter of 4 bytes for each of four tensors.
@@ -94,21 +94,21 @@ def test_categories_at_the_peak_of_a_linear_layer() -> None:
     # The peak is in the backward pass of the ReLU: its saved output, the gradient of it and of its input. The loss
     # is alive as well.
     hidden = 4096 * 50 * 4
-    assert ledger.peak_phase is Phase.BACKWARD
+    assert tracker.peak_phase is Phase.BACKWARD
     assert totals[Category.ACTIVATIONS] == hidden + 4
     assert totals[Category.TEMPORARIES] >= 2 * hidden
-    assert sum(totals.values()) == ledger.peak_bytes
+    assert sum(totals.values()) == tracker.peak_bytes
 
 
 def test_gradients_are_told_from_temporaries_when_the_optimizer_dominates() -> None:
     model = nn.Linear(1000, 1000)
     optimizer = torch.optim.Adam(model.parameters(), foreach=True)
-    ledger = StorageTracker(CPU)
-    with ledger:
+    tracker = StorageTracker(CPU)
+    with tracker:
         for _ in range(2):
-            step(ledger, model, optimizer, torch.randn(1, 1000))
-    totals = ledger.bytes_at_peak()
-    assert ledger.peak_phase is Phase.OPTIMIZER
+            step(tracker, model, optimizer, torch.randn(1, 1000))
+    totals = tracker.bytes_at_peak()
+    assert tracker.peak_phase is Phase.OPTIMIZER
     assert totals[Category.GRADIENTS] == 4 * (1000 * 1000 + 1000)
     # foreach Adam holds a copy of all parameters' size for a while (PyTorch's documentation of `foreach`).
     assert totals[Category.TEMPORARIES] >= 4 * 1000 * 1000
@@ -117,21 +117,21 @@ def test_gradients_are_told_from_temporaries_when_the_optimizer_dominates() -> N
 def test_buffers_count_as_parameters() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    ledger = StorageTracker(CPU)
-    with ledger:
-        step(ledger, model, optimizer, torch.randn(2, 3, 8, 8))
+    tracker = StorageTracker(CPU)
+    with tracker:
+        step(tracker, model, optimizer, torch.randn(2, 3, 8, 8))
     tensors = [*model.parameters(), *model.buffers()]
-    assert ledger.bytes_at_peak()[Category.PARAMETERS] == sum(tensor.nbytes for tensor in tensors)
+    assert tracker.bytes_at_peak()[Category.PARAMETERS] == sum(tensor.nbytes for tensor in tensors)
 
 
 def test_shared_weights_count_once() -> None:
     layer = nn.Linear(64, 64)
     model = nn.Sequential(layer, layer)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    ledger = StorageTracker(CPU)
-    with ledger:
-        step(ledger, model, optimizer, torch.randn(2, 64))
-    assert ledger.bytes_at_peak()[Category.PARAMETERS] == 4 * (64 * 64 + 64)
+    tracker = StorageTracker(CPU)
+    with tracker:
+        step(tracker, model, optimizer, torch.randn(2, 64))
+    assert tracker.bytes_at_peak()[Category.PARAMETERS] == 4 * (64 * 64 + 64)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -141,11 +141,11 @@ def test_watching_leaves_the_results_as_they_are(momentum: float) -> None:
         model = nn.Sequential(nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 1))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
         batch = torch.randn(8, 20)
-        ledger = StorageTracker(CPU)
+        tracker = StorageTracker(CPU)
         for _ in range(3):
             if watched:
-                with ledger:
-                    step(ledger, model, optimizer, batch)
+                with tracker:
+                    step(tracker, model, optimizer, batch)
             else:
                 optimizer.zero_grad()
                 model(batch).sum().backward()
@@ -157,11 +157,11 @@ def test_watching_leaves_the_results_as_they_are(momentum: float) -> None:
 
 
 def test_the_ledger_pins_no_memory() -> None:
-    ledger = StorageTracker(CPU)
-    with ledger:
+    tracker = StorageTracker(CPU)
+    with tracker:
         model = nn.Linear(100, 100)
-        step(ledger, model, torch.optim.SGD(model.parameters(), lr=0.1), torch.randn(8, 100))
+        step(tracker, model, torch.optim.SGD(model.parameters(), lr=0.1), torch.randn(8, 100))
         del model
         gc.collect()
-        assert ledger.live_bytes == 0
-    assert ledger.bytes_at_peak() != Counter()
+        assert tracker.live_bytes == 0
+    assert tracker.bytes_at_peak() != Counter()

@@ -1,4 +1,4 @@
-"""Snapshots of simulated runs, read by PyTorch's own readers."""
+"""Snapshots of simulated runs, read by PyTorch's own code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch.cuda import _memory_viz as viz
 
 from vram_cli.allocator.allocation_trace import Action, AllocationTrace, Storage
 from vram_cli.allocator.caching_allocator import CachingAllocator, OutOfMemory
-from vram_cli.allocator.settings import AllocatorSettings
 from vram_cli.allocator.snapshot import snapshot_of, write_snapshot
 from vram_cli.config import load_config
 from vram_cli.errors import ConfigError
@@ -24,8 +23,7 @@ from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category, Phase
 from vram_cli.units import MIB
 
-EXPANDABLE = AllocatorSettings(expandable_segments=True)
-TAPE = AllocationTrace(
+TRACE = AllocationTrace(
     (
         Storage(3 * MIB, Category.PARAMETERS, "aten.empty", "block.first"),
         Storage(30 * MIB, Category.ACTIVATIONS, "aten.relu", "block"),
@@ -37,7 +35,7 @@ TAPE = AllocationTrace(
     {},
 )
 
-# What torch/utils/viz/MemoryViz.js can unpickle.
+# The opcodes that torch/utils/viz/MemoryViz.js can unpickle.
 READABLE = {
     "APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPUT", "BINUNICODE", "DICT",
     "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "FRAME", "LIST", "LONG1", "LONG_BINGET", "LONG_BINPUT", "MARK",
@@ -47,33 +45,33 @@ READABLE = {
 
 
 def check(snapshot: dict[str, Any]) -> None:
-    """Play the trace: what is allocated lies in memory that was taken, and the end is as the segments say."""
-    taken: dict[int, int] = {}  # MiB by MiB
+    """Replay the events: blocks lie in reserved memory, and the final state matches the segments."""
+    reserved: dict[int, int] = {}  # by MiB
     live: dict[int, int] = {}
     for event in snapshot["device_traces"][0]:
         action, address, size = event["action"], event["addr"], event["size"]
         pages = range(address // MIB, (address + size + MIB - 1) // MIB)
         if action in ("segment_alloc", "segment_map"):
-            assert not taken.keys() & pages
-            taken |= dict.fromkeys(pages, 1)
+            assert not reserved.keys() & pages
+            reserved |= dict.fromkeys(pages, 1)
         elif action in ("segment_free", "segment_unmap"):
             for page in pages:
-                del taken[page]
+                del reserved[page]
         elif action == "alloc":
-            assert taken.keys() >= set(pages)
+            assert reserved.keys() >= set(pages)
             live[address] = size
         elif action == "free_completed":
             assert live.pop(address) == size
     segments = snapshot["segments"]
-    assert sum(segment["total_size"] for segment in segments) == len(taken) * MIB
+    assert sum(segment["total_size"] for segment in segments) == len(reserved) * MIB
     blocks = [block for segment in segments for block in segment["blocks"] if block["state"] == "active_allocated"]
     assert {block["address"]: block["requested_size"] for block in blocks} == live
     for segment in segments:
         assert sum(block["size"] for block in segment["blocks"]) == segment["total_size"]
 
 
-def test_a_trace_by_hand() -> None:
-    snapshot = snapshot_of(TAPE)
+def test_events_by_hand() -> None:
+    snapshot = snapshot_of(TRACE)
     first, *_ = {event["addr"] for event in snapshot["device_traces"][0] if event["action"] == "segment_alloc"}
     events = [(event["action"], event["size"]) for event in snapshot["device_traces"][0]]
     assert events == [
@@ -93,8 +91,8 @@ def test_a_trace_by_hand() -> None:
     check(snapshot)
 
 
-def test_frames_say_what_where_and_when() -> None:
-    events = [event for event in snapshot_of(TAPE)["device_traces"][0] if event["action"] == "alloc"]
+def test_frames_name_category_operation_module_and_phase() -> None:
+    events = [event for event in snapshot_of(TRACE)["device_traces"][0] if event["action"] == "alloc"]
     assert [viz._frames_fmt(event["frames"]) for event in events] == [
         ["parameters:0:aten.empty", "model:0:block.first", "model:0:block", "predicted by vram:0:build"],
         ["activations:0:aten.relu", "model:0:block", "predicted by vram:0:forward"],
@@ -102,8 +100,8 @@ def test_frames_say_what_where_and_when() -> None:
     ]
 
 
-def test_running_out_of_memory_is_the_last_event() -> None:
-    snapshot = snapshot_of(TAPE, 49 * MIB)
+def test_out_of_memory_is_the_last_event() -> None:
+    snapshot = snapshot_of(TRACE, 49 * MIB)
     *_, oom, _ = snapshot["device_traces"][0]
     assert (oom["action"], oom["size"], oom["device_free"]) == ("oom", 30 * MIB, 29 * MIB)
     assert "raise OutOfMemoryError # 30.0MiB requested, 29.0MiB free in CUDA" in viz.trace(snapshot)
@@ -111,7 +109,7 @@ def test_running_out_of_memory_is_the_last_event() -> None:
 
 
 @st.composite
-def tapes(draw: st.DrawFn) -> AllocationTrace:
+def traces(draw: st.DrawFn) -> AllocationTrace:
     sizes = draw(st.lists(st.integers(0, 40 * MIB), min_size=1, max_size=40))
     actions: list[Action] = list(range(len(sizes)))
     for i in draw(st.sets(st.integers(0, len(sizes) - 1))):
@@ -121,13 +119,13 @@ def tapes(draw: st.DrawFn) -> AllocationTrace:
     )
 
 
-def runs_out(tape: AllocationTrace, allocator: CachingAllocator) -> bool:
+def runs_out_of_memory(trace: AllocationTrace, allocator: CachingAllocator) -> bool:
     addresses = {}
     try:
-        for action in tape.steps[0][1:]:
+        for action in trace.steps[0][1:]:
             assert not isinstance(action, Phase)
             if action >= 0:
-                addresses[action] = allocator.malloc(tape.storages[action].bytes)
+                addresses[action] = allocator.malloc(trace.storages[action].bytes)
             else:
                 allocator.free(addresses[~action])
     except OutOfMemory:
@@ -135,19 +133,17 @@ def runs_out(tape: AllocationTrace, allocator: CachingAllocator) -> bool:
     return False
 
 
-@given(tapes(), st.none() | st.integers(20 * MIB, 400 * MIB), st.sampled_from([AllocatorSettings(), EXPANDABLE]))
+@given(traces(), st.none() | st.integers(20 * MIB, 400 * MIB), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_any_run_is_told_without_contradiction(
-    tape: AllocationTrace, capacity: int | None, allocator: AllocatorSettings
-) -> None:
-    snapshot = snapshot_of(tape, capacity, allocator)
+def test_snapshots_are_consistent(trace: AllocationTrace, capacity: int | None, expandable: bool) -> None:
+    snapshot = snapshot_of(trace, capacity, expandable_segments=expandable)
     check(snapshot)
     assert f"total_reserved: {viz.Bytes(sum(s['total_size'] for s in snapshot['segments']))}" in viz.segsum(snapshot)
-    ended = "oom" in [event["action"] for event in snapshot["device_traces"][0]]
-    assert ended is runs_out(tape, CachingAllocator(capacity, allocator))
+    failed = "oom" in [event["action"] for event in snapshot["device_traces"][0]]
+    assert failed is runs_out_of_memory(trace, CachingAllocator(capacity, expandable_segments=expandable))
 
 
-def test_pytorchs_readers_take_the_file_of_a_real_model(tmp_path: Path) -> None:
+def test_pytorch_reads_the_snapshot_of_a_model(tmp_path: Path) -> None:
     probe = FakeTensorProbe(load_config("resnet18_cifar10"), find_gpu("t4"))
     path = tmp_path / "run.pickle"
     probe.save_snapshot(64, path)
@@ -162,12 +158,12 @@ def test_pytorchs_readers_take_the_file_of_a_real_model(tmp_path: Path) -> None:
     flames = viz.memory(snapshot, format_flamegraph=lambda lines: lines)
     assert "stream_0;active_allocated;predicted by vram:0:build;model:0:layer1;" in flames
     categories = Counter(event.get("category") for event in snapshot["device_traces"][0])
-    # The viewer's legend needs one of them to be called "unknown".
+    # The viewer's legend needs a category named "unknown".
     assert categories["unknown"] == 1
     assert {"parameters", "gradients", "optimizer_state", "batch_data", "activations", "temporaries"} < set(categories)
 
 
-def test_the_snapshots_peak_is_the_predicted_one(tmp_path: Path) -> None:
+def test_snapshot_peak_equals_the_prediction(tmp_path: Path) -> None:
     probe = FakeTensorProbe(load_config("resnet18_cifar10"), find_gpu("t4"))
     probe.save_snapshot(64, tmp_path / "run.pickle")
     live = highest = 0
@@ -175,11 +171,11 @@ def test_the_snapshots_peak_is_the_predicted_one(tmp_path: Path) -> None:
         change = {"alloc": 1, "free_completed": -1}.get(event["action"], 0)
         live += change * event["size"]
         highest = max(highest, live)
-    made = probe.measure_afresh(64).breakdown
-    assert made is not None
-    assert highest == made.tensor_bytes
+    breakdown = probe.measure_afresh(64).breakdown
+    assert breakdown is not None
+    assert highest == breakdown.tensor_bytes
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_write_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere/run\.pickle: cannot be written"):
-        write_snapshot(snapshot_of(TAPE), tmp_path / "nowhere" / "run.pickle")
+        write_snapshot(snapshot_of(TRACE), tmp_path / "nowhere" / "run.pickle")

@@ -10,15 +10,15 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from pydantic_core import to_json
 
 from vram_cli.cli import app
-from vram_cli.probe import client, inspect_client
-from vram_cli.probe.messages import REPLY, Reply
+from vram_cli.probe.messages import REPLY
 from vram_cli.probe.worker.main import TrialService, serve
-from vram_cli.probe.worker_process import POLL_SECONDS
+from vram_cli.probe.worker_process import POLL_SECONDS, WorkerProcess
 from vram_cli.report.console import stderr_console
 
 
@@ -55,8 +55,7 @@ def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = Non
         stdout, stderr = io.StringIO(), io.StringIO()
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)
-        for module in (client, inspect_client):
-            patch.setattr(module, "WorkerProcess", ChildHere)
+        patch.setattr("vram_cli.probe.client.WorkerProcess", WorkerInThread)
         with pytest.raises(SystemExit) as stopped:
             app(list(arguments), prog_name="vram")
     stderr_console.cache_clear()
@@ -64,29 +63,26 @@ def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = Non
     return Answer(stopped.value.code, stdout.getvalue(), stderr.getvalue())
 
 
-class ChildHere:
-    """Stands for a `Child` process: the worker's own loop in a thread, spoken to in the same lines.
+class WorkerInThread(WorkerProcess):
+    """Stands for a worker process: the worker's own loop in a thread of this one, with the same messages.
 
-    Modules of a user's own are forgotten as it ends: those of the next folder may bear their names.
+    The user's modules are forgotten as it ends: those of the next folder may have the same names.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.gone = False
-        self._requests, self._replies = _Requests(), queue.Queue[bytes | None]()
+        self._requests, self._replies = _Requests(), queue.Queue[str | None]()
         self._path, self._modules = [*sys.path], {*sys.modules}
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
-    def send(self, line: bytes) -> None:
-        self._requests.put(line.decode())
+    pid = os.getpid()
+    has_ended = exited = was_killed = False
 
-    def receive(self) -> Reply | None:
-        try:
-            line = self._replies.get(timeout=POLL_SECONDS)
-        except queue.Empty:
-            return None
-        assert line is not None, "the thread for trials has failed: its traceback is in the warnings"
-        return REPLY.validate_json(line)
+    def send(self, message: Any) -> None:
+        self._requests.put(to_json(message).decode())
+
+    def kill(self) -> None:
+        pass
 
     def end(self) -> None:
         self._requests.put("")
@@ -98,9 +94,20 @@ class ChildHere:
             if file is not None and str(Path(file).parent) in folders:
                 del sys.modules[name]
 
+    def _receive(self) -> Any:
+        try:
+            line = self._replies.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return None
+        assert line is not None, "the worker's thread has failed: its traceback is in the warnings"
+        return REPLY.validate_json(line)
+
+    def _check_limits(self, *_: object) -> None:
+        pass
+
     def _serve(self) -> None:
         try:
-            serve(TrialService(), self._requests, lambda line: self._replies.put(line.encode()))
+            serve(TrialService(), self._requests, self._replies.put)
         except EOFError:
             pass
         finally:

@@ -171,7 +171,7 @@ def test_nothing_fits_with_anything_and_what_is_tried_is_told_meanwhile(tmp_path
     assert "nothing fits with it either" in answer.stdout
     assert answer.stderr.splitlines()[:4] == [
         "no --config given: using the bundled mlp_mnist.yaml",
-        "starting the process for trials",
+        "starting the worker process",
         "trying the training as it is",
         "trying fused optimizer",
     ]

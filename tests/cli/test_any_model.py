@@ -14,7 +14,7 @@ import pytest
 from tests.cli.running import vram, vram_here
 from vram_cli.config import load_config
 from vram_cli.probe import WorkerProbe
-from vram_cli.records import Category
+from vram_cli.records import Category, Detail
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -97,10 +97,9 @@ def test_modules_of_one_name_in_two_folders_are_not_confused(tmp_path: Path) -> 
     wide = MODEL.replace("return nn.Sequential(", "width *= 10; return nn.Sequential(")
     large = load_config(project(tmp_path / "large", **{"model.py": wide}), ["device.gpu=t4"])
     weights = []
-    with WorkerProbe(small) as probe:
-        for config in (small, large):
-            probe.reopen(config)
-            breakdown = probe.measure(4, explain=True).breakdown
+    with WorkerProbe(small) as first, WorkerProbe(large, reuse=first) as second:
+        for probe in (first, second):
+            breakdown = probe.measure(4, Detail.ROWS).breakdown
             assert breakdown is not None
             weights.append(breakdown.bytes_of(Category.PARAMETERS))
     assert weights == [4 * (8 * width + width + 2 * width + 2) for width in (16, 160)]

@@ -12,7 +12,7 @@ import torch
 
 from tests.calibrations import calibration
 from tests.cli.running import Answer, vram, vram_here
-from vram_cli.hardware.calibration_store import to_text
+from vram_cli.hardware.calibration_store import to_json
 from vram_cli.units import MIB
 
 Run = Callable[..., Answer]
@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Run:
 def t4(tmp_path: Path) -> Path:
     """A calibration that came from another machine with this torch."""
     path = tmp_path / "t4.json"
-    path.write_text(to_text(calibration(torch=str(torch.__version__))))
+    path.write_text(to_json(calibration(torch=str(torch.__version__))))
     return path
 
 
@@ -40,7 +40,7 @@ def test_without_a_gpu_it_says_what_to_do_and_writes_nothing(tmp_path: Path) -> 
     environment = {**os.environ, "VRAM_CONFIG_DIR": str(tmp_path / "config"), "CUDA_VISIBLE_DEVICES": ""}
     answer = vram("calibrate", folder=tmp_path, env=environment)
     assert (answer.code, answer.stdout) == (3, "")
-    assert "error: cannot calibrate: cuda was asked for" in answer.stderr
+    assert "error: cannot calibrate: PyTorch" in answer.stderr
     assert "hint: " in answer.stderr
     assert "vram calibrate --import FILE" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -92,7 +92,7 @@ def test_an_import_names_what_it_would_replace_and_waits_to_be_told(run: Run, t4
     kept = tmp_path / "config" / "calibrations" / "t4.json"
     assert run("calibrate", "--import", "t4.json").code == 0
     assert run("calibrate", "--import", "t4.json").code == 0  # the same one
-    (tmp_path / "other.json").write_text(to_text(calibration(torch="2.9.0", context_bytes=77 * MIB)))
+    (tmp_path / "other.json").write_text(to_json(calibration(torch="2.9.0", context_bytes=77 * MIB)))
     refused = run("calibrate", "--import", "other.json")
     assert refused.code == 2
     assert "Tesla T4 is kept already, of 2026-11-24" in refused.stderr
@@ -125,16 +125,16 @@ def test_bad_input_is_told(arguments: list[str], words: list[str], run: Run) -> 
 
 
 def test_of_several_one_has_to_be_named(run: Run, t4: Path, tmp_path: Path) -> None:
-    (tmp_path / "l4.json").write_text(to_text(calibration("l4")))
+    (tmp_path / "l4.json").write_text(to_json(calibration("l4")))
     for name in ("t4.json", "l4.json"):
         run("calibrate", "--import", name)
     refused = run("calibrate", "--export", "out.json")
     assert refused.code == 2
     assert "t4, l4" in refused.stderr
     assert run("calibrate", "--export", "out.json", "--gpu", "l4").code == 0
-    assert json.loads((tmp_path / "out.json").read_text())["card"] == "NVIDIA L4"
+    assert json.loads((tmp_path / "out.json").read_text())["product"] == "NVIDIA L4"
     both = json.loads(run("calibrate", "--show", "--json").stdout)["calibrations"]
-    assert [each["card"] for each in both] == ["Tesla T4", "NVIDIA L4"]
+    assert [each["product"] for each in both] == ["Tesla T4", "NVIDIA L4"]
 
 
 def test_a_broken_file_stops_predictions_for_its_card_and_can_be_removed(run: Run, t4: Path, tmp_path: Path) -> None:

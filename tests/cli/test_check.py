@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.running import Answer, vram, vram_here
 from tests.cli.test_bad_input import check_message
+from vram_cli.records import BreakdownResult
 from vram_cli.report.saved import load
 
 NET = """\
@@ -48,7 +49,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = check(folder, "--update-baseline")
     assert answer.code == 0, answer.stderr
     assert "baseline written to base.json" in answer.stderr
-    assert load(folder / "base.json").trials[-1].batch_size == 128
+    baseline = load(folder / "base.json")
+    assert isinstance(baseline, BreakdownResult)
+    assert baseline.measurement.batch_size == 128
     return folder
 
 
@@ -213,13 +216,11 @@ def test_bad_input_is_never_a_finding(
 def test_a_bug_is_exit_code_70(
     error: Exception, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import vram_cli.commands.check.run
-
     def broken(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.chdir(clone)
-    monkeypatch.setattr(vram_cli.commands.check.run, "WorkerProbe", broken)
+    monkeypatch.setattr("vram_cli.probe.client.WorkerProcess", broken)
     assert run("check", "-c", "train.yaml", "--gpu", "t4", "--baseline", "base.json") == 70
     assert type(error).__name__ in capsys.readouterr().err
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.running import vram, vram_here
 from tests.real_data import mnist_root
-from vram_cli.search.trial_budget import plain_trials
+from vram_cli.search.trial_budget import bisection_trials
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 
@@ -38,7 +38,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 def test_the_answer_ran_and_the_next_size_failed_by_a_real_error(found: tuple[Path, dict[str, Any]]) -> None:
     _, result = found
     certificate, largest = result["certificate"], result["max_batch_size"]
-    assert (certificate["fits"], certificate["fails"]) == (largest, largest + 1)
+    assert (certificate["largest_ok"], certificate["smallest_failed"]) == (largest, largest + 1)
     assert certificate["outcome"] == "out_of_memory"
     assert certificate["phase"] in ("forward", "backward")
     assert certificate["steps"] == 3
@@ -48,7 +48,7 @@ def test_the_answer_ran_and_the_next_size_failed_by_a_real_error(found: tuple[Pa
     assert (largest, "fits") in outcomes
     assert (largest + 1, "out_of_memory") in outcomes
     # The confirmation and the recommended size, near which memory moves too, cost some more than the maximum.
-    assert len(outcomes) < plain_trials(largest) + 10
+    assert len(outcomes) < bisection_trials(largest) + 10
 
 
 def test_the_answer_is_the_one_that_arithmetic_gives(found: tuple[Path, dict[str, Any]]) -> None:

@@ -31,7 +31,7 @@ def test_sizes_up_to_the_largest_are_timed_and_all_of_it_is_told(tmp_path: Path)
     result = json.loads((tmp_path / "run.json").read_text())
     assert (result["max_batch_size"], result["limited_by"]) == (6, "max_batch_size")
     assert result["run"]["config"]["search"]["objective"] == "throughput"
-    paces = result["throughput"]["paces"]
+    paces = result["throughput"]["points"]
     assert [pace["batch_size"] for pace in paces] == [1, 2, 4, 6]
     assert all(pace["steps"] >= 20 for pace in paces)
     assert {pace["batch_size"] for pace in paces} <= {trial["batch_size"] for trial in result["trials"]}
@@ -51,8 +51,8 @@ def test_ctrl_c_tells_the_largest_and_what_was_timed(tmp_path: Path) -> None:
     result = json.loads(stdout)
     assert result["interrupted"] is True
     assert (result["max_batch_size"], result["limited_by"]) == (16, "max_batch_size")
-    assert result["throughput"]["paces"][0]["batch_size"] == 1
-    assert len(result["throughput"]["paces"]) < result["throughput"]["sizes"] == 5
+    assert result["throughput"]["points"][0]["batch_size"] == 1
+    assert len(result["throughput"]["points"]) < result["throughput"]["sizes"] == 5
     assert "Traceback" not in stderr
 
 

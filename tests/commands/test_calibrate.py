@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 import pytest
 
-from vram_cli.commands import calibrate as calibrating
+from tests.fakes import RecordingProgress
 from vram_cli.commands.calibrate import RUNS, Run, calibrate, config_of
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, MachineError
 from vram_cli.fake_tensors import FakeTensorProbe
+from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import find_gpu
-from vram_cli.records import Breakdown, BreakdownRow, Category, Device, Measurement, Outcome, Phase, PhasePeak
+from vram_cli.records import (
+    Breakdown,
+    BreakdownRow,
+    Category,
+    Detail,
+    Device,
+    Measurement,
+    Outcome,
+    Phase,
+    PhasePeak,
+    RunInfo,
+)
 from vram_cli.units import GIB, MIB
 
 T4 = find_gpu("t4")
@@ -34,31 +47,35 @@ class FakeCard:
     def __post_init__(self) -> None:
         self.opened: list[tuple[Config, bool]] = []
 
-    def open(self, config: Config, *, calibrated: bool = True) -> FakeProbe:
+    @contextmanager
+    def open(self, config: Config, *, calibrated: bool = True, **_: Any) -> Iterator[FakeProbe]:
         self.opened.append((config, calibrated))
-        return FakeProbe(self, config)
+        if self.error and config.device.gpu is None:
+            raise self.error
+        yield FakeProbe(self, config)
+
+    def calibrate(self, device: str = "cuda", **options: Any) -> Calibration:
+        return calibrate(device, open_probe=self.open, **options)
 
 
 class FakeProbe:
     def __init__(self, card: FakeCard, config: Config) -> None:
         self._card, self._config = card, config
         self._real = config.device.gpu is None
-        self.device = card.device
-        self.versions = {"torch": "2.14.1+cu130", "driver": "580.82.07"} if self._real else {"torch": "2.14.1"}
-        self.capacity_bytes = card.device.capacity_bytes - card.busy_bytes
+        self.info = RunInfo(
+            config_name="a run",
+            config=config.model_dump(mode="json"),
+            device=replace(card.device, outside_bytes=card.busy_bytes),
+            data=None,
+            versions={"torch": "2.14.1+cu130", "driver": "580.82.07"} if self._real else {"torch": "2.14.1"},
+        )
 
-    def __enter__(self) -> FakeProbe:
-        if self._real and self._card.error:
-            raise self._card.error
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def measure(self, batch_size: int, *, explain: bool) -> Measurement:
+    def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
+        assert detail is Detail.ROWS
         lacking = (24 if self._config.model.name == "resnet18" else 8) * MIB if self._real else 0
         peak = batch_size * MIB + lacking
         context = self._card.busy_bytes + (batch_size * 1024 if self._real else 0)
-        totals = {Category.CONTEXT: context, Category.FREE: self.device.capacity_bytes - context}
+        totals = {Category.CONTEXT: context, Category.FREE: self.info.device.capacity_bytes - context}
         return Measurement(
             batch_size=batch_size,
             outcome=self._card.outcome if self._real else Outcome.FITS,
@@ -67,38 +84,30 @@ class FakeProbe:
             breakdown=Breakdown(
                 batch_size=batch_size,
                 rows=tuple(BreakdownRow(category=key, bytes=size) for key, size in totals.items()),
-                total_bytes=self.device.capacity_bytes,
+                total_bytes=self.info.device.capacity_bytes,
                 peak_phase=Phase.BACKWARD,
             ),
         )
 
-
-@pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeCard], FakeCard]:
-    def use(card: FakeCard) -> FakeCard:
-        monkeypatch.setattr(calibrating, "WorkerProbe", card.open)
-        return card
-
-    return use
+    confirm = measure
 
 
-def test_each_run_is_measured_and_predicted_without_what_was_calibrated_before(on: Any) -> None:
-    words: list[str] = []
-    card = on(FakeCard())
-    made = calibrate("cuda:0", status=words.append)
+def test_each_run_is_measured_and_predicted_without_what_was_calibrated_before() -> None:
+    progress = RecordingProgress()
+    card = FakeCard()
+    made = card.calibrate("cuda:0", progress=progress)
     for run, (real, predicted) in zip(RUNS, zip(card.opened[::2], card.opened[1::2], strict=True), strict=True):
         assert real[0] == config_of(run, {"name": "cuda:0"})
         assert predicted == (config_of(run, {"gpu": "t4"}), False)
     assert [(each.workload, each.batch_size) for each in made.cases] == [
         (run.name, size) for run in RUNS for size in run.sizes
     ]
-    assert len(words) == 2 * len(RUNS)
+    assert len(progress.statuses) == 2 * len(RUNS)
 
 
-def test_the_record_is_of_the_card_that_ran(on: Any) -> None:
-    on(FakeCard())
-    made = calibrate()
-    assert (made.card, made.memory_bytes, made.gpu) == ("Tesla T4", DEVICE.capacity_bytes, T4)
+def test_the_record_is_of_the_card_that_ran() -> None:
+    made = FakeCard().calibrate()
+    assert (made.product, made.memory_bytes, made.gpu) == ("Tesla T4", DEVICE.capacity_bytes, T4)
     assert (made.measured_on, made.versions["driver"]) == (date.today(), "580.82.07")
     largest = max(size for run in RUNS for size in run.sizes)
     assert made.context_bytes == 100 * MIB + largest * 1024
@@ -119,11 +128,10 @@ def test_the_record_is_of_the_card_that_ran(on: Any) -> None:
     ids=["no GPU", "others named", "others unnamed", "does not fit", "not in the catalogue"],
 )
 def test_what_would_calibrate_something_else_is_refused(
-    card: FakeCard, error: type[Exception], message: str, hint: str, on: Any
+    card: FakeCard, error: type[Exception], message: str, hint: str
 ) -> None:
-    on(card)
     with pytest.raises(error, match=message) as refused:
-        calibrate()
+        card.calibrate()
     assert hint in refused.value.hint  # type: ignore[attr-defined]
 
 

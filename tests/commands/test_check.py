@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-import vram_cli.commands.check.run
 from tests.report.examples import CIFAR, CPU, GPU, VERSIONS, failed, ran
-from vram_cli.commands.check.run import check
-from vram_cli.config import load_config
+from vram_cli.commands.check import check
+from vram_cli.config import Config, load_config
 from vram_cli.errors import DoesNotFitError, MachineError, VramError, WorkloadError
-from vram_cli.records import CheckLimits, Device, FindingKind, Measurement, Outcome, RunInfo
+from vram_cli.records import CheckLimits, CheckResult, Detail, Device, FindingKind, Measurement, Outcome, RunInfo
 
 REAL = load_config("mlp_mnist.yaml", ["train.batch_size=64"])
 
 
 class FakeProbe:
-    """Stands for the child process: a device, and one measurement."""
+    """A device and one measurement."""
 
-    answer: Measurement
-    device: Device = GPU
-    data, versions, remark, capacity_bytes = CIFAR, VERSIONS, "", GPU.capacity_bytes
-    asked: list[int]
-
-    def __init__(self, config: object, **settings: object) -> None:
-        assert settings["calibrated"] is False, "a gate's prediction is the same on every runner"
-
-    def __enter__(self) -> FakeProbe:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    @property
-    def info(self) -> RunInfo:
-        return RunInfo(
+    def __init__(self, answer: Measurement, device: Device = GPU) -> None:
+        self.answer, self.asked = answer, list[int]()
+        self.info = RunInfo(
             config_name="mlp_mnist.yaml",
             config=REAL.model_dump(mode="json"),
-            device=self.device,
-            data=self.data,
-            versions=self.versions,
+            device=device,
+            data=CIFAR,
+            versions=VERSIONS,
         )
 
-    def measure(self, batch_size: int, *, explain: bool, detail: bool) -> Measurement:
+    def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
+        assert detail is Detail.MODULES
         self.asked.append(batch_size)
         return self.answer
 
+    confirm = measure
 
-@pytest.fixture
-def probe(monkeypatch: pytest.MonkeyPatch) -> type[FakeProbe]:
-    fake = type("Fake", (FakeProbe,), {"asked": []})
-    monkeypatch.setattr(vram_cli.commands.check.run, "WorkerProbe", fake)
-    return fake
+    def check(self, limits: CheckLimits, **options: Any) -> CheckResult:
+        return check(REAL, limits, open_probe=self.open, **options)
+
+    @contextmanager
+    def open(self, config: Config, *, calibrated: bool = True, **_: Any) -> Iterator[FakeProbe]:
+        assert not calibrated, "the prediction of a check is the same on every runner"
+        yield self
 
 
 @pytest.mark.parametrize(
@@ -65,46 +57,41 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> type[FakeProbe]:
         (Outcome.KERNEL_LIMIT, DoesNotFitError, 4),
     ],
 )
-def test_only_running_out_of_memory_is_a_finding(
-    outcome: Outcome, kind: type[VramError], code: int, probe: type[FakeProbe]
-) -> None:
-    probe.answer = replace(failed(64), outcome=outcome, message="its own words")
+def test_only_running_out_of_memory_is_a_finding(outcome: Outcome, kind: type[VramError], code: int) -> None:
+    probe = FakeProbe(replace(failed(64), outcome=outcome, message="its own words"))
     with pytest.raises(kind, match="its own words") as caught:
-        check(REAL, CheckLimits(max_memory_bytes=1))
+        probe.check(CheckLimits(max_memory_bytes=1))
     assert caught.value.exit_code == code
 
 
-def test_running_out_of_memory_on_a_real_device_is_a_finding_with_what_was_missing(probe: type[FakeProbe]) -> None:
-    probe.answer = failed(64)
-    verdict = check(REAL, CheckLimits(max_memory_bytes=1))
+def test_out_of_memory_on_a_real_device_reports_the_shortfall() -> None:
+    probe = FakeProbe(failed(64))
+    verdict = probe.check(CheckLimits(max_memory_bytes=1))
     assert [finding.kind for finding in verdict.findings] == [FindingKind.DOES_NOT_FIT]
     assert verdict.findings[0].excess_bytes == verdict.result.shortfall_bytes
     assert probe.asked == [64]
 
 
-def test_a_result_of_the_config_s_batch_size_can_be_a_baseline_and_needs_no_breakdown(probe: type[FakeProbe]) -> None:
-    probe.answer = ran(64)
-    first = check(REAL, CheckLimits())
+def test_baseline_needs_the_batch_size_and_no_breakdown() -> None:
+    first = FakeProbe(ran(64)).check(CheckLimits())
     assert first.passed
-    assert first.result.run.config["train"]["batch_size"] == first.result.trials[-1].batch_size == 64
-    probe.answer = ran(128)
-    verdict = check(REAL, CheckLimits(tolerance=0.02), baseline=first.result, baseline_name="b.json")
+    assert first.result.run.config["train"]["batch_size"] == first.result.measurement.batch_size == 64
+    verdict = FakeProbe(ran(128)).check(CheckLimits(tolerance=0.02), baseline=first.result, baseline_name="b.json")
     assert [finding.kind for finding in verdict.findings] == [FindingKind.GREW]
     assert verdict.rows == verdict.modules == ()
-    assert any("no rows" in remark for remark in verdict.remarks)
+    assert any("only the peaks" in remark for remark in verdict.remarks)
 
 
-def test_a_gpu_that_is_not_there_is_no_prediction_for_some_other(probe: type[FakeProbe]) -> None:
-    probe.device = replace(GPU, kind="simulated")
-    with pytest.raises(MachineError, match="no GPU here"):
-        check(REAL, CheckLimits(max_memory_bytes=1))
+def test_a_missing_gpu_is_not_replaced_by_a_prediction_for_another() -> None:
+    probe = FakeProbe(ran(64), replace(GPU, kind="simulated"))
+    with pytest.raises(MachineError, match="has no GPU"):
+        probe.check(CheckLimits(max_memory_bytes=1))
     assert probe.asked == []
 
 
-def test_another_device_is_refused_before_anything_is_run(probe: type[FakeProbe]) -> None:
-    probe.answer = ran(64)
-    first = check(REAL, CheckLimits()).result
-    probe.device = CPU
+def test_another_device_is_refused_before_anything_runs() -> None:
+    first = FakeProbe(ran(64)).check(CheckLimits()).result
+    probe = FakeProbe(ran(64), CPU)
     with pytest.raises(VramError, match="not comparable"):
-        check(REAL, CheckLimits(), baseline=first, baseline_name="b.json")
-    assert probe.asked == [64]
+        probe.check(CheckLimits(), baseline=first, baseline_name="b.json")
+    assert probe.asked == []

@@ -7,27 +7,14 @@ import sys
 import pytest
 
 import vram_cli
+from tests.fakes import RecordingProgress
 from tests.probe.conftest import small_config
 from vram_cli import breakdown, find_batch, find_largest, load_config
-from vram_cli.commands.user_errors import raise_own_error
+from vram_cli.commands.user_errors import raise_user_error
 from vram_cli.errors import WorkloadError
 from vram_cli.records import Limit, Measurement, Outcome, Phase, SearchResult
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
-
-
-class Listener:
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.started_sizes: list[int] = []
-        self.finished_sizes: list[int] = []
-
-    def started(self, batch_size: int, bracket: object) -> None:
-        self.started_sizes.append(batch_size)
-
-    def finished(self, measurement: Measurement, bracket: object) -> None:
-        self.finished_sizes.append(measurement.batch_size)
 
 
 def test_every_public_name_can_be_imported_and_no_other() -> None:
@@ -44,15 +31,16 @@ def test_an_own_measure_needs_no_torch_and_no_config() -> None:
 
 @linux
 def test_find_batch_returns_what_it_ran_and_tells_a_listener_of_each_trial() -> None:
-    listener, words = Listener(), []
-    result = find_batch(small_config("search.max_batch_size=50"), listener=listener, status=words.append)
+    progress = RecordingProgress()
+    result = find_batch(small_config("search.max_batch_size=50"), progress=progress)
     assert (result.max_batch_size, result.limited_by) == (50, Limit.MAX_BATCH_SIZE)
-    assert [trial.batch_size for trial in result.trials] == listener.started_sizes == listener.finished_sizes
+    sizes = [trial.batch_size for trial in result.trials]
+    assert sizes == [size for size, _ in progress.started] == [trial.batch_size for trial, _ in progress.finished]
     assert result.breakdown is not None
     assert result.breakdown.batch_size == 50
     assert result.run.config["search"]["max_batch_size"] == 50
     assert "search.max_batch_size=50" in result.run.overrides
-    assert words
+    assert progress.statuses
 
 
 def test_batch_norm_at_one_sample_does_not_hide_that_two_lack_memory() -> None:
@@ -62,10 +50,10 @@ def test_batch_norm_at_one_sample_does_not_hide_that_two_lack_memory() -> None:
             max_batch_size=None, recommended_batch_size=None, limited_by=None, certificate=None, trials=tuple(trials)
         )
 
-    raise_own_error(searched(Outcome.ERROR, Outcome.OUT_OF_MEMORY))
-    raise_own_error(searched())
+    raise_user_error(searched(Outcome.ERROR, Outcome.OUT_OF_MEMORY))
+    raise_user_error(searched())
     with pytest.raises(WorkloadError, match="a batch of 2 fails in a trial"):
-        raise_own_error(searched(Outcome.ERROR, Outcome.ERROR))
+        raise_user_error(searched(Outcome.ERROR, Outcome.ERROR))
 
 
 def test_a_prediction_is_called_one() -> None:

@@ -56,21 +56,25 @@ def refused(text: str, *overrides: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        (OWN.replace('factory: "mine:build", ', ""), "model.name: is missing: give name or factory", "mlp"),
-        ("model: {}\n" + OWN[OWN.index("data") :], "my.yaml:1: model.name: is missing: give name or factory", "mlp"),
-        (PRESET.replace("mlp", 'mlp, factory: "a:b"'), "model.factory: goes not with name", "only one"),
-        (PRESET.replace("mlp", "mlp, kwargs: {x: 1}"), "model.kwargs: means nothing for mlp", "it is for factory"),
-        (OWN.replace("kwargs", "hidden: 3, kwargs"), "model.hidden: means nothing for factory", "it is for mlp"),
-        (OWN.replace('factory: "mine:batch"', ""), "data.name: is missing: give name, inputs or factory", "mnist"),
+        (OWN.replace('factory: "mine:build", ', ""), "model.name: is missing: set name or factory", "mlp"),
+        ("model: {}\n" + OWN[OWN.index("data") :], "my.yaml:1: model.name: is missing: set name or factory", "mlp"),
+        (PRESET.replace("mlp", 'mlp, factory: "a:b"'), "model.factory: cannot be combined with name", "only one"),
+        (PRESET.replace("mlp", "mlp, kwargs: {x: 1}"), "model.kwargs: does not apply to mlp", "it is for factory"),
+        (OWN.replace("kwargs", "hidden: 3, kwargs"), "model.hidden: does not apply to factory", "it is for mlp"),
+        (OWN.replace('factory: "mine:batch"', ""), "data.name: is missing: set name, inputs or factory", "mnist"),
         (
             OWN.replace("mine:batch", 'a:b", name: "mnist'),
-            "data.factory: goes not with name",
+            "data.factory: cannot be combined with name",
             "name, inputs or factory",
         ),
         (INPUTS.replace("inputs:", 'factory: "a:b"\n  inputs:'), "data.", "name, inputs or factory"),
-        (OWN + "loss: {}\n", "loss.name: is missing: give name or factory", "model"),
-        (OWN + "loss: {kwargs: {x: 1}}\n", "loss.name: is missing: give name or factory", "model"),
-        (OWN + 'loss: {name: model, factory: "a:b"}\n', "loss.factory: goes not with name", "only one"),
+        (OWN.replace("name: sgd", ""), "optimizer.name: is missing: set name or factory", "sgd, adam"),
+        (OWN.replace("sgd", 'sgd, factory: "a:b"'), "optimizer.factory: cannot be combined with name", "only one"),
+        (OWN.replace("sgd", "sgd, kwargs: {x: 1}"), "optimizer.kwargs: does not apply to sgd", "it is for factory"),
+        (OWN.replace("name: sgd", 'factory: "a:b", fused: true'), "optimizer.fused: does not apply to factory", "sgd"),
+        (OWN + "loss: {}\n", "loss.name: is missing: set name or factory", "model"),
+        (OWN + "loss: {kwargs: {x: 1}}\n", "loss.name: is missing: set name or factory", "model"),
+        (OWN + 'loss: {name: model, factory: "a:b"}\n', "loss.factory: cannot be combined with name", "only one"),
         (OWN + "step: {}\n", "step.function: is missing", ""),
         (INPUTS.replace("image: {shape: [3, 8, 8]}, scale: {shape: []}", ""), "data.inputs", ""),
     ],
@@ -104,7 +108,7 @@ def test_a_target_is_a_module_and_a_name(target: str) -> None:
 def test_data_by_code_takes_no_key_of_named_data(key: str, others: str) -> None:
     value = {"source": "files", "root": "here", "shape": [3, 8, 8], "classes": 3, "targets": {"shape": []}}[key]
     told = refused(OWN, f"data.{key}={json.dumps(value)}")
-    assert told[0].endswith(f"data.{key}: means nothing for factory")
+    assert told[0].endswith(f"data.{key}: does not apply to factory")
     assert others in told[1]
 
 
@@ -129,8 +133,8 @@ IN_BACKWARD = OWN + "train: {optimizer_in_backward: true}\n"
 )
 def test_a_step_of_ones_own_excludes_what_it_would_do_itself(override: str, key: str) -> None:
     told = refused(STEP, override)
-    assert told[0].endswith(f"{key}: means nothing for a step of your own")
-    assert "leave the key out" in told[1]
+    assert told[0].endswith(f"{key}: does not apply to a custom step")
+    assert "remove the key" in told[1]
     load(OWN, override)  # without the step it is fine
 
 
@@ -162,13 +166,13 @@ def test_a_step_of_ones_own_goes_with_what_is_done_to_the_model(override: str) -
 )
 def test_an_optimizer_in_backward_excludes_what_needs_all_gradients(override: str) -> None:
     told = refused(IN_BACKWARD, override)
-    assert told[0].endswith(f"{override.partition('=')[0]}: goes not with train.optimizer_in_backward")
+    assert told[0].endswith(f"{override.partition('=')[0]}: cannot be combined with train.optimizer_in_backward")
     load(OWN, override)
 
 
 def test_presets_follow_images_and_code_does_not() -> None:
     told = refused(INPUTS, "model.name=mlp")
-    assert told[0].endswith("model.name: mlp follows the data, and data by inputs says too little")
+    assert told[0].endswith("model.name: mlp needs image data, which data.inputs does not describe")
     assert "data.name" in told[1]
     assert load(OWN, "data.name=mnist").data.num_classes == 10
 
@@ -223,7 +227,7 @@ def test_whole_numbers_have_a_range(tensor: dict[str, Any], values: tuple[int, i
         ("{shape: [], dtype: int64, high: 0}", "data.inputs.x.high: must be above low, 0, got 0"),
         ("{shape: [], dtype: uint8, high: 257}", "data.inputs.x.high: must be at most 256 for uint8, got 257"),
         ("{shape: [], dtype: uint8, low: -1}", "data.inputs.x.low: must be from 0 to 255 for uint8, got -1"),
-        ("{shape: [], dtype: float32, high: 3}", "data.inputs.x.high: means nothing for float32"),
+        ("{shape: [], dtype: float32, high: 3}", "data.inputs.x.high: does not apply to float32"),
         ("{shape: [], hihg: 3}", "unknown key data.inputs.x.hihg, did you mean data.inputs.x.high?"),
     ],
 )
@@ -240,7 +244,7 @@ def test_a_tensor_that_is_wrong_is_told_by_its_own_key(tensor: str, message: str
 def test_the_hint_of_a_nested_key_is_about_that_key() -> None:
     assert refused(INPUTS, "data.inputs.image.dtyp=x")[1] == "data.inputs.image takes shape, dtype, low, high"
     assert refused(INPUTS, "data.inputs.image.dtype=x")[1].startswith("one of float32, float16")
-    assert refused(INPUTS, "data.targets.high=0")[1].startswith("All values are below this")
+    assert refused(INPUTS, "data.targets.high=0")[1].startswith("Upper bound of the values")
     assert refused(INPUTS, "data.inputs=3")[0].endswith("expected a mapping of names, got 3")
 
 
@@ -310,6 +314,8 @@ def test_overrides_that_name_nothing_are_refused(override: str, message: str) ->
         (INPUTS, [], ()),
         (INPUTS, ["loss.factory=torch.nn:BCEWithLogitsLoss", "model.factory=timm:vit_tiny_patch16_224"], ()),
         (INPUTS, ["loss.factory=losses:mine"], ("loss.factory (losses:mine)",)),
+        (INPUTS, ["optimizer.factory=torch.optim:Muon"], ()),
+        (INPUTS, ["optimizer.factory=mine:Lion"], ("optimizer.factory (mine:Lion)",)),
         (INPUTS, ["loss.factory=torchlike:mine"], ("loss.factory (torchlike:mine)",)),
         (STEP, [], ("model.factory (mine:build)", "data.factory (mine:batch)", "step.function (mine:step)")),
     ],
@@ -317,7 +323,25 @@ def test_overrides_that_name_nothing_are_refused(override: str, message: str) ->
 def test_code_of_ones_own_is_known_and_a_librarys_is_none(
     text: str, overrides: list[str], code: tuple[str, ...]
 ) -> None:
-    assert load(text, *overrides).own_code == code
+    assert load(text, *overrides).user_code == code
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "family", "needs_gpu"),
+    [
+        ("name: sgd", "sgd", False),
+        ("name: adamw", "adam", False),
+        ("name: rmsprop", "other", False),
+        ("name: adamw8bit", "other", True),
+        ('factory: "torch.optim:SGD"', "sgd", False),
+        ('factory: "torch:optim.AdamW"', "adam", False),
+        ('factory: "bitsandbytes.optim:AdamW8bit"', "other", True),
+        ('factory: "mine:Lion"', "other", False),
+    ],
+)
+def test_optimizers_know_their_family(optimizer: str, family: str, needs_gpu: bool) -> None:
+    section = load(OWN.replace("name: sgd", optimizer)).optimizer
+    assert (section.family, section.needs_gpu) == (family, needs_gpu)
 
 
 # Dumped and read again
@@ -370,14 +394,17 @@ LOSSES = (
     | st.sampled_from(["model", "cross_entropy"])
     | st.fixed_dictionaries({"factory": TARGETS, "kwargs": ARGUMENTS})
 )
-OPTIMIZERS = st.sampled_from(["sgd", "adamw", "adam8bit", "adamw8bit", "paged_adamw", "paged_adamw8bit"])
+OPTIMIZERS = st.one_of(
+    st.fixed_dictionaries({"name": st.sampled_from(["sgd", "adamw", "adam8bit", "paged_adamw8bit"])}),
+    st.fixed_dictionaries({"factory": TARGETS, "kwargs": ARGUMENTS}),
+)
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
     """Any valid config that names code or declares its inputs."""
     model = draw(st.fixed_dictionaries({"factory": TARGETS}, optional={"kwargs": ARGUMENTS}))
-    config = {"model": model, "data": draw(DATA), "optimizer": {"name": draw(OPTIMIZERS)}}
+    config = {"model": model, "data": draw(DATA), "optimizer": draw(OPTIMIZERS)}
     if draw(st.booleans()):
         return {**config, "step": draw(TARGETS), "train": {"activation_checkpointing": "full"}}
     return {**config, "loss": draw(LOSSES), "train": draw(TRAIN)}

@@ -51,21 +51,21 @@ NOT_YAML = [
     (GOOD + "---\n" + GOOD, "my.yaml:4: not valid YAML: but found another document (column 1)"),
     ("model: mlp\nx: \x01\n", "my.yaml:2: not valid YAML: a control character (0x01)"),
     (b"model: mlp\nx: \xff\n", "my.yaml:2: not UTF-8 text: byte 0xff"),
-    ("[\n" * 5000, "my.yaml:1: nested too deep to be a config"),
-    (GOOD + "#" * 64 * 1024, "my.yaml: larger than 64 KiB, so it is no config"),
-    ("a: &x [1]\nb: *x\n", "my.yaml:2: not valid YAML: aliases (*name) are not taken, write the value out (column 4)"),
-    (GOOD + "model: {name: cnn}\n", "my.yaml:4: model is given twice, first at my.yaml:1"),
-    (SYNTHETIC + "  name: mnist\n", "my.yaml:5: data.name is given twice, first at my.yaml:4"),
+    (GOOD + "model: {name: cnn}\n", "my.yaml:4: model is set twice, first at my.yaml:1"),
+    (SYNTHETIC + "  name: mnist\n", "my.yaml:5: data.name is set twice, first at my.yaml:4"),
     ("[a]: b\n", "my.yaml:1: a key must be a plain word"),
     (
         "model: !!python/object/apply:os.mkdir [made]\n",
-        "my.yaml:1: the tag '!!python/object/apply:os.mkdir' is refused: tags are never run",
+        "my.yaml:1: the tag '!!python/object/apply:os.mkdir' is not allowed",
     ),
-    ("!!python/name:os.mkdir : 1\n", "my.yaml:1: the tag '!!python/name:os.mkdir' is refused: tags are never run"),
-    ("model: !mine mlp\n", "my.yaml:1: the tag '!mine' is refused: tags are never run"),
-    ("model: !!binary aGk=\n", "my.yaml:1: the tag '!!binary' is refused: tags are never run"),
-    ("model: !!int mlp\n", "my.yaml:1: 'mlp' is no int that vram can read"),
-    ("model: " + "9" * 5000, "my.yaml:1: '99999999999999999999999999999999999999999999999999999999... is no int that"),
+    ("!!python/name:os.mkdir : 1\n", "my.yaml:1: the tag '!!python/name:os.mkdir' is not allowed"),
+    ("model: !mine mlp\n", "my.yaml:1: the tag '!mine' is not allowed"),
+    ("model: !!binary aGk=\n", "my.yaml:1: the tag '!!binary' is not allowed"),
+    ("model: !!int mlp\n", "my.yaml:1: 'mlp' cannot be read as int"),
+    (
+        "model: " + "9" * 5000,
+        "my.yaml:1: '99999999999999999999999999999999999999999999999999999999... cannot be read as",
+    ),
 ]
 
 
@@ -73,12 +73,6 @@ NOT_YAML = [
 def test_what_is_not_plain_yaml_is_refused(text: str | bytes, message: str, here: Path) -> None:
     assert refused_text(text).message.startswith(message)
     assert not (here / "made").exists()  # what the tag would have run
-
-
-def test_aliases_that_unfold_to_gigabytes_are_refused_at_the_first() -> None:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
-    assert refused_text("\n".join(lines)).message.startswith("my.yaml:2: not valid YAML: aliases")
 
 
 KEYS = [
@@ -101,6 +95,32 @@ def test_an_unknown_key_names_the_nearest(lines: str, message: str) -> None:
     assert "takes" in error.hint
 
 
+OLD_KEYS = [
+    ("model: {target: mycode:build}", "model.target", "model.factory"),
+    ("data: {target: mycode:batch}", "data.target", "data.factory"),
+    ("data: {collate: mycode:pad}", "data.collate", "data.collate_fn"),
+    ("loss: {target: mycode:loss}", "loss.target", "loss.factory"),
+    ("step: {target: mycode:step}", "step.target", "step.function"),
+    ("optimizer: {in_backward: true}", "optimizer.in_backward", "train.optimizer_in_backward"),
+    ("train: {accumulate: 4}", "train.accumulate", "train.gradient_accumulation_steps"),
+    ("train: {checkpointing: full}", "train.checkpointing", "train.activation_checkpointing"),
+    ("train: {in_backward: true}", "train.in_backward", "train.optimizer_in_backward"),
+    ("train: {zero_grad: none}", "train.zero_grad", "train.zero_grad_set_to_none"),
+    ("search: {cap: none}", "search.cap", "search.limit_to_dataset"),
+    ("search: {max: 64}", "search.max", "search.max_batch_size"),
+    ("device: {budget: 8GiB}", "device.budget", "device.memory_limit"),
+]
+
+
+@pytest.mark.parametrize(("line", "old", "new"), OLD_KEYS)
+def test_old_keys_suggest_the_new_ones(line: str, old: str, new: str) -> None:
+    section = line.partition(":")[0]
+    others = [other for other in GOOD.splitlines() if not other.startswith(f"{section}:")]
+    message = f"unknown key {old}, did you mean {new}?"
+    assert refused_text("\n".join([*others, line])).message == f"my.yaml:{len(others) + 1}: {message}"
+    assert refused(None, (f"{old}=1",)).message == f"command line: {message}"
+
+
 def test_a_misspelt_section_is_reported_before_the_section_that_it_leaves_missing() -> None:
     error = refused_text(GOOD.replace("model", "modle"))
     assert error.message == "my.yaml:1: unknown key modle, did you mean model?"
@@ -110,14 +130,18 @@ VALUES = [
     ("model: {name: resnt18}", "model.name: unknown model 'resnt18', did you mean resnet18?", "mlp, cnn, resnet18"),
     ("model: {name: CNN}", "model.name: unknown model 'CNN', did you mean cnn?", "one of mlp"),
     ("model: {name: [mlp]}", "model.name: expected one of mlp, cnn, resnet18, resnet50, got ['mlp']", ""),
-    ("model: mlp", "model: expected a section with keys of its own, got 'mlp'", "such as model: {name: mlp}"),
+    ("model: mlp", "model: expected a section with keys, got 'mlp'", "such as model: {name: mlp}"),
     ("model:", "model.name: is missing", "one of mlp, cnn, resnet18, resnet50"),
     ("model: {name: mlp, hidden: 12.5}", "model.hidden: expected a whole number, got 12.5", ""),
     ("model: {name: mlp, hidden: '8'}", "model.hidden: expected a whole number, got '8'", ""),
-    ("model: {name: cnn, hidden: 8}", "model.hidden: means nothing for cnn", "it is for mlp"),
+    ("model: {name: cnn, hidden: 8}", "model.hidden: does not apply to cnn", "it is for mlp"),
     ("data: {name: cifar100}", "data.name: unknown data 'cifar100', did you mean cifar10?", "fashion_mnist"),
-    ("data: {name: mnist, shape: [1, 2, 3]}", "data.shape: means nothing for mnist", "it is for synthetic"),
-    ("data: {name: mnist, root: ~no-such-user/x}", "data.root: '~no-such-user/x' names no home folder", "~ alone"),
+    ("data: {name: mnist, shape: [1, 2, 3]}", "data.shape: does not apply to mnist", "it is for synthetic"),
+    (
+        "data: {name: mnist, root: ~no-such-user/x}",
+        "data.root: '~no-such-user/x' is not a home folder",
+        "~ is",
+    ),
     (
         "data: {name: {is: mnist}}",
         "data.name: expected one of mnist, fashion_mnist, cifar10, synthetic, got a mapping",
@@ -127,17 +151,19 @@ VALUES = [
     ("data: {name: mnist, root: ''}", "data.root: expected some text, got ''", ""),
     ("data: {name: synthetic}", "data.shape: is missing: synthetic data has no shape of its own", "[3, 224, 224]"),
     ("optimizer: {name: adm}", "optimizer.name: unknown optimizer 'adm', did you mean adam?", "adagrad"),
-    ("optimizer: {name: adam, momentum: 0.9}", "optimizer.momentum: means nothing for adam", "sgd, rmsprop"),
-    ("optimizer: {name: rmsprop, fused: true}", "optimizer.fused: means nothing for rmsprop", "sgd, adam, adamw"),
-    ("optimizer: {name: adam, nesterov: true}", "optimizer.nesterov: means nothing for adam", "it is for sgd"),
+    ("optimizer: {name: adam, momentum: 0.9}", "optimizer.momentum: does not apply to adam", "sgd, rmsprop"),
+    ("optimizer: {name: rmsprop, fused: true}", "optimizer.fused: does not apply to rmsprop", "sgd, adam, adamw"),
+    ("optimizer: {name: adam, nesterov: true}", "optimizer.nesterov: does not apply to adam", "it is for sgd"),
     ("optimizer: {name: sgd, nesterov: true}", "optimizer.nesterov: needs momentum above 0", "momentum: 0.9"),
     (
         "optimizer: {name: sgd, fused: true, foreach: true}",
         "optimizer.fused: fused and foreach cannot both be true",
-        "leave one",
+        "remove one",
     ),
     ("optimizer: {name: sgd, foreach: yes}", "optimizer.foreach: expected true or false, got 'yes'", ""),
     ("optimizer: {name: sgd, momentum: 1.5}", "optimizer.momentum: must be below 1, got 1.5", ""),
+    ("mode: training", "mode: unknown mode 'training', did you mean train?", "one of train, eval"),
+    ("mode: inference", "mode: unknown mode 'inference', did you mean eval?", "one of train, eval"),
     ("precision: fp16", "precision: unknown precision 'fp16', did you mean amp-fp16?", "fp32, tf32"),
     ("precision: bfloat16", "precision: unknown precision 'bfloat16', did you mean bf16?", "amp-bf16"),
     ("precision: 16", "precision: expected one of fp32, tf32, amp-bf16, amp-fp16, bf16, got 16", ""),
@@ -154,15 +180,15 @@ VALUES = [
     ("search: {steps: 1}", "search.steps: must be at least 2, got 1", ""),
     ("search: {limit_to_dataset: no}", "search.limit_to_dataset: expected true or false, got 'no'", ""),
     ("search: {limit_to_dataset: 3}", "search.limit_to_dataset: expected true or false, got 3", ""),
-    ("search: {margin: 5}", "search.margin: expected a share below 1, got 5", "write 5 % or 0.05"),
-    ("search: {margin: 100 %}", "search.margin: expected a share below 1, got '100 %'", "write 5 %"),
+    ("search: {margin: 5}", "search.margin: expected a fraction below 1, got 5", "write 5 % or 0.05"),
+    ("search: {margin: 100 %}", "search.margin: expected a fraction below 1, got '100 %'", "write 5 %"),
     ("search: {margin: true}", "search.margin: expected a number, got true", ""),
     ("search: {tolerance: -0.1}", "search.tolerance: must be at least 0, got -0.1", ""),
     ("search: {time_limit: 0}", "search.time_limit: must be above 0, got 0", ""),
     ("search: {trial_timeout: 1e300}", "search.trial_timeout: must be at most 4000000, got 1e+300", ""),
     (
         "search: [steps]",
-        "search: expected a section with keys of its own, got ['steps']",
+        "search: expected a section with keys, got ['steps']",
         "steps, limit_to_dataset, max_batch_size",
     ),
     ("device: gpu", "device.name: unknown device 'gpu', did you mean cuda?", "a ROCm GPU is cuda"),
@@ -212,13 +238,13 @@ OVERRIDES = [
     ("lr=0.1", "command line: unknown key lr, did you mean train.learning_rate?"),
     ("precision.name=bf16", "command line: unknown key precision.name"),
     ("data.shape.0=3", "command line: unknown key data.shape.0"),
-    ("optimizer.name", "command line: 'optimizer.name' sets nothing"),
-    ("=adam", "command line: '=adam' sets nothing"),
-    ("", "command line: '' sets nothing"),
+    ("optimizer.name", "command line: expected section.key=value, got 'optimizer.name'"),
+    ("=adam", "command line: expected section.key=value, got '=adam'"),
+    ("", "command line: expected section.key=value, got ''"),
     ("search.steps=1", "command line: search.steps: must be at least 2, got 1"),
-    ("model.name=", "command line: model.name: is missing: give name or factory"),
-    ("model=resnet18", "command line: model: expected a section with keys of its own, got 'resnet18'"),
-    ("data.root=!!python/name:os.mkdir", "command line: data.root: the tag '!!python/name:os.mkdir' is refused"),
+    ("model.name=", "command line: model.name: is missing: set name or factory"),
+    ("model=resnet18", "command line: model: expected a section with keys, got 'resnet18'"),
+    ("data.root=!!python/name:os.mkdir", "command line: data.root: the tag '!!python/name:os.mkdir' is not allowed"),
     ("data.shape=[1", "command line: data.shape: not valid YAML: "),
     ("optimizer={nmae: adam}", "command line: unknown key optimizer.nmae, did you mean optimizer.name?"),
     ("data.name=synthetic", "mlp_mnist.yaml:5: data.shape: is missing"),
@@ -233,7 +259,7 @@ def test_a_wrong_override_is_said_to_come_from_the_command_line(override: str, m
 def test_a_missing_file_says_where_it_was_looked_for(here: Path) -> None:
     error = refused("mlp_mnits.yaml")
     assert error.message == (
-        f"mlp_mnits.yaml: no such config in {here} or among the bundled ones, did you mean mlp_mnist.yaml?"
+        f"mlp_mnits.yaml: no such config in {here} or among the bundled configs, did you mean mlp_mnist.yaml?"
     )
     assert "cnn_cifar10.yaml, cnn_mnist.yaml, mlp_cifar10.yaml, mlp_mnist.yaml" in error.hint
     assert refused("runs/mlp_mnist.yaml").message == "runs/mlp_mnist.yaml: no such file"

@@ -93,11 +93,11 @@ def test_bare_words_and_defaults_stay_what_they_are() -> None:
     ("override", "message"),
     [
         ("optimizer.nme=sgd", "command line: unknown key optimizer.nme, did you mean optimizer.name"),
-        ("optimizer", "'optimizer' sets nothing"),
+        ("optimizer", "expected section.key=value, got 'optimizer'"),
         ("train.gradient_accumulation_steps=0", "train.gradient_accumulation_steps"),
         ("train.gradient_accumulation_steps=[", "not valid YAML"),
-        ("optimizer.momentum=0.9", "optimizer.momentum: means nothing for adamw"),
-        ("train.optimizer_in_backward=true", "goes not with train.optimizer_in_backward"),
+        ("optimizer.momentum=0.9", "optimizer.momentum: does not apply to adamw"),
+        ("train.optimizer_in_backward=true", "cannot be combined with train.optimizer_in_backward"),
     ],
 )
 def test_what_makes_no_config_is_refused_and_says_where(override: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Models that exercise the backward pass: each small, none of them in the package."""
+"""Small models that exercise the backward pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Encoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """Skips that are joined by cat, transposed convolutions, interpolation, in-place ReLU, group norm."""
+    """Skip connections joined by cat, transposed convolutions, interpolation, in-place ReLU, group norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class UNet(nn.Module):
 
 
 class Shared(nn.Module):
-    """One weight used as embedding, twice as a layer, and by its transpose."""
+    """One weight that two layers share, and that is also used in a plain matrix product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Custom(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Views written in place, broadcasting, and one value used many times."""
+    """In-place writes to views, broadcasting, and one value used many times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class InPlace(nn.Module):
 
 
 class Hooked(nn.Module):
-    """Hooks on gradients of a parameter, of activations that are no leaves, and of several of them together."""
+    """Hooks on the gradients of parameters, of non-leaf activations, and of several tensors together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Hooked(nn.Module):
         self.layer.weight.register_hook(lambda grad: grad * 0.5)
         self.head.weight.register_hook(lambda _: None)
         self.middle.weight.register_post_accumulate_grad_hook(self._double)
-        self.kept: list[torch.Tensor] = []
+        self.tensors: list[torch.Tensor] = []
 
     @staticmethod
     def _double(weight: torch.Tensor) -> None:
@@ -140,8 +140,8 @@ class Hooked(nn.Module):
         first.register_hook(lambda grad: grad.clamp(-1, 1))
         second.register_hook(lambda grad: grad + 1).remove()
         second.retain_grad()
-        self.kept = [second]
-        register_multi_grad_hook([first, second], lambda grads: self.kept.append(grads[0]))
+        self.tensors = [second]
+        register_multi_grad_hook([first, second], lambda grads: self.tensors.append(grads[0]))
         return self.head(second + first)
 
 

@@ -1,4 +1,4 @@
-"""A small conv net, a tiny transformer and a step of one's own, named by the configs of tests as a user's code is."""
+"""A small ConvNet, a tiny transformer and custom steps, which test configs name as users name their own code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Predicts the next of its words; its head is its embedding."""
+    """Predicts the next word; its head shares the embedding's weight."""
 
     def __init__(self, vocabulary: int = 50, width: int = 16, layers: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Transformer(nn.Module):
 
 
 def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) -> torch.Tensor:
-    """Two backward passes, the gradients of the second halved and clipped."""
+    """Two backward passes, the second with half the loss; gradients are clipped."""
     optimizer.zero_grad()
     for share in (1.0, 0.5):
         if isinstance(batch, tuple):
@@ -81,7 +81,7 @@ def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) -> torc
 
 
 def scaled_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) -> torch.Tensor:
-    """Mixed precision as PyTorch's own examples write it."""
+    """Mixed precision as in PyTorch's examples."""
     images, targets = batch
     scaler = torch.amp.GradScaler(images.device.type, init_scale=1.0)
     optimizer.zero_grad()
@@ -96,7 +96,7 @@ def scaled_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) 
 
 
 def logging_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer) -> torch.Tensor:
-    """Reads its loss once the optimizer has run."""
+    """Reads its loss after the optimizer step."""
     loss = step(model, batch, optimizer)
     assert loss.item() > 0
     return loss

@@ -1,11 +1,12 @@
-"""The same step on fake and on real CPU tensors, ours and PyTorch's own engine: byte for byte the same."""
+"""The same step on fake and on real CPU tensors, with our engine and PyTorch's: the same bytes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def workload(model: nn.Module, device: torch.device) -> Workload:
         scaler=torch.amp.GradScaler(device.type, enabled=False),
         device=device,
         autocast_dtype=None,
+        step=train_step,
     )
 
 
@@ -42,12 +44,12 @@ def batch(n: int, device: torch.device, shape: tuple[int, ...] = (3, 8, 8)) -> t
 
 
 def in_backward(model: nn.Module, device: torch.device) -> Workload:
-    """Step each parameter as soon as its gradient is there, and drop that."""
-    own = {parameter: torch.optim.Adam([parameter]) for parameter in model.parameters()}
+    """Step each parameter as soon as its gradient exists, then free the gradient."""
+    optimizers = {parameter: torch.optim.Adam([parameter]) for parameter in model.parameters()}
 
     def step(parameter: torch.Tensor) -> None:
-        own[parameter].step()
-        own[parameter].zero_grad()
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
 
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(step)
@@ -60,25 +62,25 @@ TrainingLoop = Callable[[nn.Module, torch.device], Workload]
 def real(
     build: Callable[[], nn.Module], n: int, shape: tuple[int, ...], training: TrainingLoop = workload
 ) -> tuple[StorageTracker, dict[Phase, int]]:
-    """Two real steps; the ledger, and the most alive in each phase of the second."""
-    ledger, peaks = StorageTracker(CPU), {}
-    with ledger:
+    """Run two real steps; return the tracker, and the peak of each phase of the second step."""
+    tracker, peaks = StorageTracker(CPU), {}
+    with tracker:
         work = training(build(), CPU)
         data = batch(n, CPU, shape)
         phase = Phase.BATCH
 
         def enter(new: Phase) -> None:
             nonlocal phase
-            peaks[phase] = ledger.phase_peak_bytes
+            peaks[phase] = tracker.phase_peak_bytes
             phase = new
-            ledger.enter(new)
+            tracker.enter_phase(new)
 
         for _ in range(2):
-            ledger.adopt((*work.model.parameters(), *work.model.buffers()), Category.PARAMETERS)
-            ledger.reset_peak()
+            tracker.label((*work.model.parameters(), *work.model.buffers()), Category.PARAMETERS)
+            tracker.reset_peak()
             train_step(work, data, enter)
             enter(Phase.BATCH)
-    return ledger, peaks
+    return tracker, peaks
 
 
 def fake(
@@ -89,14 +91,14 @@ def fake(
     def step(work: Workload, data: tuple[torch.Tensor, torch.Tensor], enter: Callable[[Phase], None]) -> torch.Tensor:
         phase = Phase.BATCH
 
-        def noted(new: Phase) -> None:
+        def enter_and_note(new: Phase) -> None:
             nonlocal phase
             peaks[phase] = recorder().phase_peak_bytes
             phase = new
             enter(new)
 
-        train_step(work, data, noted)
-        noted(Phase.BATCH)
+        train_step(work, data, enter_and_note)
+        enter_and_note(Phase.BATCH)
         return data[0]
 
     def recorder() -> StorageTracker:
@@ -104,47 +106,55 @@ def fake(
 
         return next(mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, StorageTracker))
 
-    subject = SimulatedTraining(build, training, lambda n, device: batch(n, device, shape), step=step)
-    simulation = Simulation(subject, find_gpu("t4"), fused_attention=False, device=CPU)
-    return simulation.record(n), peaks
+    def with_step(model: nn.Module, device: torch.device) -> Workload:
+        return replace(training(model, device), step=step)
+
+    simulated = SimulatedTraining(build, with_step, lambda n, device: batch(n, device, shape))
+    simulation = Simulation(simulated, find_gpu("t4"), fused_attention=False, device=CPU)
+    return simulation.run(n), peaks
 
 
 def presets() -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]:
-    found = {}
+    builders = {}
     for name in ("mlp_mnist", "cnn_cifar10", "resnet18_cifar10"):
         config = load_config(name)
-        found[name] = (lambda config=config: build_model(config), config.data.sample_shape)
-    return found
+        builders[name] = (lambda config=config: build_model(config), config.data.sample_shape)
+    return builders
 
 
+OF_TORCHVISION = ("resnet18_cifar10", "vit")
 CASES = presets() | {name: (build, (3, 8, 8)) for name, build in MODELS.items()}
 
 
-@pytest.mark.parametrize("name", CASES)
+def marked(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.torchvision] * (name in OF_TORCHVISION)) for name in names]
+
+
+@pytest.mark.parametrize("name", marked(CASES))
 def test_live_bytes_agree_in_every_phase(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A ledger on real tensors makes PyTorch add gradients out of place: the Python objects it asks for hold references.
     monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
     build, shape = CASES[name]
-    seen, seen_peaks = real(build, 4, shape)
+    measured, measured_peaks = real(build, 4, shape)
     predicted, predicted_peaks = fake(build, 4, shape)
-    assert predicted_peaks == seen_peaks
-    assert predicted.peak_bytes == seen.peak_bytes
-    assert predicted.peak_phase is seen.peak_phase
+    assert predicted_peaks == measured_peaks
+    assert predicted.peak_bytes == measured.peak_bytes
+    assert predicted.peak_phase is measured.peak_phase
 
 
 @pytest.mark.parametrize("name", ["cnn_cifar10", "encoder", "shared", "checkpoint", "hooked"])
-def test_live_bytes_agree_where_the_optimizer_steps_in_backward(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peaks_agree_with_optimizer_in_backward(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
     build, shape = CASES[name]
-    seen, seen_peaks = real(build, 4, shape, in_backward)
+    measured, measured_peaks = real(build, 4, shape, in_backward)
     predicted, predicted_peaks = fake(build, 4, shape, in_backward)
-    assert predicted_peaks == seen_peaks
-    assert predicted.peak_bytes == seen.peak_bytes
-    # No gradients are left for the optimizer's phase; without the hooks they are.
+    assert predicted_peaks == measured_peaks
+    assert predicted.peak_bytes == measured.peak_bytes
+    # Without the hooks, gradients are alive in the optimizer phase.
     assert predicted_peaks[Phase.OPTIMIZER] < fake(build, 4, shape)[1][Phase.OPTIMIZER]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", marked(MODELS))
 def test_the_engine_computes_what_pytorchs_engine_computes(name: str) -> None:
     """On real tensors and unwatched: the same gradients by the same additions and copies, in place where it is."""
     torch.manual_seed(0)

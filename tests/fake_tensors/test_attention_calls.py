@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from tests.fake_tensors.test_cuda import subject
+from tests.fake_tensors.test_cuda import training
 from vram_cli.config import Config
 from vram_cli.fake_tensors import Simulation
-from vram_cli.fake_tensors.simulated_training import subject_of
+from vram_cli.fake_tensors.simulated_training import training_from_config
 from vram_cli.hardware.gpus import Gpu, find_gpu
 
 A100, T4 = find_gpu("a100-80gb"), find_gpu("t4")
@@ -40,8 +40,8 @@ class Attending(nn.Module):
 
 
 def operations(model: Callable[[], nn.Module], gpu: Gpu, precision: torch.dtype | None = torch.float16) -> set[str]:
-    tape = Simulation(subject(model, (LENGTH, 32), precision=precision), gpu).tape(2)
-    return {storage.op.removeprefix("aten._scaled_dot_product_") for storage in tape.storages}
+    trace = Simulation(training(model, (LENGTH, 32), precision=precision), gpu).trace(2)
+    return {storage.op.removeprefix("aten._scaled_dot_product_") for storage in trace.storages}
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -96,6 +96,7 @@ HF: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.torchvision  # which transformers imports where it is installed
 @pytest.mark.parametrize("kind", HF)
 def test_models_of_transformers_keep_no_matrix_of_scores(kind: str) -> None:
     tensor = {"shape": [LENGTH], "dtype": "int64", "high": 50}
@@ -107,7 +108,7 @@ def test_models_of_transformers_keep_no_matrix_of_scores(kind: str) -> None:
             "precision": "amp-bf16",
         }
     )
-    tape = Simulation(subject_of(config)[0], A100).tape(2)
-    ran = {storage.op for storage in tape.storages}
+    trace = Simulation(training_from_config(config)[0], A100).trace(2)
+    ran = {storage.op for storage in trace.storages}
     assert {"aten._scaled_dot_product_flash_attention", "aten._scaled_dot_product_flash_attention_backward"} <= ran
     assert PLAIN not in ran

@@ -1,4 +1,4 @@
-"""What a calibration changes in predictions: the context, the card's memory, and workspaces where they may be meant."""
+"""Calibrated predictions: the context, the GPU's memory, and workspaces if the PyTorch version matches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vram_cli.config import Config, load_config
 from vram_cli.fake_tensors import FakeTensorProbe
 from vram_cli.fake_tensors.simulation import running_version
 from vram_cli.hardware.calibration import Calibration
-from vram_cli.hardware.calibration_store import keep
+from vram_cli.hardware.calibration_store import save_calibration
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe import WorkerProbe
 from vram_cli.records import Breakdown, Category
@@ -28,9 +28,9 @@ def probe(calibrated: Calibration | None, config: Config = CNN, **options: Any) 
 
 
 def breakdown(calibrated: Calibration | None, config: Config = CNN, **options: Any) -> Breakdown:
-    found = probe(calibrated, config, **options).measure_afresh(256).breakdown
-    assert found is not None
-    return found
+    result = probe(calibrated, config, **options).measure_afresh(256).breakdown
+    assert result is not None
+    return result
 
 
 def fitted(products_mib: int = 0, convolutions_mib: int = 0, outside_mib: int = 115, torch: str = TORCH) -> Calibration:
@@ -39,86 +39,82 @@ def fitted(products_mib: int = 0, convolutions_mib: int = 0, outside_mib: int = 
 
 
 def test_context_and_memory_are_the_measured_ones() -> None:
-    made = breakdown(fitted(outside_mib=333))
-    assert made.bytes_of(Category.CONTEXT) == 333 * MIB
-    assert made.total_bytes == find_gpu("t4").memory_bytes - 100 * MIB
+    calibrated = breakdown(fitted(outside_mib=333))
+    assert calibrated.bytes_of(Category.CONTEXT) == 333 * MIB
+    assert calibrated.total_bytes == find_gpu("t4").memory_bytes - 100 * MIB
 
 
 @pytest.mark.parametrize(
     ("config", "products", "convolutions", "allowed"),
     [(MLP, 64, 256, 64), (CNN, 64, 256, 256), (CNN, 64, 16, 64), (CNN, 0, 0, 0)],
-    ids=["products only", "convolutions need more", "products need more", "nothing lacked"],
+    ids=["products only", "convolutions need more", "products need more", "no shortfall"],
 )
-def test_the_peak_rises_by_the_allowance_for_the_kernels_that_run(
-    config: Config, products: int, convolutions: int, allowed: int
-) -> None:
+def test_peak_rises_by_the_allowance(config: Config, products: int, convolutions: int, allowed: int) -> None:
     plain, calibrated = breakdown(None, config), breakdown(fitted(products, convolutions), config)
     rows = {category: calibrated.bytes_of(category) - plain.bytes_of(category) for category in Category}
     assert rows[Category.TEMPORARIES] == allowed * MIB
     assert not any(rows[category] for category in (Category.PARAMETERS, Category.ACTIVATIONS, Category.BATCH_DATA))
 
 
-def test_the_largest_batch_is_smaller_by_what_is_allowed_for() -> None:
+def test_largest_batch_shrinks_by_the_allowance() -> None:
     def largest(calibrated: Calibration | None) -> int:
         simulated = probe(calibrated, capacity_bytes=GIB)
-        found = find_largest(
+        result = find_largest(
             simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.measure_afresh
         )
-        assert found.max_batch_size is not None
-        return found.max_batch_size
+        assert result.max_batch_size is not None
+        return result.max_batch_size
 
     plain, context, both = largest(None), largest(fitted(outside_mib=415)), largest(fitted(0, 300, 415))
     assert plain > context > both
-    # Of about 900 MiB, first a third is gone for the context, then another for workspaces.
+    # Of about 900 MiB, the context takes a third, and workspaces another.
     assert (plain - context) / plain == pytest.approx(300 / 909, abs=0.05)
     assert (context - both) / plain == pytest.approx(300 / 909, abs=0.05)
 
 
-def test_what_the_user_says_of_the_overhead_wins() -> None:
-    made = probe(fitted(64, 256), overhead_bytes=50 * MIB)
-    assert made.outside_bytes == 50 * MIB
-    assert made.device.accuracy.startswith("workspaces calibrated")
+def test_user_overhead_replaces_the_context() -> None:
+    calibrated = probe(fitted(64, 256), overhead_bytes=50 * MIB)
+    assert calibrated.outside_bytes == 50 * MIB
+    assert calibrated.device.accuracy.startswith("workspaces calibrated")
 
 
-def test_another_torch_leaves_the_workspaces_out_and_says_so() -> None:
+def test_another_pytorch_leaves_the_workspaces_out() -> None:
     older = fitted(64, 256, outside_mib=333, torch="2.1.0")
-    made = breakdown(older)
-    assert made.bytes_of(Category.CONTEXT) == 333 * MIB
-    assert made.bytes_of(Category.TEMPORARIES) == breakdown(None).bytes_of(Category.TEMPORARIES)
+    calibrated = breakdown(older)
+    assert calibrated.bytes_of(Category.CONTEXT) == 333 * MIB
+    assert calibrated.bytes_of(Category.TEMPORARIES) == breakdown(None).bytes_of(Category.TEMPORARIES)
     accuracy = probe(older).device.accuracy
-    assert accuracy.startswith("context calibrated on a card of this kind 2026-11-24, torch 2.1.0; workspaces not")
+    assert accuracy.startswith("context calibrated on this GPU model on 2026-11-24, torch 2.1.0; workspaces not")
 
 
-def test_the_accuracy_line_keeps_what_is_known_without_a_calibration() -> None:
+def test_accuracy_text_is_extended_by_the_calibration() -> None:
     plain, calibrated = probe(None).device.accuracy, probe(fitted(outside_mib=333)).device.accuracy
-    assert "calibrated on a card" not in plain
+    assert "calibrated on" not in plain
     assert calibrated.endswith(plain)
     assert f"2026-11-24, torch {TORCH}" in calibrated
     assert "\n" not in calibrated
 
 
-def test_the_child_process_takes_what_is_kept_unless_it_is_told_not_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_loads_the_calibration_unless_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VRAM_CONFIG_DIR", str(tmp_path))
-    keep(fitted(outside_mib=333))
+    save_calibration(fitted(outside_mib=333))
     config = load_config("mlp_mnist", ["device.gpu=t4"])
-    for wanted, context in ((True, 333 * MIB), (False, find_gpu("t4").context_bytes)):
-        with WorkerProbe(config, calibrated=wanted) as opened:
+    for calibrated, context in ((True, 333 * MIB), (False, find_gpu("t4").context_bytes)):
+        with WorkerProbe(config, calibrated=calibrated) as opened:
             assert opened.device.capacity_bytes - opened.capacity_bytes == context
-            assert ("calibrated on a card" in opened.device.accuracy) is wanted
+            assert ("calibrated on" in opened.device.accuracy) is calibrated
 
 
-def test_sizes_are_still_read_off_a_line() -> None:
+def test_line_predictions_are_calibrated() -> None:
     fast, slow = probe(fitted(64, 256)), probe(fitted(64, 256))
     fast.measure(2)
     fast.measure(9)
     assert fast.measure(777).peaks == slow.measure_afresh(777).peaks
 
 
-def test_workspaces_belong_to_the_model_as_a_whole() -> None:
-    found = probe(fitted(64, 256)).measure_afresh(64, detail=True).breakdown
-    assert found is not None
-    whole, *parts = found.modules
+def test_workspaces_belong_to_the_whole_model() -> None:
+    calibrated = probe(fitted(64, 256)).measure_afresh(64, detail=True).breakdown
+    assert calibrated is not None
+    whole, *parts = calibrated.modules
     assert whole.by_category[Category.TEMPORARIES] >= 256 * MIB
     assert max(part.by_category.get(Category.TEMPORARIES, 0) for part in parts) < 100 * MIB

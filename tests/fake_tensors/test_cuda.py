@@ -16,13 +16,13 @@ from vram_cli.allocator.allocation_trace import AllocationTrace
 from vram_cli.fake_tensors import SimulatedTraining, Simulation, UnsupportedError
 from vram_cli.hardware.gpus import Gpu, find_gpu
 from vram_cli.records import Category, Phase
-from vram_cli.workload import Workload, supervised
+from vram_cli.workload import Workload, supervised, train_step
 
 T4, A100, H100 = find_gpu("t4"), find_gpu("a100-80gb"), find_gpu("h100")
 WORKSPACE = (4096 * 2 + 16 * 8) * 1024  # ":4096:2:16:8", cuBLAS's default
 
 
-def subject(
+def training(
     build: Callable[[], nn.Module],
     shape: tuple[int, ...],
     optimizer: Callable[[Any], torch.optim.Optimizer] = lambda parameters: torch.optim.SGD(parameters, lr=0.1),
@@ -37,6 +37,7 @@ def subject(
             scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=precision is torch.float16),
             device=device,
             autocast_dtype=precision,
+            step=train_step,
         ),
         make_batch=lambda n, device: (
             torch.zeros(n, *shape, device=device),
@@ -45,24 +46,24 @@ def subject(
     )
 
 
-def tape_of(trained: SimulatedTraining, n: int, gpu: Gpu = T4, **options: Any) -> AllocationTrace:
-    return Simulation(trained, gpu, **options).tape(n)
+def trace_of(trained: SimulatedTraining, n: int, gpu: Gpu = T4, **options: Any) -> AllocationTrace:
+    return Simulation(trained, gpu, **options).trace(n)
 
 
-def made_by(tape: AllocationTrace, op: str) -> list[int]:
+def allocated_by(trace: AllocationTrace, op: str) -> list[int]:
     """Bytes of what an operation made in the last step, in order."""
     return [
-        tape.storages[action].bytes
-        for action in tape.steps[-1]
-        if not isinstance(action, Phase) and action >= 0 and tape.storages[action].op == op
+        trace.storages[action].bytes
+        for action in trace.steps[-1]
+        if not isinstance(action, Phase) and action >= 0 and trace.storages[action].op == op
     ]
 
 
-def highest(tape: AllocationTrace, phase: Phase) -> int:
+def highest(trace: AllocationTrace, phase: Phase) -> int:
     """The most bytes alive in a phase of the last step, kept workspaces included."""
     alive: set[int] = set()
     now, most = Phase.BUILD, 0
-    for part in (tape.setup, *tape.steps):
+    for part in (trace.setup, *trace.steps):
         for action in part:
             if isinstance(action, Phase):
                 now = action
@@ -70,48 +71,48 @@ def highest(tape: AllocationTrace, phase: Phase) -> int:
                 alive.add(action)
             else:
                 alive.discard(~action)
-            if part is tape.steps[-1] and now is phase:
-                most = max(most, sum(tape.storages[i].bytes for i in alive))
+            if part is trace.steps[-1] and now is phase:
+                most = max(most, sum(trace.storages[i].bytes for i in alive))
     return most
 
 
 def test_a_linear_layer_by_hand() -> None:
     """Weights 400 x 10 and 10 biases; 1000 samples; the workspaces of two threads."""
-    tape = tape_of(subject(lambda: nn.Linear(400, 10), (400,)), 1000, torch_version=(2, 14))
+    trace = trace_of(training(lambda: nn.Linear(400, 10), (400,)), 1000, torch_version=(2, 14))
     weights, batch = 4 * (400 * 10 + 10), 4 * 1000 * 400 + 8 * 1000
     logits = 4 * 1000 * 10
     # The logits, which the loss was given; log_softmax of them; the loss and the weight of its samples, 4 bytes each.
-    assert highest(tape, Phase.FORWARD) == weights + batch + 2 * logits + 2 * 4 + 2 * WORKSPACE
+    assert highest(trace, Phase.FORWARD) == weights + batch + 2 * logits + 2 * 4 + 2 * WORKSPACE
     # log_softmax, the gradient of it and that of the logits; the loss and its gradient, 4 bytes each.
-    assert highest(tape, Phase.BACKWARD) == weights + batch + 3 * logits + 2 * 4 + 2 * WORKSPACE
+    assert highest(trace, Phase.BACKWARD) == weights + batch + 3 * logits + 2 * 4 + 2 * WORKSPACE
     # The loss is alive until the step is over.
-    assert highest(tape, Phase.OPTIMIZER) == 2 * weights + batch + 4 + 2 * WORKSPACE
+    assert highest(trace, Phase.OPTIMIZER) == 2 * weights + batch + 4 + 2 * WORKSPACE
 
 
 @pytest.mark.parametrize(("version", "kept"), [((2, 14), 1), ((2, 15), 0)])
 def test_workspaces_are_kept_before_torch_2_15_and_freed_at_once_since(version: tuple[int, int], kept: int) -> None:
-    tape = tape_of(subject(lambda: nn.Linear(400, 10, bias=False), (400,)), 8, torch_version=version)
+    trace = trace_of(training(lambda: nn.Linear(400, 10, bias=False), (400,)), 8, torch_version=version)
     size = WORKSPACE
-    freed = {~action for part in tape.steps for action in part if not isinstance(action, Phase) and action < 0}
-    left = [i for i, storage in enumerate(tape.storages) if storage.bytes == size and i not in freed]
+    freed = {~action for part in trace.steps for action in part if not isinstance(action, Phase) and action < 0}
+    left = [i for i, storage in enumerate(trace.storages) if storage.bytes == size and i not in freed]
     assert len(left) == 2 * kept  # the forward pass and the backward pass have a thread each
-    assert made_by(tape, "aten.mm").count(size) == (0 if kept else 2)
+    assert allocated_by(trace, "aten.mm").count(size) == (0 if kept else 2)
 
 
 def test_hopper_has_larger_workspaces() -> None:
-    tape = tape_of(subject(lambda: nn.Linear(400, 10), (400,)), 8, H100, torch_version=(2, 14))
-    assert sum(storage.bytes == 32 * 1024**2 for storage in tape.storages) == 2
+    trace = trace_of(training(lambda: nn.Linear(400, 10), (400,)), 8, H100, torch_version=(2, 14))
+    assert sum(storage.bytes == 32 * 1024**2 for storage in trace.storages) == 2
 
 
 def test_dropout_keeps_a_byte_for_each_element() -> None:
     model = lambda: nn.Sequential(nn.Dropout(0.1), nn.Linear(400, 10))  # noqa: E731
-    assert made_by(tape_of(subject(model, (400,)), 100), "aten.native_dropout") == [4 * 100 * 400, 100 * 400]
+    assert allocated_by(trace_of(training(model, (400,)), 100), "aten.native_dropout") == [4 * 100 * 400, 100 * 400]
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_autocast_halves_what_a_layer_makes_and_casts_its_weights_once(precision: torch.dtype) -> None:
-    tape = tape_of(subject(lambda: nn.Linear(400, 10), (400,), precision=precision), 100)
-    logits, casts = made_by(tape, "aten.addmm")[0], made_by(tape, "aten._to_copy")
+    trace = trace_of(training(lambda: nn.Linear(400, 10), (400,), precision=precision), 100)
+    logits, casts = allocated_by(trace, "aten.addmm")[0], allocated_by(trace, "aten._to_copy")
     assert logits == 2 * 100 * 10
     # Input, weight, bias to half; the loss works in float32; and the gradients come back to float32.
     assert {2 * 100 * 400, 2 * 400 * 10, 2 * 10, 4 * 100 * 10, 4 * 400 * 10, 4 * 10} <= set(casts)
@@ -121,7 +122,7 @@ def test_foreach_is_the_default_and_takes_a_copy_of_the_parameters_where_fused_t
     def most(**options: Any) -> int:
         adam = lambda parameters: torch.optim.Adam(parameters, **options)  # noqa: E731
         layers = lambda: nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(8)))  # noqa: E731
-        return highest(tape_of(subject(layers, (256,), adam), 1), Phase.OPTIMIZER)
+        return highest(trace_of(training(layers, (256,), adam), 1), Phase.OPTIMIZER)
 
     size = 4 * 256 * 256
     assert most() == most(foreach=True)
@@ -146,8 +147,8 @@ def attention(gpu: Gpu, dtype: torch.dtype, **options: Any) -> str:
             )
             return self.head(images) + attended.float().mean()
 
-    tape = tape_of(subject(Attend, (64,)), 8, gpu)
-    found = {storage.op for storage in tape.storages if "attention" in storage.op and "backward" not in storage.op}
+    trace = trace_of(training(Attend, (64,)), 8, gpu)
+    found = {storage.op for storage in trace.storages if "attention" in storage.op and "backward" not in storage.op}
     return found.pop().removeprefix("aten._scaled_dot_product_").removesuffix("_attention") if found else "math"
 
 
@@ -176,12 +177,12 @@ def test_attention_is_the_kernel_that_the_card_would_choose(
 
 
 def test_fused_attention_keeps_no_matrix_of_scores() -> None:
-    trained = subject(Encoder, (3, 8, 8))
-    plain = tape_of(trained, 16, fused_attention=False)
-    fused = tape_of(trained, 16)
+    trained = training(Encoder, (3, 8, 8))
+    plain = trace_of(trained, 16, fused_attention=False)
+    fused = trace_of(trained, 16)
     scores = 4 * 16 * 4 * 24 * 24  # float32, 16 samples, 4 heads, 24 tokens
-    assert made_by(plain, "aten._safe_softmax") == [scores] * 2
-    assert made_by(fused, "aten._safe_softmax") == []
+    assert allocated_by(plain, "aten._safe_softmax") == [scores] * 2
+    assert allocated_by(fused, "aten._safe_softmax") == []
     assert highest(fused, Phase.FORWARD) < highest(plain, Phase.FORWARD)
 
 
@@ -201,7 +202,7 @@ class Nonzero(nn.Linear):
 )
 def test_what_depends_on_values_is_refused_by_name(model: type[nn.Linear], what: str) -> None:
     with pytest.raises(UnsupportedError, match=what) as caught:
-        tape_of(subject(lambda: model(400, 10), (400,)), 8)
+        trace_of(training(lambda: model(400, 10), (400,)), 8)
     assert "--device cpu" in caught.value.hint
 
 
@@ -228,11 +229,11 @@ def test_all_that_is_changed_in_pytorch_is_put_back() -> None:
             torch.nn.init.kaiming_uniform_,
         ]
 
-    tape_of(subject(lambda: nn.Linear(400, 10), (400,)), 8)  # PyTorch registers DTensor when first used
+    trace_of(training(lambda: nn.Linear(400, 10), (400,)), 8)  # PyTorch registers DTensor when first used
     before = look()
-    tape_of(subject(lambda: nn.Linear(400, 10), (400,), precision=torch.float16), 8)
+    trace_of(training(lambda: nn.Linear(400, 10), (400,), precision=torch.float16), 8)
     with pytest.raises(UnsupportedError):
-        tape_of(subject(lambda: Reads(400, 10), (400,)), 8)
+        trace_of(training(lambda: Reads(400, 10), (400,)), 8)
     assert look() == before
     assert type(torch.zeros(1)) is torch.Tensor
     weight = torch.ones(2, requires_grad=True)
@@ -242,10 +243,10 @@ def test_all_that_is_changed_in_pytorch_is_put_back() -> None:
 
 
 def test_batch_and_parameters_and_state_are_told_apart() -> None:
-    tape = tape_of(subject(lambda: nn.Linear(400, 10), (400,), torch.optim.Adam), 8)
+    trace = trace_of(training(lambda: nn.Linear(400, 10), (400,), torch.optim.Adam), 8)
 
     def total(category: Category) -> int:
-        return sum(storage.bytes for storage in tape.storages if storage.category is category)
+        return sum(storage.bytes for storage in trace.storages if storage.category is category)
 
     weights = 4 * (400 * 10 + 10)
     assert total(Category.PARAMETERS) == weights

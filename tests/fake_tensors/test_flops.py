@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vram_cli.config import load_config
-from vram_cli.fake_tensors import FakeTensorProbe, Simulation, subject_of
+from vram_cli.fake_tensors import FakeTensorProbe, Simulation, training_from_config
 from vram_cli.hardware.gpus import find_gpu
 
 RESNET50 = 4_089_184_256
@@ -15,8 +15,8 @@ CONV1 = 64 * 112 * 112 * 3 * 7 * 7
 
 
 def flops(config_name: str, n: int, *overrides: str) -> int:
-    simulation = Simulation(subject_of(load_config(config_name, overrides))[0], find_gpu("a100-80gb"))
-    simulation.tape(n)
+    simulation = Simulation(training_from_config(load_config(config_name, overrides))[0], find_gpu("a100-80gb"))
+    simulation.trace(n)
     return simulation.flops[n]
 
 
@@ -27,6 +27,7 @@ def test_an_mlp_by_hand(n: int) -> None:
     assert flops("mlp_mnist.yaml", n) == 2 * n * (2 * first + 3 * second)
 
 
+@pytest.mark.torchvision
 def test_resnet50_takes_three_times_its_forward_pass() -> None:
     assert flops("resnet50_imagenet.yaml", 2) == 2 * 2 * (3 * RESNET50 - CONV1)
 
@@ -38,6 +39,7 @@ def test_autocast_changes_no_count_and_accumulation_doubles_it() -> None:
     assert flops("cnn_cifar10.yaml", 4, "train.gradient_accumulation_steps=2") == 2 * plain
 
 
+@pytest.mark.torchvision
 def test_checkpointing_every_block_runs_the_blocks_forward_once_more() -> None:
     """All but the first convolution and the last layer are in blocks."""
     plain, full = (
@@ -57,11 +59,11 @@ def test_a_measurement_has_them_where_its_own_size_was_simulated() -> None:
 def test_the_same_simulation_runs_again_as_the_first_time() -> None:
     """Hooks that the optimizer of an earlier run has put on the parameters are gone."""
     config = load_config("mlp_mnist.yaml", ["train.optimizer_in_backward=true"])
-    again = Simulation(subject_of(config)[0], find_gpu("t4"))
-    first = again.tape(16)
-    again.tape(32)
-    assert again.tape(16) == first
-    assert Simulation(subject_of(config)[0], find_gpu("t4")).tape(32) == again.tape(32)
+    again = Simulation(training_from_config(config)[0], find_gpu("t4"))
+    first = again.trace(16)
+    again.trace(32)
+    assert again.trace(16) == first
+    assert Simulation(training_from_config(config)[0], find_gpu("t4")).trace(32) == again.trace(32)
     own = FakeTensorProbe(config, find_gpu("t4"))
     line = [own.measure(n).peaks for n in (2, 9, 300)]
     fresh = [FakeTensorProbe(config, find_gpu("t4")).measure(n).peaks for n in (2, 9, 300)]

@@ -11,7 +11,7 @@ from torch import nn
 
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError
-from vram_cli.fake_tensors import FakeTensorProbe, subject_of
+from vram_cli.fake_tensors import FakeTensorProbe, training_from_config
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category, Outcome, Phase
 from vram_cli.search import find_largest
@@ -68,7 +68,7 @@ def test_the_largest_size_is_found_and_the_next_one_says_what_broke() -> None:
     assert failed.held_bytes <= simulated.capacity_bytes < 1.1 * wanted
     assert failed.message.startswith("fails in ")
     assert "(aten." in failed.message
-    assert "wanting" in failed.message
+    assert "requesting" in failed.message
     assert found.certificate.message == failed.message
     assert all(trial.peak_reserved_bytes <= simulated.capacity_bytes for trial in found.trials)
 
@@ -101,20 +101,24 @@ def test_a_size_is_not_said_to_fail_by_a_line_that_does_not_hold(small: int) -> 
     """The line through small batches ends at 853 samples (torch 2.15: 1,024); those from the threshold on take less."""
 
     def opened() -> FakeTensorProbe:
-        trained = replace(subject_of(CNN)[0], build_model=lambda: Thriftier(small))
-        return probe(overhead_bytes=MIB, capacity_bytes=104 * MIB, subject=trained)
+        trained = replace(training_from_config(CNN)[0], build_model=lambda: Thriftier(small))
+        return probe(overhead_bytes=MIB, capacity_bytes=104 * MIB, training=trained)
 
     simulated, own = opened(), opened()
     found = find_largest(
         simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=1, confirm=simulated.measure_afresh
     )
     assert found.certificate is not None
-    assert (found.certificate.fits, found.certificate.fails) == (found.max_batch_size, found.certificate.fits + 1)
-    assert own.measure_afresh(found.certificate.fits).fits
-    assert own.measure_afresh(found.certificate.fits + 1).outcome is Outcome.OUT_OF_MEMORY
+    assert (found.certificate.largest_ok, found.certificate.smallest_failed) == (
+        found.max_batch_size,
+        found.certificate.largest_ok + 1,
+    )
+    assert own.measure_afresh(found.certificate.largest_ok).fits
+    assert own.measure_afresh(found.certificate.largest_ok + 1).outcome is Outcome.OUT_OF_MEMORY
     assert (found.max_batch_size > 1500) is (small < 1500)
 
 
+@pytest.mark.torchvision
 def test_what_the_model_raises_is_an_outcome_with_its_traceback() -> None:
     config = load_config("resnet18_cifar10")
     measured = probe(config).measure(1)  # batch norm over a single value

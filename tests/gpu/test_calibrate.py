@@ -12,7 +12,7 @@ import pytest
 from tests.cli.running import vram
 from vram_cli.commands.calibrate import MOST_CONTEXT, RUNS
 from vram_cli.hardware.calibration import Calibration
-from vram_cli.hardware.calibration_store import read
+from vram_cli.hardware.calibration_store import read_calibration
 from vram_cli.units import MIB
 
 torch = pytest.importorskip("torch")
@@ -33,7 +33,7 @@ def made(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Calib
     assert "calibrated" in answer.stdout
     assert list(folder.iterdir()) == []
     (path,) = (path for path in Path(env["VRAM_CONFIG_DIR"]).rglob("*") if path.is_file())
-    return read(path)
+    return read_calibration(path)
 
 
 def breakdown(folder: Path, env: dict[str, str], *arguments: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def breakdown(folder: Path, env: dict[str, str], *arguments: str) -> dict[str, A
 
 
 def test_the_record_is_of_this_card(made: Calibration) -> None:
-    assert made.card == torch.cuda.get_device_name(0)
+    assert made.product == torch.cuda.get_device_name(0)
     assert made.memory_bytes == torch.cuda.mem_get_info(0)[1]
     assert made.versions["torch"] == torch.__version__
     assert 50 * MIB < made.context_bytes <= MOST_CONTEXT
@@ -56,7 +56,7 @@ def test_the_record_is_of_this_card(made: Calibration) -> None:
 
 def test_workspaces_are_far_smaller_than_the_runs(made: Calibration) -> None:
     for case in made.cases:
-        assert abs(case.short_bytes) < 0.3 * case.measured_allocated_bytes
+        assert abs(case.shortfall_bytes) < 0.3 * case.measured_allocated_bytes
 
 
 def test_a_prediction_for_this_card_takes_it_and_is_near_the_real_step(

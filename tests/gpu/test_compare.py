@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.workload.configs import HERE, config
-from vram_cli.compare import CompareOptions, compare
+from vram_cli.compare import CompareOptions, compare_batch_sizes
 
 torch = pytest.importorskip("torch")
 
@@ -23,7 +23,7 @@ def test_sizes_are_trained_and_measured_on_the_card(tmp_path: Path, precision: s
         device={"name": "cuda"},
     )
     asked = CompareOptions(batch_sizes=(8, "full"), epochs=10, repeats=2)
-    found = compare(settings, asked, results=tmp_path / "kept.jsonl")
+    found = compare_batch_sizes(settings, asked, results=tmp_path / "kept.jsonl")
     small, full = found.sizes
     assert found.run.device.type.startswith("cuda")
     assert small.runs == full.runs == 2

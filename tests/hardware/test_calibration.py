@@ -1,4 +1,4 @@
-"""What is fitted covers every run that it was fitted from, and no more than the worst of them needs."""
+"""Fitted terms cover every run, and are no larger than the worst run needs."""
 
 from __future__ import annotations
 
@@ -40,55 +40,52 @@ def test_terms_are_the_worst_case_of_each_kind() -> None:
     assert workspaces == Allowances(matrix_products=8 * MIB, convolutions=40 * MIB)
 
 
-def test_predictions_that_lack_nothing_get_no_allowance() -> None:
+def test_no_allowance_without_a_shortfall() -> None:
     assert fit([case(-5), case(0, convolutions=True)]) == (300 * MIB, NO_ALLOWANCES)
 
 
-def test_without_a_case_nothing_is_fitted() -> None:
+def test_fit_without_cases_raises() -> None:
     with pytest.raises(ValueError, match="no cases"):
         fit([])
 
 
 @given(SOME_CASES)
-def test_with_the_allowances_no_case_lacks_anything_and_none_of_them_could_be_smaller(cases: list[Case]) -> None:
+def test_allowances_cover_every_case_and_are_minimal(cases: list[Case]) -> None:
     context, workspaces = fit(cases)
     assert all(case.outside_bytes <= context for case in cases)
-    left = [case.short_bytes - workspaces.beside(convolutions=case.convolutions) for case in cases]
-    assert max(left) <= 0
+    remaining = [case.shortfall_bytes - workspaces.for_model(convolutions=case.convolutions) for case in cases]
+    assert max(remaining) <= 0
     for kind, allowance in ((False, workspaces.matrix_products), (True, workspaces.convolutions)):
-        assert allowance == 0 or any(case.short_bytes == allowance for case in cases if case.convolutions is kind)
+        assert allowance == 0 or any(case.shortfall_bytes == allowance for case in cases if case.convolutions is kind)
 
 
 @given(SOME_CASES, SOME_CASES, st.randoms(use_true_random=False))
-def test_more_cases_never_lower_a_term_and_their_order_does_not_matter(
-    cases: list[Case], others: list[Case], chance: random.Random
-) -> None:
+def test_more_cases_never_lower_a_term_in_any_order(cases: list[Case], others: list[Case], rng: random.Random) -> None:
     (context, some), (more_context, more) = fit(cases), fit(cases + others)
     assert more_context >= context
     assert more.matrix_products >= some.matrix_products
     assert more.convolutions >= some.convolutions
     shuffled = cases + others
-    chance.shuffle(shuffled)
+    rng.shuffle(shuffled)
     assert fit(shuffled) == (more_context, more)
 
 
-def test_two_workspaces_are_never_alive_together() -> None:
+def test_the_larger_allowance_counts() -> None:
     workspaces = Allowances(matrix_products=30, convolutions=20)
-    assert workspaces.beside(convolutions=True) == 30
-    assert Allowances(matrix_products=30, convolutions=50).beside(convolutions=True) == 50
-    assert Allowances(matrix_products=30, convolutions=50).beside(convolutions=False) == 30
+    assert workspaces.for_model(convolutions=True) == 30
+    assert Allowances(matrix_products=30, convolutions=50).for_model(convolutions=True) == 50
+    assert Allowances(matrix_products=30, convolutions=50).for_model(convolutions=False) == 30
 
 
-def test_the_remaining_error_is_that_of_the_prediction_with_its_allowance() -> None:
-    made = calibration()
-    errors = [made.remaining_error(each) for each in CASES]
+def test_remaining_error_includes_the_allowance() -> None:
+    errors = [calibration().remaining_error(case) for case in CASES]
     assert errors == pytest.approx([0, 2 / 500, 10 / 500, 0, 42 / 500])
-    assert "off by at most 8.4 %" in made.words((2, 14), own_overhead=False)
+    assert "off by at most 8.4 %" in calibration().describe((2, 14), has_overhead=False)
 
 
-def test_the_catalogues_figures_are_replaced_and_say_where_the_new_ones_are_from() -> None:
-    made, gpu = calibration(), find_gpu("t4")
-    calibrated = made.applied_to(gpu)
+def test_apply_to_replaces_the_catalogue_figures() -> None:
+    gpu = find_gpu("t4")
+    calibrated = calibration().apply_to(gpu)
     assert (calibrated.memory_bytes, calibrated.context_bytes) == (gpu.memory_bytes - 100 * MIB, 300 * MIB)
     assert calibrated.context.status == "measured"
     assert "2026-11-24" in calibrated.context.source
@@ -96,28 +93,26 @@ def test_the_catalogues_figures_are_replaced_and_say_where_the_new_ones_are_from
 
 
 @pytest.mark.parametrize(
-    ("version", "own_overhead", "beginning"),
+    ("version", "has_overhead", "start"),
     [
-        ((2, 14), False, "context and workspaces calibrated on a card of this kind 2026-11-24, torch 2.14.1+cu130"),
-        ((2, 14), True, "workspaces calibrated on a card"),
-        ((2, 15), False, "context calibrated on a card"),
+        ((2, 14), False, "context and workspaces calibrated on this GPU model on 2026-11-24, torch 2.14.1+cu130"),
+        ((2, 14), True, "workspaces calibrated on this GPU model"),
+        ((2, 15), False, "context calibrated on this GPU model"),
         ((2, 15), True, ""),
     ],
 )
-def test_another_torch_takes_the_context_and_no_workspaces(
-    version: tuple[int, int], own_overhead: bool, beginning: str
-) -> None:
-    made = calibration()
-    words = made.words(version, own_overhead=own_overhead)
-    assert words.startswith(beginning)
-    assert bool(words) == bool(beginning)
+def test_another_pytorch_takes_only_the_context(version: tuple[int, int], has_overhead: bool, start: str) -> None:
+    t4 = calibration()
+    text = t4.describe(version, has_overhead=has_overhead)
+    assert text.startswith(start)
+    assert bool(text) == bool(start)
     same = version == (2, 14)
-    assert made.allowances_for(version) == (made.workspaces if same else NO_ALLOWANCES)
-    assert ("differ in torch 2.15" in words) == (not same and not own_overhead)
+    assert t4.allowances_for(version) == (t4.workspaces if same else NO_ALLOWANCES)
+    assert ("differ in torch 2.15" in text) == (not same and not has_overhead)
 
 
 @pytest.mark.parametrize("torch", ["2.14.1", "2.14.0a0+git5b8f1", TORCH])
-def test_major_and_minor_are_read_from_any_build(torch: str) -> None:
+def test_torch_version_of_any_build(torch: str) -> None:
     assert calibration(torch=torch).torch_version == (2, 14)
 
 
@@ -133,6 +128,6 @@ def test_major_and_minor_are_read_from_any_build(torch: str) -> None:
         ({"bandwidth": 320}, "bandwidth"),
     ],
 )
-def test_what_cannot_be_is_refused(fields: dict[str, Any], problem: str) -> None:
+def test_invalid_fields_raise(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Calibration(**calibration().model_dump() | fields)

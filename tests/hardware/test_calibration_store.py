@@ -1,4 +1,4 @@
-"""Calibrations are kept a file a card, found again, and refused by name where they are broken or of another card."""
+"""Calibrations are saved as one file per GPU; invalid files and files of another GPU are refused by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from tests.calibrations import calibration
 from tests.hardware.test_calibration import SOME_CASES
 from vram_cli.errors import ConfigError, MachineError
 from vram_cli.hardware.calibration import Calibration, Case
-from vram_cli.hardware.calibration_store import config_folder, forget, keep, kept, kept_cards, read, to_text
+from vram_cli.hardware.calibration_store import (
+    calibrated_gpus,
+    config_folder,
+    load_calibration,
+    read_calibration,
+    remove_calibration,
+    save_calibration,
+    to_json,
+)
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.units import MIB
 
@@ -23,116 +31,115 @@ T4 = find_gpu("t4")
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VRAM_CONFIG_DIR", str(tmp_path / "own"))
-    return tmp_path / "own"
+    monkeypatch.setenv("VRAM_CONFIG_DIR", str(tmp_path / "config"))
+    return tmp_path / "config"
 
 
 @pytest.mark.parametrize("name", ["t4", "rtx-3080-12gb", "mi300x"])
-def test_what_is_kept_is_found_again_for_its_card_only(name: str, folder: Path) -> None:
-    made = calibration(name)
-    assert kept(find_gpu(name)) is None
-    assert keep(made) == folder / "calibrations" / f"{name}.json"
-    assert kept(find_gpu(name)) == made
-    assert kept_cards() == (find_gpu(name),)
-    assert kept(find_gpu("a100-80gb")) is None
+def test_saved_calibration_is_loaded_for_its_gpu_only(name: str, folder: Path) -> None:
+    saved = calibration(name)
+    assert load_calibration(find_gpu(name)) is None
+    assert save_calibration(saved) == folder / "calibrations" / f"{name}.json"
+    assert load_calibration(find_gpu(name)) == saved
+    assert calibrated_gpus() == (find_gpu(name),)
+    assert load_calibration(find_gpu("a100-80gb")) is None
     assert [file.name for file in folder.rglob("*") if file.is_file()] == [f"{name}.json"]
 
 
-def test_a_card_whose_name_is_shared_is_kept_under_its_own() -> None:
-    twelve = calibration("rtx-3080-12gb", card="NVIDIA GeForce RTX 3080")
-    assert keep(twelve).name == "rtx-3080-12gb.json"
+def test_gpus_with_the_same_product_name_have_separate_files() -> None:
+    twelve = calibration("rtx-3080-12gb", product="NVIDIA GeForce RTX 3080")
+    assert save_calibration(twelve).name == "rtx-3080-12gb.json"
 
 
-def test_a_newer_one_takes_the_place_of_the_one_before(folder: Path) -> None:
-    keep(calibration())
-    keep(calibration(context_bytes=77 * MIB))
-    found = kept(T4)
-    assert found is not None
-    assert found.context_bytes == 77 * MIB
+def test_saving_again_replaces_the_file(folder: Path) -> None:
+    save_calibration(calibration())
+    save_calibration(calibration(context_bytes=77 * MIB))
+    loaded = load_calibration(T4)
+    assert loaded is not None
+    assert loaded.context_bytes == 77 * MIB
     assert len(list(folder.rglob("*.json"))) == 1
 
 
-def test_what_is_removed_is_gone() -> None:
-    path = keep(calibration())
-    assert forget(T4) == path
-    assert kept(T4) is None
+def test_removed_calibration_is_gone() -> None:
+    path = save_calibration(calibration())
+    assert remove_calibration(T4) == path
+    assert load_calibration(T4) is None
     with pytest.raises(MachineError, match="cannot be removed"):
-        forget(T4)
+        remove_calibration(T4)
 
 
 @given(SOME_CASES)
-def test_nothing_is_lost_on_the_way_to_a_file_and_back(cases: list[Case]) -> None:
-    made = calibration(cases=tuple(cases), context_bytes=300 * MIB)
-    assert Calibration.model_validate_json(to_text(made), strict=True) == made
+def test_json_round_trip(cases: list[Case]) -> None:
+    original = calibration(cases=tuple(cases), context_bytes=300 * MIB)
+    assert Calibration.model_validate_json(to_json(original), strict=True) == original
 
 
-GOOD = to_text(calibration())
-BROKEN = {
-    "cut": (GOOD[:200], "not a calibration of vram"),
+VALID = to_json(calibration())
+INVALID = {
+    "truncated": (VALID[:200], "not a calibration of vram"),
     "empty": ("", "not a calibration of vram"),
-    "no JSON": ("context_bytes: 300MiB", "not a calibration of vram"),
-    "a result": (json.dumps({"schema_version": 1, "command": "breakdown"}), " is missing"),
-    "text for a size": (GOOD.replace('"context_bytes": 314572800', '"context_bytes": "300MiB"'), "context_bytes: "),
-    "another version": (GOOD.replace('"schema_version": 1', '"schema_version": 2'), "schema_version: "),
-    "an unknown card": (GOOD.replace("Tesla T4", "Tesla T5"), "the catalogue has no Tesla T5"),
-    "huge": ("[" * 300_000, "larger than any calibration"),
-    "no text": ("\x00\xff", "not a calibration of vram"),
+    "not JSON": ("context_bytes: 300MiB", "not a calibration of vram"),
+    "a result": (json.dumps({"schema_version": 1, "command": "breakdown"}), "product is missing"),
+    "text for a size": (VALID.replace('"context_bytes": 314572800', '"context_bytes": "300MiB"'), "context_bytes: "),
+    "another version": (VALID.replace('"schema_version": 1', '"schema_version": 2'), "schema_version: "),
+    "an unknown GPU": (VALID.replace("Tesla T4", "Tesla T5"), "the catalogue has no Tesla T5"),
+    "not text": ("\x00\xff", "not a calibration of vram"),
 }
 
 
-@pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_file_is_named_with_what_is_wrong(how: str, folder: Path, tmp_path: Path) -> None:
-    text, problem = BROKEN[how]
-    path = tmp_path / "given.json"
+@pytest.mark.parametrize("kind", INVALID)
+def test_invalid_file_is_named_with_the_problem(kind: str, tmp_path: Path) -> None:
+    text, problem = INVALID[kind]
+    path = tmp_path / "imported.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError) as refused:
-        read(path)
-    assert refused.value.message.startswith(f"{path}: ")
-    assert problem in refused.value.message
-    assert "\n" not in refused.value.message
-    assert refused.value.hint
-    own = keep(calibration())
-    own.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError) as used:
-        kept(T4)
-    assert "--remove --gpu t4" in used.value.hint
-    assert str(own) in used.value.message
+    with pytest.raises(ConfigError) as error:
+        read_calibration(path)
+    assert error.value.message.startswith(f"{path}: ")
+    assert problem in error.value.message
+    assert "\n" not in error.value.message
+    assert error.value.hint
+    saved = save_calibration(calibration())
+    saved.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_calibration(T4)
+    assert "--remove --gpu t4" in error.value.hint
+    assert str(saved) in error.value.message
 
 
-def test_a_file_of_another_card_is_refused(folder: Path) -> None:
-    keep(calibration()).write_text(to_text(calibration("l4")), encoding="utf-8")
-    with pytest.raises(ConfigError, match="another card, NVIDIA L4") as refused:
-        kept(T4)
-    assert "--remove --gpu t4" in refused.value.hint
+def test_file_of_another_gpu_is_refused() -> None:
+    save_calibration(calibration()).write_text(to_json(calibration("l4")), encoding="utf-8")
+    with pytest.raises(ConfigError, match="another GPU, NVIDIA L4") as error:
+        load_calibration(T4)
+    assert "--remove --gpu t4" in error.value.hint
 
 
-def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+def test_unreadable_path_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(ConfigError, match="cannot be read") as refused:
-            read(path)
-        assert str(path) in refused.value.message
+        with pytest.raises(ConfigError, match="cannot be read") as error:
+            read_calibration(path)
+        assert str(path) in error.value.message
 
 
-def test_a_folder_that_cannot_be_made_is_told(folder: Path) -> None:
+def test_unwritable_folder_is_named(folder: Path) -> None:
     folder.write_text("a file in its place")
-    assert kept(T4) is None
-    with pytest.raises(MachineError, match="cannot be written") as refused:
-        keep(calibration())
-    assert "VRAM_CONFIG_DIR" in refused.value.hint
+    assert load_calibration(T4) is None
+    with pytest.raises(MachineError, match="cannot be written") as error:
+        save_calibration(calibration())
+    assert "VRAM_CONFIG_DIR" in error.value.hint
 
 
 @posix
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"VRAM_CONFIG_DIR": "/own", "XDG_CONFIG_HOME": "/xdg"}, "/own"),
+        ({"VRAM_CONFIG_DIR": "/vram", "XDG_CONFIG_HOME": "/xdg"}, "/vram"),
         ({"XDG_CONFIG_HOME": "/xdg"}, "/xdg/vram"),
         ({"XDG_CONFIG_HOME": "not/absolute"}, "/home/someone/.config/vram"),
         ({"XDG_CONFIG_HOME": ""}, "/home/someone/.config/vram"),
         ({}, "/home/someone/.config/vram"),
     ],
 )
-def test_the_folder_is_the_users_for_configuration(
+def test_config_folder_follows_the_environment(
     variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("VRAM_CONFIG_DIR", "XDG_CONFIG_HOME"):
@@ -142,15 +149,13 @@ def test_the_folder_is_the_users_for_configuration(
     assert config_folder() == Path(expected)
 
 
-def test_a_user_without_a_home_can_predict_and_is_told_where_nothing_can_be_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def homeless() -> Path:
+def test_without_a_home_folder_only_saving_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     for name in ("VRAM_CONFIG_DIR", "XDG_CONFIG_HOME", "APPDATA"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Path, "home", homeless)
-    assert kept(T4) is None
+    monkeypatch.setattr(Path, "home", no_home)
+    assert load_calibration(T4) is None
     with pytest.raises(MachineError, match="no home folder"):
-        keep(calibration())
+        save_calibration(calibration())

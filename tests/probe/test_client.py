@@ -14,7 +14,7 @@ import pytest
 from tests.probe.conftest import small_config
 from vram_cli.errors import ConfigError, MachineError
 from vram_cli.probe import WorkerProbe
-from vram_cli.records import Category, Outcome, Phase
+from vram_cli.records import Category, Detail, Outcome, Phase
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 
@@ -71,7 +71,7 @@ def test_what_was_held_is_that_of_the_moment_at_which_it_failed(probe: WorkerPro
 def test_the_heap_holds_back_little_of_the_budget_even_after_failures(probe: WorkerProbe) -> None:
     for size in (14_500, 16_000, 30_000):
         assert not probe.measure(size).fits
-    measured = probe.measure(13_700, explain=True)
+    measured = probe.measure(13_700, Detail.ROWS)
     assert measured.fits
     assert measured.peak_allocated_bytes > 0.96 * 64 * MIB
     assert measured.breakdown is not None
@@ -85,7 +85,7 @@ def test_peaks_never_exceed_the_budget(probe: WorkerProbe) -> None:
 
 
 def test_rows_add_up_to_the_budget_and_hold_what_is_known_by_hand(probe: WorkerProbe) -> None:
-    measured = probe.measure(8192, explain=True)
+    measured = probe.measure(8192, Detail.ROWS)
     breakdown = measured.breakdown
     assert breakdown is not None
     assert breakdown.total_bytes == 64 * MIB == sum(row.bytes for row in breakdown.rows)
@@ -101,7 +101,7 @@ def test_rows_add_up_to_the_budget_and_hold_what_is_known_by_hand(probe: WorkerP
 
 
 def test_its_bytes_are_put_down_to_modules_and_phases(probe: WorkerProbe) -> None:
-    made = probe.measure(1000, detail=True).breakdown
+    made = probe.measure(1000, Detail.MODULES).breakdown
     assert made is not None
     assert made.timeline is not None
     assert made.modules[0].bytes == made.tensor_bytes
@@ -117,18 +117,18 @@ def test_only_what_is_asked_for_carries_a_breakdown(probe: WorkerProbe) -> None:
 
 
 def test_a_confirmation_carries_a_breakdown(probe: WorkerProbe) -> None:
-    measured = probe.measure_afresh(64)
+    measured = probe.confirm(64, Detail.ROWS)
     assert measured.fits
     assert measured.breakdown is not None
 
 
 def test_after_a_killed_one_the_next_process_gets_the_memory_that_the_first_one_found() -> None:
     with WorkerProbe(small_config("device={name: cpu}")) as own:
-        capacity, pid = own.device.capacity_bytes, own.pid
+        capacity, pid = own.info.device.capacity_bytes, own.pid
         assert 0 < capacity < psutil.virtual_memory().total
         os.kill(pid or 0, signal.SIGKILL)
         assert own.measure(8).outcome is Outcome.KILLED  # noticed by the trial that it was asked for
-        measured = own.measure(8, explain=True)
+        measured = own.measure(8, Detail.ROWS)
         assert measured.fits
         assert own.pid != pid
         assert measured.breakdown is not None
@@ -174,7 +174,7 @@ def test_a_trial_that_is_killed_as_it_runs_is_an_outcome() -> None:
 
 
 def test_a_hung_trial_is_stopped_and_its_process_replaced() -> None:
-    with WorkerProbe(small_config("search.steps=1000000"), trial_timeout=1) as own:
+    with WorkerProbe(small_config("search.steps=1000000", "search.trial_timeout=1")) as own:
         pid = own.pid
         measured = own.measure(128)
         assert measured.outcome is Outcome.TIMED_OUT

@@ -146,7 +146,7 @@ MEMORY = FindBatchResult(
     recommended_batch_size=1456,
     limited_by=Limit.MEMORY,
     certificate=Certificate(
-        fits=1536, steps=3, fails=1537, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD, message=OOM
+        largest_ok=1536, steps=3, smallest_failed=1537, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD, message=OOM
     ),
     breakdown=breakdown(
         1536, GPU, 44_734_144, 44_695_848, 44_695_848, 18_886_656, 10_214_211_584, 205_520_896, 96_468_992, 763_363_328
@@ -173,7 +173,7 @@ DATASET = FindBatchResult(
     max_batch_size=60_000,
     recommended_batch_size=60_000,
     limited_by=Limit.DATASET,
-    certificate=Certificate(fits=60_000, steps=3),
+    certificate=Certificate(largest_ok=60_000, steps=3),
     extrapolated_batch_size=311_482,
     breakdown=breakdown(60_000, CPU, 407_080, 407_080, 0, 188_640_000, 66_240_000, 24_001_024, 1_130_496, 402_653_184),
 )
@@ -185,7 +185,7 @@ INTERRUPTED = replace(
     recommended_batch_size=None,
     limited_by=None,
     certificate=Certificate(
-        fits=512, steps=3, fails=1024, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD, message=OOM
+        largest_ok=512, steps=3, smallest_failed=1024, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD, message=OOM
     ),
     breakdown=None,
     interrupted=True,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vram_cli.records import FindBatchResult, Throughput, ThroughputPoint
-from vram_cli.search import pace_of, throughput_of
+from vram_cli.search import throughput_of, throughput_point
 
 from .examples import MEMORY, ran
 
@@ -20,7 +20,7 @@ CURVE = {
 def pace(size: int, speed: float) -> ThroughputPoint:
     """Return a size whose steps take up to 3 % less or more than they should; of a small one there are more of them."""
     steps = 20 if size > 256 else 100
-    return pace_of(size, 1, [size / speed * (0.97 + 0.06 * step / (steps - 1)) for step in range(steps)])
+    return throughput_point(size, 1, [size / speed * (0.97 + 0.06 * step / (steps - 1)) for step in range(steps)])
 
 
 def throughput(curve: Mapping[int, float], sizes: int | None = None) -> Throughput:

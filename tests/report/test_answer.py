@@ -22,7 +22,9 @@ def with_run(result: FindBatchResult, **fields: Any) -> FindBatchResult:
 
 
 def limited(limit: Limit, outcome: Outcome, phase: Phase | None = Phase.FORWARD, fails: int = 1537) -> FindBatchResult:
-    proof = Certificate(fits=1536, steps=3, fails=fails, outcome=outcome, phase=phase, message="the words of it")
+    proof = Certificate(
+        largest_ok=1536, steps=3, smallest_failed=fails, outcome=outcome, phase=phase, message="the words of it"
+    )
     return replace(MEMORY, limited_by=limit, certificate=proof)
 
 
@@ -137,7 +139,7 @@ def test_proof_quotes_the_exception() -> None:
     answer = flat(MEMORY)
     assert f"proof 1,536 ran 3 full steps; 1,537 ran out of memory in backward: {OOM[:70]}" in answer
     assert "60,000 ran 3 full steps; nothing larger was tried" in flat(DATASET)
-    assert "1 ran 1 full step;" in flat(replace(DATASET, certificate=Certificate(fits=1, steps=1)))
+    assert "1 ran 1 full step;" in flat(replace(DATASET, certificate=Certificate(largest_ok=1, steps=1)))
 
 
 def test_trials_are_counted_by_outcome() -> None:
@@ -211,7 +213,7 @@ def test_text_from_users_is_shown_as_it_is() -> None:
         ),
         notes=(hostile,),
         certificate=Certificate(
-            fits=1536, steps=3, fails=1537, outcome=Outcome.ERROR, phase=Phase.FORWARD, message=hostile
+            largest_ok=1536, steps=3, smallest_failed=1537, outcome=Outcome.ERROR, phase=Phase.FORWARD, message=hostile
         ),
     )
     drawn = text(result, 200)

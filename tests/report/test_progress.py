@@ -18,22 +18,22 @@ from dataclasses import dataclass
 from vram_cli.report.progress import SearchProgress
 @dataclass
 class Bracket:
-    fits: int
-    fails: int | None
+    largest_ok: int
+    smallest_failed: int | None
 with SearchProgress() as progress:
     progress.status("importing torch")
-    progress.started(512, Bracket(0, None)); progress.finished(ran(512), Bracket(512, None))
+    progress.trial_started(512, Bracket(0, None)); progress.trial_finished(ran(512), Bracket(512, None))
     warn("[careful]")
-    progress.started(1024, Bracket(512, None)); progress.finished(failed(1024), Bracket(512, 1024))
-    progress.started(768, Bracket(512, 1024)); import time; time.sleep(0.3)
+    progress.trial_started(1024, Bracket(512, None)); progress.trial_finished(failed(1024), Bracket(512, 1024))
+    progress.trial_started(768, Bracket(512, 1024)); import time; time.sleep(0.3)
 print_answer("the answer")
 """
 
 
 @dataclass(frozen=True)
 class Bracket:
-    fits: int
-    fails: int | None
+    largest_ok: int
+    smallest_failed: int | None
 
 
 def test_a_pipe_gets_one_line_a_trial_on_stderr() -> None:
@@ -77,8 +77,8 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     with SearchProgress(quiet=True) as progress:
         progress.status("building the model")
-        progress.started(1, Bracket(0, None))
-        progress.finished(ran(1), Bracket(1, None))
+        progress.trial_started(1, Bracket(0, None))
+        progress.trial_finished(ran(1), Bracket(1, None))
     assert capsys.readouterr() == ("", "")
 
 
@@ -94,13 +94,13 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_lines_say_how_a_trial_ended(trial: Measurement, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with SearchProgress() as progress:
-        progress.finished(trial, Bracket(8, None))
+        progress.trial_finished(trial, Bracket(8, None))
     assert capsys.readouterr().err == line
 
 
 def test_nothing_is_known_of_the_bracket_at_first(capsys: pytest.CaptureFixture[str]) -> None:
     with SearchProgress() as progress:
-        progress.finished(failed(1, Outcome.KILLED, None), Bracket(0, None))
+        progress.trial_finished(failed(1, Outcome.KILLED, None), Bracket(0, None))
     assert "(" not in capsys.readouterr().err
 
 

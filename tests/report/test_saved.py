@@ -27,7 +27,7 @@ from vram_cli.records import (
 )
 from vram_cli.report.formats.json import to_json
 from vram_cli.report.saved import from_json, load, result_schema, save
-from vram_cli.search import pace_of, throughput_of
+from vram_cli.search import throughput_of, throughput_point
 
 from .drawing import text as as_text
 from .examples import ALL, DATASET, MEMORY, detailed
@@ -57,7 +57,9 @@ def breakdowns() -> st.SearchStrategy[Breakdown]:
 def throughputs() -> st.SearchStrategy[Throughput | None]:
     steps = st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=5)
     timed = st.dictionaries(st.integers(1, 2**40), steps, min_size=1, max_size=4)
-    return timed.map(lambda sizes: throughput_of([pace_of(n, 1, seconds) for n, seconds in sizes.items()], len(sizes)))
+    return timed.map(
+        lambda sizes: throughput_of([throughput_point(n, 1, seconds) for n, seconds in sizes.items()], len(sizes))
+    )
 
 
 def records(kind: type[Any], **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -133,7 +135,12 @@ def test_the_keys_that_readers_of_the_json_rely_on() -> None:
     assert (document["max_batch_size"], document["recommended_batch_size"]) == (1536, 1456)
     assert document["limited_by"] == "memory"
     proof = document["certificate"]
-    assert [proof[key] for key in ("fits", "fails", "outcome", "phase")] == [1536, 1537, "out_of_memory", "backward"]
+    assert [proof[key] for key in ("largest_ok", "smallest_failed", "outcome", "phase")] == [
+        1536,
+        1537,
+        "out_of_memory",
+        "backward",
+    ]
     assert len(document["trials"]) == 6
     assert {
         key: document["trials"][3][key]

@@ -17,7 +17,7 @@ from vram_cli.report.formats.json import to_json
 from vram_cli.report.next_step import again
 from vram_cli.report.progress import SearchProgress
 from vram_cli.report.saved import from_json
-from vram_cli.search import pace_of, throughput_of
+from vram_cli.search import throughput_of, throughput_point
 
 from .drawing import WIDTHS, assert_within, block, html, text
 from .drawing import markdown as as_markdown
@@ -71,16 +71,16 @@ def test_what_was_timed_comes_back_from_a_file_as_it_was(result: FindBatchResult
 
 def test_the_keys_that_readers_of_the_json_rely_on() -> None:
     found = json.loads(to_json(TIMED))["throughput"]
-    assert (found["fastest_batch_size"], found["knee_batch_size"], found["within"]) == (1536, 512, 0.05)
-    assert (found["as_fast"], found["sizes"]) == ([1024], 13)
-    assert [row["batch_size"] for row in found["paces"]] == list(CURVE)
-    row = found["paces"][-1]
+    assert (found["fastest_batch_size"], found["knee_batch_size"], found["knee_tolerance"]) == (1536, 512, 0.05)
+    assert (found["tied_with_fastest"], found["sizes"]) == ([1024], 13)
+    assert [row["batch_size"] for row in found["points"]] == list(CURVE)
+    row = found["points"][-1]
     assert row.keys() == {
-        "batch_size", "samples", "steps", "step_seconds", "samples_per_second", "low", "high"
+        "batch_size", "samples", "steps", "step_seconds", "samples_per_second", "q25", "q75"
     }  # fmt: skip
     assert (row["samples"], row["steps"]) == (1536, 20)
     assert row["samples_per_second"] == pytest.approx(12_300)
-    assert row["low"] < row["samples_per_second"] < row["high"]
+    assert row["q25"] < row["samples_per_second"] < row["q75"]
     assert json.loads(to_json(MEMORY))["throughput"] is None
 
 
@@ -88,7 +88,7 @@ def test_the_keys_that_readers_of_the_json_rely_on() -> None:
     ("change", "message"),
     [
         ({"knee_batch_size": 3}, "here: throughput: batch size 3 was not timed"),
-        ({"paces": []}, "here: throughput: batch size .* was not timed"),
+        ({"points": []}, "here: throughput: batch size .* was not timed"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(change: dict[str, object], message: str) -> None:
@@ -120,6 +120,6 @@ def test_progress_says_how_fast_a_size_was(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_sizes_that_spread_into_each_other_are_not_ranked() -> None:
-    curve = [pace_of(8, 1, [0.9, 1.0, 1.1, 1.2]), pace_of(16, 1, [1.9, 2.0, 2.1, 2.4])]
+    curve = [throughput_point(8, 1, [0.9, 1.0, 1.1, 1.2]), throughput_point(16, 1, [1.9, 2.0, 2.1, 2.4])]
     noisy = replace(TIMED, throughput=throughput_of(curve, 2))
     assert dict(headline(noisy))["Fastest:"] == "16 (7.80 samples/s; 8 within its spread)"

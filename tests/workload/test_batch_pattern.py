@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vram_cli.workload.batch_pattern import Pattern
+from vram_cli.workload.batch_pattern import BatchPattern
 from vram_cli.workload.batches import leaves_of
 
 META = torch.device("meta")
@@ -72,12 +72,12 @@ def described(batch: Any) -> Any:
 @settings(max_examples=200, deadline=None)
 @given(make=MAKERS, n=st.integers(1, 40))
 def test_what_was_learned_from_small_batches_is_what_the_real_one_is(make: Make, n: int) -> None:
-    pattern = Pattern(make(2), make(3), make(5))
+    pattern = BatchPattern(make(2), make(3), make(5))
     assert described(pattern.batch(n, META)) == described(make(n))
 
 
 def test_batches_are_made_on_the_device_with_nothing_of_the_old_ones_in_them() -> None:
-    pattern = Pattern(*({"x": torch.ones(n, 4)} for n in (2, 3, 5)))
+    pattern = BatchPattern(*({"x": torch.ones(n, 4)} for n in (2, 3, 5)))
     assert all(tensor.device == META for tensor in leaves_of(pattern.batch(10**9, META)))
 
 
@@ -86,10 +86,10 @@ def test_batches_are_made_on_the_device_with_nothing_of_the_old_ones_in_them() -
     [
         (
             lambda n: torch.zeros(n * n),
-            r"a batch of 5 has float32 \[25\] where .* promise float32 \[19\]",
+            r"a batch of 5 has float32 \[25\], but .* suggest float32 \[19\]",
         ),
         (lambda n: torch.zeros(n, {2: 17, 3: 23, 5: 19}[n]), r"\[5, 19\]"),  # lengths drawn at random
-        (lambda n: torch.zeros(n, max(0, 9 - 4 * (n - 2))), "cannot go on"),
+        (lambda n: torch.zeros(n, max(0, 9 - 4 * (n - 2))), "becomes negative"),
         (lambda n: torch.zeros(n, dtype=torch.int64 if n > 2 else torch.int32), r"int32 \[2\] and int64 \[3\]"),
         (lambda n: torch.zeros([n] * n), r"\[2, 2\] and float32 \[3, 3, 3\]"),
         (lambda n: {"x": torch.zeros(n), f"of {n}": 1}, "a dict of x, of 2 and a dict of x, of 3"),
@@ -103,10 +103,10 @@ def test_batches_are_made_on_the_device_with_nothing_of_the_old_ones_in_them() -
 )
 def test_what_cannot_be_known_is_refused(make: Make, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Pattern(make(2), make(3), make(5))
+        BatchPattern(make(2), make(3), make(5))
 
 
 def test_numbers_and_names_of_single_samples_are_no_obstacle() -> None:
     made = [[{"image": torch.zeros(3, 8, 8), "number": i, "name": f"{i}.png"} for i in range(n)] for n in (2, 3, 5)]
-    batch = Pattern(*made).batch(7, META)
+    batch = BatchPattern(*made).batch(7, META)
     assert [tuple(sample["image"].shape) for sample in batch] == [(3, 8, 8)] * 7

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vram_cli.workload import channels_last, tensors_of
-from vram_cli.workload.batches import lengths_of, moved, sample_in
+from vram_cli.workload.batches import lengths_of, sample_tensors, to_device
 
 META = torch.device("meta")
 
@@ -52,7 +52,7 @@ BATCHES: dict[str, Any] = {
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_moved_batch_has_the_same_structure_and_the_old_one_stays(name: str) -> None:
     batch = BATCHES[name]
-    there = moved(batch, META, torch.bfloat16)
+    there = to_device(batch, META, torch.bfloat16)
     assert type(there) is type(batch)
     assert [tensor.device.type for tensor in tensors_of(there)] == ["meta"] * len(tensors_of(batch))
     assert [tensor.shape for tensor in tensors_of(there)] == [tensor.shape for tensor in tensors_of(batch)]
@@ -60,18 +60,18 @@ def test_a_moved_batch_has_the_same_structure_and_the_old_one_stays(name: str) -
 
 
 def test_what_belongs_to_a_users_own_batch_is_kept() -> None:
-    there = moved(BATCHES["no dict"], META, torch.float32)
+    there = to_device(BATCHES["no dict"], META, torch.float32)
     assert (there.encodings, there["x"].device.type) == ("kept", "meta")
-    assert moved(BATCHES["dataclass"], META, torch.float32).language == "en"
-    assert moved(BATCHES["named"], META, torch.float32).labels.dtype is torch.int64
-    assert moved(BATCHES["default"], META, torch.float32)["new"] == []
-    assert moved(BATCHES["with others"], META, torch.float32)[1:] == ("text", 3, None, 2.5)
-    assert moved(MappingProxyType({"x": ONE}), META, torch.float32)["x"].device.type == "meta"
+    assert to_device(BATCHES["dataclass"], META, torch.float32).language == "en"
+    assert to_device(BATCHES["named"], META, torch.float32).labels.dtype is torch.int64
+    assert to_device(BATCHES["default"], META, torch.float32)["new"] == []
+    assert to_device(BATCHES["with others"], META, torch.float32)[1:] == ("text", 3, None, 2.5)
+    assert to_device(MappingProxyType({"x": ONE}), META, torch.float32)["x"].device.type == "meta"
 
 
 def test_float32_alone_takes_the_dtype_of_the_weights() -> None:
     kinds = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
-    there = moved(tuple(torch.zeros(2, dtype=kind) for kind in kinds), META, torch.bfloat16)
+    there = to_device(tuple(torch.zeros(2, dtype=kind) for kind in kinds), META, torch.bfloat16)
     assert [tensor.dtype for tensor in there] == [torch.bfloat16, *kinds[1:]]
 
 
@@ -121,5 +121,5 @@ def test_lengths_are_rows_of_tensors_and_elements_of_lists(batch: Any, lengths: 
 def test_the_sample_of_a_batch_of_one_is_described_without_the_batch(
     batch: Any, described: list[tuple[str, tuple[int, ...]]]
 ) -> None:
-    assert [(name, shape) for name, shape, _ in sample_in(batch)] == described
-    assert {dtype for *_, dtype in sample_in(batch)} == {torch.float32}
+    assert [(name, shape) for name, shape, _ in sample_tensors(batch)] == described
+    assert {dtype for *_, dtype in sample_tensors(batch)} == {torch.float32}

@@ -11,13 +11,13 @@ from tests.real_data import mnist_root
 from tests.workload.test_workload import write_mnist
 from vram_cli.config import DATA_PRESETS, Config, load_config
 from vram_cli.records import DataFacts
-from vram_cli.workload import facts_of, open_data, samples_of
+from vram_cli.workload import open_data
 
 CPU = torch.device("cpu")
 
 
 def facts(config: Config) -> DataFacts:
-    return facts_of(config, open_data(config))
+    return open_data(config).facts(config.train.batch_size)
 
 
 def test_real_mnist_is_counted_and_measured() -> None:
@@ -35,7 +35,7 @@ def test_ranges_are_those_of_the_batches_that_are_trained_on(tmp_path: Path) -> 
     write_mnist(tmp_path, 20)  # pixels 0 to 19
     config = load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])
     source = open_data(config)
-    found, (images, _) = facts_of(config, source), source.make_batch(20, CPU, torch.float32)
+    found, (images, _) = facts(config), source.make_batch(20, CPU, torch.float32)
     assert found.stored is not None
     assert (found.stored.low, found.stored.high) == (0, 19)
     assert found.stored.trained_low == pytest.approx(float(images.min()))
@@ -98,14 +98,14 @@ def test_declared_tensors_are_all_told() -> None:
         ("targets", 4, 20),
     ]
     assert (found.mode, found.stored, found.classes) == ("", None, ())
-    assert samples_of(open_data(config), 3) == ()
+    assert open_data(config).samples(3) == ()
 
 
 def test_samples_are_the_first_of_each_class_as_stored(tmp_path: Path) -> None:
     write_mnist(tmp_path, 25)  # image i is all of value i, of class i % 10
-    samples = samples_of(open_data(load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])), 2)
+    samples = open_data(load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])).samples(2)
     assert [(sample.label, sample.pixels[0]) for sample in samples[:4]] == [(0, 0), (0, 10), (1, 1), (1, 11)]
     assert len(samples) == 20
     assert samples[3].shape == (28, 28, 1)
     assert set(samples[3].pixels) == {11}
-    assert samples_of(open_data(load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])), 0) == ()
+    assert open_data(load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])).samples(0) == ()

@@ -13,8 +13,8 @@ from torch.nn import functional
 from tests.workload.configs import HERE, config
 from vram_cli.errors import ConfigError
 from vram_cli.records import Phase
-from vram_cli.workload import blame, build_workload, open_data, supervised, train_step
-from vram_cli.workload.losses import call, criterion_of, loss_of, own_loss
+from vram_cli.workload import build_workload, config_key_of, open_data, supervised, train_step
+from vram_cli.workload.losses import call, criterion_of, loss_of, model_loss
 
 CPU = torch.device("cpu")
 X, Y = torch.ones(2, 3), torch.zeros(2, 3)
@@ -89,7 +89,7 @@ def test_wrong_names_are_refused_by_the_key_that_gave_them() -> None:
 def test_what_the_model_raises_is_blamed_on_its_inputs() -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
         call(nn.Linear(5, 2), X, "data.inputs")
-    assert blame(caught.value) == "data.inputs, as the model is called with it"
+    assert config_key_of(caught.value) == "data.inputs, as the model is called with it"
 
 
 class Output:
@@ -120,7 +120,7 @@ class Returns(nn.Module):
     ],
 )
 def test_a_models_own_loss(output: Any, loss: float) -> None:
-    assert own_loss(Returns(output), X, "data.inputs").item() == loss
+    assert model_loss(Returns(output), X, "data.inputs").item() == loss
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_models_own_loss(output: Any, loss: float) -> None:
 )
 def test_an_output_without_a_loss_is_refused(output: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        own_loss(Returns(output), X, "data.inputs")
+        model_loss(Returns(output), X, "data.inputs")
 
 
 LABELS = torch.tensor([0, 1])
@@ -197,7 +197,7 @@ def test_a_loss_needs_a_pair(batch: Any) -> None:
     ("target", "words"),
     [
         ("no_number", r"loss\.factory \(.*:no_number\): the loss is a tensor of \[2\]"),
-        ("NUMBER", r"loss\.factory: .*:NUMBER is a int, and nothing to call"),
+        ("NUMBER", r"loss\.factory: .*:NUMBER is a int, not callable"),
     ],
 )
 def test_a_loss_that_is_none_is_refused_by_its_key(target: str, words: str) -> None:
@@ -210,7 +210,7 @@ def test_what_a_loss_raises_is_blamed_on_its_key() -> None:
     chosen = config(loss={"factory": HERE + "raises_in_loss"})
     with pytest.raises(KeyError) as caught:
         loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS))
-    assert blame(caught.value) == f"loss.factory ({HERE}raises_in_loss)"
+    assert config_key_of(caught.value) == f"loss.factory ({HERE}raises_in_loss)"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "amp-bf16"])

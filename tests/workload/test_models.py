@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.workload.configs import HERE, config
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError
-from vram_cli.workload import blame, build_model, build_workload, check_code, open_data, train_step
+from vram_cli.errors import ConfigError, MachineError
+from vram_cli.workload import build_model, build_workload, check_code, config_key_of, open_data, train_step
 
 CPU = torch.device("cpu")
 NETS = "tests.fake_tensors.nets:"
@@ -65,9 +65,9 @@ def test_torchvisions_backbones_download_no_weights(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("target", "kwargs", "words"),
     [
-        (HERE + "no_model", {}, "returns a str, which is no model"),
+        (HERE + "no_model", {}, "returns a str, not a model"),
         (HERE + "nothing", {}, "has no attribute 'nothing'"),
-        (HERE + "NUMBER", {}, "is a int, and nothing to call"),
+        (HERE + "NUMBER", {}, "is a int, not callable"),
         ("torchvision:resnet19", {}, "torchvision has no model 'resnet19'"),
         ("timm:resnet19", {}, "timm has no model 'resnet19'"),
         ("transformers:gpt9", {}, "transformers has no model 'gpt9'"),
@@ -110,7 +110,7 @@ def test_a_package_that_is_not_installed_is_told_with_how_to_get_it(monkeypatch:
 def test_what_a_factory_raises_is_blamed_on_its_target(target: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r".") as caught:
         model_of(target, kwargs)
-    assert blame(caught.value) == f"model.factory ({target})"
+    assert config_key_of(caught.value) == f"model.factory ({target})"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,7 @@ def test_channels_last_reaches_weights_and_images() -> None:
     [
         ({"model": {"factory": HERE + "nothing"}}, "model.factory"),
         ({"loss": {"factory": HERE + "nothing"}}, "loss.factory"),
+        ({"optimizer": {"factory": HERE + "nothing"}}, "optimizer.factory"),
         ({"step": {"function": HERE + "nothing"}}, "step.function"),
     ],
 )
@@ -175,3 +176,10 @@ def test_code_is_imported_before_anything_runs(sections: dict[str, Any], key: st
 def test_presets_need_no_code() -> None:
     preset = {"model": {"name": "mlp"}, "data": {"name": "mnist"}, "optimizer": {"name": "sgd"}}
     check_code(Config.model_validate(preset))
+
+
+def test_a_torchvision_that_does_not_load_is_an_environment_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(MachineError, match="torchvision does not load beside PyTorch") as caught:
+        model_of("torchvision:resnet18", {})
+    assert "together" in caught.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from tests.fake_tensors.nets import ConvNet
 from tests.workload.configs import HERE, config
 from vram_cli.errors import ConfigError, MachineError
 from vram_cli.records import Phase
-from vram_cli.workload import Workload, blame, build_workload, train_step
+from vram_cli.workload import Workload, build_workload, config_key_of
 from vram_cli.workload.weight_average import DECAY, WeightAverage
 
 CPU = torch.device("cpu")
@@ -36,10 +37,14 @@ def work_of(**sections: Any) -> Workload:
     return build_workload(config(model=NET, data=DATA, **sections), CPU)
 
 
+def run(work: Workload, batch: Any, enter: Callable[[Phase], None]) -> torch.Tensor:
+    return work.step(work, batch, enter)
+
+
 def ran(work: Workload, steps: int = 1) -> list[Phase]:
     phases: list[Phase] = []
     for _ in range(steps):
-        train_step(work, BATCH, phases.append)
+        run(work, BATCH, phases.append)
     return phases
 
 
@@ -100,7 +105,7 @@ def test_gradients_are_freed_or_zeroed_between_steps(zero: bool) -> None:
     ran(work)
     before = gradients(work)
     seen: list[bool] = []
-    train_step(work, BATCH, lambda phase: seen.append(gradients(work)[0] is not None))
+    run(work, BATCH, lambda phase: seen.append(gradients(work)[0] is not None))
     assert seen == [zero, zero, True]
     assert all((ours is theirs) == zero for ours, theirs in zip(gradients(work), before, strict=True))
 
@@ -148,7 +153,7 @@ def test_a_step_of_ones_own_is_run_and_its_phases_are_seen() -> None:
     work = linear_work("step")
     before = [parameter.clone() for parameter in work.model.parameters()]
     phases: list[Phase] = []
-    loss = train_step(work, LINEAR_BATCH, phases.append)
+    loss = run(work, LINEAR_BATCH, phases.append)
     assert phases == [Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER]
     assert (loss.numel(), loss.requires_grad) == (1, False)
     assert not any(map(torch.equal, before, work.model.parameters()))
@@ -164,7 +169,7 @@ def test_pytorch_is_left_as_it_was(step: str) -> None:
     backward, work = torch.autograd.backward, linear_work(step)
     phases: list[Phase] = []
     with suppress(RuntimeError, ConfigError):
-        train_step(work, LINEAR_BATCH, phases.append)
+        run(work, LINEAR_BATCH, phases.append)
     assert torch.autograd.backward is backward
     work.optimizer.step()
     assert phases.count(Phase.OPTIMIZER) == (step != "step_that_raises")
@@ -172,14 +177,96 @@ def test_pytorch_is_left_as_it_was(step: str) -> None:
 
 def test_a_step_that_returns_no_loss_is_refused_by_its_key() -> None:
     with pytest.raises(ConfigError, match=r"step\.function: the loss is a NoneType") as caught:
-        train_step(linear_work("step_without_loss"), LINEAR_BATCH, lambda _: None)
+        run(linear_work("step_without_loss"), LINEAR_BATCH, lambda _: None)
     assert caught.value.hint == "return it from the step"
 
 
 def test_what_a_step_raises_is_blamed_on_its_key() -> None:
     with pytest.raises(RuntimeError, match="the step is broken") as caught:
-        train_step(linear_work("step_that_raises"), LINEAR_BATCH, lambda _: None)
-    assert blame(caught.value) == "step.function"
+        run(linear_work("step_that_raises"), LINEAR_BATCH, lambda _: None)
+    assert config_key_of(caught.value) == "step.function"
+
+
+def evaluation_of(**sections: Any) -> Workload:
+    torch.manual_seed(0)
+    return build_workload(config(mode="eval", **sections), CPU)
+
+
+def test_evaluation_is_a_forward_pass_with_its_loss_in_inference_mode() -> None:
+    work = evaluation_of(model=NET, data=DATA)
+    phases: list[Phase] = []
+    loss = run(work, BATCH, phases.append)
+    assert phases == [Phase.FORWARD]
+    assert (work.optimizer, work.model.training, work.scaler.is_enabled()) == (None, False, False)
+    assert loss.is_inference()
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(work.model(BATCH[0]), BATCH[1]))
+    assert gradients(work) == [None] * len(gradients(work))
+
+
+def test_evaluation_by_a_step_of_ones_own_has_no_loss() -> None:
+    output = run(evaluation_of(step=HERE + "step"), LINEAR_BATCH, lambda _: None)
+    assert output.shape == (3, 2)
+
+
+def test_evaluation_accepts_predictions_from_a_model_that_makes_its_own_loss() -> None:
+    work = evaluation_of(model={"factory": HERE + "Detector"}, loss="model")
+    assert run(work, LINEAR_BATCH, lambda _: None)["boxes"].shape == (3, 2)
+
+
+FACTORY = {"factory": HERE + "SignDescent", "kwargs": {"momentum": 0.5}}
+
+
+def groups(optimizer: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    group = build_workload(config(optimizer=optimizer, **sections), CPU).optimizer.param_groups[0]
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def test_a_factory_gets_the_learning_rate_and_its_kwargs() -> None:
+    rate = {"learning_rate": 0.25}
+    assert groups(FACTORY, train=rate) == {"lr": 0.25, "momentum": 0.5}
+    assert groups({**FACTORY, "kwargs": {"lr": 2.0}}, train=rate) == {"lr": 2.0, "momentum": 0.9}
+    assert groups({"factory": HERE + "sign_descent_without_lr"}, train=rate)["lr"] == 0.5
+    adamw = groups({"factory": "torch.optim:AdamW", "kwargs": {"betas": [0.9, 0.95]}}, train=rate)
+    assert (adamw["lr"], list(adamw["betas"]), adamw["weight_decay"]) == (0.25, [0.9, 0.95], 0.01)
+
+
+def test_a_factory_gets_the_trained_parameters_only() -> None:
+    work = work_of(optimizer=FACTORY, train={"freeze": ["*.bias"]})
+    trained = [parameter for parameter in work.model.parameters() if parameter.requires_grad]
+    assert work.optimizer.param_groups[0]["params"] == trained
+
+
+def test_a_factory_works_in_backward() -> None:
+    plain, in_backward = work_of(optimizer=FACTORY), work_of(optimizer=FACTORY, train={"optimizer_in_backward": True})
+    assert ran(plain, 3) == ran(in_backward, 3)
+    for expected, parameter in zip(plain.model.parameters(), in_backward.model.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected)
+    assert gradients(in_backward) == [None] * len(gradients(in_backward))
+
+
+@pytest.mark.parametrize("in_backward", [False, True])
+def test_an_optimizer_with_modes_is_put_into_train_mode(in_backward: bool) -> None:
+    ran(work_of(optimizer={"factory": HERE + "ModalSignDescent"}, train={"optimizer_in_backward": in_backward}))
+
+
+def test_a_factory_that_makes_no_optimizer_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.factory: .*no_optimizer returns a str, not an optimizer"):
+        work_of(optimizer={"factory": HERE + "no_optimizer"})
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "train"),
+    [
+        ({"factory": HERE + "SignDescent", "kwargs": {"momentun": 0.5}}, {}),
+        ({"factory": "torch.optim:Muon"}, {}),  # takes matrices only
+        ({"factory": HERE + "BrokenStep"}, {}),
+        ({"factory": HERE + "BrokenStep"}, {"optimizer_in_backward": True}),
+    ],
+)
+def test_errors_of_an_optimizer_name_its_factory(optimizer: dict[str, Any], train: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError, RuntimeError)) as caught:
+        ran(work_of(optimizer=optimizer, train=train))
+    assert config_key_of(caught.value) == f"optimizer.factory ({optimizer['factory']})"
 
 
 def test_bitsandbytes_is_for_a_gpu_that_is_there() -> None:

@@ -11,14 +11,14 @@ import pytest
 from tests.workload import usercode
 from tests.workload.configs import HERE
 from vram_cli.errors import ConfigError
-from vram_cli.workload.user_code import blame, blamed_on, called, look_in, resolve
+from vram_cli.workload.user_code import add_import_path, config_key_of, errors_from, instantiate, resolve
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "modules", {**sys.modules})
-    look_in(tmp_path)
+    add_import_path(tmp_path)
     return tmp_path
 
 
@@ -93,29 +93,29 @@ def test_a_module_that_fails_as_a_name_is_asked_for(folder: Path) -> None:
 
 
 def test_what_is_no_function_is_not_called() -> None:
-    with pytest.raises(ConfigError, match=r"model\.factory: .*NUMBER is a int, and nothing to call"):
-        called(HERE + "NUMBER", "model.factory", {})
-    assert called(HERE + "linear", "model.factory", {"width": 7}).in_features == 7
+    with pytest.raises(ConfigError, match=r"model\.factory: .*NUMBER is a int, not callable"):
+        instantiate(HERE + "NUMBER", "model.factory", {})
+    assert instantiate(HERE + "linear", "model.factory", {"width": 7}).in_features == 7
 
 
 def test_an_error_in_code_is_blamed_on_its_key_and_stays_what_it_is() -> None:
     with pytest.raises(ValueError, match="no such width: 3") as caught:
-        called(HERE + "raises", "model.factory", {})
-    assert blame(caught.value) == f"model.factory ({HERE}raises)"
+        instantiate(HERE + "raises", "model.factory", {})
+    assert config_key_of(caught.value) == f"model.factory ({HERE}raises)"
     with pytest.raises(TypeError) as wrong:
-        called(HERE + "linear", "model.factory", {"widht": 7})
-    assert blame(wrong.value) == f"model.factory ({HERE}linear)"
+        instantiate(HERE + "linear", "model.factory", {"widht": 7})
+    assert config_key_of(wrong.value) == f"model.factory ({HERE}linear)"
     with pytest.raises(usercode.SlottedError):
-        called(HERE + "raises_what_cannot_be_marked", "model.factory", {})
+        instantiate(HERE + "raises_what_cannot_be_marked", "model.factory", {})
 
 
 def test_the_nearest_key_is_blamed() -> None:
-    with pytest.raises(ZeroDivisionError) as caught, blamed_on("step.function"), blamed_on("loss.factory"):
+    with pytest.raises(ZeroDivisionError) as caught, errors_from("step.function"), errors_from("loss.factory"):
         raise ZeroDivisionError
-    assert blame(caught.value) == "loss.factory"
-    assert blame(KeyError()) == ""
+    assert config_key_of(caught.value) == "loss.factory"
+    assert config_key_of(KeyError()) == ""
 
 
 def test_code_that_ends_the_program_is_an_error_of_its_key() -> None:
-    with pytest.raises(ConfigError, match=r"model\.factory \(.*leaves\): the code ends the program: SystemExit: bye"):
-        called(HERE + "leaves", "model.factory", {})
+    with pytest.raises(ConfigError, match=r"model\.factory \(.*leaves\): the code exits the process: SystemExit: bye"):
+        instantiate(HERE + "leaves", "model.factory", {})

@@ -9,7 +9,7 @@ import torch
 
 from tests.workload.configs import HERE, config
 from vram_cli.errors import ConfigError
-from vram_cli.workload import blame, open_data, shapes_only, tensors_of, user_data
+from vram_cli.workload import config_key_of, open_data, tensors_of, user_data
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -51,7 +51,7 @@ def test_the_largest_samples_are_the_worst_batch_and_it_is_told() -> None:
     words = data.make_batch(3, CPU, torch.float32)["words"]
     assert words.shape == (3, 50)
     assert (words != 0).sum(1).tolist() == [50, 7, 7]
-    assert "the largest of all 20 samples stand for the worst batch" in data.info.detail
+    assert "the worst batch: the largest of all 20 samples" in data.info.detail
     assert "all 10 samples are of one size" in source("dataset").info.detail
 
 
@@ -63,18 +63,18 @@ def test_text_counts_where_there_is_nothing_but_text_and_a_label() -> None:
 
 
 def test_large_samples_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_data, "LOOKED_AT", 100)
+    monkeypatch.setattr(user_data, "MAX_SAMPLES_MEASURED", 100)
     data = source("Sentences", kwargs={"length": 1000}, collate_fn=HERE + "padded")
-    assert data.info.detail.endswith("the largest of 100 samples from all over its 1,000 stand for the worst batch")
+    assert data.info.detail == "the worst batch: the largest of 100 random samples of 1,000"
     again = source("Sentences", kwargs={"length": 1000}, collate_fn=HERE + "padded")
     shapes = [made.make_batch(40, CPU, torch.float32)["words"].tolist() for made in (data, again)]
     assert shapes[0] == shapes[1]  # the same samples are looked at each time
 
 
 def test_a_look_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_data, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(user_data, "MAX_SECONDS", -1.0)
     data = source("dataset")
-    assert "1 samples from all over its 10" in data.info.detail
+    assert "1 random samples of 10" in data.info.detail
     assert len(data.make_batch(4, CPU, torch.float32)[0]) == 4
 
 
@@ -89,7 +89,7 @@ def test_pytorchs_own_collate_makes_tuples_of_fields() -> None:
 @pytest.mark.parametrize("target", ["batch", "dataset", "Nested", "batch_from_a_loader"])
 def test_a_prediction_knows_batches_that_it_never_asked_for(target: str) -> None:
     chosen = config(data={"factory": HERE + target})
-    make, _ = shapes_only(chosen)
+    make = open_data(chosen).make_shapes()
     there, here = make(1000, META, torch.float32), open_data(chosen).make_batch(1000, CPU, torch.float32)
     assert [(tensor.shape, tensor.dtype) for tensor in tensors_of(there)] == [
         (tensor.shape, tensor.dtype) for tensor in tensors_of(here)
@@ -106,10 +106,10 @@ def test_pure_bf16_reaches_batches_of_code() -> None:
     ("target", "keys", "words"),
     [
         ("no_tensors", {}, "asked for a batch of 1, got no tensor in it"),
-        ("whole_set", {}, "gives a tuple, which is no Dataset"),
-        ("no_model", {}, "gives a str, which is no Dataset"),
-        ("linear", {}, "gives a Linear, which is no Dataset"),
-        ("NUMBER", {}, "gives a int, which is no Dataset"),
+        ("whole_set", {}, "gives a tuple, which is not a Dataset"),
+        ("no_model", {}, "gives a str, which is not a Dataset"),
+        ("linear", {}, "gives a Linear, which is not a Dataset"),
+        ("NUMBER", {}, "gives a int, which is not a Dataset"),
         ("Sentences", {"kwargs": {"length": 0}}, "the Dataset is empty"),
         ("batch", {"collate_fn": HERE + "padded"}, r"data\.collate_fn: .*batch makes whole batches"),
         ("dataset", {"collate_fn": HERE + "paded"}, r"data\.collate_fn: .*has no attribute 'paded'"),
@@ -133,8 +133,8 @@ def test_a_batch_of_the_wrong_length_is_refused_as_it_comes() -> None:
 
 def test_a_prediction_refuses_batches_that_nobody_can_know() -> None:
     chosen = config(data={"factory": HERE + "of_random_length"})
-    with pytest.raises(ConfigError, match=r"data\.factory: a batch of 5 has .*: a prediction cannot know") as caught:
-        shapes_only(chosen)
+    with pytest.raises(ConfigError, match=r"data\.factory: a batch of 5 has .*: the sizes of larger batches") as caught:
+        open_data(chosen).make_shapes()
     assert "real trials" in caught.value.hint
     assert open_data(chosen).make_batch(9, CPU, torch.float32).shape == (9, 11)
 
@@ -154,7 +154,7 @@ def test_what_data_raises_is_blamed_on_its_key(
 ) -> None:
     with pytest.raises(error) as caught:
         source(target, **keys).make_batch(3, CPU, torch.float32)
-    assert blame(caught.value).startswith(key)
+    assert config_key_of(caught.value).startswith(key)
 
 
 def test_a_function_whose_size_has_another_name_is_told_what_it_is_called() -> None:

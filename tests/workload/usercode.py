@@ -64,6 +64,18 @@ class WantsChannelsLast(nn.Module):
         return self.layer(images).mean((2, 3))
 
 
+class Detector(nn.Module):
+    """Returns losses in training and boxes in evaluation, as torchvision's detection models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        boxes = self.layer(x)
+        return {"loss": boxes.mean()} if self.training else {"boxes": boxes}
+
+
 # Losses
 
 
@@ -254,9 +266,93 @@ def deep() -> nn.Module:
     return nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)), nn.Linear(4, 2))
 
 
+def chain(layers: int = 8, width: int = 1000) -> nn.Module:
+    return nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
+
+
 def over_words(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(output.flatten(0, 1), targets.flatten())
 
 
 def of_m_samples(m: int) -> torch.Tensor:
     return torch.zeros(m, 4)
+
+
+# Optimizers
+
+
+class SignDescent(torch.optim.Optimizer):
+    """Steps by the sign of a momentum; one tensor of state per parameter."""
+
+    def __init__(self, params: Any, lr: float = 1.0, momentum: float = 0.9) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                average = self.state[parameter].setdefault("average", torch.zeros_like(parameter))
+                average.lerp_(parameter.grad, 1 - group["momentum"])
+                parameter.sub_(average.sign(), alpha=group["lr"])
+
+
+class ModalSignDescent(SignDescent):
+    """Refuses to step outside train mode, as schedule-free optimizers do."""
+
+    is_training = False
+
+    def train(self) -> None:
+        self.is_training = True
+
+    def step(self, closure: Any = None) -> None:
+        if not self.is_training:
+            raise RuntimeError("not in train mode")
+        super().step()
+
+
+def sign_descent_without_lr(parameters: Any) -> torch.optim.Optimizer:
+    return SignDescent(parameters, lr=0.5)
+
+
+def no_optimizer(parameters: Any, lr: float) -> str:
+    return "an optimizer"
+
+
+class BrokenStep(SignDescent):
+    def step(self, closure: Any = None) -> None:
+        raise RuntimeError("no kernel for this step")
+
+
+class Quantized(torch.Tensor):
+    """A tensor subclass around another tensor, as quantized optimizer states are."""
+
+    @staticmethod
+    def __new__(cls, codes: torch.Tensor) -> Any:
+        return torch.Tensor._make_wrapper_subclass(cls, codes.shape, dtype=torch.float32, device=codes.device)
+
+    def __init__(self, codes: torch.Tensor) -> None:
+        self.codes = codes
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["codes"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: dict[str, torch.Tensor], *_: Any) -> Quantized:
+        return Quantized(inner["codes"])
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise NotImplementedError(func)
+
+
+class SubclassState(SignDescent):
+    """Keeps a copy of its state in 8 bits, made by a compiled function."""
+
+    def step(self, closure: Any = None) -> None:
+        super().step()
+        for state in self.state.values():
+            state.setdefault("codes", Quantized(torch.compile(to_int8, fullgraph=True)(state["average"])))
+
+
+def to_int8(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.int8)

@@ -1,1 +1,1 @@
-"""Which byte belongs to what: storages, modules, categories."""
+"""Accounting: storages, and the modules and categories that they belong to."""

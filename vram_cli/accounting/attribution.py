@@ -1,4 +1,4 @@
-"""Who holds the memory of a settled step, and when: by module at the moment of highest use, by category over time."""
+"""Attribute the memory of a repeated step: to modules at its peak, and to categories over time."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from itertools import chain, groupby
 from vram_cli.allocator.allocation_trace import AllocationTrace
 from vram_cli.records import Breakdown, Category, ModuleShare, Phase, Timeline, TimelinePoint
 
-MOST_POINTS = 400
-"""More than a terminal or a picture has columns."""
+MAX_POINTS = 400
+"""Points of a timeline: more than a terminal or a picture has columns."""
 
 
-def explained(breakdown: Breakdown, tape: AllocationTrace) -> Breakdown:
-    """Return the breakdown with the modules and the timeline of the step that it is of.
+def with_modules_and_timeline(breakdown: Breakdown, trace: AllocationTrace) -> Breakdown:
+    """Return the breakdown of a step with its modules and its timeline.
 
-    What it has above the tape are temporaries that kernels took for themselves; nobody knows for which module.
+    Bytes of the breakdown that are not in the trace are temporaries inside kernels, whose module is unknown.
     """
-    shown = timeline(tape)
-    unseen = breakdown.tensor_bytes - shown.peak.bytes
-    return replace(breakdown, modules=module_shares(tape, unseen), timeline=shown)
+    step = timeline(trace)
+    unseen = breakdown.tensor_bytes - step.peak.bytes
+    return replace(breakdown, modules=module_shares(trace, unseen), timeline=step)
 
 
-def timeline(tape: AllocationTrace, most: int = MOST_POINTS) -> Timeline:
-    """Return the last step of a tape in at most so many points (and one for each phase, if `most` is less).
+def timeline(trace: AllocationTrace, max_points: int = MAX_POINTS) -> Timeline:
+    """Return the last step of a trace in at most `max_points` points (and one per phase, if that is more).
 
-    Where there are more events, each run of them is stood for by its highest moment, so that no peak is lost.
+    If there are more events, the highest of several in a row stands for all of them, so that no peak is lost.
     """
-    points = list(_points(tape))
-    run = -(-len(points) // max(most - len(Phase), 1))
-    kept: list[TimelinePoint] = []
+    points = list(_points(trace))
+    run = -(-len(points) // max(max_points - len(Phase), 1))
+    highest: list[TimelinePoint] = []
     for _, group in groupby(points, key=lambda point: point.phase):
         phase = list(group)
-        kept += (_highest(phase[i : i + run]) for i in range(0, len(phase), run))
-    return Timeline(points=tuple(kept), events=len(points) - 1)
+        highest += (_highest(phase[i : i + run]) for i in range(0, len(phase), run))
+    return Timeline(points=tuple(highest), events=len(points) - 1)
 
 
-def module_shares(tape: AllocationTrace, unseen_bytes: int = 0) -> tuple[ModuleShare, ...]:
-    """Return what modules hold at the highest moment of the last step, each with those that it contains.
+def module_shares(trace: AllocationTrace, unseen_bytes: int = 0) -> tuple[ModuleShare, ...]:
+    """Return the bytes of each module at the peak of the last step, including the modules that it contains.
 
-    Two things are put down to the model as a whole: `unseen_bytes`, which are temporaries on no tape, and temporaries
-    that outlive steps. These are workspaces of cuBLAS, made in whichever module first multiplies, and used by all.
+    The model as a whole gets `unseen_bytes`, which are temporaries outside the trace, and temporaries that outlive
+    steps: those are cuBLAS workspaces, allocated in the first module that multiplies and used by all.
     """
     held: defaultdict[str, Counter[Category]] = defaultdict(Counter)
     held[""][Category.TEMPORARIES] += unseen_bytes
-    standing = _alive(tape, 0)
-    for i in _alive(tape, _highest(list(_points(tape))).event):
-        storage = tape.storages[i]
-        shared = i in standing and storage.category is Category.TEMPORARIES
-        for path in _path("" if shared else storage.module):
+    before_step = _alive(trace, 0)
+    for i in _alive(trace, _highest(list(_points(trace))).event):
+        storage = trace.storages[i]
+        shared = i in before_step and storage.category is Category.TEMPORARIES
+        for path in _ancestors("" if shared else storage.module):
             held[path][storage.category] += storage.bytes
-    return tuple(_share(path, held[path]) for path in _tree(held))
+    return tuple(_share(path, held[path]) for path in _in_tree_order(held))
 
 
-def _points(tape: AllocationTrace) -> Iterator[TimelinePoint]:
-    """Return the last step event by event, the moment before it first."""
+def _points(trace: AllocationTrace) -> Iterator[TimelinePoint]:
+    """Yield the last step event by event, beginning with the moment before it."""
     live: Counter[Category] = Counter()
-    for i in _alive(tape, 0):
-        live[tape.storages[i].category] += tape.storages[i].bytes
-    step = tape.steps[-1]
+    for i in _alive(trace, 0):
+        live[trace.storages[i].category] += trace.storages[i].bytes
+    step = trace.steps[-1]
     phase, event = next((action for action in step if isinstance(action, Phase)), Phase.FORWARD), 0
     yield _point(event, phase, live)
     for action in step:
         if not isinstance(action, int):
             phase = action if isinstance(action, Phase) else phase
             continue
-        storage, event = tape.storages[max(action, ~action)], event + 1
+        storage, event = trace.storages[max(action, ~action)], event + 1
         live[storage.category] += storage.bytes if action >= 0 else -storage.bytes
         yield _point(event, phase, live)
 
@@ -82,10 +82,10 @@ def _highest(points: list[TimelinePoint]) -> TimelinePoint:
     return max(points, key=lambda point: point.bytes)
 
 
-def _alive(tape: AllocationTrace, event: int) -> set[int]:
-    """Return the storages that live after so many events of the last step."""
-    before = (action for action in chain(tape.setup, *tape.steps[:-1]) if isinstance(action, int))
-    within = [action for action in tape.steps[-1] if isinstance(action, int)][:event]
+def _alive(trace: AllocationTrace, event: int) -> set[int]:
+    """Return the storages that are alive after the first `event` events of the last step."""
+    before = (action for action in chain(trace.setup, *trace.steps[:-1]) if isinstance(action, int))
+    within = [action for action in trace.steps[-1] if isinstance(action, int)][:event]
     alive: set[int] = set()
     for action in chain(before, within):
         if action >= 0:
@@ -95,24 +95,24 @@ def _alive(tape: AllocationTrace, event: int) -> set[int]:
     return alive
 
 
-def _path(module: str) -> Iterator[str]:
-    """Return the module's name and those of all that contain it: "", "layer1", "layer1.0"."""
+def _ancestors(module: str) -> Iterator[str]:
+    """Yield the modules that contain a module, outermost first, and itself: "", "layer1", "layer1.0"."""
     yield ""
     names = module.split(".") if module else []
     for depth in range(len(names)):
         yield ".".join(names[: depth + 1])
 
 
-def _tree(held: dict[str, Counter[Category]]) -> Iterator[str]:
-    """Return paths, each before those in it, and the largest first of those in the same one."""
-    inside: defaultdict[str, list[str]] = defaultdict(list)
+def _in_tree_order(held: dict[str, Counter[Category]]) -> Iterator[str]:
+    """Yield each path before those inside it, and siblings in descending order of size."""
+    children: defaultdict[str, list[str]] = defaultdict(list)
     for path in sorted(filter(None, held), key=lambda path: (-held[path].total(), path)):
-        inside[path.rpartition(".")[0]].append(path)
-    waiting = [""]
-    while waiting:
-        path = waiting.pop()
+        children[path.rpartition(".")[0]].append(path)
+    stack = [""]
+    while stack:
+        path = stack.pop()
         yield path
-        waiting += reversed(inside[path])
+        stack += reversed(children[path])
 
 
 def _share(path: str, held: Counter[Category]) -> ModuleShare:

@@ -1,4 +1,4 @@
-"""Which module of a model is running, so that what it allocates can be put down to it."""
+"""Track which module of a model is running, so that its allocations can be attributed to it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 
 class ModuleTracker:
-    """Follows the forward passes of a model's modules, and the nodes of the backward pass.
+    """Tracks the forward passes of a model's modules, and the nodes of the backward pass.
 
-    A node belongs to the module in whose forward pass it was made: nodes are numbered as they are made, and `_marks`
-    says from which number on which module was running. Numbers are counted a thread; what a checkpoint computes again
-    in the backward thread of a GPU may be put down to another module of the same block.
+    A node belongs to the module whose forward pass created it. Autograd numbers nodes as it creates them, and
+    `_first_nodes` holds the number from which on each module was running. Each thread counts its own nodes, so a
+    checkpoint that recomputes in the backward thread of a GPU may be attributed to another module of the same block.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._names = {module: name for name, module in model.named_modules()}
         self._stack: list[str] = []
-        self._marks: list[tuple[int, str]] = []
-        self._owners: dict[int, str] = {}
-        self._of_node = ""
+        self._first_nodes: list[tuple[int, str]] = []
+        self._parameter_modules: dict[int, str] = {}
+        self._backward_module = ""
 
     @property
-    def running(self) -> str:
-        """The innermost module, by its name in `named_modules`; "" outside of all."""
-        return self._stack[-1] if self._stack else self._of_node
+    def current(self) -> str:
+        """The innermost running module, by its name in `named_modules`; "" outside all modules."""
+        return self._stack[-1] if self._stack else self._backward_module
 
     @contextmanager
-    def followed(self) -> Iterator[None]:
-        """Follow forward passes meanwhile."""
+    def tracking(self) -> Iterator[None]:
+        """Track forward passes while the context is open."""
         hooks = [
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave, always_call=True),
@@ -47,31 +47,31 @@ class ModuleTracker:
                 hook.remove()
 
     def begin_phase(self) -> None:
-        """Leave all modules, those too that an exception has left behind; see whose the parameters are."""
+        """Leave all modules, including those left open by an exception, and look up which module owns a parameter."""
         self._stack.clear()
-        self._of_node = ""
-        self._owners = {id(p): name.rpartition(".")[0] for name, p in self._model.named_parameters()}
+        self._backward_module = ""
+        self._parameter_modules = {id(p): name.rpartition(".")[0] for name, p in self._model.named_parameters()}
 
-    def enter_running_node(self) -> None:
-        """Take the module that made the node which the engine runs in this thread, or whose parameter's it is."""
+    def follow_backward_node(self) -> None:
+        """Switch to the module that created the node which autograd runs in this thread, or owns its parameter."""
         node = torch._C._current_autograd_node()
         if node is None:
-            self._of_node = ""
+            self._backward_module = ""
         elif hasattr(node, "variable"):
-            self._of_node = self._owners.get(id(node.variable), "")
+            self._backward_module = self._parameter_modules.get(id(node.variable), "")
         else:
-            at = bisect_right(self._marks, node._sequence_nr(), key=lambda mark: mark[0]) - 1
-            self._of_node = self._marks[at][1] if at >= 0 else ""
+            at = bisect_right(self._first_nodes, node._sequence_nr(), key=lambda entry: entry[0]) - 1
+            self._backward_module = self._first_nodes[at][1] if at >= 0 else ""
 
     def _enter(self, module: nn.Module, _: Any) -> None:
-        # A module that is no part of the model, such as one made on the way, belongs to the one that calls it.
-        self._stack.append(self._names.get(module, self.running))
-        self._mark()
+        # A module outside the model, such as one created in a forward pass, counts as the module that calls it.
+        self._stack.append(self._names.get(module, self.current))
+        self._note_first_node()
 
     def _leave(self, *_: Any) -> None:
         if self._stack:
             self._stack.pop()
-        self._mark()
+        self._note_first_node()
 
-    def _mark(self) -> None:
-        self._marks.append((torch._C._autograd._get_sequence_nr(), self.running))
+    def _note_first_node(self) -> None:
+        self._first_nodes.append((torch._C._autograd._get_sequence_nr(), self.current))

@@ -1,4 +1,4 @@
-"""Tells a ledger what the storages that outlive a step are, and which module's."""
+"""Label the storages that outlive a step with their category and the module that owns them."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from vram_cli.records import Category
 from vram_cli.workload import Batch, Workload, tensors_of
 
 
-def label(ledger: StorageTracker, work: Workload, batch: Batch) -> None:
-    """Name what lives between steps: the model, the batch, gradients, the optimizer's state.
+def label_storages(tracker: StorageTracker, work: Workload, batch: Batch) -> None:
+    """Label the storages that live between steps: the model, the batch, gradients and optimizer state.
 
-    An average of the weights counts as optimizer state: it is kept for each parameter, and the model never sees it.
+    An average of the weights counts as optimizer state: it has one tensor per parameter, and the model never reads it.
     """
-    ledger.adopt(tensors_of(batch), Category.BATCH_DATA, "")
+    tracker.label(tensors_of(batch), Category.BATCH_DATA, "")
     if work.average is not None:
-        ledger.adopt(work.average.tensors, Category.OPTIMIZER_STATE, "")
+        tracker.label(work.average.tensors, Category.OPTIMIZER_STATE, "")
     if work.criterion is not None:
-        ledger.adopt([*work.criterion.parameters(), *work.criterion.buffers()], Category.PARAMETERS, "")
+        tracker.label([*work.criterion.parameters(), *work.criterion.buffers()], Category.PARAMETERS, "")
     for name, tensor in (*work.model.named_parameters(), *work.model.named_buffers()):
-        ledger.adopt([tensor], Category.PARAMETERS, _owner(name))
-    label_gradients(ledger, work)
+        tracker.label([tensor], Category.PARAMETERS, _module_of(name))
+    label_gradients(tracker, work)
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in work.model.named_parameters()}
-    for parameter, state in work.optimizer.state.items():
-        tensors = (value for value in state.values() if isinstance(value, torch.Tensor))
-        ledger.adopt(tensors, Category.OPTIMIZER_STATE, _owner(names.get(parameter, "")))
+    states = {} if work.optimizer is None else work.optimizer.state
+    for parameter, state in states.items():
+        tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, _module_of(names.get(parameter, "")))
 
 
-def label_gradients(ledger: StorageTracker, work: Workload) -> None:
-    """Name the gradients, once the backward pass has made them."""
+def label_gradients(tracker: StorageTracker, work: Workload) -> None:
+    """Label the gradients that exist after the backward pass."""
     for name, parameter in work.model.named_parameters():
         if parameter.grad is not None:
-            ledger.adopt([parameter.grad], Category.GRADIENTS, _owner(name))
+            tracker.label([parameter.grad], Category.GRADIENTS, _module_of(name))
 
 
-def _owner(parameter: str) -> str:
+def _module_of(parameter: str) -> str:
     return parameter.rpartition(".")[0]

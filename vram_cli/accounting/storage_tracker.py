@@ -1,7 +1,7 @@
-"""A ledger of tensor storages: which lives when, and as what, seen at PyTorch's dispatcher on a real training step.
+"""Track tensor storages: their lifetimes and categories, as PyTorch's dispatcher sees them in a real training step.
 
-Allocations inside a kernel (workspaces of cuBLAS, cuDNN, oneDNN) never pass the dispatcher: the ledger does not see
-them, and whoever knows the device's own counters adds the difference to the temporaries.
+Allocations inside a kernel (workspaces of cuBLAS, cuDNN, oneDNN) never pass the dispatcher, so the tracker does not see
+them. A caller that reads the device's own counters adds the difference to the temporaries.
 """
 
 from __future__ import annotations
@@ -10,49 +10,55 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from vram_cli.accounting.module_tracker import ModuleTracker
-from vram_cli.allocator.allocation_trace import Mark
+from vram_cli.allocator.allocation_trace import AllocatorCall
 from vram_cli.records import Category, Phase
 
 
 @dataclass(slots=True)
-class Life:
-    """One storage from birth to death, on the ledger's clock of births and deaths."""
+class StorageRecord:
+    """The lifetime of one storage, on the tracker's clock, which counts allocations and frees."""
 
     bytes: int
-    born: int
-    died: int | None
+    allocated_at: int
+    freed_at: int | None
     phase: Phase
     category: Category | None
     op: str = ""
-    """The operation that made it, where the ledger was told."""
+    """The operation that allocated it, if known."""
     module: str = ""
-    """The module in which that ran, where the ledger was told."""
+    """The module in which that operation ran, if known."""
 
 
 class StorageTracker(TorchDispatchMode):
-    """Watches every storage on one device while it is entered as a context.
+    """Tracks every storage on one device while it is active as a context manager.
 
-    Storages that exist before are unknown until `adopt` names them. `enter` must be told of each phase: what is made in
-    the forward pass and still lives when the backward pass begins is an activation.
-
-    `live_bytes` is what is alive, `phase_peak_bytes` the most since `enter`, `peak_bytes` the most since `reset_peak`,
-    in phase `peak_phase`. `lives` are all storages in order of birth, `marks` the clock at which each phase began;
-    `failed_at_bytes` is what was alive as the last operation failed, if one did.
-    `op` and `module` are noted with every birth; the module only where `modules` has been set.
+    Storages that exist before are unknown until `label` names them. Call `enter_phase` as each phase begins: a storage
+    that is allocated in the forward pass and still alive as the backward pass begins is an activation.
 
     Args:
-        device: storages on other devices are not looked at.
-        on_birth: called after every operation that made a storage; for sampling a process-wide counter.
+        device: the device to track; storages on other devices are ignored.
+        on_alloc: called after each operation that allocates a storage; for sampling a process-wide counter.
+
+    Attributes:
+        live_bytes: bytes alive now.
+        phase_peak_bytes: the highest value since `enter_phase`.
+        peak_bytes: the highest value since `reset_peak`, in phase `peak_phase`.
+        records: all storages, in order of allocation.
+        markers: the clock at which each phase or step began, or the allocator was called.
+        failed_at_bytes: bytes alive as the last operation failed, if one did.
+        op: the operation that is running.
+        modules: if set, each record names the module that was running.
     """
 
-    def __init__(self, device: torch.device, on_birth: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, device: torch.device, on_alloc: Callable[[], None] = lambda: None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live_bytes = 0
         self.peak_bytes = 0
@@ -60,64 +66,83 @@ class StorageTracker(TorchDispatchMode):
         self.phase_peak_bytes = 0
         self.op = ""
         self.modules: ModuleTracker | None = None
-        self.lives: list[Life] = []
-        self.marks: list[tuple[int, Phase | Mark | None]] = []
+        self.records: list[StorageRecord] = []
+        self.markers: list[tuple[int, Phase | AllocatorCall | None]] = []
         self.failed_at_bytes: int | None = None
         self._device_type = device.type
-        self._on_birth = on_birth
+        self._on_alloc = on_alloc
         self._phase = Phase.BUILD
         self._clock = 0
         self._peak_clock = 0
-        self._alive: dict[int, tuple[weakref.ref[Any], Life]] = {}
+        self._alive: dict[int, tuple[weakref.ref[Any], StorageRecord]] = {}
+        self._stance: Any = None
+        self._depth = 0
+
+    def __enter__(self) -> StorageTracker:
+        """Start tracking; functions that libraries compile run eagerly, since compiled code cannot be tracked."""
+        if self._depth == 0:
+            self._stance = torch.compiler.set_stance("force_eager")
+        self._depth += 1
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop tracking."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._depth -= 1
+        if self._depth == 0:
+            self._stance.__exit__(*error)
 
     @property
     def module(self) -> str:
         """The name of the module that is running."""
-        return self.modules.running if self.modules else ""
+        return self.modules.current if self.modules else ""
 
-    def adopt(self, tensors: Iterable[torch.Tensor], category: Category, owner: str | None = None) -> None:
-        """Name the category of tensors, and the module whose they are, whether the ledger knows their storages or not.
+    def label(self, tensors: Iterable[torch.Tensor], category: Category, module: str | None = None) -> None:
+        """Set the category of tensors and the module that owns them; storages that are still unknown are added.
 
-        Without an owner they stay with the module that made them.
+        If `module` is None, tensors keep the module that allocated them.
         """
-        for tensor in tensors:
-            life = self._see(tensor)
-            if life is not None:
-                life.category = category
-                life.module = life.module if owner is None else owner
+        for tensor in chain.from_iterable(map(_plain_tensors, tensors)):
+            record = self._record_of(tensor)
+            if record is not None:
+                record.category = category
+                record.module = record.module if module is None else module
 
-    def enter(self, phase: Phase) -> None:
-        """Begin a phase; what the forward pass leaves alive becomes an activation as the backward pass begins."""
+    def enter_phase(self, phase: Phase) -> None:
+        """Begin a phase. As the backward pass begins, storages left alive by the forward pass become activations."""
         if phase is Phase.BACKWARD:
-            for _, life in self._alive.values():
-                if life.category is None and life.phase is Phase.FORWARD:
-                    life.category = Category.ACTIVATIONS
+            for _, record in self._alive.values():
+                if record.category is None and record.phase is Phase.FORWARD:
+                    record.category = Category.ACTIVATIONS
         if self.modules:
             self.modules.begin_phase()
         self._phase, self.phase_peak_bytes = phase, self.live_bytes
-        self.marks.append((self._clock, phase))
+        self.markers.append((self._clock, phase))
 
     def mark_step(self) -> None:
-        """Note that a step begins, or the last one ends."""
-        self.marks.append((self._clock, None))
+        """Mark the beginning of a step, or the end of the last one."""
+        self.markers.append((self._clock, None))
 
-    def mark(self, mark: Mark) -> None:
-        """Note what the allocator is told."""
-        self.marks.append((self._clock, mark))
+    def mark_call(self, call: AllocatorCall) -> None:
+        """Mark a call of the allocator."""
+        self.markers.append((self._clock, call))
 
     def reset_peak(self) -> None:
-        """Forget the highest use so far: from here on, it is what is alive now."""
+        """Reset the peak to the bytes that are alive now."""
         self.peak_bytes, self.peak_phase, self._peak_clock = self.live_bytes, self._phase, self._clock
 
     def bytes_at_peak(self) -> Counter[Category]:
-        """Return the bytes of each category at the moment of highest use; they add up to `peak_bytes`.
+        """Return the bytes of each category at the peak; they add up to `peak_bytes`.
 
-        To be asked when the step is over: only then is it known what became of each storage.
+        Call it after the step: the category of a storage may become known only then.
         """
         totals: Counter[Category] = Counter()
-        for life in self.lives:
-            if life.born <= self._peak_clock and (life.died is None or life.died > self._peak_clock):
-                totals[life.category or Category.TEMPORARIES] += life.bytes
+        for record in self.records:
+            if record.allocated_at <= self._peak_clock and (
+                record.freed_at is None or record.freed_at > self._peak_clock
+            ):
+                totals[record.category or Category.TEMPORARIES] += record.bytes
         return totals
 
     def __torch_dispatch__(
@@ -127,49 +152,69 @@ class StorageTracker(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation and note the storages that it made."""
+        """Run an operation and record the storages that it allocates."""
         if self.modules:
-            self.modules.enter_running_node()
+            self.modules.follow_backward_node()
+        # In inference mode, composite operations arrive whole: their parts have to be seen as well.
+        if torch.is_inference_mode_enabled():
+            with self:
+                result = self.decompose(func, args, kwargs or {})
+            if result is not NotImplemented:
+                return result
         try:
             result = func(*args, **(kwargs or {}))
         except Exception:
-            self.failed_at_bytes = self.live_bytes  # by the time that others see the error, backward has let go of much
+            self.failed_at_bytes = self.live_bytes  # backward frees much of it before callers see the exception
             raise
         clock = self._clock
         for leaf in (result,) if isinstance(result, torch.Tensor) else tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
-                self._see(leaf)
+                self._record_of(leaf)
         if self._clock != clock:
-            self._on_birth()
+            self._on_alloc()
         return result
 
-    def _see(self, tensor: torch.Tensor) -> Life | None:
-        """Return the life of a tensor's storage, new or known; None where it lies elsewhere or has no storage."""
+    def decompose(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation by its parts; return NotImplemented if it has none."""
+        return func.decompose(*args, **kwargs) if isinstance(func, torch._ops.OpOverload) else NotImplemented
+
+    def _record_of(self, tensor: torch.Tensor) -> StorageRecord | None:
+        """Return the record of a tensor's storage, new or known; None if it is on another device or has no storage."""
         if tensor.device.type != self._device_type or tensor.layout is not torch.strided:
             return None
+        if is_traceable_wrapper_subclass(tensor):  # the tensors inside were seen when they were made
+            return None
         storage = tensor.untyped_storage()
-        known = self._alive.get(id(storage))
-        if known is not None:
-            return known[1]
-        life = self.begin_life(storage.nbytes())
+        entry = self._alive.get(id(storage))
+        if entry is not None:
+            return entry[1]
+        record = self.record_alloc(storage.nbytes())
         key = id(storage)
-        # PyTorch keeps a storage's Python object for as long as the storage lives, so the callback marks its death.
-        self._alive[key] = (weakref.ref(storage, lambda _: self.end_life(self._alive.pop(key)[1])), life)
-        return life
+        # PyTorch keeps a storage's Python object for as long as the storage lives, so the callback marks its end.
+        self._alive[key] = (weakref.ref(storage, lambda _: self.record_free(self._alive.pop(key)[1])), record)
+        return record
 
-    def begin_life(self, size: int) -> Life:
-        """Count bytes as alive, those of no tensor (a kernel's workspace) too, until `end_life`."""
+    def record_alloc(self, size: int) -> StorageRecord:
+        """Count bytes as alive until `record_free`, including those of no tensor, such as a kernel's workspace."""
         self._clock += 1
-        life = Life(size, self._clock, None, self._phase, None, self.op, self.module)
-        self.lives.append(life)
+        record = StorageRecord(size, self._clock, None, self._phase, None, self.op, self.module)
+        self.records.append(record)
         self.live_bytes += size
         self.phase_peak_bytes = max(self.phase_peak_bytes, self.live_bytes)
         if self.live_bytes > self.peak_bytes:
             self.peak_bytes, self.peak_phase, self._peak_clock = self.live_bytes, self._phase, self._clock
-        return life
+        return record
 
-    def end_life(self, life: Life) -> None:
-        """Count them no longer."""
+    def record_free(self, record: StorageRecord) -> None:
+        """Stop counting the bytes of a record."""
         self._clock += 1
-        life.died = self._clock
-        self.live_bytes -= life.bytes
+        record.freed_at = self._clock
+        self.live_bytes -= record.bytes
+
+
+def _plain_tensors(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
+    """Return a tensor, or the tensors inside a wrapper subclass, such as a quantized optimizer state."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return (tensor,)
+    names, _ = tensor.__tensor_flatten__()
+    return chain.from_iterable(_plain_tensors(getattr(tensor, name)) for name in names)

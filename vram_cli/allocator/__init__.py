@@ -1,1 +1,1 @@
-"""A model of PyTorch's CUDA caching allocator in plain integers, and traces to replay through it."""
+"""A model of PyTorch's CUDA caching allocator in plain integers, and the traces that are replayed in it."""

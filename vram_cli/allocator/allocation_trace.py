@@ -1,4 +1,4 @@
-"""A training step as the allocator sees it: storages that begin and end, in order, and the phases in between."""
+"""A training step as the allocator sees it: allocations and frees in order, and the phases between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vram_cli.records import Category, Phase
 
 
 class Storage(NamedTuple):
-    """Bytes that are allocated together, and what they are."""
+    """Bytes that are allocated together, and what they are for."""
 
     bytes: int
     category: Category
@@ -20,59 +20,61 @@ class Storage(NamedTuple):
     module: str = ""
 
 
-class Mark(Enum):
-    """What a step does to the allocator itself."""
+class AllocatorCall(Enum):
+    """A call that a step makes to the allocator itself."""
 
     EMPTY_CACHE = "empty_cache"
-    """It gives all that is cached back to the device."""
+    """Return all cached memory to the device."""
 
 
-Action = int | Phase | Mark
-"""`i` allocates storage i of the tape, `~i` frees it, a phase begins, or the allocator is told something."""
+Action = int | Phase | AllocatorCall
+"""`i` allocates storage i of the trace, `~i` frees it; or a phase begins, or the allocator is called."""
 
 
 @dataclass(frozen=True)
 class AllocationTrace:
-    """Building, the batch, and steps; the last one is that of a training that has settled, and can be played again.
+    """Building the model, the batch, and steps; the last step is like all later ones and can be replayed.
 
     Attributes:
-        carried: storages that the last step frees and does not make -> those it leaves behind in their place.
+        persistent: storages that the last step frees but did not allocate -> those it leaves alive in their place.
     """
 
     storages: tuple[Storage, ...]
     setup: tuple[Action, ...]
     steps: tuple[tuple[Action, ...], ...]
-    carried: dict[int, int]
+    persistent: dict[int, int]
 
     @property
     def repeats(self) -> bool:
-        """Whether the last step leaves behind what it found, and so can be played again."""
-        return bool(self.steps) and len(self.carried) == len(_foreign(self.steps[-1]))
+        """Whether the last step leaves memory as it was before, and so can be replayed."""
+        return bool(self.steps) and len(self.persistent) == len(_freed_from_before(self.steps[-1]))
 
 
-class _Life(Protocol):
+class _Record(Protocol):
     bytes: int
-    born: int
-    died: int | None
+    allocated_at: int
+    freed_at: int | None
     category: Category | None
     op: str
     module: str
 
 
-def record(lives: Sequence[_Life], marks: Iterable[tuple[int, Phase | Mark | None]]) -> AllocationTrace:
-    """Make a tape of a ledger's lives.
+def trace_from(
+    records: Sequence[_Record], markers: Iterable[tuple[int, Phase | AllocatorCall | None]]
+) -> AllocationTrace:
+    """Build a trace from a tracker's records.
 
-    What is freed one after the other stands in order of birth: to an allocator it is the same, and the autocast cache
+    Consecutive frees are sorted by the order of allocation: to an allocator they are equivalent, and the autocast cache
     drops its copies in the order of their addresses.
 
     Args:
-        lives: in order of birth, on a clock that counts births and deaths.
-        marks: the clock at which each phase began, the allocator was told something, or (None) a step began; the last
-            None ends the last step, and what follows is left out.
+        records: storages in order of allocation, on a clock that counts allocations and frees.
+        markers: the clock at which each phase began, the allocator was called, or (None) a step began; the last None
+            ends the last step, and everything after it is dropped.
     """
-    timeline: list[tuple[int, int, Action | None]] = [(clock, 1, mark) for clock, mark in marks]
-    timeline += [(life.born, 0, i) for i, life in enumerate(lives)]
-    timeline += [(life.died, 0, ~i) for i, life in enumerate(lives) if life.died is not None]
+    timeline: list[tuple[int, int, Action | None]] = [(clock, 1, marker) for clock, marker in markers]
+    timeline += [(record.allocated_at, 0, i) for i, record in enumerate(records)]
+    timeline += [(record.freed_at, 0, ~i) for i, record in enumerate(records) if record.freed_at is not None]
     timeline.sort(key=lambda entry: entry[:2])
     parts: list[list[Action]] = [[]]
     for _, _, action in timeline:
@@ -80,58 +82,60 @@ def record(lives: Sequence[_Life], marks: Iterable[tuple[int, Phase | Mark | Non
             parts.append([])
         else:
             parts[-1].append(action)
-    storages = tuple(Storage(life.bytes, life.category or Category.TEMPORARIES, life.op, life.module) for life in lives)
-    setup, *played = (tuple(_settled(actions)) for actions in parts[:-1])
-    return AllocationTrace(storages, setup, tuple(played), _carried(storages, played[-1]) if played else {})
+    storages = tuple(
+        Storage(record.bytes, record.category or Category.TEMPORARIES, record.op, record.module) for record in records
+    )
+    setup, *steps = (tuple(_with_sorted_frees(actions)) for actions in parts[:-1])
+    return AllocationTrace(storages, setup, tuple(steps), _persistent(storages, steps[-1]) if steps else {})
 
 
-def _settled(actions: list[Action]) -> Iterator[Action]:
-    """Sort each run of frees."""
-    for freeing, run in groupby(actions, key=lambda action: isinstance(action, int) and action < 0):
-        together = list(run)
-        yield from sorted((i for i in together if isinstance(i, int)), reverse=True) if freeing else together
+def _with_sorted_frees(actions: list[Action]) -> Iterator[Action]:
+    """Sort each run of consecutive frees."""
+    for frees, run in groupby(actions, key=lambda action: isinstance(action, int) and action < 0):
+        group = list(run)
+        yield from sorted((i for i in group if isinstance(i, int)), reverse=True) if frees else group
 
 
-def _carried(storages: Sequence[Storage], step: Sequence[Action]) -> dict[int, int]:
-    """Match what a step frees of the steps before with what it leaves alive, in order of birth; {} if they differ."""
-    gone = sorted(_foreign(step))
-    made = {action for action in step if isinstance(action, int) and action >= 0}
-    left = sorted(made - {~action for action in step if isinstance(action, int) and action < 0})
-    if [storages[i] for i in gone] != [storages[i] for i in left]:
+def _persistent(storages: Sequence[Storage], step: Sequence[Action]) -> dict[int, int]:
+    """Match storages of earlier steps that a step frees with those that it leaves alive; {} if they differ."""
+    freed = sorted(_freed_from_before(step))
+    allocated = {action for action in step if isinstance(action, int) and action >= 0}
+    left = sorted(allocated - {~action for action in step if isinstance(action, int) and action < 0})
+    if [storages[i] for i in freed] != [storages[i] for i in left]:
         return {}
-    return dict(zip(gone, left, strict=True))
+    return dict(zip(freed, left, strict=True))
 
 
-def _foreign(step: Sequence[Action]) -> set[int]:
-    """Return the storages that a step frees and does not make."""
+def _freed_from_before(step: Sequence[Action]) -> set[int]:
+    """Return the storages that a step frees but did not allocate."""
     numbers = [action for action in step if isinstance(action, int)]
     return {~action for action in numbers if action < 0} - {action for action in numbers if action >= 0}
 
 
 @dataclass(frozen=True)
-class Line:
-    """A tape for every batch size: each storage has `base` bytes and `slope` bytes a sample."""
+class LinearTrace:
+    """The traces of all batch sizes: storage i has `base[i]` bytes plus `slope[i]` bytes per sample."""
 
-    tape: AllocationTrace
+    trace: AllocationTrace
     base: tuple[int, ...]
     slope: tuple[int, ...]
 
     def at(self, n: int) -> AllocationTrace:
-        """Return the tape of a batch size."""
+        """Return the trace of a batch size."""
         sizes = (base + slope * n for base, slope in zip(self.base, self.slope, strict=True))
-        storages = (storage._replace(bytes=size) for storage, size in zip(self.tape.storages, sizes, strict=True))
-        return replace(self.tape, storages=tuple(storages))
+        storages = (storage._replace(bytes=size) for storage, size in zip(self.trace.storages, sizes, strict=True))
+        return replace(self.trace, storages=tuple(storages))
 
 
-def line_through(small: AllocationTrace, n: int, large: AllocationTrace, m: int) -> Line | None:
-    """Return the line through tapes of batch sizes n < m, or None where something else differs than sizes."""
-    if (small.setup, small.steps, small.carried) != (large.setup, large.steps, large.carried):
+def linear_trace(small: AllocationTrace, n: int, large: AllocationTrace, m: int) -> LinearTrace | None:
+    """Return the line through the traces of batch sizes n < m, or None if they differ in more than sizes."""
+    if (small.setup, small.steps, small.persistent) != (large.setup, large.steps, large.persistent):
         return None
     if [storage[1:] for storage in small.storages] != [storage[1:] for storage in large.storages]:
         return None
-    grown = [b.bytes - a.bytes for a, b in zip(small.storages, large.storages, strict=True)]
-    if any(growth % (m - n) or growth < 0 for growth in grown):
+    growths = [b.bytes - a.bytes for a, b in zip(small.storages, large.storages, strict=True)]
+    if any(growth % (m - n) or growth < 0 for growth in growths):
         return None
-    slope = tuple(growth // (m - n) for growth in grown)
-    base = tuple(a.bytes - rise * n for a, rise in zip(small.storages, slope, strict=True))
-    return Line(small, base, slope)
+    slopes = tuple(growth // (m - n) for growth in growths)
+    bases = tuple(storage.bytes - slope * n for storage, slope in zip(small.storages, slopes, strict=True))
+    return LinearTrace(small, bases, slopes)

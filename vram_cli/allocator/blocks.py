@@ -1,7 +1,7 @@
-"""Blocks of device memory: neighbours in a segment, and lists of those that are free.
+"""Blocks of device memory: neighbours in a segment, and sorted lists of free blocks.
 
-It knows how blocks are cut, merged and listed, and nothing of sizes, pools' limits or the device; the rules that decide
-when are in `allocator.py`. Names in brackets are those of c10/cuda/CUDACachingAllocator.cpp in pytorch/pytorch.
+This module splits, merges and lists blocks; `caching_allocator` decides when, and knows sizes and the device. Names in
+brackets are those of c10/cuda/CUDACachingAllocator.cpp in pytorch/pytorch.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BlockInfo:
-    """A piece of a segment, handed out or free."""
+    """A block of a segment, allocated or free."""
 
     address: int
     size: int
     requested: int
-    """What the tensor asked for; 0 where the block is free."""
+    """The requested size; 0 if the block is free."""
     allocated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """Memory taken from the device in one piece, or a run of mapped pages where segments are expandable."""
+    """Memory reserved from the device in one piece, or a run of mapped pages of an expandable segment."""
 
     address: int
     size: int
@@ -42,9 +42,9 @@ class Pool:
     def __init__(self, *, small: bool, page: int) -> None:
         self.small = small
         self.page = page
-        """What an expandable segment maps at a time."""
+        """The page size of its expandable segments."""
         self.free: list[tuple[int, int]] = []
-        """(size, address), sorted, so that equal sizes follow their address (BlockComparatorSize)."""
+        """(size, address), sorted (BlockComparatorSize)."""
         self.unmapped: list[int] = []
         """Addresses, sorted (BlockComparatorAddress)."""
 
@@ -59,9 +59,9 @@ class Block:
         self.address = address
         self.size = size
         self.base = base
-        """Where its expandable segment starts; None in a segment of cudaMalloc."""
+        """Start of its expandable segment; None in a cudaMalloc segment."""
         self.mapped = mapped
-        """Whether memory stands behind its addresses; False only in expandable segments."""
+        """Whether its addresses are backed by memory; False only in expandable segments."""
         self.allocated = False
         self.requested = 0
         self.prev: Block | None = None
@@ -69,16 +69,16 @@ class Block:
 
     @property
     def split(self) -> bool:
-        """Whether it is only a part of its segment (is_split)."""
+        """Whether it is part of a larger segment (is_split)."""
         return self.prev is not None or self.next is not None
 
     @property
     def reach(self) -> int:
-        """What it could grow to: its size and that of the unmapped block behind it (expandable_size)."""
+        """The size that it could grow to, with the unmapped block after it (expandable_size)."""
         return self.size + (self.next.size if self.next is not None and not self.next.mapped else 0)
 
     def has_room(self, size: int) -> bool:
-        """Whether blocks that are not handed out follow each other from here over `size` bytes."""
+        """Whether `size` bytes from here on are not allocated."""
         block: Block | None = self
         while block is not None and not block.allocated and size > 0:
             size -= block.size
@@ -87,10 +87,10 @@ class Block:
 
 
 class Heap:
-    """All blocks by address. A block is handed out, or in its pool's list, or in the caller's hands.
+    """All blocks by address. A block is allocated, or in its pool's list, or held by the caller.
 
     Attributes:
-        inactive_split_bytes: free parts of segments that are in use; expandable segments do not count.
+        inactive_split_bytes: free parts of segments in use; expandable segments do not count.
     """
 
     def __init__(self) -> None:
@@ -98,20 +98,20 @@ class Heap:
         self._blocks: dict[int, Block] = {}
 
     def at(self, address: int) -> Block:
-        """Return the block that starts there. Raises `KeyError`."""
+        """Return the block that starts at an address. Raises `KeyError`."""
         return self._blocks[address]
 
     def add(self, block: Block) -> Block:
-        """Take a new block in; it is in no list yet."""
+        """Add a new block, which is in no list yet."""
         self._blocks[block.address] = block
         return block
 
     def drop(self, block: Block) -> None:
-        """Forget a block that is in no list and has no neighbours."""
+        """Drop a block that is in no list and has no neighbours."""
         del self._blocks[block.address]
 
     def insert(self, block: Block) -> None:
-        """Put a block into its pool's list of free blocks, or of unmapped ones."""
+        """Insert a block into its pool's list of free or unmapped blocks."""
         if not block.mapped:
             insort(block.pool.unmapped, block.address)
             return
@@ -120,7 +120,7 @@ class Heap:
             self.inactive_split_bytes += block.size
 
     def remove(self, block: Block) -> None:
-        """Take a block out of its pool's list."""
+        """Remove a block from its pool's list."""
         if not block.mapped:
             block.pool.unmapped.remove(block.address)
             return
@@ -129,7 +129,7 @@ class Heap:
             self.inactive_split_bytes -= block.size
 
     def cut(self, block: Block, size: int) -> Block:
-        """Shorten a block to `size` and return the rest, its new neighbour; neither may be in a list."""
+        """Shorten a block to `size` and return the rest as its new neighbour; neither may be in a list."""
         rest = Block(block.pool, block.address + size, block.size - size, base=block.base, mapped=block.mapped)
         block.size = size
         rest.prev, rest.next, block.next = block, block.next, rest
@@ -138,8 +138,8 @@ class Heap:
         return self.add(rest)
 
     def merge(self, block: Block) -> None:
-        """Let a block that is in no list swallow its listed neighbours of the same kind (try_merge_blocks)."""
-        if (before := block.prev) is not None and _alike(before, block):
+        """Merge a block that is in no list with its listed neighbours of the same kind (try_merge_blocks)."""
+        if (before := block.prev) is not None and _can_merge(before, block):
             self.remove(before)
             self.drop(block)
             block.address, block.prev = before.address, before.prev
@@ -147,7 +147,7 @@ class Heap:
             if block.prev is not None:
                 block.prev.next = block
             self.add(block)
-        if (after := block.next) is not None and _alike(after, block):
+        if (after := block.next) is not None and _can_merge(after, block):
             self.remove(after)
             self.drop(after)
             block.next = after.next
@@ -156,16 +156,16 @@ class Heap:
                 block.next.prev = block
 
     def segments(self) -> tuple[SegmentInfo, ...]:
-        """Return all segments in order of address; unmapped addresses are no part of any."""
+        """Return all segments in order of address; unmapped addresses belong to none."""
         heads = (block for _, block in sorted(self._blocks.items()) if block.prev is None or not block.prev.mapped)
-        return tuple(_describe(head) for head in heads if head.mapped)
+        return tuple(_segment(head) for head in heads if head.mapped)
 
 
-def _alike(neighbour: Block, block: Block) -> bool:
+def _can_merge(neighbour: Block, block: Block) -> bool:
     return not neighbour.allocated and neighbour.mapped is block.mapped
 
 
-def _describe(head: Block) -> SegmentInfo:
+def _segment(head: Block) -> SegmentInfo:
     blocks: list[BlockInfo] = []
     block: Block | None = head
     while block is not None and block.mapped:

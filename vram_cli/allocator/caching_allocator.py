@@ -1,8 +1,8 @@
-"""A model of PyTorch's CUDACachingAllocator for one device and one stream, event by event and without a GPU.
+"""A model of PyTorch's CUDACachingAllocator for one device and one stream; it needs no GPU.
 
-The rules are those of c10/cuda/CUDACachingAllocator.cpp in pytorch/pytorch; brackets name the function whose rule is
-followed. Left out, because one training process on one stream never meets them: events of other streams, pools of CUDA
-graphs and of users.
+The rules are those of c10/cuda/CUDACachingAllocator.cpp in pytorch/pytorch; brackets name the function that each rule
+follows. Events of other streams and private memory pools (CUDA graphs) are left out: a training process on one stream
+does not use them. Of the options in PYTORCH_ALLOC_CONF, only expandable_segments is modelled.
 """
 
 from __future__ import annotations
@@ -11,31 +11,30 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 
 from vram_cli.allocator.blocks import Block, Heap, Pool, SegmentInfo
-from vram_cli.allocator.settings import (
-    DEFAULT_SETTINGS,
+from vram_cli.allocator.sizes import (
     LARGE_SEGMENT,
     MIN_BLOCK,
     SMALL_LIMIT,
     SMALL_SEGMENT,
-    AllocatorSettings,
+    block_size,
     round_up,
     segment_size,
 )
-from vram_cli.units import MIB, format_bytes
+from vram_cli.units import format_bytes
 
-_FIRST_ADDRESS = 1 << 44  # made up: only the order of addresses matters
-_ENDLESS_RANGE = 1 << 44  # addresses of an expandable segment where the capacity is without end
+_FIRST_ADDRESS = 1 << 44  # arbitrary: only the order of addresses matters
+_UNLIMITED_RANGE = 1 << 44  # address range of an expandable segment if there is no memory limit
 
 
-class OutOfMemory(Exception):  # noqa: N818 - named after the outcome, which is no error to the one who asked
-    """The device had no room, not even after the cache was given back.
+class OutOfMemory(Exception):  # noqa: N818 - an outcome that callers expect, like torch.OutOfMemoryError
+    """The device has no memory left, even after the cache was released.
 
     Attributes:
-        requested_bytes: what the caller asked for.
-        segment_bytes: what was wanted from the device for it; PyTorch's message says "Tried to allocate" of this.
-        free_bytes: what the device had left.
-        allocated_bytes: what tensors held at that moment.
-        reserved_bytes: what the allocator held at that moment.
+        requested_bytes: the size of the failed request.
+        segment_bytes: the segment that it needed; PyTorch's message says "Tried to allocate" of this.
+        free_bytes: free memory of the device.
+        allocated_bytes: bytes allocated to tensors at that moment.
+        reserved_bytes: bytes reserved by the allocator at that moment.
     """
 
     def __init__(
@@ -50,25 +49,25 @@ class OutOfMemory(Exception):  # noqa: N818 - named after the outcome, which is 
 
 
 class CachingAllocator:
-    """Replays allocations as PyTorch would make them on a device of `capacity_bytes` (None: without end).
+    """Allocates as PyTorch does on a device of `capacity_bytes` (None: unlimited).
 
-    The capacity is what the process can have: the card's memory without CUDA context and other processes. It is kept
-    as a device keeps it, also where PyTorch's own cap (set_per_process_memory_fraction) is stricter: with expandable
-    segments that cap wants room for a whole segment before it maps a page.
+    The capacity is the memory that the process can use: the GPU's memory without the CUDA context and other processes.
+    It limits physical memory, as the device does. PyTorch's own limit (set_per_process_memory_fraction) can be
+    stricter: with expandable segments, it requires room for a whole segment before it maps a page.
 
     Attributes:
-        allocated_bytes: blocks handed out, rounding and unsplit remainders included (memory_allocated).
-        requested_bytes: the same as tensors asked for it.
-        reserved_bytes: taken from the device (memory_reserved).
+        allocated_bytes: bytes in allocated blocks, including rounding and unsplit remainders (memory_allocated).
+        requested_bytes: bytes that were requested for them.
+        reserved_bytes: bytes reserved from the device (memory_reserved).
         peak_allocated_bytes, peak_requested_bytes, peak_reserved_bytes: their highest values since `reset_peaks`.
-        retries: how often the whole cache was given back to go on, or to fail (num_alloc_retries).
-        on_segment: told what is taken from the device or given back to it: the action as PyTorch's traces name it
-            ("segment_alloc", "segment_free", "segment_map", "segment_unmap"), address and size.
+        retries: times that the whole cache was released before an allocation succeeded or failed (num_alloc_retries).
+        on_segment: called with (action, address, size) as memory is reserved from the device or returned to it;
+            actions are named as in PyTorch's traces: "segment_alloc", "segment_free", "segment_map", "segment_unmap".
     """
 
-    def __init__(self, capacity_bytes: int | None = None, settings: AllocatorSettings = DEFAULT_SETTINGS) -> None:
+    def __init__(self, capacity_bytes: int | None = None, *, expandable_segments: bool = False) -> None:
         self.capacity_bytes = capacity_bytes
-        self.settings = settings
+        self.expandable_segments = expandable_segments
         self.allocated_bytes = self.requested_bytes = self.reserved_bytes = self.retries = 0
         self.on_segment: Callable[[str, int, int], None] = lambda *_: None
         self.reset_peaks()
@@ -76,36 +75,31 @@ class CachingAllocator:
         self._large = Pool(small=False, page=LARGE_SEGMENT)
         self._heap = Heap()
         self._next_address = _FIRST_ADDRESS
-        limit = settings.max_split_size_mb
-        self._max_split = None if limit is None else limit * MIB
 
     @property
     def inactive_split_bytes(self) -> int:
-        """Free parts of segments in use, which cannot be given back; expandable segments do not count."""
+        """Free parts of segments in use, which cannot be released; expandable segments do not count."""
         return self._heap.inactive_split_bytes
 
     def reset_peaks(self) -> None:
-        """Let the peaks start again from the present values (reset_peak_memory_stats)."""
+        """Reset the peaks to the current values (reset_peak_memory_stats)."""
         self.peak_allocated_bytes = self.allocated_bytes
         self.peak_requested_bytes = self.requested_bytes
         self.peak_reserved_bytes = self.reserved_bytes
 
     def malloc(self, size: int) -> int:
-        """Allocate and return the address, by which it is freed; 0 bytes take nothing and get address 0.
+        """Allocate a block and return its address; 0 bytes allocate nothing and return address 0.
 
-        The order is PyTorch's (malloc): a free block, the device, the device after giving back oversize blocks, the
-        device after giving back the whole cache.
+        Tries, in PyTorch's order (malloc): a free block, the device, and the device after releasing the cache.
 
         Raises:
-            OutOfMemory: nothing of that helped. The allocator can be used on.
+            OutOfMemory: all of them failed. The allocator stays usable.
         """
         if size == 0:
             return 0
-        rounded = self.settings.round_size(size)
+        rounded = block_size(size)
         pool = self._small if rounded <= SMALL_LIMIT else self._large
         block = self._best_fit(pool, rounded) or self._grow(pool, rounded)
-        if block is None and self._release_oversize(pool, rounded):
-            block = self._grow(pool, rounded)
         if block is None:
             self.release_cached()
             self.retries += 1
@@ -118,22 +112,22 @@ class CachingAllocator:
                 allocated_bytes=self.allocated_bytes,
                 reserved_bytes=self.reserved_bytes,
             )
-        return self._hand_out(block, size, rounded)
+        return self._allocate(block, size, rounded)
 
     def free(self, address: int) -> None:
-        """Take a block back and merge it with its free neighbours (free_block); address 0 does nothing.
+        """Free a block and merge it with its free neighbours (free_block); address 0 does nothing.
 
         Raises:
-            ValueError: nothing is allocated at that address.
+            ValueError: no allocated block starts at that address.
         """
         if address == 0:
             return
         try:
             block = self._heap.at(address)
         except KeyError:
-            raise ValueError(f"nothing starts at address {address:#x}") from None
+            raise ValueError(f"no block starts at address {address:#x}") from None
         if not block.allocated:
-            raise ValueError(f"address {address:#x} is free already")
+            raise ValueError(f"the block at address {address:#x} is already free")
         self.allocated_bytes -= block.size
         self.requested_bytes -= block.requested
         block.allocated, block.requested = False, 0
@@ -141,7 +135,7 @@ class CachingAllocator:
         self._heap.insert(block)
 
     def release_cached(self) -> None:
-        """Give back each segment, or page if expandable, that holds no tensor (release_cached_blocks, empty_cache)."""
+        """Return every unused segment, or unused page if expandable (release_cached_blocks, empty_cache)."""
         for pool in (self._large, self._small):
             for _, address in pool.free.copy():
                 block = self._heap.at(address)
@@ -151,11 +145,11 @@ class CachingAllocator:
                     self._release(block)
 
     def snapshot_segments(self) -> tuple[SegmentInfo, ...]:
-        """Return all segments in order of address, as torch.cuda.memory_snapshot lists them."""
+        """Return all segments in order of address, as in torch.cuda.memory_snapshot."""
         return self._heap.segments()
 
-    def _hand_out(self, block: Block, requested: int, rounded: int) -> int:
-        """Count a block, without its remainder if that is worth keeping (alloc_found_block)."""
+    def _allocate(self, block: Block, requested: int, rounded: int) -> int:
+        """Mark a block as allocated, and split off its remainder if that is large enough (alloc_found_block)."""
         if self._should_split(block, rounded):
             self._heap.insert(self._heap.cut(block, rounded))
         block.allocated, block.requested = True, requested
@@ -166,29 +160,26 @@ class CachingAllocator:
         return block.address
 
     def _should_split(self, block: Block, size: int) -> bool:
-        """Keep a remainder from 512 bytes on if small or expandable, above 1 MiB otherwise (should_split)."""
-        if block.pool.small or self.settings.expandable_segments:
-            return block.size - size >= MIN_BLOCK
-        return (self._max_split is None or size < self._max_split) and block.size - size > SMALL_LIMIT
+        """Split off at least 512 bytes if small or expandable, more than 1 MiB otherwise (should_split)."""
+        remainder = block.size - size
+        return remainder >= MIN_BLOCK if block.pool.small or self.expandable_segments else remainder > SMALL_LIMIT
 
     def _best_fit(self, pool: Pool, size: int) -> Block | None:
-        """Take the smallest free block that is large enough, the lowest address among equals (get_free_block)."""
+        """Take the smallest free block that is large enough, at the lowest address (get_free_block)."""
         free, heap = pool.free, self._heap
-        found = bisect_left(free, (size, 0))
-        if found == len(free):
+        index = bisect_left(free, (size, 0))
+        if index == len(free):
             return None
-        if self.settings.expandable_segments:  # there a block counts as large as it could grow
-            while found + 1 < len(free) and heap.at(free[found + 1][1]).reach < heap.at(free[found][1]).reach:
-                found += 1
-        block = heap.at(free[found][1])
-        if (limit := self._max_split) is not None and block.size >= (limit if size < limit else size + LARGE_SEGMENT):
-            return None
+        if self.expandable_segments:  # a block counts with the size that it could grow to
+            while index + 1 < len(free) and heap.at(free[index + 1][1]).reach < heap.at(free[index][1]).reach:
+                index += 1
+        block = heap.at(free[index][1])
         heap.remove(block)
         return block
 
     def _grow(self, pool: Pool, size: int) -> Block | None:
-        """Take memory from the device if it has enough (alloc_block)."""
-        if self.settings.expandable_segments:
+        """Reserve memory from the device if it has enough (alloc_block)."""
+        if self.expandable_segments:
             return self._expand(pool, size)
         segment = segment_size(size)
         if not self._reserve(segment):
@@ -198,27 +189,27 @@ class CachingAllocator:
         return self._heap.add(Block(pool, address, segment))
 
     def _expand(self, pool: Pool, size: int) -> Block | None:
-        """Map pages at the lowest address where `size` fits (try_allocate_expandable_block)."""
-        block = self._lowest_room(pool, size)
+        """Map pages at the lowest address where `size` bytes fit (try_allocate_expandable_block)."""
+        block = self._lowest_gap(pool, size)
         if not block.mapped and not self._map(block, min(block.size, size)):
             return None
         while block.size < size:
             gap = block.next
             if gap is None or not self._map(gap, min(gap.size, size - block.size)):
-                return None  # what was mapped on the way stays, free
+                return None  # pages mapped so far stay mapped and free
             block = gap
         self._heap.remove(block)
         return block
 
-    def _lowest_room(self, pool: Pool, size: int) -> Block:
-        """Return where blocks not handed out suffice, in a new range if nowhere (find_expandable_block)."""
+    def _lowest_gap(self, pool: Pool, size: int) -> Block:
+        """Return the first of the free and unmapped blocks that suffice, or a new range (find_expandable_block)."""
         for address in pool.unmapped:
             start = self._heap.at(address)
             if start.prev is not None and not start.prev.allocated:
                 start = start.prev
             if start.has_room(size):
                 return start
-        length = _ENDLESS_RANGE if self.capacity_bytes is None else max(self.capacity_bytes * 9 // 8, size)
+        length = _UNLIMITED_RANGE if self.capacity_bytes is None else max(self.capacity_bytes * 9 // 8, size)
         length = round_up(length, pool.page)
         base = self._claim_addresses(length)
         block = self._heap.add(Block(pool, base, length, base=base, mapped=False))
@@ -226,7 +217,7 @@ class CachingAllocator:
         return block
 
     def _map(self, block: Block, size: int) -> bool:
-        """Put whole pages behind the front of an unmapped block, all or none (map_block)."""
+        """Map whole pages at the front of an unmapped block, all or none (map_block)."""
         length = round_up(size, block.pool.page)
         if not self._reserve(length):
             return False
@@ -240,7 +231,7 @@ class CachingAllocator:
         return True
 
     def _unmap(self, block: Block, base: int) -> None:
-        """Give back the whole pages within a free block (unmap_block)."""
+        """Unmap the whole pages within a free block (unmap_block)."""
         page = block.pool.page
         start = base + round_up(block.address - base, page)
         length = (block.address + block.size - start) // page * page
@@ -258,26 +249,8 @@ class CachingAllocator:
         self._heap.merge(block)
         if block.split:
             self._heap.insert(block)
-        else:  # nothing is left of the segment (release_expandable_segment)
+        else:  # nothing of the segment is mapped any more (release_expandable_segment)
             self._heap.drop(block)
-
-    def _release_oversize(self, pool: Pool, size: int) -> bool:
-        """Give back one unsplittable block that suffices, or several, the largest first, that do together.
-
-        Returns whether it is worth asking the device again (release_available_cached_blocks).
-        """
-        limit = self._max_split
-        if limit is None or self.settings.expandable_segments:
-            return False
-        at = bisect_left(pool.free, (size, 0))  # it did not fit best: it is oversize
-        if at < len(pool.free):
-            self._release(self._heap.at(pool.free[at][1]))
-            return True
-        released = 0
-        while released < size and pool.free and pool.free[-1][0] >= limit:
-            released += pool.free[-1][0]
-            self._release(self._heap.at(pool.free[-1][1]))
-        return released >= size
 
     def _release(self, block: Block) -> None:
         """Return a whole segment to the device (release_block)."""
@@ -295,5 +268,5 @@ class CachingAllocator:
 
     def _claim_addresses(self, length: int) -> int:
         address = self._next_address
-        self._next_address += round_up(length, SMALL_SEGMENT)  # cudaMalloc's own granularity
+        self._next_address += round_up(length, SMALL_SEGMENT)  # the granularity of cudaMalloc
         return address

@@ -1,135 +1,133 @@
-"""Plays a tape in the allocator model under a card's capacity: the peaks of each phase, or where memory ran out."""
+"""Replay a trace in the allocator model with a memory limit: peaks per phase, or the allocation that failed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from vram_cli.allocator.allocation_trace import Action, AllocationTrace, Mark, Storage
+from vram_cli.allocator.allocation_trace import Action, AllocationTrace, AllocatorCall, Storage
 from vram_cli.allocator.caching_allocator import CachingAllocator, OutOfMemory
-from vram_cli.allocator.settings import DEFAULT_SETTINGS, AllocatorSettings
 from vram_cli.records import Category, Phase, PhasePeak
 
-MOST_STEPS = 10
-"""Steps after which a reserve that still grows is taken as it is."""
+MAX_STEPS = 10
+"""Steps after which a replay ends even if reserved memory still grows."""
 
 
 @dataclass(kw_only=True)
 class ReplayResult:
-    """What a replay found."""
+    """The peaks of a replay, and its failure if memory ran out."""
 
     peaks: tuple[PhasePeak, ...]
     steps: int
     """Steps that ran to the end."""
     retries: int
     resident_bytes: int
-    """Allocated as a forward pass begins, without the batch."""
-    at_peak: Counter[Category] = field(default_factory=Counter)
-    """Bytes asked for by each category at the highest moment of the last step; `ALLOCATOR_SLACK` beside them."""
+    """Allocated bytes at the start of a forward pass, without the batch."""
+    bytes_at_peak: Counter[Category] = field(default_factory=Counter)
+    """Requested bytes per category at the peak of the last step, without `ALLOCATOR_SLACK`."""
     peak_phase: Phase = Phase.BUILD
     reserved_bytes: int = 0
-    """The most reserved in the last step."""
+    """Peak reserved bytes of the last step."""
     failure: OutOfMemory | None = None
     failed_phase: Phase | None = None
     failed_storage: Storage | None = None
 
 
-def play(
-    tape: AllocationTrace,
+def replay(
+    trace: AllocationTrace,
     capacity_bytes: int | None = None,
-    settings: AllocatorSettings = DEFAULT_SETTINGS,
     *,
+    expandable_segments: bool = False,
     steps: int = 3,
 ) -> ReplayResult:
-    """Play setup and at least so many steps, the last one again and again until the reserve no longer grows."""
-    return _Replay(tape, capacity_bytes, settings).run(steps)
+    """Replay the setup and at least `steps` steps, repeating the last one until reserved memory no longer grows."""
+    return _Replay(trace, CachingAllocator(capacity_bytes, expandable_segments=expandable_segments)).run(steps)
 
 
 class _Replay:
-    def __init__(self, tape: AllocationTrace, capacity_bytes: int | None, settings: AllocatorSettings) -> None:
-        self._tape = tape
-        self._allocator = CachingAllocator(capacity_bytes, settings)
+    def __init__(self, trace: AllocationTrace, allocator: CachingAllocator) -> None:
+        self._trace, self._allocator = trace, allocator
         self._addresses: dict[int, int] = {}
         self._phase = Phase.BUILD
         self._peaks: dict[Phase, PhasePeak] = {}
-        self._resident = self._steps = self._most_reserved = 0
+        self._resident_bytes = self._steps = self._step_peak_reserved = 0
         self._live: Counter[Category] = Counter()
-        self._highest, self._at_peak, self._peak_phase = -1, Counter[Category](), Phase.BUILD
+        self._peak_bytes, self._bytes_at_peak, self._peak_phase = -1, Counter[Category](), Phase.BUILD
+        self._last_allocation: int | None = None
 
     def run(self, steps: int) -> ReplayResult:
         try:
-            self._play(self._tape.setup)
-            reserved = -1
-            while self._steps < steps or (self._step_reserved > reserved and self._steps < MOST_STEPS):
-                reserved = self._allocator.reserved_bytes
+            self._replay(self._trace.setup)
+            before, after = -1, 0
+            while self._steps < steps or (after > before and self._steps < MAX_STEPS):
+                before = self._allocator.reserved_bytes
                 self._step()
-                self._step_reserved = self._allocator.reserved_bytes
-                if not self._tape.repeats and self._steps == len(self._tape.steps):
+                after = self._allocator.reserved_bytes
+                if not self._trace.repeats and self._steps == len(self._trace.steps):
                     break
         except OutOfMemory as failure:
-            return self._played(failure)
-        return self._played(None)
-
-    _step_reserved = 0
-    _failing: int | None = None
+            self._end_phase()
+            return self._result(failure)
+        return self._result(None)
 
     def _step(self) -> None:
-        tape, number = self._tape, min(self._steps, len(self._tape.steps) - 1)
-        if self._steps >= len(tape.steps):
-            for old, new in tape.carried.items():
+        trace, number = self._trace, min(self._steps, len(self._trace.steps) - 1)
+        if self._steps >= len(trace.steps):
+            for old, new in trace.persistent.items():
                 self._addresses[old] = self._addresses.pop(new)
-        self._highest, self._most_reserved = -1, 0
-        self._play(tape.steps[number])
+        self._peak_bytes, self._step_peak_reserved = -1, 0
+        self._replay(trace.steps[number])
         self._steps += 1
 
-    def _play(self, actions: tuple[Action, ...]) -> None:
-        allocator, storages, addresses, live = self._allocator, self._tape.storages, self._addresses, self._live
+    def _replay(self, actions: tuple[Action, ...]) -> None:
+        allocator, storages, addresses, live = self._allocator, self._trace.storages, self._addresses, self._live
         for action in actions:
             if isinstance(action, Phase):
-                self._enter(action)
-            elif isinstance(action, Mark):
+                self._begin_phase(action)
+            elif isinstance(action, AllocatorCall):
                 allocator.release_cached()
             elif action >= 0:
-                self._failing = action
+                self._last_allocation = action
                 size, category = storages[action][:2]
                 addresses[action] = allocator.malloc(size)
                 live[category] += size
-                if allocator.requested_bytes > self._highest:
-                    self._highest, self._at_peak, self._peak_phase = allocator.requested_bytes, live.copy(), self._phase
+                if allocator.requested_bytes > self._peak_bytes:
+                    self._peak_bytes, self._peak_phase = allocator.requested_bytes, self._phase
+                    self._bytes_at_peak = live.copy()
             else:
                 allocator.free(addresses.pop(~action))
                 live[storages[~action].category] -= storages[~action].bytes
-        self._leave()
+        self._end_phase()
 
-    def _enter(self, phase: Phase) -> None:
-        self._leave()
+    def _begin_phase(self, phase: Phase) -> None:
+        self._end_phase()
         self._phase = phase
         if phase is Phase.FORWARD:
-            self._resident = self._allocator.allocated_bytes - self._live[Category.BATCH_DATA]
+            self._resident_bytes = self._allocator.allocated_bytes - self._live[Category.BATCH_DATA]
 
-    def _leave(self) -> None:
-        allocator, known = self._allocator, self._peaks.get(self._phase)
-        self._most_reserved = max(self._most_reserved, allocator.peak_reserved_bytes)
+    def _end_phase(self) -> None:
+        allocator, earlier = self._allocator, self._peaks.get(self._phase)
+        self._step_peak_reserved = max(self._step_peak_reserved, allocator.peak_reserved_bytes)
         self._peaks[self._phase] = PhasePeak(
             phase=self._phase,
-            allocated_bytes=max(allocator.peak_allocated_bytes, known.allocated_bytes if known else 0),
-            reserved_bytes=max(allocator.peak_reserved_bytes, known.reserved_bytes if known else 0),
+            allocated_bytes=max(allocator.peak_allocated_bytes, earlier.allocated_bytes if earlier else 0),
+            reserved_bytes=max(allocator.peak_reserved_bytes, earlier.reserved_bytes if earlier else 0),
         )
         allocator.reset_peaks()
 
-    def _played(self, failure: OutOfMemory | None) -> ReplayResult:
-        if failure is not None:
-            self._leave()
+    def _result(self, failure: OutOfMemory | None) -> ReplayResult:
         return ReplayResult(
             peaks=tuple(self._peaks[phase] for phase in Phase if phase in self._peaks),
             steps=self._steps,
             retries=self._allocator.retries,
-            resident_bytes=self._resident,
-            at_peak=self._at_peak,
+            resident_bytes=self._resident_bytes,
+            bytes_at_peak=self._bytes_at_peak,
             peak_phase=self._peak_phase,
-            # Not what is left at its end: a cache may have been given back in the middle of it.
-            reserved_bytes=self._most_reserved,
+            # Not the reserved bytes at the end of the step: the cache may have been released in the middle of it.
+            reserved_bytes=self._step_peak_reserved,
             failure=failure,
             failed_phase=self._phase if failure else None,
-            failed_storage=self._tape.storages[self._failing] if failure and self._failing is not None else None,
+            failed_storage=(
+                self._trace.storages[self._last_allocation] if failure and self._last_allocation is not None else None
+            ),
         )

@@ -1,6 +1,6 @@
-"""A simulated run as a memory snapshot: the file that PyTorch's own viewer opens (pytorch.org/memory_viz).
+"""Write a simulated run as a memory snapshot for PyTorch's viewer (pytorch.org/memory_viz).
 
-Fields are those of `torch.cuda.memory._snapshot()`, whose readers are torch/cuda/_memory_viz.py and
+Fields are those of `torch.cuda.memory._snapshot()`, which is read by torch/cuda/_memory_viz.py and
 torch/utils/viz/MemoryViz.js in pytorch/pytorch.
 """
 
@@ -11,37 +11,35 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vram_cli.allocator.allocation_trace import Action, AllocationTrace, Mark, Storage
+from vram_cli.allocator.allocation_trace import Action, AllocationTrace, AllocatorCall, Storage
 from vram_cli.allocator.blocks import BlockInfo, SegmentInfo
 from vram_cli.allocator.caching_allocator import CachingAllocator, OutOfMemory
-from vram_cli.allocator.settings import DEFAULT_SETTINGS, AllocatorSettings
 from vram_cli.errors import ConfigError
 from vram_cli.records import Phase
-from vram_cli.units import MIB
 
-_PROTOCOL = 4  # the viewer's own unpickler takes protocols 2 to 4; Python's default is 5 since 3.14
-_UNKNOWN = "unknown"  # the viewer fails over categories where none of them is called so
+_PROTOCOL = 4  # the viewer reads protocols 2 to 4; Python's default is 5 since 3.14
+_UNKNOWN = "unknown"  # the viewer fails if events have categories and none of them has this name
 
 Frames = list[dict[str, Any]]
 
 
 def snapshot_of(
-    tape: AllocationTrace, capacity_bytes: int | None = None, settings: AllocatorSettings = DEFAULT_SETTINGS
+    trace: AllocationTrace, capacity_bytes: int | None = None, *, expandable_segments: bool = False
 ) -> dict[str, Any]:
-    """Play the tape as it is, and return all events and how the allocator lies at their end.
+    """Replay the trace once, and return all events and the final state of the allocator.
 
-    Where memory runs out, that is the last event. In place of a stack of Python calls, an allocation has its category
-    and operation, the modules around it, and the phase.
+    If memory runs out, that is the last event. In place of a Python stack, an allocation has its category and
+    operation, the modules around it, and the phase.
     """
-    run = _Run(tape, CachingAllocator(capacity_bytes, settings))
-    run.play()
+    run = _Run(trace, CachingAllocator(capacity_bytes, expandable_segments=expandable_segments))
+    run.replay()
     return {
         "segments": [_segment(segment, run.frames_at) for segment in run.allocator.snapshot_segments()],
-        "device_traces": [run.trace],
+        "device_traces": [run.events],
         "allocator_settings": {
-            "expandable_segments": settings.expandable_segments,
-            "max_split_size": -1 if settings.max_split_size_mb is None else settings.max_split_size_mb * MIB,
-            "roundup_power2_divisions": settings.roundup_power2_divisions,
+            "expandable_segments": expandable_segments,
+            "max_split_size": -1,
+            "roundup_power2_divisions": 1,
         },
         "external_annotations": [],
     }
@@ -61,23 +59,23 @@ def write_snapshot(snapshot: dict[str, Any], path: Path) -> None:
 
 
 class _Run:
-    """Plays a tape and keeps the trace, in the order in which PyTorch records it (record_trace)."""
+    """Replays a trace and records events in the order in which PyTorch does (record_trace)."""
 
-    def __init__(self, tape: AllocationTrace, allocator: CachingAllocator) -> None:
+    def __init__(self, trace: AllocationTrace, allocator: CachingAllocator) -> None:
         self.allocator = allocator
-        self.trace: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.frames_at: dict[int, Frames] = {}
-        """The frames of what is handed out, by address."""
-        self._tape = tape
+        """The frames of allocated blocks, by address."""
+        self._trace = trace
         self._addresses: dict[int, int] = {}
         self._phase = Phase.BUILD
         self._frames: Frames = []
         allocator.on_segment = self._note
 
-    def play(self) -> None:
-        """Play it to its end, or to where memory runs out."""
+    def replay(self) -> None:
+        """Replay the trace to its end, or until memory runs out."""
         try:
-            for actions in (self._tape.setup, *self._tape.steps):
+            for actions in (self._trace.setup, *self._trace.steps):
                 for action in actions:
                     self._act(action)
         except OutOfMemory as failure:
@@ -88,7 +86,7 @@ class _Run:
     def _act(self, action: Action) -> None:
         if isinstance(action, Phase):
             self._phase = action
-        elif isinstance(action, Mark):
+        elif isinstance(action, AllocatorCall):
             self.allocator.release_cached()
         elif action >= 0:
             self._allocate(action)
@@ -96,7 +94,7 @@ class _Run:
             self._free(~action)
 
     def _allocate(self, i: int) -> None:
-        storage = self._tape.storages[i]
+        storage = self._trace.storages[i]
         self._frames = _frames(storage._replace(bytes=0), self._phase)
         address = self._addresses[i] = self.allocator.malloc(storage.bytes)
         if address:
@@ -109,17 +107,17 @@ class _Run:
         if address:
             self._frames = self.frames_at.pop(address)
             for action in ("free_requested", "free_completed"):
-                self._note(action, address, self._tape.storages[i].bytes)
+                self._note(action, address, self._trace.storages[i].bytes)
 
     def _note(self, action: str, address: int, size: int, **more: Any) -> None:
-        """Keep an event; there is no clock, so that times are a count of events."""
-        entry = {"action": action, "addr": address, "size": size, "stream": 0, "time_us": len(self.trace)}
-        self.trace.append({**entry, "frames": self._frames, **more})
+        """Record an event; the time is a count of events, for lack of a clock."""
+        entry = {"action": action, "addr": address, "size": size, "stream": 0, "time_us": len(self.events)}
+        self.events.append({**entry, "frames": self._frames, **more})
 
 
 @cache
 def _frames(storage: Storage, phase: Phase) -> Frames:
-    """Return what stands for a stack of calls, the innermost first; shared, since most allocations have a like."""
+    """Return frames in place of a call stack, innermost first; cached, since most allocations repeat."""
     names = storage.module.split(".") if storage.module else []
     modules = [".".join(names[: depth + 1]) for depth in range(len(names))]
     return [
@@ -134,15 +132,15 @@ def _frame(filename: str, name: str) -> dict[str, Any]:
 
 
 def _segment(segment: SegmentInfo, frames_at: dict[int, Frames]) -> dict[str, Any]:
-    handed_out = [block for block in segment.blocks if block.allocated]
-    allocated = sum(block.size for block in handed_out)
+    allocated_blocks = [block for block in segment.blocks if block.allocated]
+    allocated = sum(block.size for block in allocated_blocks)
     return {
         "device": 0,
         "address": segment.address,
         "total_size": segment.size,
         "allocated_size": allocated,
         "active_size": allocated,
-        "requested_size": sum(block.requested for block in handed_out),
+        "requested_size": sum(block.requested for block in allocated_blocks),
         "stream": 0,
         "segment_type": "small" if segment.small else "large",
         "segment_pool_id": (0, 0),

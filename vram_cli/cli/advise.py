@@ -60,7 +60,7 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
     files.check()
     code = 0
     try:
-        with SearchProgress(quiet=quiet) as progress:
+        with SearchProgress(quiet=quiet, keep_status=True) as progress:
             advice = run(
                 settings,
                 own=own or [],
@@ -68,7 +68,7 @@ def advise(  # noqa: PLR0917 - Typer makes a flag of each
                 effective_batch=effective_batch,
                 gpus=[name.strip() for name in (gpus or "").split(",") if name.strip()],
                 download=download,
-                status=progress.announce,
+                progress=progress,
             )
     except Interrupted as stop:
         advice, code = stop.partial, 130

@@ -42,6 +42,7 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
     from vram_cli.cli.output import Files, deliver, deliver_failure
     from vram_cli.commands.breakdown import breakdown as run
     from vram_cli.errors import DoesNotFitError
+    from vram_cli.records import Detail
     from vram_cli.report.progress import SearchProgress
 
     flags = {
@@ -59,10 +60,10 @@ def breakdown(  # noqa: PLR0917 - Typer makes a flag of each
             result = run(
                 settings,
                 batch_size=batch_size,
-                detail=bool(by or timeline or plot or save or report),
+                detail=Detail.MODULES if by or timeline or plot or save or report else Detail.ROWS,
                 snapshot=snapshot,
                 download=download,
-                status=progress.status,
+                progress=progress,
             )
     except DoesNotFitError as error:
         deliver_failure(error, form)

@@ -57,17 +57,17 @@ def calibrate(  # noqa: PLR0917 - Typer makes a flag of each
 
 def _run(device: str, *, json: bool, quiet: bool) -> None:
     from vram_cli.commands.calibrate import calibrate as measure
-    from vram_cli.hardware.calibration_store import to_text as calibration_text
+    from vram_cli.hardware.calibration_store import to_json
     from vram_cli.report.answers.calibration import calibrations_document
     from vram_cli.report.console import print_answer
     from vram_cli.report.formats.text import to_text
     from vram_cli.report.progress import SearchProgress
 
     with SearchProgress(quiet=quiet) as progress:
-        made = measure(device, status=progress.status)
+        made = measure(device, progress=progress)
     # Told before it is kept: where the folder cannot be written, the figures are there all the same.
     if json:
-        typer.echo(calibration_text(made), nl=False)
+        typer.echo(to_json(made), nl=False)
     else:
         print_answer(to_text(calibrations_document([made])))
     _keep(made)
@@ -87,20 +87,20 @@ def _show(calibrations: list[Calibration], *, json: bool) -> None:
 
 def _export(name: str | None, path: Path, *, force: bool) -> None:
     from vram_cli.files import write_file
-    from vram_cli.hardware.calibration_store import to_text
+    from vram_cli.hardware.calibration_store import to_json
     from vram_cli.report.console import inform
 
     (calibration,) = _calibrations(_the_one(name).name)
-    write_file(to_text(calibration), path, force=force)
+    write_file(to_json(calibration), path, force=force)
     inform(f"wrote {path}; on the other machine: vram calibrate --import {path.name}")
 
 
 def _import(path: Path, *, force: bool) -> None:
     from vram_cli.errors import ConfigError
-    from vram_cli.hardware.calibration_store import kept, read
+    from vram_cli.hardware.calibration_store import load_calibration, read_calibration
 
-    made = read(path)
-    before = None if force else kept(made.gpu)
+    made = read_calibration(path)
+    before = None if force else load_calibration(made.gpu)
     if before not in (None, made):
         raise ConfigError(
             f"a calibration of {made.gpu.product} is kept already, {before.title}; {path} is {made.title}",
@@ -110,35 +110,35 @@ def _import(path: Path, *, force: bool) -> None:
 
 
 def _remove(name: str | None) -> None:
-    from vram_cli.hardware.calibration_store import forget
+    from vram_cli.hardware.calibration_store import remove_calibration
     from vram_cli.report.console import inform
 
-    inform(f"removed {forget(_the_one(name))}")
+    inform(f"removed {remove_calibration(_the_one(name))}")
 
 
 def _keep(calibration: Calibration) -> None:
-    from vram_cli.hardware.calibration_store import keep, kept_cards
+    from vram_cli.hardware.calibration_store import calibrated_gpus, save_calibration
     from vram_cli.report.console import inform
 
     gpu = calibration.gpu
-    instead = ", in place of the one before" if gpu in kept_cards() else ""
-    inform(f"kept in {keep(calibration)}{instead}; predictions with --gpu {gpu.name} take it from now on")
+    instead = ", in place of the one before" if gpu in calibrated_gpus() else ""
+    inform(f"kept in {save_calibration(calibration)}{instead}; predictions with --gpu {gpu.name} take it from now on")
 
 
 def _calibrations(name: str | None) -> list[Calibration]:
-    from vram_cli.hardware.calibration_store import kept, kept_cards
+    from vram_cli.hardware.calibration_store import calibrated_gpus, load_calibration
 
-    cards = kept_cards() if name is None else (_the_one(name),)
-    return [found for found in map(kept, cards) if found is not None]
+    cards = calibrated_gpus() if name is None else (_the_one(name),)
+    return [found for found in map(load_calibration, cards) if found is not None]
 
 
 def _the_one(name: str | None) -> Gpu:
     """Return the card of that name, or the only one, that a calibration is kept of."""
     from vram_cli.errors import ConfigError
-    from vram_cli.hardware.calibration_store import kept_cards
+    from vram_cli.hardware.calibration_store import calibrated_gpus
     from vram_cli.hardware.gpus import find_gpu
 
-    cards = [gpu for gpu in kept_cards() if name is None or gpu == find_gpu(name)]
+    cards = [gpu for gpu in calibrated_gpus() if name is None or gpu == find_gpu(name)]
     if len(cards) > 1:
         names = ", ".join(gpu.name for gpu in cards)
         raise ConfigError(f"calibrations of several cards are kept: {names}", "choose one with --gpu NAME")

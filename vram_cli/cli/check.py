@@ -116,7 +116,7 @@ def _verdict(
         kept = load_baseline(path)
     with SearchProgress(quiet=quiet) as progress:
         verdict = judge(
-            settings, limits, baseline=kept, baseline_name=str(path or ""), download=download, status=progress.status
+            settings, limits, baseline=kept, baseline_name=str(path or ""), download=download, progress=progress
         )
     if path is not None and update:
         if verdict.passed:

@@ -72,8 +72,7 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
 ) -> None:
     """Train with several batch sizes on the same images: accuracy, noise, speed and memory side by side."""
     from vram_cli.cli.output import Files, deliver
-    from vram_cli.compare import CompareOptions
-    from vram_cli.compare import compare as run
+    from vram_cli.compare import CompareOptions, compare_batch_sizes
     from vram_cli.compare.options import parse_sizes
     from vram_cli.errors import Interrupted
     from vram_cli.report.console import inform
@@ -99,14 +98,13 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     code = 0
     try:
         with SearchProgress(quiet=quiet) as progress:
-            found = run(
+            found = compare_batch_sizes(
                 settings,
                 asked,
                 results=results,
                 fresh=fresh,
                 download=download,
-                status=progress.status,
-                announce=progress.note,
+                progress=progress,
             )
     except Interrupted as stop:
         found, code = stop.partial, 130

@@ -63,6 +63,7 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
     from vram_cli.cli.output import Files, deliver
     from vram_cli.commands.find_batch import find_batch as run
     from vram_cli.errors import Interrupted
+    from vram_cli.records import Detail
     from vram_cli.report.progress import SearchProgress
 
     flags = {
@@ -88,10 +89,8 @@ def find_batch(  # noqa: PLR0917 - Typer makes a flag of each
             result = run(
                 settings,
                 download=download,
-                detail=report is not None,
-                listener=progress,
-                status=progress.status,
-                timed=progress.timed,
+                detail=Detail.MODULES if report is not None else Detail.ROWS,
+                progress=progress,
             )
     except Interrupted as stop:
         result, code = stop.partial, 130

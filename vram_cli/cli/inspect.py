@@ -46,7 +46,7 @@ def inspect(  # noqa: PLR0917 - Typer makes a flag of each
         check_sheet(save, force=force)
     with SearchProgress(quiet=quiet) as progress:
         samples = PER_CLASS if save is not None else int(shown)
-        found = look(settings, download=download, samples=samples, status=progress.status)
+        found = look(settings, download=download, samples=samples, progress=progress)
     if save is not None:
         if not found.samples:
             raise ConfigError(f"--save {save}: {_no_images(found)}", _WITH_IMAGES)

@@ -65,7 +65,7 @@ class Files(NamedTuple):
             from vram_cli.report.formats.html import save_report
 
             save_report(document, self.report, force=self.force)
-        if self.plot is not None:
+        if self.plot is not None and figure is not None:
             from vram_cli.report.charts import save_figure
 
             save_figure(figure, self.plot)

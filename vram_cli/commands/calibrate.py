@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -13,8 +13,9 @@ from vram_cli.config import Config
 from vram_cli.errors import MachineError
 from vram_cli.hardware.calibration import Calibration, Case, fit
 from vram_cli.hardware.gpus import recognise_gpu
-from vram_cli.probe import WorkerProbe
-from vram_cli.records import Breakdown, Category, Measurement
+from vram_cli.probe import OpenProbe, Probe, open_probe
+from vram_cli.progress import SILENT, Progress
+from vram_cli.records import Breakdown, Category, Detail, Device, Measurement
 from vram_cli.units import GIB, format_bytes
 
 ELSEWHERE = (
@@ -51,12 +52,13 @@ RUNS = (
 )
 
 
-def calibrate(device: str = "cuda", *, status: Callable[[str], None] = lambda _: None) -> Calibration:
+def calibrate(device: str = "cuda", *, progress: Progress = SILENT, open_probe: OpenProbe = open_probe) -> Calibration:
     """Measure on a GPU what predictions for it lack; nothing is written. Takes about a minute, in child processes.
 
     Args:
         device: cuda or cuda:N.
-        status: told in a few words what is going on.
+        progress: receives what happens meanwhile.
+        open_probe: opens the probes that run the trials.
 
     Raises:
         MachineError: there is no such GPU, other processes are on it, or a run does not fit beside what is.
@@ -64,19 +66,19 @@ def calibrate(device: str = "cuda", *, status: Callable[[str], None] = lambda _:
     """
     cases: list[Case] = []
     for run in RUNS:
-        status(f"{run.name}: real steps")
-        with _on_the_card(run, device) as probe:
-            card, versions = probe.device, probe.versions
+        progress.status(f"{run.name}: real steps")
+        with _on_the_gpu(run, device, open_probe) as probe:
+            card, versions = probe.info.device, probe.info.versions
             gpu = recognise_gpu(card.name, card.capacity_bytes)
             measured = [_trial(probe, run, size) for size in run.sizes]
-        status(f"{run.name}: the same, predicted")
-        with WorkerProbe(config_of(run, {"gpu": gpu.name}), calibrated=False) as probe:
+        progress.status(f"{run.name}: the same, predicted")
+        with open_probe(config_of(run, {"gpu": gpu.name}), calibrated=False) as probe:
             predicted = [_trial(probe, run, size) for size in run.sizes]
         cases += map(partial(_case, run), predicted, measured)
     context, allowances = fit(cases)
     return Calibration(
         schema_version=1,
-        card=card.name,
+        product=card.name,
         memory_bytes=card.capacity_bytes,
         measured_on=date.today(),
         versions=versions,
@@ -92,36 +94,36 @@ def config_of(run: Run, device: dict[str, Any]) -> Config:
 
 
 @contextmanager
-def _on_the_card(run: Run, device: str) -> Iterator[WorkerProbe]:
+def _on_the_gpu(run: Run, device: str, open_probe: OpenProbe) -> Iterator[Probe]:
     with ExitStack() as stack:
         try:
-            probe = stack.enter_context(WorkerProbe(config_of(run, {"name": device})))
+            probe = stack.enter_context(open_probe(config_of(run, {"name": device})))
         except MachineError as error:
             what = error.message.removeprefix("device.name: ")  # no key of this command
             raise MachineError(f"cannot calibrate: {what}", ELSEWHERE) from None
-        _check_alone(probe)
+        _check_alone(probe.info.device)
         yield probe
 
 
-def _check_alone(probe: WorkerProbe) -> None:
+def _check_alone(device: Device) -> None:
     """Refuse a card that others use: what they hold would be taken for the context, and it comes and goes."""
-    outside = probe.device.capacity_bytes - probe.capacity_bytes
-    others = "; ".join(probe.device.other_processes)
-    if not others and outside > MOST_CONTEXT:
-        others = f"something that nvidia-smi does not name here: {format_bytes(outside)} are taken"
+    others = "; ".join(device.other_processes)
+    if not others and device.outside_bytes > MOST_CONTEXT:
+        others = f"something that nvidia-smi does not name here: {format_bytes(device.outside_bytes)} are taken"
     if others:
         raise MachineError(
-            f"cannot calibrate: {probe.device.name} is in use by {others}",
+            f"cannot calibrate: {device.name} is in use by {others}",
             "end that, or name an idle GPU with --device cuda:N; without a calibration, --overhead SIZE serves",
         )
 
 
-def _trial(probe: WorkerProbe, run: Run, size: int) -> tuple[Measurement, Breakdown]:
-    measured = probe.measure(size, explain=True)
+def _trial(probe: Probe, run: Run, size: int) -> tuple[Measurement, Breakdown]:
+    measured = probe.measure(size, Detail.ROWS)
     if not measured.fits or measured.breakdown is None:
         raise MachineError(
-            f"cannot calibrate: {run.name} at batch {size:,} does not run on {probe.device.name}: {measured.message}",
-            "it takes less than 1 GiB: look with nvidia-smi at what else is on the card",
+            f"cannot calibrate: {run.name} at batch {size:,} does not run on {probe.info.device.name}: "
+            f"{measured.message}",
+            "it takes less than 1 GiB: nvidia-smi shows what else is on the GPU",
         )
     return measured, measured.breakdown
 

@@ -3,137 +3,155 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from vram_cli.commands.initial_guess import InitialGuess
 from vram_cli.commands.throughput import ThroughputSweep, refuse_to_predict
-from vram_cli.commands.user_errors import raise_own_error
+from vram_cli.commands.user_errors import raise_user_error
 from vram_cli.config import Config, load_config
-from vram_cli.errors import Interrupted
-from vram_cli.probe import WorkerProbe
-from vram_cli.records import Breakdown, DataInfo, FindBatchResult, Limit, SearchResult, Throughput, ThroughputPoint
-from vram_cli.search import SearchListener, find_largest
+from vram_cli.errors import CutShortError, Interrupted
+from vram_cli.probe import OpenProbe, Probe, open_probe
+from vram_cli.progress import SILENT, Progress
+from vram_cli.records import Breakdown, DataInfo, Detail, Device, FindBatchResult, Limit, SearchResult, Throughput
+from vram_cli.search import find_largest
 
 
 def find_batch(
     config: Config | str | None = None,
     *,
     download: bool = False,
-    detail: bool = False,
-    listener: SearchListener | None = None,
-    status: Callable[[str], None] = lambda _: None,
-    timed: Callable[[ThroughputPoint], None] = lambda _: None,
+    detail: Detail = Detail.ROWS,
+    progress: Progress = SILENT,
+    open_probe: OpenProbe = open_probe,
 ) -> FindBatchResult:
     """Find the largest batch size that trains within the device's memory, by real training steps.
 
-    On a GPU of the catalogue a prediction, made meanwhile, says where to look first. All trials run in a child process:
-    weights, random state and settings of the caller are not touched. Where `search.objective` is throughput, steps at
-    sizes up to the largest are timed after that.
+    For a GPU of the catalogue, a prediction that runs meanwhile chooses the first sizes to try. All trials run in a
+    worker process: weights, random state and settings of the caller are not touched. If `search.objective` is
+    throughput, steps at sizes up to the largest are timed after that.
 
     Args:
-        config: what to train and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
-        download: whether torchvision may download the data set if it is not there.
-        detail: whether the breakdown should carry its modules and a timeline.
-        listener: told of each trial as it starts and ends.
-        status: told in a few words what is going on before the first trial.
-        timed: told how fast each size trains, where that is asked for.
+        config: what to train, and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
+        download: whether torchvision may download missing data files.
+        detail: whether the breakdown has modules and a timeline.
+        progress: receives every trial, and what happens between them.
+        open_probe: opens the probe that runs the trials.
 
     Returns:
-        The answer with its certificate, every trial and the breakdown at the size found. `max_batch_size` is None
-        where not even the smallest batch fits.
+        The answer with its certificate, every trial, and the breakdown at the answer. `max_batch_size` is None if not
+        even the smallest batch fits.
 
     Raises:
-        ConfigError: the config says something wrong, or asks for the throughput of a GPU that is predicted.
-        WorkloadError: the model or its data raise at the smallest batch.
-        MachineError: the device asked for is not there.
-        Interrupted: Ctrl-C.
+        ConfigError: the config is wrong, or asks for the throughput of a GPU that is predicted.
+        WorkloadError: the model, its data or its step raise at the smallest batch.
+        MachineError: the device does not exist, or a prediction ran out of time or RAM.
+        ProbeError: the worker process died in a prediction.
+        Interrupted: Ctrl-C; `partial` is the answer so far.
     """
-    settings = config if isinstance(config, Config) else load_config(config)
-    search = settings.search
-    refuse_to_predict(settings, settings.device.gpu)
-    deadline = time.monotonic() + search.time_limit if search.time_limit else None
-    status("starting the process for trials")
-    with WorkerProbe(settings, download=download, trial_timeout=search.trial_timeout, deadline=deadline) as probe:
-        interrupted, throughput = False, None
-        if probe.device.kind == "simulated":
-            refuse_to_predict(settings, probe.device.name)
-        cap, cap_limit = _cap(settings, probe.data)
+    config = config if isinstance(config, Config) else load_config(config)
+    refuse_to_predict(config, config.device.gpu)
+    deadline = time.monotonic() + config.search.time_limit if config.search.time_limit else None
+    progress.status("starting the worker process")
+    with open_probe(config, download=download, deadline=deadline) as probe:
+        if probe.info.device.is_simulated:
+            refuse_to_predict(config, probe.info.device.name)
+        search, throughput, interrupted = _search(config, probe, detail, progress, open_probe), None, False
         try:
-            with InitialGuess(settings, probe.device, probe.capacity_bytes, cap) as guide:
-                found = find_largest(
-                    probe.measure,
-                    capacity_bytes=probe.capacity_bytes,
-                    margin_bytes=int(probe.device.capacity_bytes * search.margin),
-                    cap=cap,
-                    cap_limit=cap_limit,
-                    tolerance=search.tolerance,
-                    multiple_of=search.multiple_of,
-                    time_limit=search.time_limit,
-                    confirm=lambda size: probe.measure_afresh(size, detail=detail),
-                    expected=guide.expected,
-                    listener=listener,
-                )
-        except Interrupted as stop:
-            found, interrupted = stop.partial, True
-        raise_own_error(found)
-        if not interrupted and found.max_batch_size and not _explained(found) and not settings.train.compile:
-            status("accounting for the memory at the size found")
-            try:
-                found = _explain_below(probe, found, detail=detail)
-            except KeyboardInterrupt:  # the search is done: its answer is told all the same
-                interrupted = True
-        if not interrupted and found.max_batch_size and search.objective == "throughput":
-            pacing = ThroughputSweep(settings, found, deadline=deadline, listener=listener, status=status, timed=timed)
-            try:
-                pacing.run(probe.measure, probe.turn_to_timing)
-            except KeyboardInterrupt:
-                interrupted = True
-            found, throughput = pacing.found, pacing.throughput
-        result = _find_batch_result(settings, probe, found, throughput, interrupted=interrupted)
+            if search.max_batch_size and search.limited_by is not None:
+                search = _with_breakdown(config, probe, search, detail, progress)
+                if config.search.objective == "throughput":
+                    sweep = ThroughputSweep(config, search, deadline=deadline, progress=progress)
+                    try:
+                        sweep.run(probe)
+                    finally:
+                        search, throughput = sweep.search, sweep.throughput
+        except KeyboardInterrupt:  # the search is done, so its answer is reported
+            interrupted = True
+        interrupted = interrupted or search.limited_by is None
+        result = _result(config, probe, search, throughput, interrupted=interrupted)
     if interrupted:
         raise Interrupted(result)
     return result
 
 
-def _cap(config: Config, data: DataInfo) -> tuple[int | None, Limit]:
-    """Return the size never to exceed, and which limit that is."""
-    length = data.num_samples if config.search.limit_to_dataset else None
+def _search(config: Config, probe: Probe, detail: Detail, progress: Progress, open_probe: OpenProbe) -> SearchResult:
+    """Return what the search found; `limited_by` is None if Ctrl-C ended it."""
+    search, device = config.search, probe.info.device
+    max_batch_size, limit = _max_batch_size(config, probe.info.data)
+    interrupted = False
+    try:
+        with InitialGuess(config, device, max_batch_size, open_probe) as guess:
+            result = find_largest(
+                probe.measure,
+                capacity_bytes=device.allocator_bytes,
+                margin_bytes=int(device.capacity_bytes * search.margin),
+                upper_bound=max_batch_size,
+                upper_bound_limit=limit,
+                tolerance=search.tolerance,
+                multiple_of=search.multiple_of,
+                time_limit=search.time_limit,
+                confirm=lambda size: probe.confirm(size, detail),
+                initial_guess=guess.batch_size,
+                progress=progress,
+            )
+    except Interrupted as stop:
+        result, interrupted = stop.partial, True
+    raise_user_error(result)
+    if not interrupted:
+        _require_prediction(result, device)
+    return result
+
+
+def _max_batch_size(config: Config, data: DataInfo | None) -> tuple[int | None, Limit]:
+    """Return the largest size to try, None for no limit, and which limit that is."""
+    length = data.num_samples if data and config.search.limit_to_dataset else None
     if length is not None and (config.search.max_batch_size is None or length <= config.search.max_batch_size):
         return length, Limit.DATASET
     return config.search.max_batch_size, Limit.MAX_BATCH_SIZE
 
 
-def _find_batch_result(
-    config: Config, probe: WorkerProbe, found: SearchResult, throughput: Throughput | None, *, interrupted: bool
+def _require_prediction(search: SearchResult, device: Device) -> None:
+    """Raise if a prediction had no time to say anything: that is not a batch that does not fit."""
+    if device.is_simulated and search.max_batch_size is None and search.limited_by is Limit.TIME:
+        raise CutShortError(
+            f"the time was over before any batch was predicted for {device.name}",
+            "this says nothing about the GPU's memory; give it more time with --time-limit",
+        )
+
+
+def _with_breakdown(
+    config: Config, probe: Probe, search: SearchResult, detail: Detail, progress: Progress
+) -> SearchResult:
+    """Return the search with a breakdown; at a smaller size, if the largest leaves no room to track a step."""
+    if _breakdown(search) or config.train.compile:
+        return search
+    progress.status("accounting for the memory of the answer")
+    largest = search.max_batch_size or 1
+    size = min(search.recommended_batch_size or largest, max(1, largest * 9 // 10))
+    measurement = probe.measure(size, detail)
+    note = f"the breakdown is for {size:,}: at {largest:,} there is no room to track a step"
+    notes = (*search.notes, note) if measurement.breakdown else search.notes
+    return replace(search, trials=(*search.trials, measurement), notes=notes)
+
+
+def _result(
+    config: Config, probe: Probe, search: SearchResult, throughput: Throughput | None, *, interrupted: bool
 ) -> FindBatchResult:
-    failed = found.trials[-1] if found.trials and found.max_batch_size is None else None
+    failed = search.trials[-1] if search.trials and search.max_batch_size is None else None
     return FindBatchResult(
-        **vars(found),
+        **vars(search),
         run=probe.info,
         multiple_of=config.search.multiple_of,
         margin=config.search.margin,
-        breakdown=_explained(found),
+        breakdown=_breakdown(search),
         throughput=throughput,
-        shortfall_bytes=failed.shortfall_bytes(probe.capacity_bytes) if failed else None,
+        shortfall_bytes=failed.shortfall_bytes(probe.info.device.allocator_bytes) if failed else None,
         interrupted=interrupted,
     )
 
 
-def _explained(found: SearchResult) -> Breakdown | None:
-    """Return the breakdown at the size found, or at the one that is nearest below it."""
-    known = [
-        trial.breakdown for trial in found.trials if trial.breakdown and trial.batch_size <= (found.max_batch_size or 0)
-    ]
-    return max(known, key=lambda breakdown: breakdown.batch_size, default=None)
-
-
-def _explain_below(probe: WorkerProbe, found: SearchResult, *, detail: bool) -> SearchResult:
-    """Account for a smaller size where the largest one leaves no room to watch a step."""
-    largest = found.max_batch_size or 1
-    size = min(found.recommended_batch_size or largest, max(1, largest * 9 // 10))
-    measured = probe.measure(size, explain=True, detail=detail)
-    note = f"the breakdown is for {size:,}: at {largest:,} there is no room to watch a step as well"
-    return replace(
-        found, trials=(*found.trials, measured), notes=(*found.notes, note) if measured.breakdown else found.notes
-    )
+def _breakdown(search: SearchResult) -> Breakdown | None:
+    """Return the breakdown at the answer, or at the nearest size below it."""
+    largest = search.max_batch_size or 0
+    breakdowns = [trial.breakdown for trial in search.trials if trial.breakdown and trial.batch_size <= largest]
+    return max(breakdowns, key=lambda breakdown: breakdown.batch_size, default=None)

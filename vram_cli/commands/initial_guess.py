@@ -1,92 +1,94 @@
-"""A prediction made beside real trials on a GPU: it says where the search should look first, and nothing more."""
+"""A prediction that runs beside real trials on a GPU: it chooses the first size to try, and nothing more."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from vram_cli.config import Config, DeviceConfig
 from vram_cli.errors import VramError
 from vram_cli.hardware.gpus import find_gpu, recognise_gpu
-from vram_cli.probe import WorkerProbe
+from vram_cli.probe import OpenProbe, Probe
 from vram_cli.records import Device
 from vram_cli.search import find_largest
 
-PATIENCE = 20.0
-"""Seconds for which a search waits for its prediction; after that it goes by measured memory alone."""
+PREDICTION_TIMEOUT_S = 20.0
+"""How long a search waits for its prediction. After that it relies on measured memory alone."""
 
 
 class InitialGuess:
-    """Predicts the largest batch for the card that real trials run on, in a process and a thread of its own.
+    """Predicts the largest batch for the GPU of real trials, in a process and a thread of its own.
 
-    A context manager: leaving it ends the prediction. Where nothing can be predicted (a CPU, a card that the catalogue
-    does not have, a model that fakes cannot stand for), `expected` is None.
+    A context manager: leaving it ends the prediction. `batch_size` is None if nothing can be predicted: on a CPU, for a
+    GPU that the catalogue does not have, for a model that fake tensors cannot run, or if the prediction breaks.
 
     Args:
         config: what the trials train.
-        device: what they run on.
-        capacity_bytes: what PyTorch's allocator may reserve there.
-        cap: the largest size that may be tried.
+        device: the device of the trials.
+        max_batch_size: the largest size to try.
+        open_probe: opens the probe that predicts.
     """
 
-    def __init__(self, config: Config, device: Device, capacity_bytes: int, cap: int | None) -> None:
-        self._capacity_bytes, self._cap = capacity_bytes, cap
-        self._probe: WorkerProbe | None = None
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vram-guide")
-        self._answer: Future[int | None] | None = None
-        prediction = _prediction_of(config, device, capacity_bytes)
-        if prediction is not None:
-            self._probe = WorkerProbe(prediction)
+    def __init__(self, config: Config, device: Device, max_batch_size: int | None, open_probe: OpenProbe) -> None:
+        self._capacity_bytes, self._max_batch_size = device.allocator_bytes, max_batch_size
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vram-initial-guess")
+        self._future: Future[int | None] | None = None
+        prediction = _prediction_of(config, device)
+        self._context: AbstractContextManager[Probe] | None = open_probe(prediction) if prediction else None
 
     def __enter__(self) -> InitialGuess:
-        """Begin to predict."""
-        if self._probe is not None:
-            self._answer = self._pool.submit(self._predict, self._probe)
+        """Start to predict."""
+        if self._context is not None:
+            self._future = self._pool.submit(self._predict, self._context)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop predicting."""
-        if self._probe is not None:
-            self._probe.stop()
+        if self._context is not None:
+            self._context.__exit__(None, None, None)
         self._pool.shutdown()
 
-    def expected(self) -> int | None:
-        """Return the predicted size; None where there is none in time."""
-        if self._answer is None:
+    def batch_size(self) -> int | None:
+        """Return the predicted size; None if there is none in time."""
+        if self._future is None:
             return None
         try:
-            return self._answer.result(PATIENCE)
+            return self._future.result(PREDICTION_TIMEOUT_S)
         except NotYet:
             return None
 
-    def _predict(self, probe: WorkerProbe) -> int | None:
+    def _predict(self, context: AbstractContextManager[Probe]) -> int | None:
         try:
-            with probe:
-                found = find_largest(
-                    probe.measure, capacity_bytes=self._capacity_bytes, cap=self._cap, multiple_of=None
+            with context as probe:
+                search = find_largest(
+                    probe.measure,
+                    capacity_bytes=self._capacity_bytes,
+                    upper_bound=self._max_batch_size,
+                    multiple_of=None,
                 )
-        except VramError:  # refused, or stopped: real trials are there to answer
+        except VramError:  # refused, broken or closed: the real trials give the answer
             return None
-        return found.max_batch_size
+        return search.max_batch_size
 
 
-def _prediction_of(config: Config, device: Device, capacity_bytes: int) -> Config | None:
-    """Return the config of a prediction for the same card and the same room; None where there is no such card."""
-    if device.kind != "real" or not device.type.startswith("cuda"):
+def _prediction_of(config: Config, device: Device) -> Config | None:
+    """Return the config of a prediction for the same GPU and the same memory; None if the catalogue has no such GPU."""
+    if device.is_simulated or not device.is_gpu:
         return None
     try:
-        # Some names are those of several cards, which their memory tells apart; with a budget that is not known.
-        whole = device.memory_limit_bytes is None
-        card = (recognise_gpu(device.name, device.capacity_bytes) if whole else find_gpu(device.name)).name
+        # Some names are shared by several GPUs, which differ in memory; under a memory limit that is not known.
+        is_whole = device.memory_limit_bytes is None
+        gpu = recognise_gpu(device.name, device.capacity_bytes) if is_whole else find_gpu(device.name)
     except VramError:
         return None
     target = DeviceConfig(
-        gpu=card,
+        gpu=gpu.name,
         memory_limit=device.capacity_bytes,
-        overhead=device.capacity_bytes - capacity_bytes or None,
+        overhead=device.outside_bytes or None,
         expandable_segments=config.device.expandable_segments,
         cudnn_benchmark=config.device.cudnn_benchmark,
     )

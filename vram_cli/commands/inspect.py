@@ -1,46 +1,41 @@
-"""What `vram inspect` asks: what is trained, and on what?"""
+"""`vram inspect` as a function: the data and the model of a config."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from vram_cli.config import Config, load_config
-from vram_cli.probe.inspect_client import look_in_child
+from vram_cli.probe.client import inspect_workload
+from vram_cli.progress import SILENT, Progress
 from vram_cli.records import Inspection
 
 
 def inspect(
-    config: Config | str | None = None,
-    *,
-    download: bool = False,
-    samples: int = 0,
-    status: Callable[[str], None] = lambda _: None,
+    config: Config | str | None = None, *, download: bool = False, samples: int = 0, progress: Progress = SILENT
 ) -> Inspection:
-    """Look at a config's data and model; nothing is trained, and no GPU is needed.
+    """Describe a config's data and model; nothing is trained, and no GPU is needed.
 
-    In a child process: code that the config names runs there. Output shapes of the model's layers come from a forward
-    pass on tensors without memory, so that it may be larger than this computer's RAM.
+    Code that the config names runs in a worker process. Output shapes of the model's layers come from a forward pass on
+    tensors without memory, so that the model may be larger than this computer's RAM.
 
     Args:
         config: what to train; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
-        download: whether torchvision may download the data set if it is not there.
-        samples: images to return of each class, where there are files of images.
-        status: told in a few words what is going on.
+        download: whether torchvision may download missing data files.
+        samples: images to return per class, if there are image files.
+        progress: receives what happens meanwhile.
 
     Raises:
-        ConfigError: the config says something wrong, or its data cannot be had.
-        WorkloadError: code of the config's raises while the data is opened or the model built.
+        ConfigError: the config is wrong, or its data cannot be read.
+        WorkloadError: code of the config raises while the data is opened or the model is built.
         MachineError: the computer runs out of RAM.
     """
-    settings = config if isinstance(config, Config) else load_config(config)
-    status("looking at data and model")
-    seen = look_in_child(settings, download=download, samples=samples)
+    config = config if isinstance(config, Config) else load_config(config)
+    progress.status("inspecting data and model")
+    reply = inspect_workload(config, download=download, samples=samples)
     return Inspection(
-        config_name=str(settings.source.path or settings.source.name),
-        config=settings.model_dump(mode="json"),
-        overrides=settings.source.overrides,
-        data=seen.data,
-        model=seen.model,
-        versions=seen.versions,
-        samples=seen.samples,
+        config_name=str(config.source.path or config.source.name),
+        config=config.model_dump(mode="json"),
+        overrides=config.source.overrides,
+        data=reply.data,
+        model=reply.model,
+        versions=reply.versions,
+        samples=reply.samples,
     )

@@ -21,7 +21,7 @@ _SQUARE_ROOT = (
 
 def scaling_of(config: Config) -> Scaling:
     """Return the rule that goes with the config's optimizer."""
-    return "linear" if config.optimizer.name == "sgd" else "sqrt"
+    return "linear" if config.optimizer.family == "sgd" else "sqrt"
 
 
 def base_batch(config: Config) -> int:

@@ -1,129 +1,110 @@
-"""How fast sizes up to the largest train: first each is run for its memory, then each is timed."""
+"""How fast sizes up to the largest train: each is run for its memory first, then timed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, VramError
-from vram_cli.records import Measurement, SearchResult, Throughput, ThroughputPoint
-from vram_cli.search import Bracket, SearchListener, pace_of, sizes_to_time, throughput_of
+from vram_cli.probe import Probe
+from vram_cli.progress import SILENT, Progress
+from vram_cli.records import Bracket, Detail, SearchResult, Throughput, ThroughputPoint
+from vram_cli.search import sizes_to_time, throughput_of, throughput_point
 
 _NOISY = (
-    "the steps of the fastest size vary by more than the knee may be slower, so it may well be another size: time them "
-    "again while nothing else uses this machine"
+    "the steps of the fastest size vary by more than the knee may be slower, so the knee may be another size: time "
+    "them again while nothing else uses this machine"
 )
 
 
-def refuse_to_predict(config: Config, card: str | None) -> None:
-    """Refuse to tell the throughput of a card that is not here.
-
-    Args:
-        config: its `search.objective` says whether that is asked for.
-        card: what would be predicted; None for nothing.
+def refuse_to_predict(config: Config, gpu: str | None) -> None:
+    """Refuse to report the throughput of a GPU that is not in this machine; `gpu` is its name, None for no prediction.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: `search.objective` is throughput, and the GPU is predicted.
     """
-    if config.search.objective == "throughput" and card is not None:
+    if config.search.objective == "throughput" and gpu is not None:
         raise ConfigError(
-            f"search.objective: throughput is measured, and cannot be predicted for {card}",
-            "leave --gpu (device.gpu) out where the card is, or --device cpu times this computer; "
-            "to predict the largest batch, --objective largest",
+            f"search.objective: throughput is measured, and cannot be predicted for {gpu}",
+            "run it without --gpu (device.gpu) on the machine that has the GPU, or time this computer with --device "
+            "cpu; --objective largest predicts the largest batch",
         )
 
 
 class ThroughputSweep:
-    """Runs and times sizes one after the other; what is known can be told at any moment.
+    """Runs and times one size after the other. Its results so far can be read at any time.
 
     Args:
         config: what is trained.
-        found: the search that has found the largest size.
-        deadline: `time.monotonic()` value after which no further size is begun, or None.
-        listener: told of each trial that is run for its memory.
-        status: told what is going on.
-        timed: told how fast each size trains.
+        search: the search that has found the largest size.
+        deadline: `time.monotonic()` value after which no further size is started, or None.
+        progress: receives every trial and every timed size.
 
     Attributes:
-        found: the search, with what was learned since.
+        search: the search, with the trials and notes of the sweep added.
     """
 
     def __init__(
-        self,
-        config: Config,
-        found: SearchResult,
-        *,
-        deadline: float | None = None,
-        listener: SearchListener | None = None,
-        status: Callable[[str], None] = lambda _: None,
-        timed: Callable[[ThroughputPoint], None] = lambda _: None,
+        self, config: Config, search: SearchResult, *, deadline: float | None = None, progress: Progress = SILENT
     ) -> None:
-        self.found = found
-        self._accumulate = config.train.gradient_accumulation_steps
-        self._deadline, self._listener, self._status, self._timed = deadline, listener, status, timed
-        self._ran = {trial.batch_size: trial.fits for trial in found.trials}
-        smallest = min(size for size, fits in self._ran.items() if fits)
-        self._sizes = sizes_to_time(smallest, found.max_batch_size or smallest, (found.recommended_batch_size,))
-        self._paces: list[ThroughputPoint] = []
+        self.search = search
+        self._accumulation_steps = config.train.gradient_accumulation_steps
+        self._deadline, self._progress = deadline, progress
+        self._fits = {trial.batch_size: trial.fits for trial in search.trials}
+        smallest = min(size for size, fits in self._fits.items() if fits)
+        self._sizes = sizes_to_time(smallest, search.max_batch_size or smallest, (search.recommended_batch_size,))
+        self._points: list[ThroughputPoint] = []
 
     @property
     def throughput(self) -> Throughput | None:
-        """What is known by now; None where nothing has been timed."""
-        return throughput_of(self._paces, len(self._sizes))
+        """The results so far; None if no size has been timed."""
+        return throughput_of(self._points, len(self._sizes))
 
-    def run(self, measure: Callable[[int], Measurement], turn_to_timing: Callable[[], None]) -> None:
+    def run(self, probe: Probe) -> None:
         """Run all sizes.
 
-        Args:
-            measure: runs one, for its memory at first and for the clock later.
-            turn_to_timing: called between the two.
-
         Raises:
-            KeyboardInterrupt: Ctrl-C; what was found by then is there.
+            KeyboardInterrupt: Ctrl-C; the results so far can be read.
         """
         try:
             for size in self._sizes:
-                if size not in self._ran and self._has_time():
-                    self._weigh(size, measure)
+                if size not in self._fits and self._has_time():
+                    self._measure_memory(size, probe)
             if self._has_time():
-                self._status("starting the process that times steps")
-                turn_to_timing()
+                self._progress.status("starting the worker process that times steps")
             for size in self._sizes:
-                if self._ran.get(size) and self._has_time():
-                    self._time(size, measure)
-        except VramError as error:  # the largest size is known and proved: it is told all the same
+                if self._fits.get(size) and self._has_time():
+                    self._time(size, probe)
+        except VramError as error:  # the largest size is proved, so it is reported all the same
             self._note(f"throughput was not measured to the end: {error.message}")
-        if len(self._paces) < len(self._sizes) and not self._has_time():
-            self._note("time was over before all sizes were timed")
+        if len(self._points) < len(self._sizes) and not self._has_time():
+            self._note("the time was over before all sizes were timed")
         if self.throughput and self.throughput.is_noisy:
             self._note(_NOISY)
 
-    def _weigh(self, size: int, measure: Callable[[int], Measurement]) -> None:
-        proof = self.found.certificate
-        bracket = Bracket(self.found.max_batch_size or 0, proof.fails if proof else None)
-        if self._listener:
-            self._listener.started(size, bracket)
-        trial = measure(size)
-        self._ran[size] = trial.fits
-        self.found = replace(self.found, trials=(*self.found.trials, trial))
-        if self._listener:
-            self._listener.finished(trial, bracket)
+    def _measure_memory(self, size: int, probe: Probe) -> None:
+        certificate = self.search.certificate
+        bracket = Bracket(self.search.max_batch_size or 0, certificate.smallest_failed if certificate else None)
+        self._progress.trial_started(size, bracket)
+        trial = probe.measure(size)
+        self._fits[size] = trial.fits
+        self.search = replace(self.search, trials=(*self.search.trials, trial))
+        self._progress.trial_finished(trial, bracket)
         if not trial.fits:
-            self._note(f"batch size {size} failed in a trial, and was not timed: {trial.message}")
+            self._note(f"batch size {size} failed in a trial and was not timed: {trial.message}")
 
-    def _time(self, size: int, measure: Callable[[int], Measurement]) -> None:
-        self._status(f"timing {size:,}")
-        trial = measure(size)
+    def _time(self, size: int, probe: Probe) -> None:
+        self._progress.status(f"timing {size:,}")
+        trial = probe.measure(size, Detail.TIMES)
         if not trial.fits:
             self._note(f"batch size {size} could not be timed: {trial.message}")
             return
-        self._paces.append(pace_of(size, self._accumulate, trial.timed_seconds))
-        self._timed(self._paces[-1])
+        self._points.append(throughput_point(size, self._accumulation_steps, trial.timed_seconds))
+        self._progress.timed(self._points[-1])
 
     def _has_time(self) -> bool:
         return self._deadline is None or time.monotonic() < self._deadline
 
     def _note(self, text: str) -> None:
-        self.found = replace(self.found, notes=(*self.found.notes, text))
+        self.search = replace(self.search, notes=(*self.search.notes, text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,21 +17,22 @@ from vram_cli.compare.summary import size_answer
 from vram_cli.compare.training_client import TrainingClient
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import ConfigError, Interrupted, WorkloadError
-from vram_cli.probe import WorkerProbe
+from vram_cli.probe import OpenProbe, Probe, open_probe
+from vram_cli.progress import SILENT, Progress
 from vram_cli.records import Measurement, Outcome, RunInfo
 
 DEFAULT_FILE = Path("vram-compare.jsonl")
 
 
-def compare(
+def compare_batch_sizes(
     config: Config | str | None = None,
     asked: CompareOptions = CompareOptions(),  # noqa: B008 - it is frozen
     *,
     results: Path = DEFAULT_FILE,
     fresh: bool = False,
     download: bool = False,
-    status: Callable[[str], None] = lambda _: None,
-    announce: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
+    open_probe: OpenProbe = open_probe,
 ) -> Comparison:
     """Train with each batch size on the same samples, and put side by side what that does.
 
@@ -43,8 +45,8 @@ def compare(
         results: the file.
         fresh: whether what the file has is thrown away.
         download: whether missing data files may be downloaded.
-        status: told in a few words what is going on.
-        announce: told of each training that is finished, and of what was found in the file.
+        progress: receives every training that is finished, and what happens between them.
+        open_probe: opens the probe that measures memory.
 
     Raises:
         ConfigError: the config or what is asked for says something wrong, or the file is about something else.
@@ -54,26 +56,27 @@ def compare(
     """
     settings = config if isinstance(config, Config) else load_config(config)
     _require_trainable(settings)
-    status("starting the process that measures memory")
-    with WorkerProbe(settings, download=download, trial_timeout=settings.search.trial_timeout) as probe:
+    progress.status("starting the process that measures memory")
+    with ExitStack() as stack:
+        probe = stack.enter_context(open_probe(settings, download=download))
         remark = ""
-        if probe.device.kind == "simulated":  # device: auto, and no GPU is here
+        if probe.info.device.is_simulated:  # device: auto, and no GPU is here
             settings = with_overrides(settings, ["device.name=cpu"])
             remark = "There is no GPU here: trained on this computer's CPU."
-            probe.reopen(settings)
-        if probe.data.source == "synthetic" or probe.data.num_samples is None:
-            raise _made_up(probe.data.detail)
-        plan = asked.plan(probe.data.num_samples, scaling_of(settings))
+            probe = stack.enter_context(open_probe(settings, download=download, reuse=probe))
+        data = probe.info.data
+        if data is None or data.source == "synthetic" or data.num_samples is None:
+            raise _made_up(data.detail if data else "there is none")
+        plan = asked.plan(data.num_samples, scaling_of(settings))
         sizes = asked.sizes(plan)
-        subject = SimulatedTraining(
-            config=settings.model_dump(mode="json"), plan=plan, device=probe.device.name, versions=probe.versions
-        )
-        bench = _Bench(settings, asked, plan, sizes, replace(probe.info, remark=remark))
+        info = replace(probe.info, remark=remark)
+        subject = SimulatedTraining(config=info.config, plan=plan, device=info.device.name, versions=info.versions)
+        bench = _Bench(settings, asked, plan, sizes, info)
         with Journal(results, subject, fresh=fresh) as journal:
             try:
-                bench.measure(journal, probe, status)
-                probe.stop()
-                bench.train(journal, download, status, announce)
+                bench.measure(journal, probe, stack, open_probe, progress)
+                stack.close()  # training needs the memory
+                bench.train(journal, download, progress)
             except KeyboardInterrupt:
                 raise Interrupted(bench.answer(journal, interrupted=True)) from None
             return bench.answer(journal)
@@ -87,12 +90,14 @@ class _Bench:
     sizes: tuple[int, ...]
     run_info: RunInfo
 
-    def measure(self, journal: Journal, probe: WorkerProbe, status: Callable[[str], None]) -> None:
+    def measure(
+        self, journal: Journal, probe: Probe, stack: ExitStack, open_probe: OpenProbe, progress: Progress
+    ) -> None:
         """Measure the memory of each size that the journal does not know; of what does not fit, that of parts too."""
         too_large: list[Measurement] = []
         for size in self.sizes:
             if size not in journal.fits:
-                status(f"measuring the memory of batch size {size:,}")
+                progress.status(f"measuring the memory of batch size {size:,}")
                 measured = probe.measure(size)
                 _raise_own_error(probe, measured)
                 if measured.fits:
@@ -101,24 +106,19 @@ class _Bench:
                     too_large.append(measured)
         if too_large:
             # Between parts gradients wait, which takes more than a batch of that size by itself.
-            probe.reopen(
-                with_overrides(
-                    self.config,
-                    [f"train.gradient_accumulation_steps={2 * self.config.train.gradient_accumulation_steps}"],
-                )
-            )
+            batches = 2 * self.config.train.gradient_accumulation_steps
+            config = with_overrides(self.config, [f"train.gradient_accumulation_steps={batches}"])
+            probe = stack.enter_context(open_probe(config, reuse=probe))
         for measured in too_large:
-            status(f"looking for parts of batch size {measured.batch_size:,} that fit")
+            progress.status(f"looking for parts of batch size {measured.batch_size:,} that fit")
             journal.keep_fit(_in_parts(probe, measured))
 
-    def train(
-        self, journal: Journal, download: bool, status: Callable[[str], None], announce: Callable[[str], None]
-    ) -> None:
+    def train(self, journal: Journal, download: bool, progress: Progress) -> None:
         """Run what the journal lacks, one repeat of all sizes after the other, so that they stay side by side."""
         tasks = list(self._tasks(journal))
         missing = [task for task in tasks if task not in journal.runs]
         if len(missing) < len(tasks):
-            announce(f"{len(tasks) - len(missing)} of {len(tasks)} trainings are in the file already")
+            progress.note(f"{len(tasks) - len(missing)} of {len(tasks)} trainings are in the file already")
         fits = [journal.fits[size] for size in self.sizes]
         largest = max((fit.batch_size if fit.fits else fit.part or 1 for fit in fits), default=1)
         place = self.run_info.device.type
@@ -129,15 +129,15 @@ class _Bench:
                     continue
                 which = f"{index} of {len(tasks)}: batch size {size:,}, repeat {repeat + 1}"
                 name = which + (f", fold {fold + 1}" if self.plan.folds > 1 else "")
-                status(name)
+                progress.status(name)
                 task = self._task(fit, repeat, fold)
-                done = trainer.train(task, _teller(status, name))
+                done = trainer.train(task, _teller(progress, name))
                 if done.run is None:
                     journal.keep_fit(MemoryCheck(batch_size=size, fits=False, peak_bytes=0, message=done.message))
-                    announce(f"{name}: {done.message}")
+                    progress.note(f"{name}: {done.message}")
                 else:
                     journal.keep_run(done.run)
-                    announce(f"{name}: {_came_out(done.run)}")
+                    progress.note(f"{name}: {_came_out(done.run)}")
 
     def answer(self, journal: Journal, *, interrupted: bool = False) -> Comparison:
         """Return what the journal comes to."""
@@ -197,7 +197,7 @@ def _made_up(why: str) -> ConfigError:
     return ConfigError(f"data: {why}: there is nothing to learn from made-up samples", _REAL_DATA)
 
 
-def _in_parts(probe: WorkerProbe, failed: Measurement) -> MemoryCheck:
+def _in_parts(probe: Probe, failed: Measurement) -> MemoryCheck:
     """Return into how many parts a batch has to be cut, twice as many each time."""
     where = f" in {failed.phase.value}" if failed.phase else ""
     fit = MemoryCheck(
@@ -213,7 +213,7 @@ def _in_parts(probe: WorkerProbe, failed: Measurement) -> MemoryCheck:
     return fit
 
 
-def _raise_own_error(probe: WorkerProbe, measured: Measurement) -> None:
+def _raise_own_error(probe: Probe, measured: Measurement) -> None:
     """Raise what is the user's own error; batch norm may refuse one sample, and take two."""
     if measured.outcome is Outcome.ERROR and measured.batch_size == 1:
         measured = probe.measure(2)
@@ -225,8 +225,8 @@ def _raise_own_error(probe: WorkerProbe, measured: Measurement) -> None:
         )
 
 
-def _teller(status: Callable[[str], None], name: str) -> Callable[[TrainingProgress], None]:
-    return lambda at: status(f"{name}: step {at.step:,} of {at.steps:,}, loss {at.loss:.3f}")
+def _teller(progress: Progress, name: str) -> Callable[[TrainingProgress], None]:
+    return lambda at: progress.status(f"{name}: step {at.step:,} of {at.steps:,}, loss {at.loss:.3f}")
 
 
 def _came_out(run: Run) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from vram_cli.compare.messages import REPLY, REQUEST, OpenTraining, RunTraining, TrainingDone, TrainingProgress
+from vram_cli.compare.messages import REPLY, OpenTraining, RunTraining, TrainingDone, TrainingProgress
 from vram_cli.compare.records import ComparePlan
 from vram_cli.config import Config
 from vram_cli.errors import ProbeError
-from vram_cli.probe.devices.host_memory import available_bytes
-from vram_cli.probe.messages import Refused
-from vram_cli.probe.worker_errors import HOST_FLOOR, ended_by_code, error_of, folder_of
-from vram_cli.probe.worker_process import WorkerProcess
+from vram_cli.probe import last_words
+from vram_cli.probe.user_code import code_folder, ended_by_user_code
+from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
+from vram_cli.records import Outcome
 
 
 class TrainingClient:
@@ -30,13 +30,13 @@ class TrainingClient:
         self._course = OpenTraining(
             config=config.model_dump(mode="json"),
             download=download,
-            folder=folder_of(config),
+            folder=code_folder(config),
             device=device,
             plan=plan,
             largest=largest,
         )
-        self._own_code = config.own_code
-        self._child: WorkerProcess | None = None
+        self._config = config
+        self._worker: WorkerProcess | None = None
 
     def __enter__(self) -> TrainingClient:
         return self
@@ -46,48 +46,37 @@ class TrainingClient:
     ) -> None:
         self._end()
 
-    def train(self, task: RunTraining, tell: Callable[[TrainingProgress], None]) -> TrainingDone:
-        """Run a training; where memory ran out, or the child was killed, there is no run, and a message says how.
+    def train(self, task: RunTraining, on_progress: Callable[[TrainingProgress], None]) -> TrainingDone:
+        """Run a training. If memory ran out or the worker was killed, the reply has no run and says why.
 
         Raises:
             ConfigError: the data has no samples to choose from, or the config names code that cannot be used.
             WorkloadError: the model, its data or its loss raise, or end the process.
-            ProbeError: the child ended in a way nobody foresaw.
+            ProbeError: the worker died in an unforeseen way.
         """
-        child = self._child or self._start()
-        child.send(REQUEST.dump_json(task))
-        while True:
-            reply = child.receive()
-            if isinstance(reply, TrainingDone):
-                if reply.run is None:
-                    self._end()
-                return reply
-            if isinstance(reply, Refused):
-                raise error_of(reply)
-            if isinstance(reply, TrainingProgress):
-                tell(reply)
-            elif child.gone:
-                return self._gone(child)
-            elif available_bytes() < HOST_FLOOR:
-                self._end()
-                return TrainingDone(run=None, message="the computer was about to run out of RAM")
+        worker = self._worker or self._start()
+        try:
+            done: TrainingDone = worker.request(task, on_progress)
+        except WorkerStopped as stop:
+            killed = worker.was_killed or stop.outcome is Outcome.HOST_MEMORY
+            error = None if killed else ended_by_user_code(worker, self._config)
+            message = f"the training's process {stop.message}" if stop.outcome is Outcome.KILLED else stop.message
+            cause = last_words.summary(worker.stderr())
+            self._end()
+            if not killed:
+                raise error or ProbeError(message, cause) from None
+            return TrainingDone(run=None, message=message)
+        if done.run is None:
+            self._end()
+        return done
 
     def _start(self) -> WorkerProcess:
-        # Without what makes memory steady from trial to trial: that would make training slow.
-        self._child = child = WorkerProcess({}, entry="vram_cli.compare.worker", replies=REPLY)
-        child.send(REQUEST.dump_json(self._course))
-        return child
-
-    def _gone(self, child: WorkerProcess) -> TrainingDone:
-        how, words = child.how_it_ended(), child.last_words
-        if child.was_killed:
-            self._end()
-            return TrainingDone(run=None, message=f"the process of the training {how}")
-        if self._own_code and child.left:
-            raise ended_by_code(child, self._own_code)
-        raise ProbeError(f"the process of the training {how}", words)
+        # Without the malloc settings that make memory reproducible: they would slow training down.
+        self._worker = worker = WorkerProcess({}, entry="vram_cli.compare.worker", replies=REPLY)
+        worker.send(self._course)
+        return worker
 
     def _end(self) -> None:
-        if self._child is not None:
-            self._child.end()
-            self._child = None
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None

@@ -18,7 +18,7 @@ from vram_cli.compare.splits import split, steps_per_epoch, updates
 from vram_cli.config import Config, with_overrides
 from vram_cli.workload import (
     Batch,
-    Indexed,
+    IndexedSamples,
     build_workload,
     channels_last,
     parameter_dtype,
@@ -40,7 +40,7 @@ class TrainingLoop:
     """A model and all that it is trained with; the seed decides about weights and order, whatever the batch size."""
 
     def __init__(
-        self, config: Config, course: OpenTraining, task: RunTraining, data: Indexed, device: torch.device
+        self, config: Config, course: OpenTraining, task: RunTraining, data: IndexedSamples, device: torch.device
     ) -> None:
         plan = course.plan
         self._config, self._plan, self._task, self._data, self._device = config, plan, task, data, device
@@ -49,12 +49,9 @@ class TrainingLoop:
         self._seed = plan.seed + task.repeat
         torch.manual_seed(self._seed)
         self._per_batch = -(-task.batch_size // task.parts)
-        work = build_workload(
-            with_overrides(
-                config, [f"train.gradient_accumulation_steps={config.train.gradient_accumulation_steps * task.parts}"]
-            ),
-            device,
-        )
+        accumulated = config.train.gradient_accumulation_steps * task.parts
+        overrides = ["mode=train", f"train.gradient_accumulation_steps={accumulated}"]
+        work = build_workload(with_overrides(config, overrides), device)
         # A trial's scale of 1 would let small gradients vanish in float16.
         scaler = torch.amp.GradScaler(device.type, enabled=work.scaler.is_enabled())
         self._work = dataclasses.replace(work, scaler=scaler)

@@ -1,11 +1,11 @@
-"""YAML -> `Config`: keys, defaults, presets, and what was meant where something is misspelt."""
+"""YAML -> `Config`: keys, defaults, presets, and suggestions for misspelled keys."""
 
 from __future__ import annotations
 
 from vram_cli.config.data_presets import DATA_PRESETS, DataPreset
 from vram_cli.config.load import DEFAULT_CONFIG, bundled_configs, bundled_folder, load_config
 from vram_cli.config.overrides import with_overrides
-from vram_cli.config.schema import Config, ConfigSource, json_schema
+from vram_cli.config.schema import Config, ConfigSource, Mode, json_schema
 from vram_cli.config.starter import starter_yaml, write_starter
 from vram_cli.config.training_sections import (
     DeviceConfig,
@@ -35,6 +35,7 @@ __all__ = [
     "DataPreset",
     "DeviceConfig",
     "LossConfig",
+    "Mode",
     "ModelConfig",
     "ModelName",
     "OptimizerConfig",

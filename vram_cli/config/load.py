@@ -1,4 +1,4 @@
-"""From what somebody typed after --config to a checked `Config`."""
+"""From the argument of --config to a checked `Config`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from vram_cli.suggest import did_you_mean
 
 DEFAULT_CONFIG = "mlp_mnist.yaml"
 
-_MAX_BYTES = 64 * 1024  # a config is about 1 KiB; PyYAML needs a second or two for this much
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -25,12 +24,12 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """Read and check a config.
 
     Args:
-        path: a YAML file. A bare name is looked for in the current folder, then among the bundled configs, with and
-            without ".yaml". None takes the bundled `mlp_mnist.yaml`; `Config.source` says so.
-        overrides: such as "optimizer.name=adamw", as `--set` takes them.
+        path: a YAML file. A bare name is searched for in the current folder, then among the bundled configs, with and
+            without ".yaml". None selects the bundled `mlp_mnist.yaml`, which `Config.source` says.
+        overrides: such as "optimizer.name=adamw", as for `--set`.
 
     Raises:
-        ConfigError: there is no such file, or what it says is wrong; the message names the file, the line and the key.
+        ConfigError: the file does not exist or is not valid; the message names the file, the line and the key.
     """
     source = replace(_find(path), overrides=tuple(overrides))
     label = source.name if source.is_bundled else str(source.path)
@@ -44,13 +43,13 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 
 def bundled_folder() -> Path:
-    """Return the folder of the configs that come with vram: inside the wheel, or beside the package in a checkout."""
+    """Return the folder of the bundled configs: inside the wheel, or beside the package in a checkout."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def bundled_configs() -> list[str]:
-    """Return the file names of the configs that come with vram, sorted."""
+    """Return the file names of the bundled configs, sorted."""
     return sorted(file.name for file in bundled_folder().glob("*.yaml"))
 
 
@@ -68,10 +67,9 @@ def _find(path: str | Path | None) -> ConfigSource:
         if name in bundled_configs():
             return ConfigSource(name=name, folder=Path.cwd(), is_bundled=True)
     if _exists(file):
-        return _source_of(file)  # a folder: reading it says what is wrong
+        return _source_of(file)  # a folder: reading it raises the error
     bundled = bundled_configs()
-    meant = did_you_mean(str(path), bundled)
-    message = f"{path}: no such config in {Path.cwd()} or among the bundled ones{meant}"
+    message = f"{path}: no such config in {Path.cwd()} or among the bundled configs{did_you_mean(str(path), bundled)}"
     raise ConfigError(message, f"bundled: {', '.join(bundled)}; `vram init` writes a new one")
 
 
@@ -82,14 +80,13 @@ def _source_of(file: Path) -> ConfigSource:
 def _exists(file: Path) -> bool:
     try:
         return file.exists()
-    except OSError:  # a name too long for the file system, among others
+    except OSError:  # a name too long for the file system, for example
         return False
 
 
 def _read(file: Path, label: str) -> str:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
+        content = file.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{label}: no such file", f"bundled configs: {', '.join(bundled_configs())}") from None
     except OSError as error:
@@ -97,10 +94,6 @@ def _read(file: Path, label: str) -> str:
         if isinstance(error, (IsADirectoryError, PermissionError)) and file.is_dir():
             raise ConfigError(f"{label}: is a folder, not a YAML file", "name a file in it") from None
         raise ConfigError(f"{label}: cannot be read: {error.strerror}", "check its permissions") from None
-    if len(content) > _MAX_BYTES:
-        raise ConfigError(
-            f"{label}: larger than {_MAX_BYTES // 1024} KiB, so it is no config", "see `vram init` for one"
-        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

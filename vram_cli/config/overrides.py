@@ -1,4 +1,4 @@
-"""`--set optimizer.name=adamw`: values from the command line, put over those of a file before they are checked."""
+"""`--set optimizer.name=adamw`: values from the command line, which replace those of a file before the check."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PLACE = "command line"
 def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
     """Set keys of a document, each written as `section.key=value` with the value in YAML.
 
-    Another `name` leaves out what the file says for the old one only: `optimizer.name=adam` drops the file's momentum,
-    which Adam does not have. What another override sets is kept, and refused later if it makes no sense.
+    Another `name` drops the keys that apply to the file's name only: `optimizer.name=adam` drops the file's momentum,
+    which Adam does not have. Keys of other overrides are kept, and refused later if they do not apply.
 
     Raises:
-        ConfigError: an override has no "=", names no key, or its value is not YAML.
+        ConfigError: an override has no "=", an unknown key, or a value that is not YAML.
     """
     parsed = [_parse(text) for text in overrides]
     for (section, *keys), value in parsed:
@@ -34,51 +34,51 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """Return a config with keys changed as `--set` changes them, such as "optimizer.name=adamw".
+    """Return a config with keys changed as by `--set`, such as "optimizer.name=adamw".
 
     Raises:
-        ConfigError: an override names an unknown key, or the result is not a valid config.
+        ConfigError: an override has an unknown key, or the result is not a valid config.
     """
     document = Document(str(config.source), config.model_dump(mode="json", exclude_unset=True))
     apply_overrides(document, overrides)
     try:
-        made = Config.model_validate(document.values)
+        changed = Config.model_validate(document.values)
     except ValidationError as error:
         raise first_problem(error, document) from None
-    return made.with_source(replace(config.source, overrides=(*config.source.overrides, *overrides)))
+    return changed.with_source(replace(config.source, overrides=(*config.source.overrides, *overrides)))
 
 
 def _parse(text: str) -> tuple[tuple[str, ...], Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"{_PLACE}: {text!r} sets nothing", "write section.key=value, such as optimizer.name=adamw")
+        raise ConfigError(f"{_PLACE}: expected section.key=value, got {text!r}", "such as optimizer.name=adamw")
     path = tuple(key.strip().split("."))
     for depth in range(len(path)):
-        known = keys_of(path[:depth])
-        if known is not None and path[depth] not in known:
+        keys = keys_of(path[:depth])
+        if keys is not None and path[depth] not in keys:
             raise unknown_key(path[: depth + 1], _PLACE)
     return path, parse_value(value, f"{_PLACE}: {key}")
 
 
-def _drop_keys_of_old_choice(document: Document, section: str, choice: str, value: Any) -> None:
-    known, values = SECTIONS[section], _values_of(document, section)
+def _drop_keys_of_old_choice(document: Document, name: str, choice: str, value: Any) -> None:
+    section, values = SECTIONS[name], _values_of(document, name)
     kind = value if choice == "name" else choice
-    others = [key for key in known.choices if key != choice]
-    document.values[section] = {
-        key: value for key, value in values.items() if known.takes(kind, key) and key not in others
+    others = [key for key in section.choices if key != choice]
+    document.values[name] = {
+        key: value for key, value in values.items() if section.takes(kind, key) and key not in others
     }
 
 
 def _set(document: Document, path: tuple[str, ...], value: Any) -> None:
-    # Places of what is replaced would name lines that no longer count.
-    document.places = {where: place for where, place in document.places.items() if where[: len(path)] != path}
+    # The lines of replaced keys no longer count.
+    document.places = {key: place for key, place in document.places.items() if key[: len(path)] != path}
     document.places[path] = _PLACE
     section, *keys = path
     document.values[section] = _with(_values_of(document, section), keys, value) if keys else value
 
 
 def _with(values: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
-    """Return values with one changed, at any depth; a list or a word in its way makes room."""
+    """Return values with one changed, at any depth; the change replaces a list or a word on its path."""
     key, *deeper = keys
     if not deeper:
         return {**values, key: value}
@@ -87,7 +87,7 @@ def _with(values: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, 
 
 
 def _values_of(document: Document, section: str) -> dict[str, Any]:
-    """Return the keys of a section, also where one word stands for it."""
+    """Return the keys of a section, even if it is written as one word."""
     values = document.values.get(section)
     if isinstance(values, str):
         return {SECTIONS[section].choices[0]: values}

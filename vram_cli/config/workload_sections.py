@@ -1,4 +1,4 @@
-"""The sections on what is trained: one of vram's own models and data sets, or code that the config names."""
+"""The sections about model, data, loss and step: presets, or code that the config names."""
 
 from __future__ import annotations
 
@@ -9,77 +9,77 @@ from pydantic import Field, model_validator
 
 from vram_cli.config.data_presets import DATA_PRESETS
 from vram_cli.config.section import Section
-from vram_cli.config.value_types import Arguments, Count, Folder, Shape, Sizes, Target, wrong
+from vram_cli.config.value_types import Arguments, CodeReference, Count, Folder, Shape, Sizes, invalid
 
 ModelName = Literal["mlp", "cnn", "resnet18", "resnet50"]
 DataName = Literal["mnist", "fashion_mnist", "cifar10", "synthetic"]
 Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"]
 
-# What torch.Tensor.random_ takes: from the first number on, below the second.
+# The range of torch.Tensor.random_: from the first number, below the second.
 _RANGES = {"int64": (-(2**63), 2**63 - 1), "int32": (-(2**31), 2**31), "uint8": (0, 256), "bool": (0, 2)}
-_MOST_BY_ITSELF = 256
-"""With fewer values than this, all of them are allowed where nobody says which."""
+_MAX_DEFAULT_RANGE = 256
+"""A dtype with at most this many values needs no `high`."""
 
 
 class ModelConfig(Section):
-    """The model that is trained. One of vram's own follows the data; one by `factory` is taken as it is."""
+    """The model: a preset that follows the data, or the result of a factory."""
 
     choices: ClassVar[tuple[str, ...]] = ("name", "factory")
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {"hidden": ("mlp",), "kwargs": ("factory",)}
 
     name: ModelName | None = None
-    """One of vram's own: input size and number of classes follow the data."""
+    """A preset; its input size and number of classes follow the data."""
     hidden: Count = 128
     """Width of the hidden layer (mlp only)."""
-    factory: Target | None = None
-    """Code that makes the model: package.module:factory, or torchvision:NAME, timm:NAME, transformers:NAME."""
+    factory: CodeReference | None = None
+    """Code that makes the model: package.module:name, torchvision:NAME, timm:NAME or transformers:NAME."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the factory; for transformers, settings of the model's config."""
 
 
 class TensorConfig(Section):
-    """A tensor that a batch has: its sizes are those of one sample."""
+    """A tensor of the batch."""
 
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {"low": tuple(_RANGES), "high": tuple(_RANGES)}
 
     shape: Sizes
-    """Sizes without the batch dimension; where lengths vary, the longest."""
+    """Sizes of one sample, without the batch dimension; if lengths vary, the longest."""
     dtype: Dtype = "float32"
-    """Of its elements; with precision bf16, float32 becomes bfloat16."""
+    """Type of the elements; with precision bf16, float32 becomes bfloat16."""
     low: int = 0
     """Smallest value (whole numbers only)."""
     high: int | None = None
-    """All values are below this, such as the size of the vocabulary or the number of classes (whole numbers only)."""
+    """Upper bound of the values, exclusive, such as the number of classes or of tokens (whole numbers only)."""
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> TensorConfig:
         if self.dtype not in _RANGES:
             return self
-        low, most = _RANGES[self.dtype]
-        if not low <= self.low < most:
-            raise wrong(f"must be from {low} to {most - 1} for {self.dtype}, got {self.low}", key="low")
+        lowest, end = _RANGES[self.dtype]
+        if not lowest <= self.low < end:
+            raise invalid(f"must be from {lowest} to {end - 1} for {self.dtype}, got {self.low}", key="low")
         if self.high is None:
-            if most > _MOST_BY_ITSELF:
-                raise wrong("is missing: nobody knows which values are allowed", "such as high: 50257", key="high")
+            if end > _MAX_DEFAULT_RANGE:
+                raise invalid("is missing: it bounds the random values", "such as high: 50257", key="high")
         elif self.high <= self.low:
-            raise wrong(f"must be above low, {self.low}, got {self.high}", key="high")
-        elif self.high > most:
-            raise wrong(f"must be at most {most} for {self.dtype}, got {self.high}", key="high")
+            raise invalid(f"must be above low, {self.low}, got {self.high}", key="high")
+        elif self.high > end:
+            raise invalid(f"must be at most {end} for {self.dtype}, got {self.high}", key="high")
         return self
 
     @property
     def kind(self) -> Dtype:
-        """The dtype: whole numbers have a range."""
+        """The dtype: only whole numbers have a range."""
         return self.dtype
 
     @property
     def values(self) -> tuple[int, int]:
-        """Whole numbers only: the smallest value, and what all values are below."""
+        """Whole numbers only: the smallest value and the exclusive upper bound."""
         return self.low, _RANGES[self.dtype][1] if self.high is None else self.high
 
 
 class DataConfig(Section):
-    """What the batches are made of."""
+    """The data of the batches."""
 
     choices: ClassVar[tuple[str, ...]] = ("name", "inputs", "factory")
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -94,9 +94,9 @@ class DataConfig(Section):
     }
 
     name: DataName | None = None
-    """A data set of images that vram knows, or images of a shape that is made up."""
+    """A preset data set of images, or synthetic images of any shape."""
     source: Literal["auto", "files", "synthetic"] = "auto"
-    """auto takes the files where they lie under root, and otherwise made-up images of the same shape and type."""
+    """auto uses the files under root if they exist, and otherwise synthetic images of the same shape and type."""
     root: Folder = "data"
     """Folder of the data set's files, relative to the current folder."""
     shape: Shape | None = None
@@ -104,17 +104,17 @@ class DataConfig(Section):
     classes: Count | None = None
     """Number of classes (synthetic only)."""
     inputs: dict[str, TensorConfig] | None = Field(default=None, min_length=1)
-    """Tensors that the model is called with, by the names of its arguments; made up."""
+    """Synthetic tensors to call the model with, by the names of its arguments."""
     targets: TensorConfig | None = None
-    """What the loss compares the model's output with, beside inputs; null where the model makes its own loss."""
-    factory: Target | None = None
-    """Code that makes batches: a function whose first argument is n or batch_size, a Dataset, or what returns one."""
+    """The synthetic targets of the loss, in addition to inputs; null if the model makes its own loss."""
+    factory: CodeReference | None = None
+    """Code that makes batches: a function whose first parameter is n or batch_size, or a Dataset or its factory."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the factory."""
-    collate_fn: Target | None = None
-    """Joins the samples of a Dataset to a batch; null for PyTorch's own way."""
+    collate_fn: CodeReference | None = None
+    """Code that collates samples of a Dataset into a batch; null for PyTorch's default_collate."""
     num_samples: Count | None = None
-    """Length of the data set where nobody else knows it, which caps the batch; null for no end."""
+    """Length of the data set, which limits the batch size; null for no limit."""
 
     @model_validator(mode="after")
     def _synthetic_is_described(self) -> DataConfig:
@@ -122,60 +122,62 @@ class DataConfig(Section):
             return self
         for key, example in (("shape", "[3, 224, 224]"), ("classes", "1000")):
             if getattr(self, key) is None:
-                raise wrong("is missing: synthetic data has no shape of its own", f"such as {key}: {example}", key=key)
+                raise invalid(
+                    "is missing: synthetic data has no shape of its own", f"such as {key}: {example}", key=key
+                )
         if self.source == "files":
-            raise wrong("synthetic data has no files", "leave it out, or name a data set that has", key="source")
+            raise invalid("synthetic data has no files", "remove it, or name a data set with files", key="source")
         return self
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image; only where the data has a name."""
-        return self.shape or DATA_PRESETS[self._known_name()].shape
+        """Channels, height and width of one image; for named data only."""
+        return self.shape or DATA_PRESETS[self._require_name()].shape
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; only where the data has a name."""
-        return self.classes or DATA_PRESETS[self._known_name()].classes
+        """Number of classes; for named data only."""
+        return self.classes or DATA_PRESETS[self._require_name()].classes
 
     @property
     def length(self) -> int | None:
-        """Number of training samples, as far as the config tells; None for data without an end."""
-        return self.num_samples if self.name in (None, "synthetic") else DATA_PRESETS[self._known_name()].num_samples
+        """Number of training samples, if the config determines it; None for no limit."""
+        return self.num_samples if self.name in (None, "synthetic") else DATA_PRESETS[self._require_name()].num_samples
 
-    def _known_name(self) -> str:
+    def _require_name(self) -> str:
         if self.name is None:
-            raise ValueError("data without a name has no images that a preset could know")
+            raise ValueError("data without a name has no preset")
         return self.name
 
 
 class LossConfig(Section):
-    """The loss. `loss: model` is short for `loss: {name: model}`."""
+    """The loss function. `loss: model` is short for `loss: {name: model}`."""
 
     choices: ClassVar[tuple[str, ...]] = ("name", "factory")
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {"kwargs": ("factory",)}
 
     name: Literal["cross_entropy", "model"] | None = None
-    """model: the model is called with the whole batch and returns its loss, an output with one, or a dict of losses."""
-    factory: Target | None = None
-    """Code of a loss(output, targets), or a class that makes one, such as torch.nn:BCEWithLogitsLoss."""
+    """model: the model gets the whole batch and returns its loss, an output with a loss, or a dict of losses."""
+    factory: CodeReference | None = None
+    """Code of the loss: a function of (output, targets), or a class such as torch.nn:BCEWithLogitsLoss."""
     kwargs: Arguments = Field(default_factory=dict)
-    """Arguments for a class, or further ones for a function."""
+    """Arguments for a class, or further arguments for a function."""
 
     @model_validator(mode="before")
     @classmethod
-    def _bare_name(cls, given: Any) -> Any:
-        return {"name": given} if isinstance(given, str) else given
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class StepConfig(Section):
-    """A training step of one's own. `step: module:name` is short for `step: {function: module:name}`."""
+    """A custom training step. `step: module:name` is short for `step: {function: module:name}`."""
 
     choices: ClassVar[tuple[str, ...]] = ("function",)
 
-    function: Target
-    """step(model, batch, optimizer) -> loss: zero_grad, forward, backward and optimizer.step, all of it."""
+    function: CodeReference
+    """A function step(model, batch, optimizer) -> loss that does zero_grad, forward, backward and optimizer.step."""
 
     @model_validator(mode="before")
     @classmethod
-    def _bare_target(cls, given: Any) -> Any:
-        return {"function": given} if isinstance(given, str) else given
+    def _bare_reference(cls, value: Any) -> Any:
+        return {"function": value} if isinstance(value, str) else value

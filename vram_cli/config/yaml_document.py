@@ -1,7 +1,7 @@
-"""YAML text -> plain values, and the place where each of them was written.
+"""YAML text -> plain values, and the line of each.
 
 Read with PyYAML's safe loader and YAML 1.2's core types: `1e-3` is a number, and `no`, `off` or a date are plain text.
-Tags are refused, never run. Aliases are refused too: a few short lines of them unfold to gigabytes.
+Tags are refused, never run.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
-from vram_cli.config.value_types import shown
+from vram_cli.config.value_types import format_value
 from vram_cli.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 """("optimizer", "name") is the key optimizer.name."""
 
 _TAG = "tag:yaml.org,2002:"
-# What a plain word may be, and how it is read; the first pattern that matches wins.
+# The patterns of plain scalars and their conversions; the first pattern that matches wins.
 _SCALARS: dict[str, tuple[re.Pattern[str], Callable[[str], Any]]] = {
     "int": (re.compile(r"[-+]?[0-9][0-9_]*"), lambda text: int(text.replace("_", ""))),
     "float": (
@@ -35,7 +35,7 @@ _SCALARS: dict[str, tuple[re.Pattern[str], Callable[[str], Any]]] = {
 
 @dataclass
 class Document:
-    """The values of a file, and where each was written."""
+    """The values of a file, and the place of each."""
 
     name: str
     values: dict[str, Any]
@@ -43,7 +43,7 @@ class Document:
     """"FILE:LINE" of a key, or the override that set it."""
 
     def place(self, path: KeyPath) -> str:
-        """Return where a key was written, or the nearest thing that holds it."""
+        """Return the place of a key, or of the nearest parent that has one."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
@@ -51,13 +51,7 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2's core types and without aliases."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken, write the value out", mark)
-        return super().compose_node(parent, index)
+    """PyYAML's safe loader with YAML 1.2's core types."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -69,19 +63,19 @@ def parse_document(text: str, name: str) -> Document:
     """Read a whole YAML file.
 
     Raises:
-        ConfigError: it is not YAML, is empty, is no mapping, gives a key twice, or uses tags or aliases.
+        ConfigError: the file is not YAML, is empty, is not a mapping, sets a key twice, or uses tags.
     """
     places: dict[KeyPath, str] = {}
     values = _Reader(lambda line: f"{name}:{line}", places).parse(text)
     if values is None:
         raise ConfigError(f"{name}: the file is empty", "`vram init` writes a config to start from")
     if not isinstance(values, dict):
-        raise ConfigError(f"{name}:1: expected sections such as model:, got {shown(values)}", "see `vram init`")
+        raise ConfigError(f"{name}:1: expected sections such as model:, got {format_value(values)}", "see `vram init`")
     return Document(name, values, places)
 
 
 def parse_value(text: str, place: str) -> Any:
-    """Read one value, such as `0.9`, `null` or `[3, 224, 224]`; `place` says in errors where it stood.
+    """Read one value, such as `0.9`, `null` or `[3, 224, 224]`; errors name its `place`.
 
     Raises:
         ConfigError: as for `parse_document`.
@@ -91,7 +85,7 @@ def parse_value(text: str, place: str) -> Any:
 
 @dataclass
 class _Reader:
-    """Turns nodes into plain values and notes where each key stands."""
+    """Turns nodes into plain values and records the place of each key."""
 
     place: Callable[[int], str]
     places: dict[KeyPath, str]
@@ -104,15 +98,13 @@ class _Reader:
             problem = error.problem or error.context or ""
             line, column = (error.problem_mark.line, error.problem_mark.column) if error.problem_mark else (0, 0)
             tabs = "'\\t'" in problem
-            hint = "indent with spaces, not with tabs" if tabs else "look for a bracket, quote or colon too few there"
+            hint = "indent with spaces, not with tabs" if tabs else "look for a missing bracket, quote or colon there"
             message = f"{self.place(line + 1)}: not valid YAML: {problem} (column {column + 1})"
             raise ConfigError(message, hint) from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             message = f"{self.place(line)}: not valid YAML: a control character (0x{error.character:02x})"
             raise ConfigError(message, "save the file as plain UTF-8 text") from None
-        except RecursionError:
-            raise ConfigError(f"{self.place(1)}: nested too deep to be a config", "see `vram init` for one") from None
 
     def read(self, node: yaml.Node, path: KeyPath) -> Any:
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
@@ -122,9 +114,7 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.tag.removeprefix(_TAG) in _SCALARS:
             return self._scalar(node)
         tag = node.tag.replace(_TAG, "!!")
-        raise ConfigError(
-            f"{self._at(node)}: the tag {shown(tag)} is refused: tags are never run", "write plain values"
-        )
+        raise ConfigError(f"{self._at(node)}: the tag {format_value(tag)} is not allowed", "write plain values")
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         kind = node.tag.removeprefix(_TAG)
@@ -132,23 +122,22 @@ class _Reader:
         try:
             if pattern.fullmatch(node.value):
                 return convert(node.value)
-        except ValueError:  # more digits than Python turns into a number
+        except ValueError:  # more digits than Python converts to a number
             pass
-        raise ConfigError(
-            f"{self._at(node)}: {shown(node.value)} is no {kind} that vram can read", "quote it if it is text"
-        )
+        message = f"{self._at(node)}: {format_value(node.value)} cannot be read as {kind}"
+        raise ConfigError(message, "quote it if it is text")
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self._key(key_node)
-            here = (*path, key)
+            key_path = (*path, key)
             if key in values:
-                first = self.places[here]
-                message = f"{self._at(key_node)}: {dotted(here)} is given twice, first at {first}"
+                first = self.places[key_path]
+                message = f"{self._at(key_node)}: {dotted(key_path)} is set twice, first at {first}"
                 raise ConfigError(message, "keep one of them")
-            self.places[here] = self._at(key_node)
-            values[key] = self.read(value_node, here)
+            self.places[key_path] = self._at(key_node)
+            values[key] = self.read(value_node, key_path)
         return values
 
     def _item(self, node: yaml.Node, path: KeyPath) -> Any:
@@ -157,8 +146,8 @@ class _Reader:
 
     def _key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            raise ConfigError(f"{self._at(node)}: a key must be a plain word", "see `vram init` for the keys there are")
-        self.read(node, ())  # for its tag
+            raise ConfigError(f"{self._at(node)}: a key must be a plain word", "see `vram init` for all keys")
+        self.read(node, ())  # refuses tags
         return str(node.value)
 
     def _at(self, node: yaml.Node) -> str:
@@ -166,12 +155,12 @@ class _Reader:
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a key as people write it: optimizer.name, data.shape[0]."""
+    """Return a key in dotted form: optimizer.name, data.shape[0]."""
     text = ""
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            word = part if part.isprintable() and len(part) <= 40 else shown(part)
+            word = part if part.isprintable() and len(part) <= 40 else format_value(part)
             text += f".{word}" if text else word
     return text

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vram_cli.allocator.allocation_trace import Mark
+from vram_cli.allocator.allocation_trace import AllocatorCall
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -33,14 +33,14 @@ class PlanSearch:
 
     def __call__(
         self, operation: str, source: torch.Tensor, weight: torch.Tensor, settings: Sequence[Any]
-    ) -> list[Mark]:
+    ) -> list[AllocatorCall]:
         """Return what is done to the allocator before the plan runs; nothing where it is known (CacheKey)."""
         shapes = (tuple(source.shape), tuple(weight.shape), source.dtype, _runs_channels_last(source, weight))
         kind = (self._in_backward(), operation, *shapes, str(settings))
         if kind in self._found:
             return []
         self._found.add(kind)
-        return [Mark.EMPTY_CACHE]
+        return [AllocatorCall.EMPTY_CACHE]
 
 
 class Convolutions:
@@ -60,21 +60,21 @@ class Convolutions:
     def __init__(self, capability: tuple[int, int], *, tf32: bool, search: PlanSearch | None = None) -> None:
         self._half, self._tf32 = capability >= (7, 0), tf32 and capability >= (8, 0)
         self._search = search
-        self.kernels: dict[str, Callable[[tuple[Any, ...], Any], list[int | Mark]]] = {
+        self.kernels: dict[str, Callable[[tuple[Any, ...], Any], list[int | AllocatorCall]]] = {
             "aten.convolution": self._forward,
             "aten.convolution_backward": self._backward,
         }
 
-    def _forward(self, args: tuple[Any, ...], result: Any) -> list[int | Mark]:
+    def _forward(self, args: tuple[Any, ...], result: Any) -> list[int | AllocatorCall]:
         source, weight = args[:2]
         moved = _copies(source, weight, source, weight)
         return [*moved, *self._plan("forward", source, weight, args[3:9], result, source, weight)]
 
-    def _backward(self, args: tuple[Any, ...], result: Any) -> list[int | Mark]:
+    def _backward(self, args: tuple[Any, ...], result: Any) -> list[int | AllocatorCall]:
         """Gradient of the input first, of the weight second, each with a workspace of its own."""
         grad, source, weight = args[:3]
         to_source, to_weight = result[:2]
-        taken: list[int | Mark] = [*_copies(source, weight, grad, source, weight)]
+        taken: list[int | AllocatorCall] = [*_copies(source, weight, grad, source, weight)]
         if to_source is not None:
             taken += self._plan("input", source, weight, args[4:10], grad, weight, to_source)
         if to_weight is not None:
@@ -88,7 +88,7 @@ class Convolutions:
         weight: torch.Tensor,
         settings: Sequence[Any],
         *operands: torch.Tensor,
-    ) -> list[int | Mark]:
+    ) -> list[int | AllocatorCall]:
         """Return what finding and running a plan takes; the last setting is the number of groups."""
         if _is_depthwise(weight, settings[-1]):
             return []

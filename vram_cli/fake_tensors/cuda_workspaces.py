@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from vram_cli.fake_tensors.convolutions import Convolutions, PlanSearch
-from vram_cli.fake_tensors.recorder import Taken
+from vram_cli.fake_tensors.recorder import KernelAllocation
 from vram_cli.hardware.calibration import NO_ALLOWANCES, Allowances
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.units import KIB, MIB
@@ -65,7 +65,9 @@ class Workspaces:
         self._threads: set[bool] = set()
         self._allowances, self._allowed = allowances, 0
 
-    def __call__(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Iterable[Taken]:
+    def __call__(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
+    ) -> Iterable[KernelAllocation]:
         """Return what one operation takes, in order."""
         return [*self._allowance(name), *self._known(name, args, kwargs, result)]
 
@@ -74,11 +76,13 @@ class Workspaces:
         convolves = name in self._convolutions.kernels
         if not convolves and name not in _GEMMS:
             return []
-        more = self._allowances.beside(convolutions=convolves) - self._allowed
+        more = self._allowances.for_model(convolutions=convolves) - self._allowed
         self._allowed += max(more, 0)
         return [(more, True)] if more > 0 else []
 
-    def _known(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Iterable[Taken]:
+    def _known(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
+    ) -> Iterable[KernelAllocation]:
         if name in _GEMMS:
             return self._gemm(name, args)
         if name in self._convolutions.kernels:
@@ -99,7 +103,7 @@ class Workspaces:
         return [(cublas_workspace_bytes(self._gpu), True)]
 
 
-def no_workspaces(*_: Any) -> Iterable[Taken]:
+def no_workspaces(*_: Any) -> Iterable[KernelAllocation]:
     """Stand for a device whose kernels are not looked into."""
     return ()
 

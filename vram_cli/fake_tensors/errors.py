@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import (
 
 from vram_cli.errors import ConfigError
 
-_NO_DRIVER = ("no nvidia driver", "cuda driver", "insufficientdriver", "hasprimarycontext")
+_NO_DRIVER = ("no nvidia driver", "cuda driver", "insufficientdriver", "hasprimarycontext", "not compiled with cuda")
 
 
 class UnsupportedError(ConfigError):
@@ -36,7 +36,7 @@ def refusing() -> Iterator[None]:
         raise unsupported(f"{_name(error.func)}, whose result depends on values,") from error
     except UnsupportedOperatorException as error:
         raise unsupported(f"{_name(error.func)}, which has no kernel for fakes,") from error
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         if any(words in str(error).lower() for words in _NO_DRIVER):
             raise unsupported("an operation that asks the GPU itself") from error
         raise
@@ -44,3 +44,12 @@ def refusing() -> Iterator[None]:
 
 def _name(operation: object) -> str:
     return str(operation).removesuffix(".default")
+
+
+_HOST_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
+"""Texts of DefaultCPUAllocator (on Windows as well), ENOMEM and the C++ runtime."""
+
+
+def is_out_of_host_memory(error: Exception) -> bool:
+    """Return whether an exception in a prediction means that the computer ran out of RAM."""
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _HOST_MEMORY)

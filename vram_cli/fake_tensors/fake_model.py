@@ -1,4 +1,4 @@
-"""A model whose tensors have shapes and no memory, on a GPU that is not there."""
+"""Models whose tensors have shapes but no memory, on a GPU that this machine does not have."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from vram_cli.fake_tensors.hooks import keep_hooks
+from vram_cli.fake_tensors.hooks import move_hooks
 
 Build = Callable[[], nn.Module]
 
 
 def build_without_memory(build: Build) -> nn.Module:
-    """Return the model as `build` makes it, on the meta device, or on the CPU where it reads values while it is built.
+    """Build the model on the meta device, or on the CPU if its constructor reads values.
 
-    So it is where it keeps a tensor that is neither parameter nor buffer: a training script leaves that on the CPU. On
-    the CPU `torch.nn.init` is switched off: pages that are never written take no memory.
+    A model that keeps a tensor which is neither parameter nor buffer is built on the CPU too, where a training script
+    would leave that tensor. On the CPU, `torch.nn.init` is disabled: pages that are never written take no memory.
     """
-    # Whatever goes wrong on the meta device, such as numpy's TypeError, goes wrong on the CPU as well, or is no matter.
+    # An exception on the meta device, such as numpy's TypeError, is raised again on the CPU if it matters.
     with contextlib.suppress(Exception), torch.device("meta"):
         model = build()
         if not any(isinstance(value, torch.Tensor) for module in model.modules() for value in vars(module).values()):
@@ -30,32 +30,32 @@ def build_without_memory(build: Build) -> nn.Module:
 
 
 class FakeModel:
-    """A model that can be put on the device again and again: always from the tensors that it was built with.
+    """A model that moves to a device as often as needed, each time from the tensors that it was built with.
 
-    What an earlier run has put in their place, with hooks of its own on them, is forgotten.
+    Tensors that an earlier run put in their place are dropped, and the hooks on them.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._built = list(_tensors(model))
+        self._originals = list(_tensors(model))
 
-    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        """Replace parameters and buffers by fakes on the device, one after the other as `Module.to` moves them.
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Replace parameters and buffers by fake tensors on the device, in the order in which `Module.to` moves them.
 
         A parameter that several modules share stays shared. Must be called under a FakeTensorMode.
         """
-        done: dict[int, torch.Tensor] = {}
-        for store, name, tensor in self._built:
-            if id(tensor) not in done:
-                done[id(tensor)] = _fake(tensor, device, dtype)
-            store[name] = done[id(tensor)]
+        fakes: dict[int, torch.Tensor] = {}
+        for store, name, tensor in self._originals:
+            if id(tensor) not in fakes:
+                fakes[id(tensor)] = _fake(tensor, device, dtype)
+            store[name] = fakes[id(tensor)]
         for module in self.model.modules():
             if isinstance(module, nn.RNNBase):
                 module._init_flat_weights()
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
-    """Return the tensors of a module, those of its children first, with what holds them."""
+    """Yield (dictionary, name, tensor) for the tensors of a module, those of its children first."""
     for child in module.children():
         yield from _tensors(child)
     for store in (module._parameters, module._buffers):
@@ -63,24 +63,24 @@ def _tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Ten
 
 
 def _fake(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor:
-    kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=kind, device=device)
+    fake_dtype = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=fake_dtype, device=device)
     if not isinstance(tensor, nn.Parameter):
         return fake
     parameter = nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    keep_hooks(tensor, parameter)
+    move_hooks(tensor, parameter)
     return parameter
 
 
 @contextlib.contextmanager
 def _no_init() -> Iterator[None]:
-    """Make `torch.nn.init` leave tensors as they are."""
+    """Disable the functions of `torch.nn.init`."""
     names = [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]
-    known = {name: getattr(nn.init, name) for name in names}
+    originals = {name: getattr(nn.init, name) for name in names}
     try:
         for name in names:
             setattr(nn.init, name, lambda tensor, *_, **__: tensor)
         yield
     finally:
-        for name, function in known.items():
+        for name, function in originals.items():
             setattr(nn.init, name, function)

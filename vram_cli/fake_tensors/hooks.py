@@ -72,7 +72,7 @@ def run_all(hooks: dict[int, Hook] | None, grads: Grads, position: int) -> None:
             grads[position] = changed
 
 
-def keep_hooks(old: torch.Tensor, new: torch.Tensor) -> None:
+def move_hooks(old: torch.Tensor, new: torch.Tensor) -> None:
     """Move the hooks of a parameter to the one that stands for it, as `Module.to` leaves them where they are."""
     for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
         hooks = getattr(old, kind, None)

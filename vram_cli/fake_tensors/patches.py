@@ -11,21 +11,30 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.optim.optimizer import _foreach_supported_types as _optimizer_types
 from torch.utils._foreach_utils import _foreach_supported_types as _clipping_types
 
+from vram_cli.fake_tensors import without_cuda
 from vram_cli.fake_tensors.attention import Attention
 from vram_cli.fake_tensors.autograd_engine import Engine
+from vram_cli.fake_tensors.device_guard import ensure_device_guard
 from vram_cli.fake_tensors.errors import unsupported
 
 
 @contextlib.contextmanager
 def simulated_cuda(engine: Engine, attention: Attention | None) -> Iterator[None]:
-    """Run tensors as fakes, backward passes by our engine, and everything that asks for a GPU as if there were one."""
+    """Run tensors as fakes, backward passes by our engine, and code that asks for a GPU as if there were one.
+
+    Raises:
+        MachineError: PyTorch was built without CUDA, and its device guard cannot be registered.
+    """
+    ensure_device_guard()
     with contextlib.ExitStack() as stack:
         for owner, name, value in _as_if_there_were_a_gpu():
             stack.enter_context(_replaced(owner, name, value))
+        # Every call passes here, whatever name the function was imported under, and from C++ too.
+        library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
         if attention is not None:
-            # Where every call comes by, whatever name the function was imported under, and C++ too.
-            library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
             library.impl("scaled_dot_product_attention", attention, "AutogradCUDA")
+        for name, key, operator in without_cuda.operators():
+            library.impl(name, operator, key)
         for types in (_optimizer_types, _clipping_types):
             stack.enter_context(_appended(types, FakeTensor))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False))
@@ -58,6 +67,7 @@ def _own_engine(engine: Engine) -> list[tuple[Any, str, Any]]:
 
 def _as_if_there_were_a_gpu() -> list[tuple[Any, str, Any]]:
     return [
+        *without_cuda.replacements(),
         # Autocast and the gradient scaler switch themselves off without a GPU.
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (torch.cuda, "is_bf16_supported", lambda *_, **__: True),

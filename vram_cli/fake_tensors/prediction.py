@@ -1,4 +1,4 @@
-"""The probe that answers for a GPU that is not there: the same questions and the same records as the real ones."""
+"""The probe that predicts: it answers for a GPU that this machine does not have, with the records of real probes."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from vram_cli.accounting.attribution import explained
-from vram_cli.allocator.allocation_trace import AllocationTrace, Line, line_through
-from vram_cli.allocator.replay import ReplayResult, play
-from vram_cli.allocator.settings import DEFAULT_SETTINGS, AllocatorSettings
+from vram_cli.accounting.attribution import with_modules_and_timeline
+from vram_cli.allocator.allocation_trace import AllocationTrace, LinearTrace, linear_trace
+from vram_cli.allocator.replay import ReplayResult, replay
 from vram_cli.allocator.snapshot import snapshot_of, write_snapshot
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, VramError
-from vram_cli.fake_tensors.simulated_training import SimulatedTraining, subject_of
+from vram_cli.fake_tensors.simulated_training import SimulatedTraining, training_from_config
 from vram_cli.fake_tensors.simulation import Simulation, running_version
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration import NO_ALLOWANCES, Calibration
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
 from vram_cli.units import format_bytes
-from vram_cli.workload import words_of
+from vram_cli.workload import error_summary
 
 
 class FakeTensorProbe:
-    """Measures batch sizes on fake tensors and a model of the allocator; a context manager like the real probe.
+    """Predicts batch sizes with fake tensors and a model of the allocator; a context manager like the real probe.
 
-    Where two simulations differ in nothing but bytes, each storage is `a + b * n`, and other sizes are read off that
-    line. The two sizes that prove an answer are simulated themselves: one that fails while the one below it fits, and
-    one that is measured afresh. A size that contradicts the line ends it; from then on every size is simulated. What
-    was read off it by then may be wrong: a size that fits is measured afresh before it is an answer, and no size is
-    said to fail before the edge that the line has below it has been simulated.
+    If two simulations differ only in bytes, each storage is `a + b * n`, and other sizes are read off that line. The
+    two sizes that prove an answer are simulated: the smallest that fails, and any size that is measured afresh. A size
+    that contradicts the line discards it, and every later size is simulated. Earlier readings may be wrong then, so a
+    size that fits is measured afresh before it becomes an answer, and a size is reported to fail only after the
+    smallest size that fails on the line has been simulated.
 
     Args:
-        config: what to train.
-        gpu: the card.
-        settings: of the caching allocator.
-        calibration: of the card: its memory and context in place of the catalogue's, and allowances for workspaces.
-        overhead_bytes: of the card's memory, what lies outside PyTorch's allocator; None takes the card's context.
-        capacity_bytes: makes the card act as one of another size.
-        subject: what to train in place of the config's own model, data and step.
+        config: the training.
+        gpu: the GPU.
+        expandable_segments: whether the allocator uses expandable segments.
+        calibration: the GPU's calibration: memory and context that replace the catalogue's, and allowances for
+            workspaces.
+        overhead_bytes: GPU memory outside PyTorch's allocator; None takes the GPU's context.
+        capacity_bytes: total memory to assume in place of the GPU's own.
+        training: a training that replaces the model, data and step of the config.
 
     Raises:
-        ConfigError: nothing is left of the card beside the overhead.
+        ConfigError: the overhead leaves no memory.
     """
 
     def __init__(
@@ -53,25 +53,25 @@ class FakeTensorProbe:
         config: Config,
         gpu: Gpu,
         *,
-        settings: AllocatorSettings = DEFAULT_SETTINGS,
+        expandable_segments: bool = False,
         calibration: Calibration | None = None,
         overhead_bytes: int | None = None,
         capacity_bytes: int | None = None,
-        subject: SimulatedTraining | None = None,
+        training: SimulatedTraining | None = None,
     ) -> None:
-        own, data = subject_of(config)
+        config_training, data = training_from_config(config)
         self.data: DataInfo = data
         allowances = NO_ALLOWANCES
         if calibration is not None:
-            gpu, allowances = calibration.applied_to(gpu), calibration.allowances_for(running_version())
+            gpu, allowances = calibration.apply_to(gpu), calibration.allowances_for(running_version())
         self._simulation = Simulation(
-            subject or own,
+            training or config_training,
             gpu,
             tf32=config.precision == "tf32",
             cudnn_benchmark=config.device.cudnn_benchmark,
             allowances=allowances,
         )
-        self._settings, self._steps = settings, config.search.steps
+        self._expandable_segments, self._steps = expandable_segments, config.search.steps
         self._total = capacity_bytes or gpu.memory_bytes
         self.outside_bytes = gpu.context_bytes if overhead_bytes is None else overhead_bytes
         if self.outside_bytes >= self._total:
@@ -86,144 +86,153 @@ class FakeTensorProbe:
             capacity_bytes=self._total,
             memory_limit_bytes=capacity_bytes,
             limit_enforced_by="a model of the CUDA caching allocator",
-            accuracy=_accuracy(gpu, calibration, own_overhead=overhead_bytes is not None),
+            outside_bytes=self.outside_bytes,
+            accuracy=_accuracy(gpu, calibration, has_overhead=overhead_bytes is not None),
         )
-        self._tapes: dict[int, AllocationTrace] = {}
-        self._line: Line | None = None
-        self._straight = True
-        self._edge: int | None = None
-        """A size that fails on the line while the one below it fits; it has been simulated."""
+        self._traces: dict[int, AllocationTrace] = {}
+        self._line: LinearTrace | None = None
+        self._is_linear = True
+        self._smallest_failed: int | None = None
+        """The smallest size that fails on the line; it has been simulated."""
 
     def __enter__(self) -> FakeTensorProbe:
-        """Start; nothing is held that would have to be given back."""
+        """Start; there is nothing to open."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End."""
+        """End; there is nothing to close."""
 
     @property
     def capacity_bytes(self) -> int:
-        """What PyTorch's allocator may reserve."""
+        """Bytes that PyTorch's allocator may reserve."""
         return self._total - self.outside_bytes
 
     def measure(self, batch_size: int, *, explain: bool = False) -> Measurement:
-        """Predict a batch size. With `explain` the measurement carries a breakdown."""
-        if self._line is not None and batch_size not in self._tapes:
+        """Predict a batch size; `explain` adds a breakdown."""
+        if self._line is not None and batch_size not in self._traces:
             predicted = self._measure(batch_size, self._line.at(batch_size), explain=explain)
-            if predicted.fits or self._fails_for_sure(batch_size):
+            if predicted.fits or self._failure_is_certain(batch_size):
                 return predicted
         return self.measure_afresh(batch_size, explain=explain)
 
-    def _fails_for_sure(self, n: int) -> bool:
-        """Whether a simulation agrees with the line, by which a size fails, where it begins to say so."""
-        if self._fits_on_the_line(n - 1):
-            return False  # it is the edge itself
-        if self._edge is None or n < self._edge:
-            fits, fails = 0, n - 1
-            while fails - fits > 1:
-                middle = (fits + fails) // 2
-                fits, fails = (middle, fails) if self._fits_on_the_line(middle) else (fits, middle)
-            self._edge = fails
-            if self.measure_afresh(fails, explain=False).outcome is not Outcome.OUT_OF_MEMORY:
+    def _failure_is_certain(self, n: int) -> bool:
+        """Whether a simulation agrees at the smallest size that fails on the line, given that `n` fails on it."""
+        if self._fits_on_line(n - 1):
+            return False  # n itself is the smallest
+        if self._smallest_failed is None or n < self._smallest_failed:
+            largest_ok, smallest_failed = 0, n - 1
+            while smallest_failed - largest_ok > 1:
+                middle = (largest_ok + smallest_failed) // 2
+                if self._fits_on_line(middle):
+                    largest_ok = middle
+                else:
+                    smallest_failed = middle
+            self._smallest_failed = smallest_failed
+            if self.measure_afresh(smallest_failed, explain=False).outcome is not Outcome.OUT_OF_MEMORY:
                 return False
         return self._line is not None
 
-    def _fits_on_the_line(self, n: int) -> bool:
+    def _fits_on_line(self, n: int) -> bool:
         if self._line is None or n < 1:
             return True
-        return play(self._line.at(n), self.capacity_bytes, self._settings, steps=self._steps).failure is None
+        return self._replay(self._line.at(n)).failure is None
 
     def measure_afresh(self, batch_size: int, *, explain: bool = True, detail: bool = False) -> Measurement:
-        """Predict a batch size by a simulation of its own. With `detail` its breakdown has modules and a timeline."""
-        began = time.perf_counter()
+        """Predict a batch size by simulating it; `detail` adds modules and a timeline to the breakdown."""
+        start = time.perf_counter()
         try:
-            tape = self._tape(batch_size)
-        except VramError:  # unsupported, or a config that names code which cannot be used
+            trace = self._trace(batch_size)
+        except VramError:  # unsupported, or user code that cannot be used
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the user's model raises is an outcome
+        except Exception as error:  # noqa: BLE001 - any exception of the user's model is an outcome
             return Measurement(
                 batch_size=batch_size,
                 outcome=Outcome.ERROR,
-                seconds=time.perf_counter() - began,
-                message=words_of(error),
+                seconds=time.perf_counter() - start,
+                message=error_summary(error),
                 traceback="".join(traceback.format_exception(error)),
             )
-        measured = self._measure(batch_size, tape, explain=explain or detail)
-        if measured.breakdown is not None and detail:
-            measured = replace(measured, breakdown=explained(measured.breakdown, tape))
-        return replace(measured, seconds=time.perf_counter() - began)
+        measurement = self._measure(batch_size, trace, explain=explain or detail)
+        if measurement.breakdown is not None and detail:
+            measurement = replace(measurement, breakdown=with_modules_and_timeline(measurement.breakdown, trace))
+        return replace(measurement, seconds=time.perf_counter() - start)
 
     def save_snapshot(self, batch_size: int, path: Path) -> None:
-        """Write the run at a batch size as a snapshot for PyTorch's memory_viz; one that runs out of memory too.
+        """Write a batch size as a snapshot for PyTorch's memory_viz, even if it runs out of memory.
 
         Raises:
             ConfigError: the file cannot be written.
         """
-        write_snapshot(snapshot_of(self._tape(batch_size), self.capacity_bytes, self._settings), path)
+        trace = self._trace(batch_size)
+        snapshot = snapshot_of(trace, self.capacity_bytes, expandable_segments=self._expandable_segments)
+        write_snapshot(snapshot, path)
 
-    def _tape(self, n: int) -> AllocationTrace:
-        if n not in self._tapes:
-            tape = self._tapes[n] = self._simulation.tape(n)
-            if self._line is not None and self._line.at(n) != tape:
-                self._line, self._straight = None, False
-            if self._line is None and self._straight:
+    def _trace(self, n: int) -> AllocationTrace:
+        if n not in self._traces:
+            trace = self._traces[n] = self._simulation.trace(n)
+            if self._line is not None and self._line.at(n) != trace:
+                self._line, self._is_linear = None, False
+            if self._line is None and self._is_linear:
                 self._line = self._find_line(n)
-        return self._tapes[n]
+        return self._traces[n]
 
-    def _find_line(self, n: int) -> Line | None:
-        """Return the line through this size and another one, and none that a third size contradicts."""
-        for m in self._tapes:
+    def _find_line(self, n: int) -> LinearTrace | None:
+        """Return a line through this size and an earlier one, if the two traces are on one."""
+        for m in self._traces:
             small, large = sorted((n, m))
-            line = line_through(self._tapes[small], small, self._tapes[large], large) if n != m else None
+            line = linear_trace(self._traces[small], small, self._traces[large], large) if n != m else None
             if line is not None:
                 return line
         return None
 
-    def _measure(self, n: int, tape: AllocationTrace, *, explain: bool) -> Measurement:
-        began = time.perf_counter()
-        played = play(tape, self.capacity_bytes, self._settings, steps=self._steps)
-        failure = played.failure
+    def _replay(self, trace: AllocationTrace) -> ReplayResult:
+        return replay(trace, self.capacity_bytes, expandable_segments=self._expandable_segments, steps=self._steps)
+
+    def _measure(self, n: int, trace: AllocationTrace, *, explain: bool) -> Measurement:
+        start = time.perf_counter()
+        result = self._replay(trace)
+        failure = result.failure
         return Measurement(
             batch_size=n,
             outcome=Outcome.FITS if failure is None else Outcome.OUT_OF_MEMORY,
-            phase=played.failed_phase,
-            peaks=played.peaks,
-            resident_bytes=played.resident_bytes,
-            allocator_retries=played.retries,
-            steps=played.steps,
-            seconds=time.perf_counter() - began,
-            message=_words(played),
+            phase=result.failed_phase,
+            peaks=result.peaks,
+            resident_bytes=result.resident_bytes,
+            allocator_retries=result.retries,
+            steps=result.steps,
+            seconds=time.perf_counter() - start,
+            message=_failure_message(result),
             requested_bytes=failure.requested_bytes if failure else None,
             held_bytes=failure.allocated_bytes if failure else None,
             flops=self._simulation.flops.get(n),
-            breakdown=self._breakdown(n, played) if explain and failure is None else None,
+            breakdown=self._breakdown(n, result) if explain and failure is None else None,
         )
 
-    def _breakdown(self, n: int, played: ReplayResult) -> Breakdown:
-        totals = Counter(played.at_peak)
-        totals[Category.ALLOCATOR_SLACK] = played.reserved_bytes - sum(played.at_peak.values())
+    def _breakdown(self, n: int, result: ReplayResult) -> Breakdown:
+        totals = Counter(result.bytes_at_peak)
+        totals[Category.ALLOCATOR_SLACK] = result.reserved_bytes - sum(result.bytes_at_peak.values())
         totals[Category.CONTEXT] = self.outside_bytes
-        totals[Category.FREE] = self.capacity_bytes - played.reserved_bytes
+        totals[Category.FREE] = self.capacity_bytes - result.reserved_bytes
         return Breakdown(
             batch_size=n,
             rows=tuple(BreakdownRow(category=category, bytes=totals[category]) for category in Category),
             total_bytes=self._total,
-            peak_phase=played.peak_phase,
+            peak_phase=result.peak_phase,
         )
 
 
-def _accuracy(gpu: Gpu, calibration: Calibration | None, *, own_overhead: bool) -> str:
-    calibrated = calibration.words(running_version(), own_overhead=own_overhead) if calibration else ""
+def _accuracy(gpu: Gpu, calibration: Calibration | None, *, has_overhead: bool) -> str:
+    calibrated = calibration.describe(running_version(), has_overhead=has_overhead) if calibration else ""
     return "; apart from that, ".join(filter(None, (calibrated, accuracy_of(gpu.vendor))))
 
 
-def _words(played: ReplayResult) -> str:
-    """Say what broke: "fails in layer3.1.conv2 backward (aten.convolution_backward), wanting 410 MiB"."""
-    if played.failure is None or played.failed_storage is None or played.failed_phase is None:
+def _failure_message(result: ReplayResult) -> str:
+    """Return the operation that failed, such as "fails in layer3.1.conv2 backward (aten.relu), requesting 410 MiB"."""
+    if result.failure is None or result.failed_storage is None or result.failed_phase is None:
         return ""
-    storage = played.failed_storage
-    where = " ".join(filter(None, (storage.module, played.failed_phase.value)))
+    storage = result.failed_storage
+    where = " ".join(filter(None, (storage.module, result.failed_phase.value)))
     operation = f" ({storage.op})" if storage.op else ""
-    return f"fails in {where}{operation}, wanting {format_bytes(played.failure.requested_bytes)}"
+    return f"fails in {where}{operation}, requesting {format_bytes(result.failure.requested_bytes)}"

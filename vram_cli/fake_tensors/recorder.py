@@ -1,4 +1,4 @@
-"""A ledger for fake tensors: it knows which operation ran in which module, and what its kernel takes on the side."""
+"""Track storages of fake tensors, with the operation, the module, and the memory that the kernel itself allocates."""
 
 from __future__ import annotations
 
@@ -13,52 +13,53 @@ from torch.utils.flop_counter import flop_registry
 
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_tracker import StorageTracker
-from vram_cli.allocator.allocation_trace import Mark
+from vram_cli.allocator.allocation_trace import AllocatorCall
 from vram_cli.fake_tensors.batch_norm import SHORT_CUTS
 from vram_cli.fake_tensors.errors import unsupported
 
-Taken = tuple[int, bool] | Mark
-"""Bytes that a kernel allocates, and whether they are kept for ever; or what it tells the allocator."""
+KernelAllocation = tuple[int, bool] | AllocatorCall
+"""(bytes that a kernel allocates, whether they are never freed), or a call that it makes to the allocator."""
 
-WorkspaceRule = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], Iterable[Taken]]
-"""(operation, args, kwargs, result) -> what its kernel takes, in order."""
-
+WorkspaceRule = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], Iterable[KernelAllocation]]
+"""(operation, args, kwargs, result) -> allocations of its kernel, in order."""
 
 _RECURRENT = {"aten._cudnn_rnn", "aten.miopen_rnn"}
 
 
 class Recorder(StorageTracker):
-    """Watches a step on fake tensors."""
+    """Tracks the storages of a training on fake tensors."""
 
     def __init__(self, device: torch.device, modules: ModuleTracker, workspaces: WorkspaceRule) -> None:
         super().__init__(device)
         self._workspaces = workspaces
         self.modules = modules
         self.flops = 0
-        """Floating-point operations of the matrix products, convolutions and attention since it was last set to 0."""
-        self._stepping = 0
+        """Floating-point operations of matrix products, convolutions and attention since it was last set to 0."""
+        self._running_optimizers = 0
+        self.attention: Callable[..., torch.Tensor] | None = None
+        """The GPU's attention in inference mode; in training, autograd's kernel stands for it."""
 
     @contextmanager
-    def optimizers_followed(self) -> Iterator[None]:
-        """Know meanwhile when an optimizer or a gradient scaler steps: from a gradient's hook or a user's step too."""
+    def tracking_optimizers(self) -> Iterator[None]:
+        """Track whether an optimizer or a gradient scaler steps, in hooks and user code too."""
 
-        def step(change: int) -> Callable[..., None]:
-            def count(*_: Any) -> None:
-                self._stepping += change
+        def add(change: int) -> Callable[..., None]:
+            def hook(*_: Any) -> None:
+                self._running_optimizers += change
 
-            return count
+            return hook
 
         scaler_step = torch.amp.GradScaler.step
 
-        def scaled(*args: Any, **kwargs: Any) -> Any:
-            self._stepping += 1
+        def tracked_scaler_step(*args: Any, **kwargs: Any) -> Any:
+            self._running_optimizers += 1
             try:
                 return scaler_step(*args, **kwargs)
             finally:
-                self._stepping -= 1
+                self._running_optimizers -= 1
 
-        hooks = [register_optimizer_step_pre_hook(step(1)), register_optimizer_step_post_hook(step(-1))]
-        torch.amp.GradScaler.step = scaled  # type: ignore[method-assign]
+        hooks = [register_optimizer_step_pre_hook(add(1)), register_optimizer_step_post_hook(add(-1))]
+        torch.amp.GradScaler.step = tracked_scaler_step  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -73,37 +74,43 @@ class Recorder(StorageTracker):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, note what it made and what its kernel took on the side."""
+        """Run an operation and record the storages that it allocates and the memory of its kernel."""
         if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
-            return args[0].fake_device  # half of all calls, and nothing to the memory
+            return args[0].fake_device  # half of all calls, without effect on memory
         self.op = name = str(func.overloadpacket)  # type: ignore[attr-defined]
         if name == "aten._local_scalar_dense":
             return self._read_value(args[0])
         if name in _RECURRENT:
-            raise unsupported(f"{name}, whose reserve is told on the card alone,", self.module)
+            raise unsupported(f"{name}, whose reserve size cuDNN reports only on the GPU itself,", self.module)
         if name.startswith("aten._fused_") and name.endswith("_"):
-            return None  # fused optimizers change tensors in place; not all of them have a kernel for fakes
+            return None  # fused optimizers work in place; not all of them have a fake kernel
         result = super().__torch_dispatch__(SHORT_CUTS.get(name, func), types, args, kwargs)
         if (formula := flop_registry.get(func.overloadpacket)) is not None:  # type: ignore[attr-defined]
             self.flops += formula(*args, **(kwargs or {}), out_val=result)
-        for taken in self._workspaces(name, args, kwargs or {}, result):
-            if isinstance(taken, Mark):
-                self.mark(taken)
+        for allocation in self._workspaces(name, args, kwargs or {}, result):
+            if isinstance(allocation, AllocatorCall):
+                self.mark_call(allocation)
             else:
-                self._take(*taken)
+                self._record_workspace(*allocation)
         return result
 
-    def _take(self, size: int, kept: bool) -> None:
-        life = self.begin_life(size)
-        if not kept:
-            self.end_life(life)
+    def decompose(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation by its parts, attention by the kernel that the GPU chooses."""
+        if self.attention is not None and func is torch.ops.aten.scaled_dot_product_attention.default:
+            return self.attention(*args, **kwargs)
+        return super().decompose(func, args, kwargs)
+
+    def _record_workspace(self, size: int, never_freed: bool) -> None:
+        record = self.record_alloc(size)
+        if not never_freed:
+            self.record_free(record)
 
     def _read_value(self, tensor: torch.Tensor) -> Any:
-        """Answer optimizers and scalers: the first step, and no infinite gradients. Nobody else can be answered."""
-        if not self._stepping:
+        """Answer optimizers and scalers (first step, no infinite gradients), and refuse all other code."""
+        if not self._running_optimizers:
             raise unsupported(
                 "reading a tensor's value (.item(), float(), bool(): aten._local_scalar_dense)",
                 self.module,
-                hint="leave it out where it is for a log; else",
+                hint="if it is only for logging, remove it; otherwise",
             )
         return 1.0 if tensor.device.type == "cpu" else 0.0

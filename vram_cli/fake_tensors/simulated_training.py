@@ -1,4 +1,4 @@
-"""What is simulated: how the model, its training and its batches are made, and where they would lie."""
+"""The training that a simulation runs: how its model, optimizer and batches are created, and in which dtype."""
 
 from __future__ import annotations
 
@@ -18,41 +18,38 @@ from vram_cli.workload import (
     build_model,
     channels_last,
     criterion_of,
-    is_bitsandbytes,
+    open_data,
     parameter_dtype,
-    shapes_only,
-    train_step,
     workload_of,
 )
-
-Step = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
 class SimulatedTraining:
-    """A training, in the parts that a simulation has to take apart."""
+    """The parts of a training that a simulation calls one by one."""
 
     build_model: Callable[[], nn.Module]
-    """Makes the model as a training script does, before it is moved to the GPU."""
+    """Builds the model as a training script does, before it moves to the GPU."""
     workload: Callable[[nn.Module, torch.device], Workload]
-    """Makes the rest around the model, once it lies on the device."""
+    """Builds the optimizer and the rest around the model, which is on the device by then."""
     make_batch: Callable[[int, torch.device], Batch]
     dtype: torch.dtype | None = None
     """What parameters are cast to as they are moved; None leaves them as they are."""
-    step: Step = train_step
 
 
-def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
-    """Return what a config trains, and what its batches look like; no data files are read.
+def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
+    """Return the training of a config and the shapes of its batches, without reading data files.
 
     Raises:
-        UnsupportedError: the config asks for something whose memory nobody can know beforehand.
+        UnsupportedError: the config uses something whose memory cannot be predicted.
     """
     if config.train.compile:
         raise unsupported("train.compile, whose kernels and buffers are chosen as it runs,")
-    if is_bitsandbytes(config):
-        raise unsupported(f"optimizer.name: {config.optimizer.name}, whose state bitsandbytes makes on a GPU only,")
-    make_shapes, info = shapes_only(config)
+    if config.mode == "train" and config.optimizer.needs_gpu:
+        key = f"optimizer.{config.optimizer.kind if config.optimizer.factory else 'name'}"
+        raise unsupported(f"{key}: {config.optimizer.label}, whose state bitsandbytes makes on a GPU only,")
+    source = open_data(config, read_files=False)
+    make_shapes = source.make_shapes()
     dtype = parameter_dtype(config)
 
     def make_batch(n: int, device: torch.device) -> Batch:
@@ -66,14 +63,14 @@ def subject_of(config: Config) -> tuple[SimulatedTraining, DataInfo]:
             make_batch=make_batch,
             dtype=dtype,
         ),
-        _predicted(info),
+        _predicted(source.info),
     )
 
 
 def _workload(config: Config, model: nn.Module, device: torch.device) -> Workload:
     criterion = criterion_of(config)
     if isinstance(criterion, nn.Module):
-        FakeModel(criterion).place(device, parameter_dtype(config))
+        FakeModel(criterion).to(device, parameter_dtype(config))
     return workload_of(config, model, criterion, device)
 
 

@@ -1,1 +1,1 @@
-"""What is known about GPUs: the catalogue, calibrations measured on them, and how accurate predictions were."""
+"""The catalogue of GPUs, and calibrations of predictions for them."""

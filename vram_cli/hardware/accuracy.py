@@ -1,4 +1,4 @@
-"""How far predictions were from measurements, in the words that answers show; kept in `accuracy.yaml`."""
+"""The accuracy of predictions against measurements, as shown with answers; the texts are in `accuracy.yaml`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ import yaml
 
 @cache
 def accuracy_of(vendor: str) -> str:
-    """Return one line for the cards of a vendor, "NVIDIA" or "AMD"."""
+    """Return one line for the GPUs of a vendor, "NVIDIA" or "AMD"."""
     text = files("vram_cli.hardware").joinpath("accuracy.yaml").read_text(encoding="utf-8")
     return " ".join(str(yaml.safe_load(text)[vendor]).split())

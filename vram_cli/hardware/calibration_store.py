@@ -1,4 +1,4 @@
-"""Calibrations in the user's config folder, a file a card; the only thing that vram keeps without being told where."""
+"""Calibrations in the user's config folder, one file per GPU: the only files that vram writes without being asked."""
 
 from __future__ import annotations
 
@@ -14,63 +14,62 @@ from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu, all_gpus
 from vram_cli.validation import first_problem
 
-_MOST_BYTES = 256 * 1024  # a calibration has about 3 KiB
-_HINT = "take a file that `vram calibrate --export FILE` wrote"
+_HINT = "use a file written by `vram calibrate --export FILE`"
 
 
 def config_folder() -> Path:
-    """Return the folder of vram's own files, which may not be there yet.
+    """Return the folder of vram's own files, which may not exist yet.
 
-    `VRAM_CONFIG_DIR` names it; else it is `vram` in %APPDATA% on Windows, elsewhere in $XDG_CONFIG_HOME, which is
-    ~/.config where it is not an absolute path (XDG Base Directory Specification 0.8).
+    It is `VRAM_CONFIG_DIR` if set, otherwise `vram` in %APPDATA% on Windows and in $XDG_CONFIG_HOME elsewhere, or in
+    ~/.config if that is not an absolute path (XDG Base Directory Specification 0.8).
 
     Raises:
-        MachineError: this user has no home.
+        MachineError: the user has no home folder.
     """
-    if own := os.environ.get("VRAM_CONFIG_DIR"):
-        return Path(own)
+    if folder := os.environ.get("VRAM_CONFIG_DIR"):
+        return Path(folder)
     base = Path(os.environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME", ""))
     try:
         return (base if base.is_absolute() else Path.home() / ".config") / "vram"
     except RuntimeError:
-        raise MachineError("there is no home folder to keep calibrations in", "set VRAM_CONFIG_DIR") from None
+        raise MachineError("no home folder to save calibrations in", "set VRAM_CONFIG_DIR") from None
 
 
-def kept_cards() -> tuple[Gpu, ...]:
-    """Return the cards that a calibration is kept of, whether or not it can be read, in the catalogue's order."""
-    return tuple(gpu for gpu in all_gpus() if _is_there(gpu))
+def calibrated_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that have a calibration file, readable or not, in the catalogue's order."""
+    return tuple(gpu for gpu in all_gpus() if _exists(gpu))
 
 
-def kept(gpu: Gpu) -> Calibration | None:
-    """Return what is kept of a card, None where nothing is.
+def load_calibration(gpu: Gpu) -> Calibration | None:
+    """Return the calibration of a GPU, or None if it has none.
 
     Raises:
-        ConfigError: the file is broken, or of another card.
+        ConfigError: the file is invalid, or belongs to another GPU.
     """
-    if not _is_there(gpu):
+    if not _exists(gpu):
         return None
-    path = _file(gpu)
-    forget = f"`vram calibrate --remove --gpu {gpu.name}` removes it"
+    path = _path(gpu)
+    hint = f"`vram calibrate --remove --gpu {gpu.name}` removes it"
     try:
-        calibration = read(path)
+        calibration = read_calibration(path)
     except ConfigError as error:
-        raise ConfigError(error.message, forget) from None
+        raise ConfigError(error.message, hint) from None
     if calibration.gpu != gpu:
-        raise ConfigError(f"{path}: is of another card, {calibration.card}", forget)
+        raise ConfigError(f"{path}: belongs to another GPU, {calibration.product}", hint)
     return calibration
 
 
-def keep(calibration: Calibration) -> Path:
-    """Write a calibration where predictions find it, in place of the one that was there, and return its file.
+def save_calibration(calibration: Calibration) -> Path:
+    """Write a calibration to the file that predictions read, replacing an earlier one, and return the path.
 
     Raises:
-        ConfigError: the catalogue does not have the card.
-        MachineError: the folder cannot be written.
+        ConfigError: the catalogue does not have the GPU.
+        MachineError: the folder cannot be written to.
     """
-    path = _file(calibration.gpu)
+    path = _path(calibration.gpu)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(to_text(calibration), path)
+        replace_file(to_json(calibration), path)
     except OSError as error:
         raise MachineError(
             f"{path}: cannot be written: {error.strerror}", "set VRAM_CONFIG_DIR to a folder that you may write to"
@@ -78,13 +77,13 @@ def keep(calibration: Calibration) -> Path:
     return path
 
 
-def forget(gpu: Gpu) -> Path:
-    """Remove what is kept of a card, broken or not, and return the file that it was.
+def remove_calibration(gpu: Gpu) -> Path:
+    """Remove the calibration file of a GPU, valid or not, and return its path.
 
     Raises:
-        MachineError: it cannot be removed.
+        MachineError: the file cannot be removed.
     """
-    path = _file(gpu)
+    path = _path(gpu)
     try:
         path.unlink()
     except OSError as error:
@@ -92,22 +91,17 @@ def forget(gpu: Gpu) -> Path:
     return path
 
 
-def read(path: Path) -> Calibration:
-    """Read a calibration, as it is kept or as it was exported.
+def read_calibration(path: Path) -> Calibration:
+    """Read a calibration from any file, saved or exported.
 
     Raises:
-        ConfigError: the file cannot be read, is no calibration, or is of a card that the catalogue does not have.
+        ConfigError: the file cannot be read, is not a calibration, or the catalogue does not have its GPU.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        calibration = Calibration.model_validate_json(path.read_bytes(), strict=True)
+        _ = calibration.gpu
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", _HINT) from None
-    if len(content) > _MOST_BYTES:
-        raise ConfigError(f"{path}: larger than any calibration", _HINT)
-    try:
-        calibration = Calibration.model_validate_json(content, strict=True)
-        _ = calibration.gpu
     except ValidationError as error:
         raise ConfigError(f"{path}: not a calibration of vram: {first_problem(error)}", _HINT) from None
     except ConfigError as error:
@@ -115,17 +109,17 @@ def read(path: Path) -> Calibration:
     return calibration
 
 
-def to_text(calibration: Calibration) -> str:
-    """Return a calibration as `read` takes it: one JSON object."""
+def to_json(calibration: Calibration) -> str:
+    """Return a calibration as `read_calibration` reads it: one JSON object."""
     return calibration.model_dump_json(indent=2) + "\n"
 
 
-def _file(gpu: Gpu) -> Path:
+def _path(gpu: Gpu) -> Path:
     return config_folder() / "calibrations" / f"{gpu.name}.json"
 
 
-def _is_there(gpu: Gpu) -> bool:
+def _exists(gpu: Gpu) -> bool:
     try:
-        return _file(gpu).exists()
-    except (OSError, MachineError):  # a folder that may not be entered, or no home: nothing was ever kept there
+        return _path(gpu).exists()
+    except (OSError, MachineError):  # no access to the folder, or no home folder: nothing can have been saved there
         return False

@@ -1,4 +1,4 @@
-"""What the parent and the child process say to each other: one JSON object a line."""
+"""What the parent and the worker process say to each other: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -7,72 +7,83 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from vram_cli.records import DataFacts, DataInfo, Device, ImageSample, Measurement, ModelFacts, Phase
+from vram_cli import errors
+from vram_cli.records import (
+    DataFacts,
+    DataInfo,
+    Detail,
+    Device,
+    ImageSample,
+    Measurement,
+    ModelFacts,
+    Phase,
+)
+
+
+class Event:
+    """Marks a message of the worker that comes before its reply."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSession:
-    """Parent to child, first, and again for another one: what to train and where."""
+    """Parent to worker, first: what to train and where. A later one replaces it."""
 
-    kind: Literal["order"] = "order"
+    kind: Literal["open_session"] = "open_session"
 
     config: dict[str, Any]
     download: bool
     folder: str = ""
-    """Where code that the config names is looked for first; "" for nowhere in particular."""
+    """Folder that is searched first for code that the config names; "" for none."""
     calibrated: bool = True
-    """Whether a prediction takes what is kept of the card from `vram calibrate`."""
+    """Whether a prediction uses the saved calibration of its GPU."""
     timed: bool = False
-    """Whether trials are for the clock alone: steps that nothing watches, each timed."""
+    """Whether trials time their steps, without tracking memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunTrial:
-    """Parent to child, then again and again: run this size."""
+    """Parent to worker: run a batch size of the open session."""
 
-    kind: Literal["task"] = "task"
+    kind: Literal["run_trial"] = "run_trial"
 
     batch_size: int
-    explain: bool
-    detail: bool = False
-    """Whether the breakdown should carry modules and a timeline."""
+    detail: Detail = Detail.NONE
+    confirm: bool = False
+    """Whether a prediction must simulate this size itself, and not read it off a line through other sizes."""
     snapshot: str | None = None
-    """Predictions: the file to which the run is written for PyTorch's memory_viz."""
+    """File to which a prediction writes a snapshot for PyTorch's memory_viz."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectWorkload:
-    """Parent to child, in place of an order: say what the data and the model are; nothing is trained."""
+    """Parent to worker, without a session: describe the data and the model."""
 
-    kind: Literal["look"] = "look"
+    kind: Literal["inspect_workload"] = "inspect_workload"
 
     config: dict[str, Any]
     download: bool
     folder: str
-    """As that of an order."""
     samples: int
-    """Images to return of each class."""
+    """Images to return per class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """Child to parent: the device and the data are there."""
+    """Worker to parent: the session is open."""
 
     kind: Literal["ready"] = "ready"
     device: Device
-    outside_bytes: int
-    """Of the device's capacity, held outside PyTorch's allocator before the first trial."""
-    guard_bytes: int | None
-    """Resident memory at which the parent ends the child, where the system enforces no budget."""
+    guard_bytes: int | None = None
+    """Resident memory at which the parent ends the worker, if the system enforces no limit."""
     data: DataInfo
     versions: dict[str, str]
     remark: str = ""
-    """What the reader of an answer should know first."""
+    """What to know before reading the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Child to parent: what was asked for cannot be done."""
+    """Worker to parent: the request cannot be met."""
 
     kind: Literal["refused"] = "refused"
     error: str
@@ -80,41 +91,48 @@ class Refused:
     message: str
     hint: str
     traceback: str = ""
-    """Of the user's own code, where that is why."""
+    """The user's own traceback, if their code is the reason."""
+
+    def to_error(self) -> errors.VramError:
+        """Return the error to raise in the parent."""
+        if self.traceback:
+            return errors.WorkloadError(self.message, self.hint, self.traceback)
+        kind: type[errors.VramError] = getattr(errors, self.error)
+        return kind(self.message, self.hint)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhaseStarted:
-    """Child to parent: a phase has begun; tells where a killed child was."""
+class PhaseStarted(Event):
+    """Worker to parent: a phase of the trial begins."""
 
-    kind: Literal["entered"] = "entered"
+    kind: Literal["phase_started"] = "phase_started"
     phase: Phase
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialDone:
-    """Child to parent: a trial is over."""
+    """Worker to parent: a trial has ended."""
 
-    kind: Literal["done"] = "done"
+    kind: Literal["trial_done"] = "trial_done"
     measurement: Measurement
     poisoned: bool
-    """Whether the child should be replaced before the next trial."""
+    """Whether the worker must be replaced before the next trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadInspected:
-    """Child to parent: what was seen."""
+    """Worker to parent: the description of the data and the model."""
 
-    kind: Literal["looked"] = "looked"
+    kind: Literal["workload_inspected"] = "workload_inspected"
     data: DataFacts
     model: ModelFacts
     samples: tuple[ImageSample, ...]
     versions: dict[str, str]
 
 
-Reply = Ready | Refused | PhaseStarted | TrialDone | WorkloadInspected
-
 Request = OpenSession | RunTrial | InspectWorkload
 
+Reply = Ready | Refused | PhaseStarted | TrialDone | WorkloadInspected
+
 REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
-REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
+REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])

@@ -17,7 +17,7 @@ from vram_cli.records.advice import (
 )
 from vram_cli.records.breakdown import Breakdown, BreakdownRow, ModuleShare, Timeline, TimelinePoint
 from vram_cli.records.check import CheckLimits, CheckResult, Finding, FindingKind, ModuleChange, PeakMemory, RowChange
-from vram_cli.records.enums import SCHEMA_VERSION, Category, Limit, Outcome, Phase
+from vram_cli.records.enums import SCHEMA_VERSION, Category, Detail, Limit, Outcome, Phase
 from vram_cli.records.inspection import (
     ClassFacts,
     DataFacts,
@@ -29,7 +29,7 @@ from vram_cli.records.inspection import (
     StoredFacts,
     TensorFacts,
 )
-from vram_cli.records.measurement import Certificate, Measurement, PhasePeak, SearchResult
+from vram_cli.records.measurement import Bracket, Certificate, Measurement, PhasePeak, SearchResult
 from vram_cli.records.results import BreakdownResult, FindBatchResult
 from vram_cli.records.run_info import DataInfo, Device, RunInfo, TensorInfo
 from vram_cli.records.throughput import Throughput, ThroughputPoint
@@ -38,6 +38,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "AccumulationPlan",
     "Advice",
+    "Bracket",
     "Breakdown",
     "BreakdownResult",
     "BreakdownRow",
@@ -48,6 +49,7 @@ __all__ = [
     "ClassFacts",
     "DataFacts",
     "DataInfo",
+    "Detail",
     "Device",
     "DtypeFacts",
     "FindBatchResult",

@@ -26,6 +26,18 @@ class Outcome(str, Enum):
     """The user's own code raised something that has nothing to do with memory."""
 
 
+class Detail(str, Enum):
+    """What a measurement carries beside the peaks of its phases."""
+
+    NONE = "none"
+    ROWS = "rows"
+    """A breakdown of the last step by category."""
+    MODULES = "modules"
+    """A breakdown by category and by module, with a timeline of the step."""
+    TIMES = "times"
+    """The seconds of each step, run without any tracking, in place of memory peaks."""
+
+
 class Phase(str, Enum):
     """Where in a trial something happened, in the order in which they run."""
 

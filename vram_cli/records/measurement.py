@@ -91,21 +91,32 @@ class Measurement:
         return next((peak for peak in self.peaks if peak.phase is phase), None)
 
 
+@dataclass(frozen=True)
+class Bracket:
+    """The sizes that the answer is between: at least `largest_ok` and below `smallest_failed`."""
+
+    largest_ok: int
+    """The largest size that ran; 0 if none did."""
+    smallest_failed: int | None
+    """The smallest size above it that failed; None if none did."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """The proof of an answer: `fits` ran to the end, `fails` did not."""
+    """The proof of an answer: `largest_ok` ran to the end, `smallest_failed` did not."""
 
-    fits: int
+    largest_ok: int
+    """The largest size that ran."""
     steps: int
-    """Full steps that `fits` ran."""
-    fails: int | None = None
-    """The smallest size that was run and did not fit; `fits` + 1 for an exact answer; None where a cap came first."""
+    """Full steps that `largest_ok` ran."""
+    smallest_failed: int | None = None
+    """The smallest size above it that failed, `largest_ok` + 1 if exact; None if an upper bound came first."""
     outcome: Outcome | None = None
-    """How `fails` ended."""
+    """How `smallest_failed` ended."""
     phase: Phase | None = None
-    """Where `fails` ended."""
+    """The phase in which `smallest_failed` ended."""
     message: str = ""
-    """The words of the exception that ended `fails`."""
+    """The message of the exception that ended `smallest_failed`."""
 
 
 @dataclass(frozen=True, kw_only=True)

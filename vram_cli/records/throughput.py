@@ -1,4 +1,4 @@
-"""How fast batch sizes train: part of the answer of `vram find-batch --objective throughput`."""
+"""Throughput by batch size: part of the answer of `vram find-batch --objective throughput`."""
 
 from __future__ import annotations
 
@@ -7,65 +7,65 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ThroughputPoint:
-    """How fast one batch size trains, measured: full steps, each timed by itself, on a batch that is there already.
+    """Measured throughput of one batch size: full steps, timed one by one, on a batch that is already on the device.
 
     Raises:
-        ValueError: there are no samples or no steps, or the median does not lie between the quartiles.
+        ValueError: there are no samples or no steps, or the median is not between the quartiles.
     """
 
     batch_size: int
     samples: int
-    """Samples to a step of the optimizer: the batch size, times the batches that are accumulated."""
+    """Samples per optimizer step: the batch size times the gradient accumulation steps."""
     steps: int
-    """Steps that were timed; those that ran before, to warm up, are not among them."""
+    """Timed steps, without warm-up steps."""
     step_seconds: float
-    """The median of them."""
+    """Median seconds per step."""
     samples_per_second: float
-    """`samples` by `step_seconds`."""
-    low: float
-    """Samples per second in the step that a quarter of all, at most, are slower than."""
-    high: float
-    """In the step that a quarter of all, at most, are faster than: at least half of the steps lie from low to high."""
+    """`samples` divided by `step_seconds`."""
+    q25: float
+    """Lower quartile of samples per second: at most a quarter of the steps are slower."""
+    q75: float
+    """Upper quartile of samples per second: at least half of the steps are between `q25` and `q75`."""
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.samples, self.steps) < 1:
-            raise ValueError(f"a batch size of {self.batch_size} in {self.steps} steps is no pace")
-        if not 0 < self.low <= self.samples_per_second <= self.high:
-            raise ValueError(f"{self.samples_per_second} samples/s do not lie between {self.low} and {self.high}")
+            raise ValueError(f"no throughput of batch size {self.batch_size} in {self.steps} steps")
+        if not 0 < self.q25 <= self.samples_per_second <= self.q75:
+            raise ValueError(f"{self.samples_per_second} samples/s are not between {self.q25} and {self.q75}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """How the speed of training follows the batch size, up to the largest that fits.
+    """Throughput as a function of the batch size, up to the largest that fits.
 
     Raises:
-        ValueError: a size that is named in it was not timed.
+        ValueError: it names a size that was not timed.
     """
 
-    paces: tuple[ThroughputPoint, ...]
-    """Of each size that was timed, the smallest first."""
+    points: tuple[ThroughputPoint, ...]
+    """One point per timed size, in ascending order."""
     sizes: int
-    """Sizes that were to be timed; more than `paces` where it was interrupted or time was over, or where one failed."""
+    """Number of sizes to time; more than `points` if timing was interrupted, ran out of time, or a size failed."""
     fastest_batch_size: int
-    """The one with most samples per second."""
+    """The size with the most samples per second."""
     knee_batch_size: int
-    """The smallest that was timed whose samples per second are at most `within` below those of the fastest."""
-    within: float
-    """A share, such as 0.05."""
-    as_fast: tuple[int, ...]
-    """Sizes that cannot be told from the fastest: half of their steps, and half of its, lie in ranges that overlap."""
+    """The smallest timed size whose throughput is at most `knee_tolerance` below that of the fastest."""
+    knee_tolerance: float
+    """A fraction, such as 0.05."""
+    tied_with_fastest: tuple[int, ...]
+    """Sizes that are as fast as the fastest within the spread: their ranges from `q25` to `q75` overlap."""
 
     def __post_init__(self) -> None:
-        timed = {pace.batch_size for pace in self.paces}
-        if strangers := {self.fastest_batch_size, self.knee_batch_size, *self.as_fast} - timed:
-            raise ValueError(f"batch size {min(strangers)} was not timed")
+        timed = {point.batch_size for point in self.points}
+        if untimed := {self.fastest_batch_size, self.knee_batch_size, *self.tied_with_fastest} - timed:
+            raise ValueError(f"batch size {min(untimed)} was not timed")
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the steps of the fastest vary by more than the knee may be slower: it could well be another."""
+        """Whether the steps of the fastest size vary by more than `knee_tolerance`, so that the knee is uncertain."""
         fastest = self.at(self.fastest_batch_size)
-        return fastest.high - fastest.low > self.within * fastest.samples_per_second
+        return fastest.q75 - fastest.q25 > self.knee_tolerance * fastest.samples_per_second
 
     def at(self, batch_size: int) -> ThroughputPoint:
-        """Return how fast a size trains that was timed."""
-        return next(pace for pace in self.paces if pace.batch_size == batch_size)
+        """Return the point of a timed size."""
+        return next(point for point in self.points if point.batch_size == batch_size)

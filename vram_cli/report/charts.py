@@ -232,11 +232,11 @@ def draw_trials(axes: Axes, trials: Sequence[Measurement], device: Device) -> No
 
 def draw_throughput(axes: Axes, throughput: Throughput) -> None:
     """Draw samples per second into axes, over batch sizes on an axis on which doubling is a step."""
-    points = throughput.paces
+    points = throughput.points
     sizes, speeds = [point.batch_size for point in points], [point.samples_per_second for point in points]
     spread = [
-        [point.samples_per_second - point.low for point in points],
-        [point.high - point.samples_per_second for point in points],
+        [point.samples_per_second - point.q25 for point in points],
+        [point.q75 - point.samples_per_second for point in points],
     ]
     axes.errorbar(
         sizes, speeds, spread, color=_SPEED, marker="o", markersize=4, capsize=3,
@@ -251,11 +251,11 @@ def draw_throughput(axes: Axes, throughput: Throughput) -> None:
 
 
 def _share_sizes(memory: Axes, speed: Axes, throughput: Throughput) -> None:
-    right = max(memory.get_xlim()[1], throughput.paces[-1].batch_size)
+    right = max(memory.get_xlim()[1], throughput.points[-1].batch_size)
     for _, size, colour in _marks(throughput):
         memory.axvline(size, color=colour, linestyle=":")
     for axes in (memory, speed):
-        _use_doubling_scale(axes, throughput.paces[0].batch_size, right)
+        _use_doubling_scale(axes, throughput.points[0].batch_size, right)
 
 
 def _use_doubling_scale(axes: Axes, smallest: float, largest: float) -> None:

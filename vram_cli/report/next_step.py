@@ -79,7 +79,7 @@ def _after_success(result: FindBatchResult, largest: int) -> Step:
         return _step(run, "search further", "find-batch", "--max-batch-size", str(higher))
     if result.limited_by is Limit.TIME:
         return _after_time(result)
-    failing = result.certificate.fails if result.certificate else None
+    failing = result.certificate.smallest_failed if result.certificate else None
     if result.limited_by in (Limit.KERNEL_LIMIT, Limit.ERROR) and failing is not None:
         return _step(run, "see that error in full", "breakdown", "--batch-size", str(failing))
     # A step of the user's own has its own precision.

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from vram_cli.records import Measurement, ThroughputPoint
+from vram_cli.progress import Progress
+from vram_cli.records import Bracket, Measurement, ThroughputPoint
 from vram_cli.report.console import stderr_console
 from vram_cli.report.words import count, duration, literal, number, outcome_label, per_second, three_digits
 from vram_cli.units import format_bytes
 
 
-class Bracket(Protocol):
-    """The sizes between which the answer lies."""
+class SearchProgress(Progress):
+    """Shows progress on stderr; a context manager.
 
-    @property
-    def fits(self) -> int:
-        """The largest size that ran; 0 if none did."""
-        ...
+    Args:
+        quiet: show nothing at all.
+        keep_status: print each status on a line of its own if there is no live line to show it in.
+    """
 
-    @property
-    def fails(self) -> int | None:
-        """The smallest size that failed; None if none did."""
-        ...
-
-
-class SearchProgress:
-    """Shows the progress of a search, as a context manager; `quiet` shows nothing."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, keep_status: bool = False) -> None:
         self._console = stderr_console()
-        self._quiet = quiet
-        self._live: Progress | None = None
+        self._quiet, self._keep_status = quiet, keep_status
+        self._live: RichProgress | None = None
 
     def __enter__(self) -> SearchProgress:
         if self._console.is_interactive and not self._quiet:
@@ -50,45 +42,40 @@ class SearchProgress:
             self._live = None
 
     def status(self, text: str) -> None:
-        """Show the current activity between trials, such as "importing torch", on a terminal only."""
+        """Show the current activity in the live line."""
         if self._live is not None:
             self._live.update(self._live.task_ids[0], description=literal(text).plain)
+        elif self._keep_status:
+            self.note(text)
 
     def note(self, text: str) -> None:
         """Print a finding: a line that stays."""
         if not self._quiet:
             self._console.print(literal(text), soft_wrap=True)
 
-    def announce(self, text: str) -> None:
-        """Show the current activity: on the live line, or elsewhere as a line that stays."""
-        if self._live is not None:
-            self.status(text)
-        elif not self._quiet:
-            self._console.print(literal(text), soft_wrap=True)
-
-    def started(self, batch_size: int, bracket: Bracket) -> None:
+    def trial_started(self, batch_size: int, bracket: Bracket) -> None:
         """Show that a trial starts."""
-        self.status(f"trying {number(batch_size)}{_known(bracket)}")
+        self.status(f"trying {number(batch_size)}{_bracket(bracket)}")
 
-    def finished(self, measurement: Measurement, bracket: Bracket) -> None:
+    def trial_finished(self, measurement: Measurement, bracket: Bracket) -> None:
         """Print a line for a trial that ended."""
         if self._quiet:
             return
         line = _line(measurement)
         if self._live is None:
-            line.append(_known(bracket))
+            line.append(_bracket(bracket))
         self._console.print(line, soft_wrap=True)
 
-    def timed(self, pace: ThroughputPoint) -> None:
+    def timed(self, point: ThroughputPoint) -> None:
         """Print a line for a size that was timed."""
         if not self._quiet:
-            spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.low)} to {three_digits(pace.high)}"
-            line = f"{number(pace.batch_size):>11}  {per_second(pace.samples_per_second)} ({spread})"
+            spread = f"half of {count(point.steps, 'step')}: {three_digits(point.q25)} to {three_digits(point.q75)}"
+            line = f"{number(point.batch_size):>11}  {per_second(point.samples_per_second)} ({spread})"
             self._console.print(literal(line), soft_wrap=True)
 
-    def _live_line(self) -> Progress:
+    def _live_line(self) -> RichProgress:
         ascii_only = self._console.options.ascii_only
-        live = Progress(
+        live = RichProgress(
             SpinnerColumn("line" if ascii_only else "dots"),
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
@@ -111,7 +98,7 @@ def _line(trial: Measurement) -> Text:
     )
 
 
-def _known(bracket: Bracket) -> str:
-    known = [f"fits {number(bracket.fits)}"] if bracket.fits else []
-    known += [f"fails {number(bracket.fails)}"] if bracket.fails is not None else []
-    return f" ({', '.join(known)})" if known else ""
+def _bracket(bracket: Bracket) -> str:
+    sizes = [f"fits {number(bracket.largest_ok)}"] if bracket.largest_ok else []
+    sizes += [f"fails {number(bracket.smallest_failed)}"] if bracket.smallest_failed is not None else []
+    return f" ({', '.join(sizes)})" if sizes else ""

@@ -1,26 +1,26 @@
-"""How the largest batch is found with few trials, and how it is proved: that size ran, the next one did not.
+"""Find the largest batch size that fits with few trials, and prove it: that size ran, and the next one did not.
 
-A trial may jump to where the measured memory points (`predict`), as long as the whole search cannot come to need more
-trials than doubling and bisection (`bound`). Only the first jump is a bet: that memory grows at most in proportion to
-the batch, or is less than four times as steep as at the smallest sizes. Lost, it costs one trial more than that. Where
-a prediction is at hand, the first jump goes there (`expected`), and bets that it is not a quarter too high.
-Predictions choose what to try, and nothing else; the answer is always something that ran, so memory that is lumpy,
-noisy or not even monotone costs trials and never the truth.
+A trial may jump to the size that measured memory predicts (`forecast`), as long as the search as a whole can never need
+more trials than doubling and bisection (`trial_budget`). Only the first jump bets: it assumes that memory grows at most
+in proportion to the batch, or less than four times as steeply as at the smallest sizes. A lost bet costs one trial more
+than doubling and bisection. If there is an `initial_guess`, such as a prediction, the first jump goes there, and bets
+that the guess is at most a quarter too high.
+
+Predictions only choose which size to try. The answer is always a size that ran, so memory that grows in large steps,
+varies or is not even monotone costs trials, but never makes the answer wrong.
 """
 
 from __future__ import annotations
 
-from vram_cli.search.knee import pace_of, sizes_to_time, throughput_of
 from vram_cli.search.largest import find_largest
-from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener
+from vram_cli.search.throughput import sizes_to_time, throughput_of, throughput_point
+from vram_cli.search.trials import Guess, Measure
 
 __all__ = [
-    "Bracket",
-    "Expected",
+    "Guess",
     "Measure",
-    "SearchListener",
     "find_largest",
-    "pace_of",
     "sizes_to_time",
     "throughput_of",
+    "throughput_point",
 ]

@@ -1,4 +1,4 @@
-"""The one function of this room, and what it returns."""
+"""The entry point of the search."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 
 from vram_cli.errors import Interrupted
-from vram_cli.records import Certificate, Limit, Outcome, SearchResult
+from vram_cli.progress import SILENT, Progress
+from vram_cli.records import Bracket, Certificate, Limit, Outcome, SearchResult
 from vram_cli.search.maximum import Maximum
 from vram_cli.search.recommended import Recommended
-from vram_cli.search.trials import Bracket, Expected, Measure, SearchListener, Trials
+from vram_cli.search.trials import Guess, Measure, Trials
 
 
 def find_largest(
@@ -17,45 +18,50 @@ def find_largest(
     *,
     capacity_bytes: int | None = None,
     margin_bytes: int = 0,
-    cap: int | None = None,
-    cap_limit: Limit = Limit.MAX_BATCH_SIZE,
+    upper_bound: int | None = None,
+    upper_bound_limit: Limit = Limit.MAX_BATCH_SIZE,
     tolerance: float = 0.0,
     multiple_of: int | None = 8,
     time_limit: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     confirm: Measure | None = None,
-    expected: Expected = lambda: None,
-    listener: SearchListener | None = None,
+    initial_guess: Guess = lambda: None,
+    progress: Progress = SILENT,
 ) -> SearchResult:
-    """Find the largest batch size that fits, proved by trials.
+    """Find the largest batch size that fits, and prove it by trials.
 
     Args:
-        measure: tries one batch size and says how it went; a plain bool will do (False: out of memory).
-        capacity_bytes: what the allocator may reserve. With it, measured peaks guide the search; without it, or with
-            bools, the search is doubling and bisection.
-        margin_bytes: what the recommended size must leave free of `capacity_bytes`.
-        cap: the largest size that may be tried.
-        cap_limit: what the result calls that cap.
-        tolerance: the share of the answer by which an untried size may be larger; 0 is exact.
-        multiple_of: what the recommended size must be a multiple of; None looks for none.
-        time_limit: seconds after which no further trial is started.
-        clock: seconds, rising.
-        confirm: runs the answer once more, in a fresh state; a size that fails there is not the answer.
-        expected: says where to jump first, such as to a prediction; asked once, after the smallest size has run.
-            It may be wrong: that costs trials, and never the truth.
-        listener: is told of every trial.
+        measure: tries one batch size and returns its measurement, or just a bool (False: out of memory).
+        capacity_bytes: bytes that the allocator may reserve. If given, measured peaks guide the search; without it, or
+            if `measure` returns bools, the search is doubling and bisection.
+        margin_bytes: bytes of `capacity_bytes` that the recommended size must leave free.
+        upper_bound: the largest size that may be tried.
+        upper_bound_limit: the limit that the result names if `upper_bound` stops the search.
+        tolerance: the fraction by which a larger, untried size may still fit; 0 is exact.
+        multiple_of: the recommended size is a multiple of it; None skips the recommended size.
+        time_limit: seconds after which no further trial starts.
+        clock: a monotonic clock in seconds.
+        confirm: runs the answer again from a clean state; a size that fails there is not the answer.
+        initial_guess: returns the size to jump to first, such as a prediction; called once, after the smallest size has
+            run. A wrong guess costs trials, but never makes the answer wrong.
+        progress: receives every trial.
 
     Raises:
         Interrupted: Ctrl-C; `partial` is the `SearchResult` so far, with `limited_by` None.
         TypeError: `measure` returned neither a Measurement nor a bool.
-        ValueError: an argument is out of range, or a measurement is of another size or claims to fit without a step.
+        ValueError: an argument is out of range, or a measurement has another size or fits without a step.
     """
     unit = 1 if multiple_of is None else multiple_of
-    if (cap is not None and cap < 1) or unit < 1 or tolerance < 0 or margin_bytes < 0:
-        raise ValueError("cap and multiple_of must be at least 1, tolerance and margin_bytes at least 0")
-    trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, listener)
+    if (upper_bound is not None and upper_bound < 1) or unit < 1 or tolerance < 0 or margin_bytes < 0:
+        raise ValueError("upper_bound and multiple_of must be at least 1, tolerance and margin_bytes at least 0")
+    trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, progress)
     maximum = Maximum(
-        trials, capacity_bytes=capacity_bytes, cap=cap, cap_limit=cap_limit, tolerance=tolerance, expected=expected
+        trials,
+        capacity_bytes=capacity_bytes,
+        upper_bound=upper_bound,
+        upper_bound_limit=upper_bound_limit,
+        tolerance=tolerance,
+        initial_guess=initial_guess,
     )
     recommended = Recommended(trials, None if capacity_bytes is None else capacity_bytes - margin_bytes, unit)
     try:
@@ -70,45 +76,47 @@ def find_largest(
 def _result(trials: Trials, limit: Limit | None, extrapolated: int | None, recommended: int | None) -> SearchResult:
     bracket = trials.bracket()
     return SearchResult(
-        max_batch_size=bracket.fits or None,
+        max_batch_size=bracket.largest_ok or None,
         recommended_batch_size=recommended,
         limited_by=limit,
         certificate=_certificate(trials, bracket),
-        trials=tuple(trials.ran),
+        trials=tuple(trials.history),
         extrapolated_batch_size=extrapolated,
-        notes=(*trials.notes, *_remarks(trials, bracket, limit)),
+        notes=(*trials.notes, *_notes(trials, bracket, limit)),
     )
 
 
 def _certificate(trials: Trials, bracket: Bracket) -> Certificate | None:
-    if not bracket.fits:
+    if not bracket.largest_ok:
         return None
-    steps = trials.verdicts[bracket.fits].steps
-    if bracket.fails is None:
-        return Certificate(fits=bracket.fits, steps=steps)
-    failed = trials.verdicts[bracket.fails]
+    steps = trials.by_size[bracket.largest_ok].steps
+    if bracket.smallest_failed is None:
+        return Certificate(largest_ok=bracket.largest_ok, steps=steps)
+    failed = trials.by_size[bracket.smallest_failed]
     return Certificate(
-        fits=bracket.fits,
+        largest_ok=bracket.largest_ok,
         steps=steps,
-        fails=bracket.fails,
+        smallest_failed=bracket.smallest_failed,
         outcome=failed.outcome,
         phase=failed.phase,
         message=failed.message,
     )
 
 
-def _remarks(trials: Trials, bracket: Bracket, limit: Limit | None) -> list[str]:
-    """Return a sentence on each thing that a reader of the numbers should know."""
-    remarks = []
-    first = trials.verdicts.get(1)
-    if bracket.fits and first and first.outcome is Outcome.ERROR:
-        remarks.append(f"batch size 1 raised an error, so the search began at 2: {first.message}")
-    if bracket.fits and trials.verdicts[bracket.fits].thrashing:
-        remarks.append(
-            f"batch size {bracket.fits} ran only because the allocator gave its cache back on the way: it thrashes"
+def _notes(trials: Trials, bracket: Bracket, limit: Limit | None) -> list[str]:
+    """Return one sentence about each peculiarity of the search."""
+    largest_ok, smallest_failed = bracket.largest_ok, bracket.smallest_failed
+    notes = []
+    first = trials.by_size.get(1)
+    if largest_ok and first and first.outcome is Outcome.ERROR:
+        notes.append(f"batch size 1 raised an error, so the search began at 2: {first.message}")
+    if largest_ok and trials.by_size[largest_ok].thrashing:
+        notes.append(
+            f"batch size {largest_ok} ran only because the allocator released its cache to continue: it thrashes"
         )
-    if bracket.fails and trials.verdicts[bracket.fails].outcome is Outcome.KILLED:
-        remarks.append(f"the process of batch size {bracket.fails} was killed twice; that is read as too little RAM")
-    if limit not in (None, Limit.TIME) and bracket.fails and bracket.fails - bracket.fits > 1 and bracket.fits:
-        remarks.append(f"sizes between {bracket.fits} and {bracket.fails} lie within the tolerance and were not tried")
-    return remarks
+    if smallest_failed and trials.by_size[smallest_failed].outcome is Outcome.KILLED:
+        notes.append(f"the process of batch size {smallest_failed} was killed twice, which is taken as too little RAM")
+    is_closed = limit not in (None, Limit.TIME)
+    if is_closed and largest_ok and smallest_failed and smallest_failed - largest_ok > 1:
+        notes.append(f"sizes between {largest_ok} and {smallest_failed} are within the tolerance and were not tried")
+    return notes

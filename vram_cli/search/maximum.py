@@ -1,11 +1,11 @@
-"""The search for the largest size that runs: jumps where memory points, plain steps where it says nothing."""
+"""The search for the largest size that runs: jumps to predicted sizes, doubling and bisection without a prediction."""
 
 from __future__ import annotations
 
 from vram_cli.records import Limit, Outcome
 from vram_cli.search.forecast import forecast, next_size, proportional
-from vram_cli.search.trial_budget import BEYOND, affordable, halfway
-from vram_cli.search.trials import Expected, Measure, Trials
+from vram_cli.search.trial_budget import BEYOND, halfway, within_trial_budget
+from vram_cli.search.trials import Guess, Measure, Trials
 
 _LIMITS = {
     Outcome.OUT_OF_MEMORY: Limit.MEMORY,
@@ -18,8 +18,8 @@ _LIMITS = {
 }
 
 
-_EXPECTED_ERROR = 32
-"""An expectation that has failed is tried again less one part in so many: predictions are off by a few per cent."""
+_GUESS_ERROR = 32
+"""A guess that failed is tried again minus this part of it: predictions are off by a few percent."""
 
 
 class Maximum:
@@ -30,115 +30,117 @@ class Maximum:
         trials: Trials,
         *,
         capacity_bytes: int | None,
-        cap: int | None,
-        cap_limit: Limit,
+        upper_bound: int | None,
+        upper_bound_limit: Limit,
         tolerance: float,
-        expected: Expected,
+        initial_guess: Guess,
     ) -> None:
         self._trials, self._capacity_bytes = trials, capacity_bytes
-        self._cap = min(cap or BEYOND, BEYOND - 1)
-        self._cap_limit, self._tolerance = cap_limit, tolerance
-        self._expected = expected
-        self._expectations: list[int] | None = None
-        """Where the limit is expected from outside, and a little below it; None as long as nobody has asked."""
+        self._upper_bound = min(upper_bound or BEYOND, BEYOND - 1)
+        self._upper_bound_limit, self._tolerance = upper_bound_limit, tolerance
+        self._initial_guess = initial_guess
+        self._guesses: list[int] | None = None
+        """The initial guess and a size slightly below it; None until `initial_guess` has been called."""
         self._measure: Measure | None = None
-        """What runs trials in a fresh state, once they have to be; None before."""
-        self._fresh: set[int] = set()
-        self._believed: int | None = 0
-        """A size that is taken to fit: what the first jump bets on; None once it has failed."""
+        """Runs trials from a clean state, once a confirmation has failed; None before."""
+        self._confirmed: set[int] = set()
+        self._assumed_to_fit: int | None = 0
+        """The size that the first jump bets on; None once a bet has been lost."""
 
     def find(self, confirm: Measure | None) -> Limit:
-        """Close the bracket and run its lower end in a fresh state, until one holds; return what stopped the search.
+        """Close the bracket and confirm its lower end, until one holds; return the limit that stopped the search.
 
-        Once a size has failed there, all further trials run in a fresh state.
+        Once a size has failed its confirmation, all later trials run from a clean state.
         """
         while True:
-            limit = self._close()
-            fits = self._trials.bracket().fits
-            if limit is Limit.TIME or not fits or confirm is None or fits in self._fresh:
+            limit = self._close_bracket()
+            size = self._trials.bracket().largest_ok
+            if limit is Limit.TIME or not size or confirm is None or size in self._confirmed:
                 return limit
-            if self._trials.time_is_over():
-                self._trials.notes.append(f"time was over before batch size {fits} was run again in a fresh state")
+            if self._trials.out_of_time():
+                self._trials.notes.append(f"the time limit came before batch size {size} was run again to confirm it")
                 return limit
-            if self._trials.run(fits, confirm).fits:
+            if self._trials.run(size, confirm).fits:
                 return limit
-            if not self._trials.verdicts[fits].fits:
-                self._trials.notes.append(f"batch size {fits} ran once, and failed when run again in a fresh state")
+            if not self._trials.by_size[size].fits:
+                self._trials.notes.append(f"batch size {size} ran once, and failed when run again from a clean state")
                 self._measure = confirm
 
     def extrapolated(self, limit: Limit) -> int | None:
-        """Return what memory alone would allow, where something else came first."""
-        lines = forecast(self._trials.fitting(), self._capacity_bytes)
-        if limit is Limit.MEMORY or lines is None or lines.largest <= self._trials.bracket().fits:
+        """Return the size that memory alone would allow, if another limit came first."""
+        lines = forecast(self._trials.successful(), self._capacity_bytes)
+        if limit is Limit.MEMORY or lines is None or lines.largest <= self._trials.bracket().largest_ok:
             return None
         return lines.largest
 
-    def _close(self) -> Limit:
+    def _close_bracket(self) -> Limit:
         while (size := self._next_size()) is not None:
-            if self._trials.time_is_over():
+            if self._trials.out_of_time():
                 return Limit.TIME
             trial = self._trials.run(size, self._measure)
             if self._measure:
-                self._fresh.add(size)
-            if self._believed is not None and size <= self._believed and not trial.fits:
-                self._believed = None
-        bracket = self._trials.bracket()
-        if bracket.fails is None:
-            return self._cap_limit
-        return _LIMITS[self._trials.verdicts[bracket.fails].outcome]
+                self._confirmed.add(size)
+            if self._assumed_to_fit is not None and size <= self._assumed_to_fit and not trial.fits:
+                self._assumed_to_fit = None
+        smallest_failed = self._trials.bracket().smallest_failed
+        if smallest_failed is None:
+            return self._upper_bound_limit
+        return _LIMITS[self._trials.by_size[smallest_failed].outcome]
 
     def _next_size(self) -> int | None:
-        """Return the size to try next; None where the answer is known."""
+        """Return the size to try next; None if the bracket is closed."""
         bracket = self._trials.bracket()
-        fits, fails = bracket.fits, bracket.fails or BEYOND
-        if not fits:
+        largest_ok, smallest_failed = bracket.largest_ok, bracket.smallest_failed or BEYOND
+        if not largest_ok:
             return self._smallest()
-        if fits == self._cap or fails - 1 - fits <= self._tolerance * fits:
+        if largest_ok == self._upper_bound or smallest_failed - 1 - largest_ok <= self._tolerance * largest_ok:
             return None
-        size = self._guess(fits, fails)
-        low, high = self._affordable(fits, fails)
-        if self._believed is not None and size >= 4 * high:
-            # Plain steps would crawl towards a size that the lines see far above. They may be wrong by a factor, as
-            # where gradients hide the activations of a tiny batch, but hardly by four: bet on a quarter of it.
+        size = self._target(largest_ok, smallest_failed)
+        low, high = self._allowed(largest_ok, smallest_failed)
+        if self._assumed_to_fit is not None and size >= 4 * high:
+            # Doubling would creep towards a size that the lines predict far above. They may be wrong by a factor, as
+            # if gradients hide the activations of a tiny batch, but hardly by four: bet on a quarter of it.
             size = max(size // 4, 2 * high)
-            self._believe(size)
-            low, high = self._affordable(fits, fails)
-        return min(max(size, low), high, self._cap)
+            self._assume_fits(size)
+            low, high = self._allowed(largest_ok, smallest_failed)
+        return min(max(size, low), high, self._upper_bound)
 
-    def _affordable(self, fits: int, fails: int) -> tuple[int, int]:
-        return affordable(fits, fails, len(self._trials.verdicts), self._believed or 0)
+    def _allowed(self, largest_ok: int, smallest_failed: int) -> tuple[int, int]:
+        trials = len(self._trials.by_size)
+        return within_trial_budget(largest_ok, smallest_failed, trials, self._assumed_to_fit or 0)
 
     def _smallest(self) -> int | None:
-        """Return 1, or 2 where 1 raised an error: batch norm refuses a single value a channel, and rightly so."""
-        tried = self._trials.verdicts
-        if not tried:
+        """Return 1, or 2 if 1 raised an error: batch norm rightly refuses a single value per channel."""
+        by_size = self._trials.by_size
+        if not by_size:
             return 1
-        return 2 if len(tried) == 1 and tried[1].outcome is Outcome.ERROR and self._cap > 1 else None
+        return 2 if len(by_size) == 1 and by_size[1].outcome is Outcome.ERROR and self._upper_bound > 1 else None
 
-    def _guess(self, fits: int, fails: int) -> int:
-        """Return the size that the measured memory points at; without a word from it, twice `fits` or the middle."""
-        failed = self._trials.verdicts.get(fails)
+    def _target(self, largest_ok: int, smallest_failed: int) -> int:
+        """Return the size that measured memory predicts; without a prediction, double or bisect."""
+        failed = self._trials.by_size.get(smallest_failed)
         if failed and failed.outcome is not Outcome.OUT_OF_MEMORY:
-            return halfway(fits, fails)
-        lines = forecast(self._trials.fitting(), self._capacity_bytes, failed)
+            return halfway(largest_ok, smallest_failed)
+        lines = forecast(self._trials.successful(), self._capacity_bytes, failed)
         if lines is None:
-            if (expectation := self._expectation(fits, fails)) is not None:
-                return expectation
-            jump = proportional(self._trials.verdicts[fits], self._capacity_bytes)
-            self._believe(jump)
-            return jump if fits < jump < fails else halfway(fits, fails)
-        size = next_size(lines, fits, fails)
-        # Reaching far, aim a little low: what fits there makes the line exact, what fails costs an out-of-memory error.
-        return size - (size - fits) // 64 if size > 4 * fits else size
+            if (guess := self._guess(largest_ok, smallest_failed)) is not None:
+                return guess
+            jump = proportional(self._trials.by_size[largest_ok], self._capacity_bytes)
+            self._assume_fits(jump)
+            return jump if largest_ok < jump < smallest_failed else halfway(largest_ok, smallest_failed)
+        size = next_size(lines, largest_ok, smallest_failed)
+        # Aim a long jump slightly low: a size that fits there makes the line exact, one that fails costs an
+        # out-of-memory error.
+        return size - (size - largest_ok) // 64 if size > 4 * largest_ok else size
 
-    def _expectation(self, fits: int, fails: int) -> int | None:
-        """Return where the limit is expected from outside; where that has failed, a little less; then None."""
-        if self._expectations is None:
-            largest = min(self._expected() or 0, self._cap)
-            self._expectations = [largest, largest - largest // _EXPECTED_ERROR]
-            self._believe(largest * 3 // 4)
-        return next((size for size in self._expectations if fits < size < fails), None)
+    def _guess(self, largest_ok: int, smallest_failed: int) -> int | None:
+        """Return the initial guess, or a size slightly below it if the guess failed; then None."""
+        if self._guesses is None:
+            guess = min(self._initial_guess() or 0, self._upper_bound)
+            self._guesses = [guess, guess - guess // _GUESS_ERROR]
+            self._assume_fits(guess * 3 // 4)
+        return next((size for size in self._guesses if largest_ok < size < smallest_failed), None)
 
-    def _believe(self, size: int) -> None:
-        if self._believed is not None:
-            self._believed = max(self._believed, size)
+    def _assume_fits(self, size: int) -> None:
+        if self._assumed_to_fit is not None:
+            self._assumed_to_fit = max(self._assumed_to_fit, size)

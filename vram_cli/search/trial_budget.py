@@ -1,11 +1,12 @@
-"""Which sizes may be tried next, if the whole search is never to need more trials than doubling and bisection.
+"""Limit the sizes to try next, so that the search never needs more trials than doubling and bisection.
 
-Doubling (1, 2, 4, ... up to the first failure) and bisection find the limit N in `plain_trials(N)` trials, and these
-numbers just satisfy Kraft's inequality: the sum of 2**-plain_trials(N) over all N is 1, as for the Elias gamma code,
-which is the same search written down (Bentley and Yao, "An almost optimal algorithm for unbounded searching", 1976).
-Because `plain_trials` never falls, a search that has used u trials and knows fits <= N < fails can still keep within it
-exactly if the same sum over that bracket is at most 2**-u. So a trial may be tried if the sum on either side of it is
-at most 2**-(u + 1). A jump that fits buys freedom for the next one; without freedom only the plain sizes are left.
+Doubling (1, 2, 4, ... up to the first failure) and bisection find the limit N in `bisection_trials(N)` trials. These
+numbers satisfy Kraft's inequality with equality: the sum of 2**-bisection_trials(N) over all N is 1, as for the Elias
+gamma code, which is the same search written down (Bentley and Yao, "An almost optimal algorithm for unbounded
+searching", 1976). Since `bisection_trials` never decreases, a search that has used u trials and knows
+largest_ok <= N < smallest_failed can keep within it exactly if the same sum over that bracket is at most 2**-u. So a
+size may be tried if the sum on either side of it is at most 2**-(u + 1). A jump that fits gives room for the next one;
+without room, only the sizes of doubling and bisection are left.
 """
 
 from __future__ import annotations
@@ -13,50 +14,52 @@ from __future__ import annotations
 from bisect import bisect_left
 
 BEYOND = 2**40
-"""Above every batch size: stands for "no size has failed yet"."""
+"""A number above every batch size: stands for "no size has failed yet"."""
 
 ONE = 2**82
-"""The sum over all N, which makes every 2**-plain_trials(N) up to BEYOND, and a half of it, a whole number."""
+"""The sum over all N, scaled so that 2**-bisection_trials(N) up to BEYOND, and half of it, are whole numbers."""
 
 
-def plain_trials(largest: int) -> int:
-    """Return how many trials doubling and bisection need to find and prove that `largest` is the limit."""
+def bisection_trials(largest: int) -> int:
+    """Return the number of trials in which doubling and bisection prove that `largest` is the limit."""
     return 2 * largest.bit_length() if largest else 1
 
 
-def tail(size: int) -> int:
-    """Return the sum of 2**-plain_trials(N) over all N >= size, in parts of ONE."""
+def remaining_share(size: int) -> int:
+    """Return the sum of 2**-bisection_trials(N) over all N >= size, in parts of ONE."""
     if size <= 0:
         return ONE
     if size >= BEYOND:
         return 0
     bits = size.bit_length()
-    # The rest of the octave, 2**-(2 * bits) each, and all octaves above, which halve from one to the next.
+    # The rest of the octave, 2**-(2 * bits) each, and all octaves above, each of which has half the sum of the last.
     return (ONE >> 2 * bits) * ((1 << bits) - size) + (ONE >> bits + 1)
 
 
-def affordable(fits: int, fails: int, used: int, believed: int = 0) -> tuple[int, int]:
-    """Return the smallest and the largest size between `fits` and `fails` that may be tried after `used` trials.
+def within_trial_budget(largest_ok: int, smallest_failed: int, trials: int, assumed_to_fit: int = 0) -> tuple[int, int]:
+    """Return the smallest and the largest size that may be tried after `trials` trials.
 
-    `believed` is a size below which the limit is taken not to lie: the promise then holds for every N >= believed.
-    Where the promise is broken already, it is kept with as few trials more as can be.
+    The limit is assumed to be at least `assumed_to_fit`: the guarantee then holds for every N >= assumed_to_fit. If the
+    guarantee is already broken, it is exceeded by as few trials as possible.
     """
-    floor = min(max(fits, believed), fails - 1)
-    share = max(ONE >> used + 1, 1)
-    while 2 * share < tail(floor) - tail(fails):
+    floor = min(max(largest_ok, assumed_to_fit), smallest_failed - 1)
+    share = max(ONE >> trials + 1, 1)
+    while 2 * share < remaining_share(floor) - remaining_share(smallest_failed):
         share *= 2
-    return _split(fits, fails, floor, share)
+    return _split(largest_ok, smallest_failed, floor, share)
 
 
-def halfway(fits: int, fails: int) -> int:
-    """Return the size that halves the bracket as doubling and bisection do: twice `fits`, or the middle."""
-    return _split(fits, fails, fits, (tail(fits) - tail(fails)) // 2)[1]
+def halfway(largest_ok: int, smallest_failed: int) -> int:
+    """Return the size that doubling and bisection try next: twice `largest_ok`, or the middle."""
+    share = (remaining_share(largest_ok) - remaining_share(smallest_failed)) // 2
+    return _split(largest_ok, smallest_failed, largest_ok, share)[1]
 
 
-def _split(fits: int, fails: int, floor: int, share: int) -> tuple[int, int]:
-    """Return the ends of the sizes that leave at most `share` on either side of them."""
-    sizes = range(fits + 1, fails)
-    lowest = bisect_left(sizes, True, key=lambda size: tail(max(size, floor)) - tail(fails) <= share)
-    beyond = bisect_left(sizes, True, key=lambda size: tail(floor) - tail(size) > share)
-    high = sizes[max(beyond - 1, 0)]
+def _split(largest_ok: int, smallest_failed: int, floor: int, share: int) -> tuple[int, int]:
+    """Return the smallest and the largest size that leave at most `share` on either side."""
+    sizes = range(largest_ok + 1, smallest_failed)
+    end = remaining_share(smallest_failed)
+    lowest = bisect_left(sizes, True, key=lambda size: remaining_share(max(size, floor)) - end <= share)
+    too_high = bisect_left(sizes, True, key=lambda size: remaining_share(floor) - remaining_share(size) > share)
+    high = sizes[max(too_high - 1, 0)]
     return min(sizes[min(lowest, len(sizes) - 1)], high), high

@@ -1,97 +1,75 @@
-"""Running trials and remembering them: what fitted, what did not, and what lies between."""
+"""Run trials and remember their results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
-from vram_cli.records import Measurement, Outcome
+from vram_cli.progress import Progress
+from vram_cli.records import Bracket, Measurement, Outcome
 
 Measure = Callable[[int], Measurement | bool]
 
-Expected = Callable[[], int | None]
-"""Where the limit is expected to lie, from outside; None for no idea. Asked once, after the smallest size has run."""
-
-
-@dataclass(frozen=True)
-class Bracket:
-    """What is known so far: the answer is at least `fits` and below `fails`."""
-
-    fits: int
-    """The largest size that ran; 0 where none did."""
-    fails: int | None
-    """The smallest size above it that did not; None where none failed."""
-
-
-class SearchListener(Protocol):
-    """Somebody who wants to know how the search goes."""
-
-    def started(self, batch_size: int, bracket: Bracket) -> None:
-        """A trial begins."""
-
-    def finished(self, measurement: Measurement, bracket: Bracket) -> None:
-        """A trial has ended, and the bracket has learned from it."""
+Guess = Callable[[], int | None]
+"""Returns the size at which the limit is expected, or None. Called once, after the smallest size has run."""
 
 
 class Trials:
-    """Runs trials and remembers them."""
+    """Runs trials and remembers their results."""
 
     def __init__(
         self,
         measure: Measure,
         deadline: float | None,
         clock: Callable[[], float],
-        listener: SearchListener | None,
+        progress: Progress,
     ) -> None:
-        self._measure, self._deadline, self._clock, self._listener = measure, deadline, clock, listener
-        self.ran: list[Measurement] = []
-        self.verdicts: dict[int, Measurement] = {}
-        """The last word on each size; a trial that was killed once has none."""
+        self._measure, self._deadline, self._clock, self._progress = measure, deadline, clock, progress
+        self.history: list[Measurement] = []
+        self.by_size: dict[int, Measurement] = {}
+        """The latest result of each size; a trial that was killed only once does not count."""
         self.notes: list[str] = []
 
     def run(self, size: int, measure: Measure | None = None) -> Measurement:
-        """Run a trial, and once more where its process was killed: that may have been meant for somebody else."""
+        """Run a trial; repeat it once if its process was killed, which may have had another reason."""
         trial = self._run(size, measure or self._measure)
-        if trial.outcome is Outcome.KILLED and not self.time_is_over():
+        if trial.outcome is Outcome.KILLED and not self.out_of_time():
             trial = self._run(size, measure or self._measure)
         return trial
 
     def _run(self, size: int, measure: Measure) -> Measurement:
-        killed_before = bool(self.ran) and (self.ran[-1].batch_size, self.ran[-1].outcome) == (size, Outcome.KILLED)
-        if self._listener:
-            self._listener.started(size, self.bracket())
+        last = self.history[-1] if self.history else None
+        killed_before = last is not None and (last.batch_size, last.outcome) == (size, Outcome.KILLED)
+        self._progress.trial_started(size, self.bracket())
         trial = _as_measurement(measure(size), size)
-        self.ran.append(trial)
+        self.history.append(trial)
         if trial.outcome is not Outcome.KILLED or killed_before:
-            self.verdicts[size] = trial
-        if self._listener:
-            self._listener.finished(trial, self.bracket())
+            self.by_size[size] = trial
+        self._progress.trial_finished(trial, self.bracket())
         return trial
 
     def bracket(self) -> Bracket:
-        """Return the largest size that ran and the smallest above it that did not."""
-        fits = max((size for size, trial in self.verdicts.items() if trial.fits), default=0)
-        above = (size for size, trial in self.verdicts.items() if size > fits and not trial.fits)
-        return Bracket(fits, min(above, default=None))
+        """Return the largest size that ran and the smallest size above it that failed."""
+        largest_ok = max((size for size, trial in self.by_size.items() if trial.fits), default=0)
+        failed = (size for size, trial in self.by_size.items() if size > largest_ok and not trial.fits)
+        return Bracket(largest_ok, min(failed, default=None))
 
-    def fitting(self) -> list[Measurement]:
+    def successful(self) -> list[Measurement]:
         """Return the trials that fit, in order of size."""
-        return [trial for _, trial in sorted(self.verdicts.items()) if trial.fits]
+        return [trial for _, trial in sorted(self.by_size.items()) if trial.fits]
 
-    def time_is_over(self) -> bool:
-        """Return whether no further trial may be started."""
+    def out_of_time(self) -> bool:
+        """Return whether no further trial may start."""
         return self._deadline is not None and self._clock() >= self._deadline
 
 
-def _as_measurement(answer: Measurement | bool, size: int) -> Measurement:
-    if isinstance(answer, bool):
-        outcome = Outcome.FITS if answer else Outcome.OUT_OF_MEMORY
-        return Measurement(batch_size=size, outcome=outcome, steps=int(answer))
-    if not isinstance(answer, Measurement):
-        raise TypeError(f"measure({size}) returned {answer!r}: return a Measurement, or True if the size fits")
-    if answer.batch_size != size:
-        raise ValueError(f"measure({size}) ran a batch of {answer.batch_size}: that says nothing about {size}")
-    if answer.fits and not answer.steps:
-        raise ValueError(f"measure({size}) says that it fits without one full step: that proves nothing")
-    return answer
+def _as_measurement(result: Measurement | bool, size: int) -> Measurement:
+    if isinstance(result, bool):
+        outcome = Outcome.FITS if result else Outcome.OUT_OF_MEMORY
+        return Measurement(batch_size=size, outcome=outcome, steps=int(result))
+    if not isinstance(result, Measurement):
+        raise TypeError(f"measure({size}) returned {result!r}: return a Measurement, or True if the size fits")
+    if result.batch_size != size:
+        raise ValueError(f"measure({size}) returned a measurement of batch size {result.batch_size}")
+    if result.fits and not result.steps:
+        raise ValueError(f"measure({size}) fits without a completed step, which proves nothing")
+    return result

@@ -1,49 +1,30 @@
-"""Named data: real images where torchvision's files lie, elsewhere synthetic ones of that shape."""
+"""Named data: images from torchvision's files if they exist, else synthetic ones of the same shape."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from vram_cli.config import DATA_PRESETS, Config
+from vram_cli.config import Config
 from vram_cli.errors import ConfigError
-from vram_cli.records import DataInfo, TensorInfo
+from vram_cli.records import DataFacts, DataInfo, ImageSample, TensorInfo
+from vram_cli.workload.data_source import DataSource, IndexedSamples, MakeBatch, tensor_facts
+from vram_cli.workload.image_facts import class_facts, first_images, stored_facts
+from vram_cli.workload.image_files import ImageFiles, load_images
 
 CHUNK = 1024
-"""Samples converted at a time, so that making a batch takes no memory to speak of beside the batch."""
+"""Samples converted at a time, so that making a batch takes little more memory than the batch."""
 
-_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
-_FOLDERS = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
-"""Where torchvision keeps each data set below its root: looked at first, since importing torchvision takes seconds."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """A data set in memory, as stored."""
-
-    images: torch.Tensor
-    """uint8, (samples, channels, height, width)."""
-    targets: torch.Tensor
-    """int64, (samples,)."""
-    mean: torch.Tensor
-    """float32, (channels, 1, 1), of pixel values scaled to 0..1."""
-    std: torch.Tensor
-
-    def normalised(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return these images as they are trained on: float32, (rows, channels, height, width)."""
-        return self.images[rows].to(torch.float32).div_(255).sub_(self.mean).div_(self.std)
+_MODES = {1: "gray", 3: "colour"}
+_TARGETS = TensorInfo(name="targets", shape=(), dtype="int64")
 
 
-@dataclass(frozen=True)
-class ImageData:
-    """Batches of images; `files` is None for synthetic ones."""
+class ImageData(DataSource):
+    """Batches of images; without files, of random ones."""
 
-    info: DataInfo
-    files: Files | None
+    def __init__(self, info: DataInfo, files: ImageFiles | None = None) -> None:
+        self.info, self._files = info, files
 
     def make_batch(self, n: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (n, channels, height, width) and int64 targets (n,) on the device.
@@ -52,42 +33,72 @@ class ImageData:
         chunk by chunk, so that the host needs a chunk and not the batch.
         """
         images = torch.empty((n, *self.info.tensors[0].shape), device=device, dtype=dtype)
-        if self.files is None:
+        if self._files is None:
             images.normal_()
             return images, torch.randint(self.info.classes or 1, (n,), device=device)
         targets = torch.empty((n,), device=device, dtype=torch.int64)
         for start in range(0, n, CHUNK):
-            rows = torch.arange(start, min(start + CHUNK, n)) % len(self.files.images)
-            images[start : start + len(rows)] = self.files.normalised(rows).to(dtype)
-            targets[start : start + len(rows)] = self.files.targets[rows]
+            rows = torch.arange(start, min(start + CHUNK, n)) % len(self._files.images)
+            images[start : start + len(rows)] = self._files.normalized(rows).to(dtype)
+            targets[start : start + len(rows)] = self._files.targets[rows]
         return images, targets
 
+    def make_shapes(self) -> MakeBatch:
+        """Return a `make_batch` for fake devices: files hold values, which those lack."""
+        return ImageData(self.info).make_batch
 
-def open_images(config: Config, *, download: bool = False) -> ImageData:
-    """Find the images that the config names.
+    def facts(self, batch_size: int) -> DataFacts:
+        """Return all facts about the images; files are counted and measured in full."""
+        channels, *_ = self.info.tensors[0].shape
+        return DataFacts(
+            info=self.info,
+            mode=_MODES.get(channels, f"{channels} channels"),
+            batch_size=batch_size,
+            tensors=tuple(tensor_facts(info, batch_size) for info in (*self.info.tensors, _TARGETS)),
+            stored=stored_facts(self.info.name, self._files),
+            classes=class_facts(self.info.name, self._files),
+        )
+
+    def samples(self, per_class: int) -> tuple[ImageSample, ...]:
+        """Return the first images of each class, class by class; empty without files."""
+        return tuple(first_images(self._files, self.info.classes or 0, per_class)) if self._files else ()
+
+    def indexed(self) -> IndexedSamples:
+        """Return the images of the files, to select from.
+
+        Raises:
+            ConfigError: there are no files.
+        """
+        files = self._files
+        if files is None:
+            return super().indexed()
+        return IndexedSamples(len(files.images), lambda rows: (files.normalized(rows), files.targets[rows]))
+
+
+def open_images(config: Config, *, download: bool, read_files: bool) -> ImageData:
+    """Open the images that the config names.
 
     Raises:
-        ConfigError: `source: files` and there are none that torchvision can read.
+        ConfigError: `source: files` without files that torchvision can read.
     """
     data = config.data
     if data.name == "synthetic":
-        return ImageData(_info(config, "synthetic", "images of the config's shape"), None)
-    if data.source == "synthetic":
-        return ImageData(_info(config, "synthetic", f"images of {data.name}'s shape, as the config asks"), None)
+        return ImageData(_info(config, "synthetic", "images of the config's shape"))
+    if data.source == "synthetic" or not read_files:
+        return ImageData(_info(config, "synthetic", f"images of {data.name}'s shape, as the config asks"))
     root = Path(data.root).expanduser()
-    name = str(data.name)
-    files, problem = _load(name, root, download=download)
+    files, problem = load_images(str(data.name), root, download=download)
     if files is not None:
-        return ImageData(_info(config, "files", f"{data.name} files under {root}", files), files)
+        return ImageData(_info(config, "files", f"{data.name} files under {root}", len(files.images)), files)
     if data.source == "files" or download:
         raise ConfigError(
             f"data.root: no usable {data.name} files under {root} ({problem})",
             "run with --download, set data.root to the folder that holds them, or set data.source=auto",
         )
-    return ImageData(_info(config, "synthetic", f"no {data.name} files under {root}, same shape instead"), None)
+    return ImageData(_info(config, "synthetic", f"no {data.name} files under {root}, same shape instead"))
 
 
-def _info(config: Config, source: str, detail: str, files: Files | None = None) -> DataInfo:
+def _info(config: Config, source: str, detail: str, length: int | None = None) -> DataInfo:
     dtype = "bfloat16" if config.precision == "bf16" else "float32"
     return DataInfo(
         name=str(config.data.name),
@@ -95,34 +106,5 @@ def _info(config: Config, source: str, detail: str, files: Files | None = None) 
         detail=detail,
         tensors=(TensorInfo(name="images", shape=config.data.sample_shape, dtype=dtype),),
         classes=config.data.num_classes,
-        num_samples=config.data.length if files is None else len(files.images),
+        num_samples=config.data.length if length is None else length,
     )
-
-
-def _load(name: str, root: Path, *, download: bool) -> tuple[Files | None, str]:
-    """Read a data set with torchvision; return None and the reason where that does not work."""
-    if not download and not (root / _FOLDERS[name]).is_dir():
-        return None, f"{root / _FOLDERS[name]} is not there"
-    from torchvision import datasets
-
-    try:
-        dataset: Any = getattr(datasets, _CLASSES[name])(os.fspath(root), train=True, download=download)
-    except (RuntimeError, OSError, ValueError) as error:  # not found, corrupted, no network
-        return None, _one_line(error)
-    preset = DATA_PRESETS[name]
-    pixels = torch.as_tensor(dataset.data)
-    # MNIST stores (samples, height, width), CIFAR-10 (samples, height, width, channels).
-    images = pixels.unsqueeze(1) if preset.shape[0] == 1 else pixels.permute(0, 3, 1, 2)
-    return (
-        Files(
-            images=images,
-            targets=torch.as_tensor(dataset.targets),
-            mean=torch.tensor(preset.mean).view(-1, 1, 1),
-            std=torch.tensor(preset.std).view(-1, 1, 1),
-        ),
-        "",
-    )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""How a model is called with a batch, and what number is trained on."""
+"""Calling a model with a batch, and the number that is trained on."""
 
 from __future__ import annotations
 
@@ -13,75 +13,85 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.batches import Batch
-from vram_cli.workload.user_code import blamed_on, called, resolve
+from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
 Loss = Callable[[nn.Module, Batch], torch.Tensor]
 """From a model and a batch to one number."""
 
 Criterion = Callable[[Any, Any], torch.Tensor]
-"""From a model's output and targets to one number; a module that has tensors of its own is not trained."""
+"""From a model's output and targets to one number. A module with tensors of its own is not trained."""
 
 _LIBRARIES = ("torch", "torchvision", "timm")
 
 
 def criterion_of(config: Config) -> Criterion | None:
-    """Return what compares outputs with targets: the config's own code, or cross entropy; None where the model does it.
+    """Return the config's criterion, by default cross entropy; None if the model returns its own loss.
 
     Raises:
-        ConfigError: the target cannot be imported, or is nothing to call.
+        ConfigError: the factory cannot be imported, or is not callable.
     """
-    given = config.loss
-    if given and given.factory:
-        return _own_criterion(given.factory, given.kwargs)
-    return None if _is_the_models(config) else nn.CrossEntropyLoss()
+    if config.loss and config.loss.factory:
+        return _user_criterion(config.loss.factory, config.loss.kwargs)
+    return None if _model_makes_loss(config) else nn.CrossEntropyLoss()
 
 
 def loss_of(config: Config, criterion: Criterion | None) -> Loss:
-    """Return the config's loss: by the criterion, where there is one, or by the model itself."""
-    data = _key_of(config)
+    """Return the config's loss: by the criterion, or else the model's own."""
+    data = _data_key(config)
     if criterion is None:
-        return lambda model, batch: own_loss(model, batch, data)
+        return lambda model, batch: model_loss(model, batch, data)
     reference = config.loss.factory if config.loss else None
     return supervised(criterion, f"loss.factory ({reference})" if reference else "loss", data)
 
 
-def forward(config: Config, model: nn.Module, batch: Batch) -> Any:
-    """Call the model with what a training step calls it with, and return its output; no loss is taken.
+def evaluation_of(config: Config, criterion: Criterion | None) -> Loss:
+    """Return the forward pass of an evaluation, with the loss if a criterion compares outputs with targets.
 
-    How a step of the user's own calls it nobody knows: it is given the inputs of a pair, or else the whole batch.
+    A model that makes its own loss is called with the whole batch, as in training, and so may still make it; many
+    return predictions instead in evaluation mode. A config with a step of its own does not define its loss.
     """
-    data = _key_of(config)
+    if criterion is None or config.step is not None:
+        return lambda model, batch: forward(config, model, batch)
+    return loss_of(config, criterion)
+
+
+def forward(config: Config, model: nn.Module, batch: Batch) -> Any:
+    """Call the model as a training step does, and return its output without a loss.
+
+    For a step of the user's own, assume that it passes the inputs of a pair, or else the whole batch.
+    """
+    data = _data_key(config)
     if config.step is not None:
-        paired = isinstance(batch, tuple) and len(batch) == 2
-        return call(model, batch[0] if paired else batch, data)
-    return call(model, batch if _is_the_models(config) else _pair(batch, data)[0], data)
+        is_pair = isinstance(batch, tuple) and len(batch) == 2
+        return call(model, batch[0] if is_pair else batch, data)
+    return call(model, batch if _model_makes_loss(config) else _pair(batch, data)[0], data)
 
 
 def supervised(criterion: Criterion, key: str = "loss", data: str = "data") -> Loss:
     """Return the loss that compares the model's output for a batch's inputs with its targets.
 
-    A library's criterion is given the output's logits, where it has such; one of the user's own the output as it is.
-    `key` and `data` name what is to blame where the criterion, or the model, refuses what it is given.
+    A library's criterion gets the logits of the output, if it has any; the user's own gets the output as it is.
+    `key` and `data` are the config's keys to attribute errors of the criterion and of the model's call to.
     """
-    takes_logits = _home_of(criterion) in _LIBRARIES
+    takes_logits = _package_of(criterion) in _LIBRARIES
 
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         inputs, targets = _pair(batch, data)
         output = call(model, inputs, data)
-        with blamed_on(key):
+        with errors_from(key):
             return one_number(criterion(logits_of(output) if takes_logits else output, targets), key)
 
     return loss
 
 
-def own_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
-    """Return the loss that a model makes itself: a number, an output that has one, or a dict of them to be added."""
+def model_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
+    """Return the loss that a model makes itself: a number, an output that has one, or the sum of a dict of losses."""
     output = call(model, batch, data)
     if isinstance(output, Mapping) and "loss" not in output:
         for name, part in output.items():
             if not isinstance(part, torch.Tensor) or part.numel() != 1:
                 hint = "give it its targets too (such as labels among data.inputs), or name a loss.factory"
-                raise ConfigError(f"loss: model: the model returns no loss, but {name}, {_kind(part)}", hint)
+                raise ConfigError(f"loss: model: the model returns no loss, but {name}, {_summarize(part)}", hint)
         output = sum(output.values())
     elif isinstance(output, Mapping):
         output = output["loss"]
@@ -93,51 +103,51 @@ def own_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
 def call(model: nn.Module, inputs: Batch, data: str) -> Any:
     """Call a model: with a mapping by the names of its arguments, with a tuple in order, with anything else as it is.
 
-    A mapping none of whose names is an argument's is given in order.
+    A mapping is passed in order if none of its names is an argument's.
     """
-    with blamed_on(f"{data}, as the model is called with it"):
+    with errors_from(f"{data}, as the model is called with it"):
         if isinstance(inputs, Mapping):
-            if _takes(model, inputs, data):
+            if _takes_by_name(model, inputs, data):
                 return model(**inputs)
             return model(*inputs.values())
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
-def _takes(model: nn.Module, inputs: Mapping[str, Any], data: str) -> bool:
+def _takes_by_name(model: nn.Module, inputs: Mapping[str, Any], data: str) -> bool:
     parameters = inspect.signature(getattr(model, "_orig_mod", model).forward).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return True
-    known = inputs.keys() & parameters.keys()
-    if known and known != set(inputs):
-        wrong = ", ".join(sorted(inputs.keys() - known))
-        raise ConfigError(f"{data}: the model takes no {wrong}", f"it takes {', '.join(parameters)}")
-    return bool(known)
+    matches = inputs.keys() & parameters.keys()
+    if matches and matches != set(inputs):
+        unknown = ", ".join(sorted(inputs.keys() - matches))
+        raise ConfigError(f"{data}: the model takes no {unknown}", f"it takes {', '.join(parameters)}")
+    return bool(matches)
 
 
-def _own_criterion(reference: str, kwargs: dict[str, Any]) -> Criterion:
-    found = resolve(reference, "loss.factory")
-    made = called(reference, "loss.factory", kwargs) if inspect.isclass(found) else found
-    if not callable(made):
-        raise ConfigError(
-            f"loss.factory: {reference} is a {type(made).__name__}, and nothing to call", "name a function"
-        )
-    return partial(made, **kwargs) if made is found and kwargs else made
+def _user_criterion(reference: str, kwargs: dict[str, Any]) -> Criterion:
+    factory = resolve(reference, "loss.factory")
+    if inspect.isclass(factory):
+        criterion = instantiate(reference, "loss.factory", kwargs)
+    else:
+        criterion = partial(factory, **kwargs) if callable(factory) and kwargs else factory
+    if not callable(criterion):
+        raise ConfigError(f"loss.factory: {reference} is a {type(criterion).__name__}, not callable", "name a function")
+    return criterion  # type: ignore[no-any-return]
 
 
-def _home_of(criterion: Criterion) -> str:
-    """Return the package that a criterion is from."""
+def _package_of(criterion: Criterion) -> str:
     function = criterion.func if isinstance(criterion, partial) else criterion
     return str(getattr(function, "__module__", "")).partition(".")[0]
 
 
-def _is_the_models(config: Config) -> bool:
-    """Whether the model makes its own loss: where the config says so, or no targets and no other loss."""
+def _model_makes_loss(config: Config) -> bool:
+    """Whether the model makes its own loss: as configured, or by default if there are no targets."""
     if config.loss is not None:
         return config.loss.name == "model"
     return config.data.inputs is not None and config.data.targets is None
 
 
-def _key_of(config: Config) -> str:
+def _data_key(config: Config) -> str:
     return f"data.{config.data.kind}" if config.data.name is None else "data.name"
 
 
@@ -145,13 +155,13 @@ def _pair(batch: Batch, data: str) -> tuple[Any, Any]:
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         return batch[0], batch[1]
     raise ConfigError(
-        f"{data}: a loss needs (inputs, targets), and the batch is a {type(batch).__name__}",
-        "return such a pair, or set loss: model where the model makes its own",
+        f"{data}: a loss needs (inputs, targets), but the batch is a {type(batch).__name__}",
+        "return such a pair, or set loss: model if the model makes its own",
     )
 
 
 def logits_of(output: Any) -> Any:
-    """Return the scores in what a library's model returns; the output as it is where it holds no such thing."""
+    """Return the logits in the output of a library's model, or the output as it is."""
     if isinstance(output, torch.Tensor):
         return output
     if isinstance(output, Mapping) and "out" in output:  # torchvision's segmentation models
@@ -163,12 +173,12 @@ def one_number(loss: Any, key: str, hint: str = "take its mean, for example") ->
     """Return a loss that can be trained on.
 
     Raises:
-        ConfigError: it is no tensor of one number; `key` names what made it.
+        ConfigError: the loss is not a tensor with one element; `key` names the code that returned it.
     """
     if isinstance(loss, torch.Tensor) and loss.numel() == 1:
         return loss
-    raise ConfigError(f"{key}: the loss is {_kind(loss)}, and must be one number", hint)
+    raise ConfigError(f"{key}: the loss is {_summarize(loss)}, and must be one number", hint)
 
 
-def _kind(value: Any) -> str:
+def _summarize(value: Any) -> str:
     return f"a tensor of {list(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"

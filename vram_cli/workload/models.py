@@ -1,4 +1,4 @@
-"""The model of a config: a named one, whose input size and classes follow the data, or one that its target makes."""
+"""The config's model: a preset, whose input size and classes follow the data, or the result of a factory."""
 
 from __future__ import annotations
 
@@ -11,53 +11,55 @@ from torch import nn
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
-from vram_cli.workload.checkpointing import checkpointed
-from vram_cli.workload.model_registries import registered
-from vram_cli.workload.user_code import blamed_on, called
+from vram_cli.workload.activation_checkpointing import apply_activation_checkpointing
+from vram_cli.workload.model_libraries import library_builder
+from vram_cli.workload.user_code import errors_from, instantiate, torchvision
 
 
 def build_model(config: Config) -> nn.Module:
-    """Return the config's model as it is trained: on the CPU, in training mode, with its frozen parameters frozen.
+    """Return the config's model on the CPU, in the config's mode, with its frozen parameters frozen.
 
     Raises:
-        ConfigError: the model's target cannot be imported or is no model, or a pattern names nothing in it.
-        Exception: whatever the target raises, blamed on `model.factory`.
+        ConfigError: the factory cannot be imported or makes no model, or a pattern matches nothing in the model.
+        Exception: any error of the factory, attributed to `model.factory`.
     """
-    model = _from_target(config) if config.model.factory else _named(config)
+    model = _from_factory(config) if config.model.factory else _preset(config)
     _freeze(model, config.train.freeze)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    return checkpointed(model.train(), config.train.activation_checkpointing)
+    if config.mode == "eval":
+        return model.eval()
+    return apply_activation_checkpointing(model.train(), config.train.activation_checkpointing)
 
 
-def _from_target(config: Config) -> nn.Module:
+def _from_factory(config: Config) -> nn.Module:
     reference, kwargs = str(config.model.factory), config.model.kwargs
-    build = registered(reference)
+    build = library_builder(reference)
     if build is None:
-        model = called(reference, "model.factory", kwargs)
+        model = instantiate(reference, "model.factory", kwargs)
     else:
-        with blamed_on(f"model.factory ({reference})"):
+        with errors_from(f"model.factory ({reference})"):
             model = build(**kwargs)
     if not isinstance(model, nn.Module):
         hint = "name a class of torch.nn.Module, or a function that returns a model"
-        raise ConfigError(f"model.factory: {reference} returns a {type(model).__name__}, which is no model", hint)
+        raise ConfigError(f"model.factory: {reference} returns a {type(model).__name__}, not a model", hint)
     return model
 
 
 def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     for pattern in patterns:
-        named = [parameter for name, parameter in model.named_parameters() if fnmatchcase(name, pattern)]
-        if not named:
+        matches = [parameter for name, parameter in model.named_parameters() if fnmatchcase(name, pattern)]
+        if not matches:
             names = ", ".join(list(dict(model.named_children()))[:6])
             raise ConfigError(f"train.freeze: no parameter is called {pattern!r}", f"the model's parts are {names}")
-        for parameter in named:
+        for parameter in matches:
             parameter.requires_grad_(False)
     if patterns and not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError("train.freeze: no parameter is left to train", "leave some out of the patterns")
+        raise ConfigError("train.freeze: no parameter is left to train", "remove some of the patterns")
 
 
-def _named(config: Config) -> nn.Module:
-    """Input is (batch, channels, height, width), output is (batch, classes) logits."""
+def _preset(config: Config) -> nn.Module:
+    """Return a model from (batch, channels, height, width) to (batch, classes) logits."""
     shape, classes = config.data.sample_shape, config.data.num_classes
     if config.model.name == "mlp":
         return mlp(shape, classes, config.model.hidden)
@@ -67,7 +69,7 @@ def _named(config: Config) -> nn.Module:
 
 
 def mlp(shape: tuple[int, ...], classes: int, hidden: int) -> nn.Module:
-    """Flatten, one hidden layer, ReLU: 784-128-10 for MNIST, 3072-128-10 for CIFAR-10."""
+    """Return an MLP with one hidden layer and ReLU: 784-128-10 for MNIST, 3072-128-10 for CIFAR-10."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(math.prod(shape), hidden),
@@ -77,7 +79,7 @@ def mlp(shape: tuple[int, ...], classes: int, hidden: int) -> nn.Module:
 
 
 def cnn(channels: int, classes: int) -> nn.Module:
-    """Three 3x3 convolutions with batch norm, 32, 64 and 128 channels wide, pooled to one vector."""
+    """Return a CNN of three 3x3 convolutions with batch norm, 32, 64 and 128 channels wide, pooled to one vector."""
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
@@ -95,11 +97,9 @@ def cnn(channels: int, classes: int) -> nn.Module:
 
 
 def resnet(name: str, channels: int, classes: int) -> nn.Module:
-    """Return torchvision's ResNet, untrained; its first convolution takes as many channels as the data has."""
-    from torchvision import models
-
-    model: nn.Module = models.get_model(name, weights=None, num_classes=classes)
+    """Return torchvision's ResNet, untrained, with as many input channels as the data has."""
+    model: nn.Module = torchvision("models").get_model(name, weights=None, num_classes=classes)
     if channels != 3:
-        # As in torchvision/models/resnet.py, where the 3 is fixed.
+        # As in torchvision/models/resnet.py, which hard-codes 3 channels.
         model.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
     return model

@@ -1,42 +1,36 @@
-"""One training step, as a newcomer would write it. Every probe runs this function."""
+"""One step, as a newcomer would write it: of training, of evaluation, or the user's own. Every probe runs these."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from vram_cli.records import Phase
 from vram_cli.workload.batches import Batch
 from vram_cli.workload.losses import one_number
-from vram_cli.workload.user_code import blamed_on
-from vram_cli.workload.workload import OwnStep, Workload
+from vram_cli.workload.user_code import errors_from
+from vram_cli.workload.workload import Enter, Step, Workload
 
-Enter = Callable[[Phase], None]
+UserStep = Callable[[nn.Module, Any, Any], Any]
+"""The user's step(model, batch, optimizer) -> loss."""
 
-MICRO_STEPS = 2
-"""Of accumulated batches no more than this are run: the second, with gradients there, is like all that follow."""
+MAX_MICRO_BATCHES = 2
+"""Micro-batches of an accumulation that a memory trial runs: once gradients exist, memory no longer changes."""
 
 
 def train_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
-    """Run zero_grad, forward, loss, backward and the optimizer's step; return the loss, detached.
-
-    Args:
-        work: what is trained.
-        batch: what the work's loss takes, or the user's own step.
-        enter: told the name of each phase as it begins.
-    """
-    if work.own_step is not None:
-        return _own_step(work.own_step, work, batch, enter)
-    return update(work, [batch] * min(work.gradient_accumulation_steps, MICRO_STEPS), enter)
+    """Run zero_grad, forward, loss, backward and the optimizer's step; return the loss, detached."""
+    return update(work, [batch] * work.micro_batches, enter)
 
 
 def update(work: Workload, batches: Sequence[Batch], enter: Enter) -> torch.Tensor:
-    """Take one step of the optimizer with the gradients of these batches; return the loss of the last, detached.
+    """Take one optimizer step with the gradients of these batches; return the loss of the last, detached.
 
-    Not for a step of the user's own. Gradients are divided by `work.gradient_accumulation_steps`, whatever the number
-    of batches.
+    Gradients are divided by `work.gradient_accumulation_steps`, whatever the number of batches.
     """
     work.optimizer.zero_grad(set_to_none=work.zero_grad_to_none)
     for batch in batches:
@@ -51,28 +45,40 @@ def update(work: Workload, batches: Sequence[Batch], enter: Enter) -> torch.Tens
     if work.clip_grad_norm is not None:
         work.scaler.unscale_(work.optimizer)
         torch.nn.utils.clip_grad_norm_(work.model.parameters(), work.clip_grad_norm)
-    work.scaler.step(work.optimizer)
+    with errors_from(work.optimizer_key):
+        work.scaler.step(work.optimizer)
     work.scaler.update()
     if work.average is not None:
         work.average.update(work.model)
     return loss.detach()
 
 
-def _own_step(step: OwnStep, work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
-    """Run the user's own step; phases begin where it calls backward and the optimizer."""
-    stepping = work.optimizer.register_step_pre_hook(lambda *_: enter(Phase.OPTIMIZER))
-    try:
-        with _telling_backward(enter), blamed_on("step.function"):
-            enter(Phase.FORWARD)
-            loss = step(work.model, batch, work.optimizer)
-    finally:
-        stepping.remove()
-    return one_number(loss, "step.function", "return it from the step").detach()
+def evaluation_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
+    """Run the forward pass as a validation loop does: in inference mode, with the loss if the batch has targets."""
+    enter(Phase.FORWARD)
+    with torch.inference_mode(), work.autocast():
+        return work.loss(work.model, batch)
+
+
+def user_step(function: UserStep) -> Step:
+    """Return a step that runs the user's function; its phases begin when it calls backward and the optimizer."""
+
+    def step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
+        hook = work.optimizer.register_step_pre_hook(lambda *_: enter(Phase.OPTIMIZER))
+        try:
+            with _backward_enters(enter), errors_from("step.function"):
+                enter(Phase.FORWARD)
+                loss = function(work.model, batch, work.optimizer)
+        finally:
+            hook.remove()
+        return one_number(loss, "step.function", "return it from the step").detach()
+
+    return step
 
 
 @contextlib.contextmanager
-def _telling_backward(enter: Enter) -> Iterator[None]:
-    """Say that the backward phase begins whenever something calls backward(), whoever's engine runs it."""
+def _backward_enters(enter: Enter) -> Iterator[None]:
+    """Enter the backward phase at every call of backward(), including those of simulated engines."""
     run = torch.autograd.backward
 
     def backward(*args: object, **kwargs: object) -> object:

@@ -6,24 +6,24 @@ import torch
 from torch import nn
 
 DECAY = 0.999
-"""What an update keeps of the average; the usual value, of no importance for memory."""
+"""Share of the average that an update keeps: the usual value; memory does not depend on it."""
 
 
 class WeightAverage:
-    """Holds a copy of every parameter and buffer, as `torch.optim.swa_utils.AveragedModel` does with its own model."""
+    """A copy of every parameter and buffer, as `torch.optim.swa_utils.AveragedModel` keeps in a model of its own."""
 
     def __init__(self, model: nn.Module) -> None:
         self.tensors = [tensor.detach().clone() for tensor in _state(model)]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average a little towards the model; whole numbers, such as counters, are copied."""
+        """Move the average a little towards the model; copy integers, such as counters."""
         pairs = list(zip(self.tensors, _state(model), strict=True))
-        floating = [(own, new) for own, new in pairs if own.is_floating_point()]
-        torch._foreach_lerp_([own for own, _ in floating], [new for _, new in floating], 1 - DECAY)
-        for own, new in pairs:
-            if not own.is_floating_point():
-                own.copy_(new)
+        floating = [(average, new) for average, new in pairs if average.is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in floating], [new for _, new in floating], 1 - DECAY)
+        for average, new in pairs:
+            if not average.is_floating_point():
+                average.copy_(new)
 
 
 def _state(model: nn.Module) -> list[torch.Tensor]:

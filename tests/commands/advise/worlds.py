@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from vram_cli.commands.advise import advise
 from vram_cli.config import Config, load_config
-from vram_cli.errors import ConfigError, ProbeError
-from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome, Phase, RunInfo
+from vram_cli.errors import ConfigError
+from vram_cli.records import (
+    Advice,
+    Breakdown,
+    BreakdownRow,
+    Category,
+    DataInfo,
+    Detail,
+    Device,
+    Measurement,
+    Outcome,
+    Phase,
+    RunInfo,
+)
 from vram_cli.units import GIB, MIB
 
 WEIGHTS = 64 * MIB
@@ -71,75 +85,53 @@ class World:
     def room(self) -> int:
         return self.capacity - CONTEXT
 
-    def probe(self, config: Config, **_: Any) -> FormulaProbe:
-        return FormulaProbe(self, config)
+    def advise(self, config: Config, **options: Any) -> Advice:
+        return advise(config, open_probe=self.open_probe, **options)
+
+    @contextmanager
+    def open_probe(self, config: Config, **_: Any) -> Iterator[FormulaProbe]:
+        self.opened.append(config)
+        if why := self.refuses(config):
+            raise ConfigError(why)
+        yield FormulaProbe(self, config)
 
 
 class FormulaProbe:
-    """Stands for `WorkerProbe`."""
+    """A probe of a world."""
 
     def __init__(self, world: World, config: Config) -> None:
-        self._world = world
-        self._config: Config | None = config
-
-    def __enter__(self) -> FormulaProbe:
-        assert self._config is not None
-        self.reopen(self._config)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def reopen(self, config: Config) -> None:
-        self._config = None
-        self._world.opened.append(config)
-        if why := self._world.refuses(config):
-            raise ConfigError(why)
-        self._config = config
+        self._world, self._config = world, config
 
     @property
     def device(self) -> Device:
-        gpu = self._known().device.gpu
+        gpu, memory_limit = self._config.device.gpu, self._config.device.memory_limit
         facts = self._world.device | ({"kind": "simulated", "name": gpu, "type": "cuda:0"} if gpu else {})
-        budget = self._known().device.memory_limit
-        return Device(capacity_bytes=budget or self._world.capacity, memory_limit_bytes=budget, **facts)
-
-    @property
-    def data(self) -> DataInfo:
-        self._known()
-        return DataInfo(
-            name="cifar10", source="synthetic", detail="", tensors=(), classes=10, num_samples=self._world.length
+        return Device(
+            capacity_bytes=memory_limit or self._world.capacity,
+            memory_limit_bytes=memory_limit,
+            outside_bytes=CONTEXT,
+            has_peak_counters=facts["type"] != "cpu",
+            **facts,
         )
 
     @property
-    def versions(self) -> dict[str, str]:
-        self._known()
-        return {"vram": "0.1.0"}
-
-    @property
-    def remark(self) -> str:
-        self._known()
-        return "a remark"
-
-    @property
     def info(self) -> RunInfo:
-        config = self._known()
+        config = self._config
         return RunInfo(
             config_name=str(config.source.path or config.source.name),
             config=config.model_dump(mode="json"),
             overrides=config.source.overrides,
             device=self.device,
-            data=self.data,
-            versions=self.versions,
-            remark=self.remark,
+            data=DataInfo(
+                name="cifar10", source="synthetic", detail="", tensors=(), classes=10, num_samples=self._world.length
+            ),
+            versions={"vram": "0.1.0"},
+            remark="a remark",
         )
 
-    @property
-    def capacity_bytes(self) -> int:
-        return self.device.capacity_bytes - CONTEXT
-
-    def measure(self, batch_size: int, *, explain: bool = False) -> Measurement:
-        config, world = self._known(), self._world
+    def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
+        explain = detail is not Detail.NONE
+        config, world = self._config, self._world
         world.measured.append((config, batch_size, explain))
         if len(world.measured) == world.interrupt_at:
             raise KeyboardInterrupt
@@ -152,7 +144,7 @@ class FormulaProbe:
                 traceback=f"Traceback: {message}",
             )
         held = world.held(config, batch_size)
-        free = self.capacity_bytes - sum(held.values())
+        free = self.device.allocator_bytes - sum(held.values())
         fits = free >= 0
         return Measurement(
             batch_size=batch_size,
@@ -170,7 +162,4 @@ class FormulaProbe:
         rows = tuple(BreakdownRow(category=category, bytes=held.get(category, 0)) for category in Category)
         return Breakdown(batch_size=n, rows=rows, total_bytes=self.device.capacity_bytes, peak_phase=Phase.BACKWARD)
 
-    def _known(self) -> Config:
-        if self._config is None:
-            raise ProbeError("asked before it was opened")
-        return self._config
+    confirm = measure

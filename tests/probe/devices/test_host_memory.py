@@ -56,7 +56,7 @@ def test_other_processes_on_the_card_are_named_with_their_memory() -> None:
     assert parse_processes(text, UUID, own_pid=7) == [
         ("/usr/bin/python3 (pid 4242): 1024 MiB", 1024 * MIB),
         ("/opt/my app,with comma/run (pid 99): 300 MiB", 300 * MIB),
-        ("[Not Found] (pid 12): size not told", 0),
+        ("[Not Found] (pid 12): size unknown", 0),
     ]
 
 

@@ -14,8 +14,8 @@ from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, VramError
 from vram_cli.probe.messages import RunTrial
 from vram_cli.probe.worker.trials import open_trials
-from vram_cli.records import Category, Measurement, Outcome
-from vram_cli.workload import words_of
+from vram_cli.records import Category, Detail, Measurement, Outcome
+from vram_cli.workload import error_summary
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PLACES = {"real": {"name": "cpu"}, "predicted": {"gpu": "t4"}}
@@ -25,7 +25,6 @@ PLACES = {"real": {"name": "cpu"}, "predicted": {"gpu": "t4"}}
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Limit nothing and set nothing of this process; its own modules are those of the folder that a test opens."""
     monkeypatch.setattr("vram_cli.probe.devices.cpu.ENFORCED", False)
-    monkeypatch.setattr("vram_cli.probe.worker.trials.ENFORCED", False)
     monkeypatch.setattr("vram_cli.probe.worker.trials.set_matmul_precision", lambda _: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = {*sys.modules}
@@ -37,7 +36,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def measured(trained: Config, n: int) -> Measurement:
     trials = open_trials(trained, download=False)
-    return trials.run(RunTrial(batch_size=n, explain=True), lambda _: None).measurement
+    return trials.run(RunTrial(batch_size=n, detail=Detail.ROWS), lambda _: None).measurement
 
 
 def told(trained: Config, n: int = 5) -> str:
@@ -47,7 +46,7 @@ def told(trained: Config, n: int = 5) -> str:
     except VramError as error:
         return error.message if error.hint and error.exit_code == 2 else ""
     except Exception as error:  # noqa: BLE001 - as the worker does
-        return words_of(error)
+        return error_summary(error)
     return failed.message if failed.outcome is Outcome.ERROR and failed.traceback else ""
 
 
@@ -63,7 +62,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "model.factory",
         "TypeError",
     ),
-    "no model": ({"model": {"factory": HERE + "no_model"}}, "model.factory", "which is no model"),
+    "no model": ({"model": {"factory": HERE + "no_model"}}, "model.factory", "not a model"),
     "a factory that exits": ({"model": {"factory": HERE + "leaves"}}, "model.factory", "SystemExit: bye"),
     "no number": ({"loss": {"factory": HERE + "no_number"}}, "loss.factory", "the loss is a tensor of ["),
     "a loss that raises": ({"loss": {"factory": HERE + "raises_in_loss"}}, "loss.factory", "KeyError"),
@@ -164,7 +163,7 @@ def test_channels_last_reaches_images_and_weights(place: str) -> None:
 
 def example(name: str, *overrides: str) -> Config:
     loaded = load_config(EXAMPLES / name, overrides)
-    if loaded.own_code:
+    if loaded.user_code:
         sys.path.insert(0, str(loaded.source.folder))
     return loaded
 

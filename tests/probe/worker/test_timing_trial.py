@@ -12,10 +12,10 @@ import torch
 from tests.probe.conftest import small_config
 from vram_cli.config import load_config
 from vram_cli.probe import WorkerProbe
+from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
 from vram_cli.probe.messages import RunTrial
-from vram_cli.probe.worker.timing_trial import ENOUGH, LIMIT, WARM_UP, TimedTrials, timed
-from vram_cli.probe.worker_process import STEADY
-from vram_cli.records import Outcome
+from vram_cli.probe.worker.timing_trial import ENOUGH, LONG_STEPS, WARMUP_STEPS, TimingTrials, time_steps
+from vram_cli.records import Detail, Outcome
 
 
 @dataclass
@@ -42,27 +42,27 @@ class Steps:
         (0.01, 100),  # a second of them
         (0.25, ENOUGH[1]),  # as many as quartiles need
         (2.0, 5),  # no longer than the limit
-        (60.0, LIMIT[1]),  # and never fewer than that
+        (60.0, LONG_STEPS[1]),  # and never fewer than that
     ],
 )
 def test_how_many_steps_are_timed(seconds: float, many: int) -> None:
     steps = Steps(seconds)
-    taken = timed(steps, steps.clock)
+    taken = time_steps(steps, steps.clock)
     assert len(taken) == pytest.approx(many, abs=1)
     assert taken == pytest.approx([seconds] * len(taken))
 
 
 def test_steps_that_warm_up_are_left_out() -> None:
     steps = Steps(0.1, first=5.0)
-    taken = timed(steps, steps.clock)
+    taken = time_steps(steps, steps.clock)
     assert max(taken) < 0.2
-    assert steps.ran == len(taken) + WARM_UP
+    assert steps.ran == len(taken) + WARMUP_STEPS
 
 
 def test_warming_up_takes_no_longer_than_the_limit() -> None:
     steps = Steps(60.0)
-    assert len(timed(steps, steps.clock)) == LIMIT[1]
-    assert steps.ran == LIMIT[1] + 1
+    assert len(time_steps(steps, steps.clock)) == LONG_STEPS[1]
+    assert steps.ran == LONG_STEPS[1] + 1
 
 
 class Counting(torch.nn.Module):
@@ -79,26 +79,24 @@ class Counting(torch.nn.Module):
         return self.layer(x)
 
 
-def in_this_process(*overrides: str) -> TimedTrials:
+def in_this_process(*overrides: str) -> TimingTrials:
     model = "model={factory: 'tests.probe.worker.test_timing_trial:Counting'}"
     data = "data={inputs: {x: {shape: [4]}}, targets: {shape: [], dtype: int64, high: 2}}"
-    return TimedTrials(load_config("mlp_mnist.yaml", [model, data, "device.name=cpu", *overrides]), download=False)
+    return TimingTrials(load_config("mlp_mnist.yaml", [model, data, "device.name=cpu", *overrides]), download=False)
 
 
 def test_a_step_runs_all_accumulated_batches_and_not_two_of_them_as_for_memory() -> None:
     Counting.calls = 0
-    done = in_this_process("train.gradient_accumulation_steps=5").run(
-        RunTrial(batch_size=2, explain=False), lambda _: None
-    )
+    done = in_this_process("train.gradient_accumulation_steps=5").run(RunTrial(batch_size=2), lambda _: None)
     measured = done.measurement
     assert measured.outcome is Outcome.FITS
     assert len(measured.timed_seconds) == measured.steps >= ENOUGH[1]
-    assert Counting.calls == 5 * (measured.steps + WARM_UP)
+    assert Counting.calls == 5 * (measured.steps + WARMUP_STEPS)
     assert measured.peaks == ()
 
 
 def test_an_error_is_an_outcome() -> None:
-    done = in_this_process("model.kwargs={surprise: 1}").run(RunTrial(batch_size=2, explain=False), lambda _: None)
+    done = in_this_process("model.kwargs={surprise: 1}").run(RunTrial(batch_size=2), lambda _: None)
     assert done.measurement.outcome is Outcome.ERROR
     assert "surprise" in done.measurement.message
     assert done.measurement.timed_seconds == ()
@@ -111,13 +109,12 @@ def test_the_process_that_times_is_another_one_without_what_slows_steps_down() -
         return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
     with WorkerProbe(small_config()) as own:
-        first, capacity = own.pid, own.capacity_bytes
-        assert environment(first).items() >= STEADY.items()
-        own.turn_to_timing()
+        first, capacity = own.pid, own.info.device.allocator_bytes
+        assert environment(first).items() >= REPRODUCIBLE_MALLOC_ENV.items()
+        measured = own.measure(16, Detail.TIMES)
         assert own.pid != first
-        assert not environment(own.pid).keys() & STEADY.keys()
-        measured = own.measure(16)
+        assert not environment(own.pid).keys() & REPRODUCIBLE_MALLOC_ENV.keys()
         assert measured.fits
         assert len(measured.timed_seconds) >= ENOUGH[1]
         assert measured.step_seconds == min(measured.timed_seconds)
-        assert own.capacity_bytes == capacity
+        assert own.info.device.allocator_bytes == capacity

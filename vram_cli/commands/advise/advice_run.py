@@ -10,12 +10,15 @@ from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization, lev
 from vram_cli.commands.advise.reasons import saved, why_not
 from vram_cli.commands.advise.trial_runner import TrialRunner
 from vram_cli.config import Config, with_overrides
-from vram_cli.errors import ConfigError, Interrupted, VramError
+from vram_cli.errors import ConfigError, CutShortError, Interrupted, ProbeError, VramError
 from vram_cli.records import Device, Measurement, OptimizationResult
 
 _ROOMS = (16, 4, 2)
 """Savings are measured one part in so many below the largest batch, so that there is room to watch a step; where that
 was not room enough, further below."""
+
+_BROKEN = (CutShortError, ProbeError)
+"""Errors that say nothing about a change, nor about memory; other errors say why a change cannot be made."""
 
 
 class AdviceRun:
@@ -43,7 +46,7 @@ class AdviceRun:
         self.bench, self.config, self._name = bench, config, f"{name}: " if name else ""
         bench.open(config, f"{self._name}the training as it is")
         self.device: Device = bench.device
-        self.run_info, self.length = bench.run_info, bench.length
+        self.run_info, self.length = bench.run_info, bench.num_samples
         self.gain = max(GAIN, bench.tolerance)
         self.levers = levers_for(config, self.device, own)
         self.largest, self.at = 0, 1
@@ -93,6 +96,8 @@ class AdviceRun:
         """Whether a batch fits with a config; False where it cannot be had."""
         try:
             return self.bench.fits(config, batch_size, self._name + what)
+        except _BROKEN:
+            raise
         except VramError:
             return False
 
@@ -117,6 +122,8 @@ class AdviceRun:
             config = self._changed([lever])
             found = self.bench.largest(config, self._name + lever.name, self.at)
             measured = self.bench.at(config, self.at, self._name + lever.name) if self.base else None
+        except _BROKEN:
+            raise
         except VramError as error:
             return replace(answer, why=error.message)
         size, pieces = (
@@ -152,6 +159,8 @@ class AdviceRun:
         """Return the largest batch with changes; 0 where it cannot be had."""
         try:
             found = self.bench.largest(self._changed(levers), self._name + _names(levers), self.best_size)
+        except _BROKEN:
+            raise
         except VramError:
             return 0
         return found.max_batch_size or 0

@@ -11,8 +11,6 @@ from vram_cli.errors import ConfigError
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Device
 
-_ADAM_LIKE = ("adam", "adamw")
-
 
 class Cost(IntEnum):
     """What a change costs, from nothing to another training; of sets that do the same, the cheapest sum is taken."""
@@ -54,19 +52,22 @@ def levers_for(config: Config, device: Device, own: Sequence[str] = ()) -> list[
         device: what it runs on, or is predicted for.
         own: overrides that the user wants tried as well.
     """
-    found = [*_free(config, device), *_precision(config, device), *_steps(config), *_optimizer(config, device)]
+    found = [*_free(config, device), *_precision(config, device)]
+    if config.mode == "train":
+        found += [*_steps(config), *_optimizer(config, device)]
     found += [MemoryOptimization(text, (text,), Cost.TRAINING, "as you ask") for text in own]
     return found
 
 
 def _is_gpu(device: Device) -> bool:
-    return device.type.startswith("cuda")
+    return device.is_gpu
 
 
 def _free(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     optimizer = config.optimizer
     if (
-        type(optimizer).takes(optimizer.name, "fused")
+        config.mode == "train"
+        and type(optimizer).takes(optimizer.kind, "fused")
         and not optimizer.fused
         and not config.train.optimizer_in_backward
     ):
@@ -118,11 +119,11 @@ def _steps(config: Config) -> Iterable[MemoryOptimization]:
 
 def _optimizer(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     optimizer, other = config.optimizer, "another training: tune it anew"
-    if optimizer.name in _ADAM_LIKE:
+    if optimizer.family == "adam":
         yield MemoryOptimization(
             "SGD with momentum", ("optimizer.name=sgd", "optimizer.momentum=0.9"), Cost.TRAINING, other
         )
-        if _is_gpu(device) and device.kind == "real":
+        if _is_gpu(device) and not device.is_simulated:
             yield MemoryOptimization(
                 "8-bit AdamW", ("optimizer.name=adamw8bit",), Cost.TRAINING, "state in 8 bits; bitsandbytes"
             )

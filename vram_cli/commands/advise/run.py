@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,11 @@ from vram_cli.commands.advise.advice_run import AdviceRun
 from vram_cli.commands.advise.trial_runner import TrialRunner
 from vram_cli.commands.learning_rate import base_batch, rate_for
 from vram_cli.config import Config, load_config, with_overrides
-from vram_cli.errors import Interrupted, VramError
+from vram_cli.errors import CutShortError, Interrupted, ProbeError, VramError
 from vram_cli.hardware.gpus import Gpu, find_gpu
+from vram_cli.probe import OpenProbe, open_probe
+from vram_cli.progress import SILENT, Progress
 from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, LearningRateSuggestion, OptimizationResult
-from vram_cli.search import SearchListener
 
 
 def advise(
@@ -25,8 +26,8 @@ def advise(
     effective_batch: int | None = None,
     gpus: Sequence[str] = (),
     download: bool = False,
-    status: Callable[[str], None] = lambda _: None,
-    listener: SearchListener | None = None,
+    progress: Progress = SILENT,
+    open_probe: OpenProbe = open_probe,
 ) -> Advice:
     """Say what would let a larger batch fit; everything in it was tried, by real steps or by prediction.
 
@@ -37,20 +38,21 @@ def advise(
         effective_batch: a batch size to be made of accumulated smaller ones.
         gpus: cards of the catalogue to compare.
         download: whether missing data files may be downloaded.
-        status: told in a few words what is tried.
-        listener: told of each trial.
+        progress: receives the change that is tried, and every trial.
+        open_probe: opens the probes that run the trials.
 
     Raises:
         ConfigError: the config, or something asked for, says something wrong.
         WorkloadError: the model or its data raise at the smallest batch.
-        MachineError: the device is not there.
+        MachineError: the device does not exist, or a prediction ran out of time or RAM.
+        ProbeError: the worker process died in a prediction.
         Interrupted: Ctrl-C.
     """
     settings = config if isinstance(config, Config) else load_config(config)
     for override in own:
         with_overrides(settings, [override])  # says now what is wrong with it
     cards = [find_gpu(name) for name in gpus]
-    with TrialRunner(settings, status=status, listener=listener, download=download) as bench:
+    with TrialRunner(settings, progress=progress, download=download, open_probe=open_probe) as bench:
         study = AdviceRun(bench, settings, own)
         found: dict[str, Any] = {}
         try:
@@ -99,7 +101,7 @@ def _rate(
 
 
 def _has_another_optimizer(config: Config, answer: OptimizationResult | AccumulationPlan | None) -> bool:
-    return answer is not None and with_overrides(config, answer.sets).optimizer.name != config.optimizer.name
+    return answer is not None and with_overrides(config, answer.sets).optimizer.label != config.optimizer.label
 
 
 def _card(bench: TrialRunner, config: Config, card: Gpu, own: Sequence[str]) -> GpuEstimate:
@@ -107,6 +109,8 @@ def _card(bench: TrialRunner, config: Config, card: Gpu, own: Sequence[str]) -> 
     try:
         study = AdviceRun(bench, changed, own, card.name)
         study.run()
+    except (CutShortError, ProbeError):  # says nothing about the GPU
+        raise
     except VramError as error:
         return GpuEstimate(
             name=card.name, capacity_bytes=card.memory_bytes, max_batch_size=None, best=None, why=error.message
@@ -121,7 +125,7 @@ def _card(bench: TrialRunner, config: Config, card: Gpu, own: Sequence[str]) -> 
 
 def _notes(study: AdviceRun) -> tuple[str, ...]:
     notes = []
-    if study.device.type != "cpu":
+    if study.device.has_peak_counters:
         notes.append(
             "sizes that run only because the allocator gives its cache back are not counted as fitting here; "
             "find-batch counts them"
@@ -134,7 +138,7 @@ def _notes(study: AdviceRun) -> tuple[str, ...]:
         notes.append(f"search.max_batch_size ends every search at {cap:,}: no change can show what it makes room for")
     elif cap is not None and top == cap:
         notes.append(f"search.max_batch_size ended searches at {cap:,}: what reaches that may make room for more")
-    if study.device.kind == "real":
+    if not study.device.is_simulated:
         within = f"{100 * study.gain:g} % below the largest size"
         notes.append(f"real searches stop within {within}: what gains less is not said to help")
     return tuple(notes)

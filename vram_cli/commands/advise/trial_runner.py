@@ -1,16 +1,17 @@
-"""Where changes are tried: one probe that is asked of one config after the other."""
+"""Runs trials and searches for one config after the other, through one probe at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 
-from vram_cli.commands.user_errors import raise_own_error
+from vram_cli.commands.user_errors import raise_user_error
 from vram_cli.config import Config, with_overrides
-from vram_cli.probe import WorkerProbe
-from vram_cli.records import Device, Measurement, Outcome, RunInfo, SearchResult
-from vram_cli.search import SearchListener, find_largest
+from vram_cli.probe import OpenProbe, Probe, open_probe
+from vram_cli.progress import SILENT, Progress
+from vram_cli.records import Detail, Device, Measurement, Outcome, RunInfo, SearchResult
+from vram_cli.search import find_largest
 
 REAL_TOLERANCE = 0.02
 """How far below the largest size a real search may stop: each trial takes seconds, and there are many changes."""
@@ -20,30 +21,32 @@ class TrialRunner:
     """Measures and searches with one config after the other; a context manager.
 
     Args:
-        config: the training as it is.
-        status: told what is tried.
-        listener: told of each trial of a search.
-        download: whether missing data files may be downloaded.
+        config: the training without changes.
+        progress: receives the change that is tried.
+        download: whether torchvision may download missing data files.
+        open_probe: opens the probes that run the trials.
     """
 
     def __init__(
         self,
         config: Config,
         *,
-        status: Callable[[str], None] = lambda _: None,
-        listener: SearchListener | None = None,
+        progress: Progress = SILENT,
         download: bool = False,
+        open_probe: OpenProbe = open_probe,
     ) -> None:
-        self.config, self._status, self._listener = config, status, listener
-        self._probe = WorkerProbe(config, download=download, trial_timeout=config.search.trial_timeout)
-        self._opened: Config | None = config
-        self._said = ""
+        self.config, self._progress, self._download, self._open_probe = config, progress, download, open_probe
+        self._stack = ExitStack()
+        self._probe: Probe | None = None
+        self._opened: Config | None = None
+        self._status = ""
         self._cpu_bytes: int | None = None
-        self._searched: dict[str, SearchResult] = {}
+        self._searches: dict[str, SearchResult] = {}
 
     def __enter__(self) -> TrialRunner:
-        self._say("starting the process for trials")
-        self._probe.__enter__()
+        """Open the config without changes, so that a missing device is reported at once."""
+        self._report("starting the worker process")
+        self._open(self.config)
         if self.device.type == "cpu":
             self._cpu_bytes = self.device.capacity_bytes
         return self
@@ -51,110 +54,115 @@ class TrialRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._probe.__exit__(kind, error, traceback)
+        self._stack.__exit__(kind, error, traceback)
+
+    @property
+    def run_info(self) -> RunInfo:
+        """The heading of an answer about the config that was opened last."""
+        return self._current().info
 
     @property
     def device(self) -> Device:
-        """What the config that was opened last is measured on, or predicted for."""
-        return self._probe.device
+        """The device that the config opened last is measured on, or predicted for."""
+        return self.run_info.device
 
     @property
     def tolerance(self) -> float:
         """The share below the largest size within which a search may stop."""
-        asked = self.config.search.tolerance
-        return max(asked, REAL_TOLERANCE) if self.device.kind == "real" else asked
+        tolerance = self.config.search.tolerance
+        return tolerance if self.device.is_simulated else max(tolerance, REAL_TOLERANCE)
 
     @property
-    def run_info(self) -> RunInfo:
-        """The heading for an answer about the config that was opened last."""
-        return self._probe.info
-
-    @property
-    def length(self) -> int | None:
-        """Samples of the data set; None where it has no end."""
-        return self._probe.data.num_samples
+    def num_samples(self) -> int | None:
+        """Samples of the data set; None if it has no end."""
+        data = self.run_info.data
+        return data.num_samples if data else None
 
     def open(self, config: Config, what: str) -> None:
-        """Turn to a config; `what` is said of it.
+        """Turn to a config, and report `what` is tried.
 
         Raises:
             VramError: it cannot run, or cannot be predicted, here.
         """
-        self._say(f"trying {what}")
+        self._report(f"trying {what}")
         if config != self._opened:
-            self._opened = None  # where this one is refused, whatever comes next opens its own
-            self._probe.reopen(self._in_the_same_memory(config))
-            self._opened = config
+            self._open(config)
 
     def largest(self, config: Config, what: str, expected: int | None = None) -> SearchResult:
-        """Return the largest batch of a config that does not thrash, whatever the length of the data.
+        """Return the largest batch of a config that does not thrash, whatever the length of the data set.
 
         Args:
             config: what is trained.
-            what: how it differs from the training as it is.
-            expected: a size to look at first.
+            what: how it differs from the training without changes.
+            expected: a size to try first.
 
         Raises:
-            WorkloadError: its own code raises at the smallest batch.
+            WorkloadError: the user's code raises at the smallest batch.
             VramError: it cannot run, or cannot be predicted, here.
         """
         key = config.model_dump_json()
-        if key not in self._searched:
+        if key not in self._searches:
             self.open(config, what)
-            found = find_largest(
+            search = find_largest(
                 self._measure,
-                capacity_bytes=self._probe.capacity_bytes,
-                cap=config.search.max_batch_size,
+                capacity_bytes=self.device.allocator_bytes,
+                upper_bound=config.search.max_batch_size,
                 tolerance=self.tolerance,
                 multiple_of=None,
-                expected=lambda: expected,
-                listener=self._listener,
+                initial_guess=lambda: expected,
             )
-            raise_own_error(found)
-            self._searched[key] = found
-        return self._searched[key]
+            raise_user_error(search)
+            self._searches[key] = search
+        return self._searches[key]
 
     def at(self, config: Config, batch_size: int, what: str) -> Measurement:
-        """Run a batch size with a breakdown, where there is room to make one.
+        """Run a batch size with a breakdown, if there is room to make one.
 
         Raises:
             VramError: the config cannot run, or cannot be predicted, here.
         """
         self.open(config, what)
-        return self._probe.measure(batch_size, explain=not config.train.compile)
+        return self._current().measure(batch_size, Detail.NONE if config.train.compile else Detail.ROWS)
 
     def fits(self, config: Config, batch_size: int, what: str) -> bool:
-        """Whether a batch size runs without thrashing; where a search has told already, it is not run again.
+        """Return whether a batch size runs without thrashing; if a search has shown that already, nothing runs.
 
         Raises:
             VramError: the config cannot run, or cannot be predicted, here.
         """
-        known = self._searched.get(config.model_dump_json())
-        if known is not None:
-            return batch_size <= (known.max_batch_size or 0)
+        search = self._searches.get(config.model_dump_json())
+        if search is not None:
+            return batch_size <= (search.max_batch_size or 0)
         self.open(config, f"{what} at {batch_size:,}")
         return self._measure(batch_size).fits
 
     def _measure(self, batch_size: int) -> Measurement:
         """Measure; a size that thrashes counts as too large.
 
-        At the edge, some sizes run only because the allocator gives its cache back, and others between them do not:
-        islands that say more of fragmentation than of a change.
+        At the edge some sizes run only because the allocator gives its cache back, and sizes between them fail: islands
+        that say more about fragmentation than about a change.
         """
-        measured = self._probe.measure(batch_size)
-        return replace(measured, outcome=Outcome.OUT_OF_MEMORY) if measured.thrashing else measured
+        measurement = self._current().measure(batch_size)
+        return replace(measurement, outcome=Outcome.OUT_OF_MEMORY) if measurement.thrashing else measurement
+
+    def _open(self, config: Config) -> None:
+        context = self._open_probe(self._in_the_same_memory(config), download=self._download, reuse=self._probe)
+        self._probe = self._stack.enter_context(context)
+        self._opened = config
 
     def _in_the_same_memory(self, config: Config) -> Config:
-        """Give a config on the CPU the memory that the first one found: what is available changes all the time."""
-        if (
-            self._cpu_bytes is None
-            or config.device.name != self.config.device.name
-            or config.device.memory_limit is not None
-        ):
+        """Return a config for the CPU with the memory that was free at the start: free memory keeps changing."""
+        device = config.device
+        if self._cpu_bytes is None or device.name != self.config.device.name or device.memory_limit is not None:
             return config
         return with_overrides(config, [f"device.memory_limit={self._cpu_bytes}"])
 
-    def _say(self, text: str) -> None:
-        if text != self._said:
-            self._said = text
-            self._status(text)
+    def _report(self, text: str) -> None:
+        if text != self._status:
+            self._status = text
+            self._progress.status(text)
+
+    def _current(self) -> Probe:
+        if self._probe is None:
+            raise RuntimeError("the runner was used before it was entered as a context")
+        return self._probe

@@ -1,6 +1,6 @@
-"""Real steps on a GPU, measured by PyTorch's own allocator and the driver. ROCm is `cuda` here, as in PyTorch.
+"""Real steps on a GPU, measured by PyTorch's allocator and the driver. ROCm is `cuda` here, as in PyTorch.
 
-`xpu` offers the same counters and goes the same way. `mps` counts no peaks and is refused.
+`xpu` has the same counters and is measured in the same way.
 """
 
 from __future__ import annotations
@@ -15,110 +15,116 @@ import torch
 
 from vram_cli.errors import MachineError
 from vram_cli.probe.devices.monitor import MemoryMonitor, PeakStats
-from vram_cli.records import Device, Phase
+from vram_cli.records import Phase
 
 
 class CudaMonitor(MemoryMonitor):
-    """Counts by `torch.cuda`'s (or `torch.xpu`'s) allocator statistics, and the rest of the card by the driver.
+    """Reads `torch.cuda`'s (or `torch.xpu`'s) allocator statistics, and asks the driver for the rest of the GPU.
 
     Args:
         device: such as cuda:0.
-        memory_limit_bytes: makes the card act as a smaller one; the CUDA context counts in.
+        memory_limit: makes the GPU act as a smaller one; the CUDA context is part of it.
     """
 
-    needs_ledger = False
+    has_peak_counters = True
+    confirm_in_new_process = True
 
-    def __init__(self, device: torch.device, memory_limit_bytes: int | None) -> None:
+    def __init__(self, device: torch.device, memory_limit: int | None) -> None:
         super().__init__(device)
         self._backend: Any = getattr(torch, device.type)
         self._backend.set_device(device)  # for code that says "cuda" and means the current one
-        torch.empty(1, device=device)  # makes the context
+        torch.empty(1, device=device)  # creates the context
         self._total = int(self._backend.mem_get_info(device)[1])
-        if memory_limit_bytes is not None and memory_limit_bytes > self._total:
+        if memory_limit is not None and memory_limit > self._total:
             raise MachineError(
-                f"device.memory_limit: {memory_limit_bytes:,} bytes is more than {device} has ({self._total:,})",
-                "leave the budget out to use the whole card",
+                f"device.memory_limit: {memory_limit:,} bytes is more than {device} has ({self._total:,})",
+                "leave the limit out to use the whole GPU",
             )
-        self._budget = memory_limit_bytes
+        self._limit = memory_limit
         self._others = _other_processes(device)
-        self._retries_before = 0
+        self._earlier_retries = 0
 
-    def describe(self) -> Device:
-        """Return the card, with its memory as the driver reports it, or the budget."""
-        return Device(
-            kind="real",
-            name=str(self._backend.get_device_name(self.device)),
-            type=str(self.device),
-            capacity_bytes=self._budget or self._total,
-            memory_limit_bytes=self._budget,
-            limit_enforced_by="the allocator's memory fraction" if self._capped else "the driver",
-            other_processes=tuple(line for line, _ in self._others),
-        )
+    def name(self) -> str:
+        """Return the name that the driver reports."""
+        return str(self._backend.get_device_name(self.device))
+
+    def limit_enforced_by(self) -> str:
+        """Return "the driver" for the whole GPU, else the allocator's memory fraction."""
+        return "the allocator's memory fraction" if self._is_capped else "the driver"
+
+    def other_processes(self) -> tuple[str, ...]:
+        """Return the other processes on the GPU as `nvidia-smi` reports them."""
+        return tuple(line for line, _ in self._others)
+
+    @property
+    def memory_limit(self) -> int | None:
+        """The memory limit that the user gave."""
+        return self._limit
 
     def capacity(self) -> tuple[int, int]:
-        """Return the card's bytes (or the budget), and those held outside PyTorch's allocator.
+        """Return the GPU's bytes (or the limit), and those held outside PyTorch's allocator.
 
-        For the whole card that is the context and all other processes. A budget stands for a smaller card of which
-        this process is the only user: other processes are left out of it where `nvidia-smi` can tell their share.
+        For the whole GPU these are the context and all other processes. A limit stands for a smaller GPU that this
+        process has to itself: other processes do not count if `nvidia-smi` reports their share.
         """
         free, total = self._backend.mem_get_info(self.device)
         outside = int(total - free) - int(self._backend.memory_reserved(self.device))
-        if self._budget is None:
+        if self._limit is None:
             return self._total, outside
-        return self._budget, max(0, outside - sum(size for _, size in self._others))
+        return self._limit, max(0, outside - sum(size for _, size in self._others))
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of cuDNN and the driver, where they can be had."""
+        """Return the versions of cuDNN and the driver, as far as they are known."""
         if self.device.type != "cuda":
             return {}
         driver = _nvidia_smi("--query-gpu=driver_version").splitlines()
-        found = {"driver": driver[0].strip() if driver else "", "cudnn": str(torch.backends.cudnn.version() or "")}
-        return {name: version for name, version in found.items() if version}
+        versions = {"driver": driver[0].strip() if driver else "", "cudnn": str(torch.backends.cudnn.version() or "")}
+        return {name: version for name, version in versions.items() if version}
 
-    def overran(self) -> bool:
+    def exceeded_limit(self) -> bool:
         """Whether kernels loaded during the trial made the context grow into what the cap had left to the allocator."""
         capacity, outside = self.capacity()
-        return self._capped and outside + self._step_peak.reserved > capacity
+        return self._is_capped and outside + self._step_peak.reserved > capacity
 
-    def apply_limit(self) -> None:
+    def set_limit(self) -> None:
         """Cap what the allocator may reserve at the capacity less what lies outside it."""
-        if self._capped:
+        if self._is_capped:
             capacity, outside = self.capacity()
             self._set_fraction(max(0, capacity - outside) / self._total)
 
-    def lift_limit(self) -> None:
-        """Take the cap off."""
-        if self._capped:
+    def remove_limit(self) -> None:
+        """Remove the cap."""
+        if self._is_capped:
             self._set_fraction(1.0)
 
-    def begin(self) -> None:
-        """Give back all cached memory, then start as every meter does."""
+    def start_trial(self) -> None:
+        """Return all cached memory, then start."""
         gc.collect()
         self._backend.empty_cache()
-        self._retries_before = self._stat("num_alloc_retries")
-        super().begin()
+        self._earlier_retries = self._stat("num_alloc_retries")
+        super().start_trial()
 
-    def leave(self, *, failed: bool = False) -> None:
+    def end_phase(self, *, failed: bool = False) -> None:
         """End the phase and count the allocator's retries so far."""
-        super().leave(failed=failed)
-        self.retries = self._stat("num_alloc_retries") - self._retries_before
+        super().end_phase(failed=failed)
+        self.allocator_retries = self._stat("num_alloc_retries") - self._earlier_retries
 
-    def settle(self) -> None:
-        """Forget the memory in which cuDNN has tried its plans: all that was free, halved until it could be had.
+    def discard_first_step_peak(self) -> None:
+        """Forget the memory in which cuDNN tried its plans: all that was free, halved until the allocation succeeded.
 
-        No step fails for it, and it has been given back (generate_and_filter_plans in Conv_v8.cpp): the steps that
-        follow say what the training takes.
+        No step fails for lack of it, and it has been freed (generate_and_filter_plans in Conv_v8.cpp): later steps
+        show what the training takes.
         """
         if self.device.type == "cuda" and torch.backends.cudnn.benchmark:
-            self._trial_peaks = {phase: self._trial_peaks[phase] for phase in (Phase.BUILD, Phase.BATCH)}
-            self._retries_before = self._stat("num_alloc_retries")
+            self._peaks = {phase: self._peaks[phase] for phase in (Phase.BUILD, Phase.BATCH)}
+            self._earlier_retries = self._stat("num_alloc_retries")
 
     def synchronize(self) -> None:
         """Wait for all kernels of the phase."""
         self._backend.synchronize(self.device)
 
-    def read(self) -> PeakStats:
-        """Return the allocator's peaks since `reset`."""
+    def peak_stats(self) -> PeakStats:
+        """Return the allocator's peaks since `reset_peak`."""
         allocated = int(self._backend.max_memory_allocated(self.device))
         return PeakStats(
             # Not every allocator backend counts requests (cudaMallocAsync does not).
@@ -127,22 +133,22 @@ class CudaMonitor(MemoryMonitor):
             reserved=int(self._backend.max_memory_reserved(self.device)),
         )
 
-    def reset(self) -> None:
-        """Start the allocator's peaks anew."""
+    def reset_peak(self) -> None:
+        """Reset the allocator's peaks."""
         self._backend.reset_peak_memory_stats(self.device)
 
-    def allocated_now(self) -> int:
+    def allocated_bytes(self) -> int:
         """Return the bytes that the allocator has handed out."""
         return int(self._backend.memory_allocated(self.device))
 
-    def end(self) -> None:
-        """Give cached memory back to the driver."""
+    def empty_cache(self) -> None:
+        """Return cached memory to the driver."""
         self._backend.empty_cache()
 
     @property
-    def _capped(self) -> bool:
-        """Windows spills to host memory where Linux fails: there the cap stands in for the driver (WSL#11050)."""
-        return self._budget is not None or platform.system() == "Windows" or "microsoft" in platform.release().lower()
+    def _is_capped(self) -> bool:
+        """Whether a cap replaces the driver: for a limit, and on Windows, which spills to host memory (WSL#11050)."""
+        return self._limit is not None or platform.system() == "Windows" or "microsoft" in platform.release().lower()
 
     def _set_fraction(self, fraction: float) -> None:
         self._backend.set_per_process_memory_fraction(min(1.0, fraction), self.device)
@@ -152,7 +158,7 @@ class CudaMonitor(MemoryMonitor):
 
 
 def _other_processes(device: torch.device) -> list[tuple[str, int]]:
-    """Name the other processes on the card and their bytes, as `nvidia-smi` tells them; [] where it cannot."""
+    """Return the other processes on the GPU and their bytes, as `nvidia-smi` reports them; [] if it does not."""
     if device.type != "cuda":
         return []
     uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
@@ -161,7 +167,7 @@ def _other_processes(device: torch.device) -> list[tuple[str, int]]:
 
 
 def _nvidia_smi(query: str) -> str:
-    """Return the lines of a query, or "" where there is no `nvidia-smi` or it does not answer."""
+    """Return the lines of a query, "" if there is no `nvidia-smi` or it does not answer."""
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed words
@@ -171,16 +177,17 @@ def _nvidia_smi(query: str) -> str:
 
 
 def parse_processes(text: str, uuid: str, own_pid: int) -> list[tuple[str, int]]:
-    """Read `nvidia-smi --query-compute-apps=gpu_uuid,pid,process_name,used_memory --format=csv,noheader,nounits`.
+    """Parse `nvidia-smi --query-compute-apps=gpu_uuid,pid,process_name,used_memory --format=csv,noheader,nounits`.
 
-    Sizes are in MiB there, and "[N/A]" inside some containers: such a process is named, with 0 bytes known.
+    Sizes are in MiB there, and "[N/A]" inside some containers: such a process is listed with 0 bytes.
     """
-    found = []
+    processes = []
     for line in text.splitlines():
         fields = [field.strip() for field in line.split(",")]
         if len(fields) < 4 or uuid not in fields[0] or fields[1] == str(own_pid):
             continue
         name, size = ",".join(fields[2:-1]), fields[-1]
-        known = int(size) * 1024**2 if size.isdigit() else 0
-        found.append((f"{name} (pid {fields[1]}): {size + ' MiB' if known else 'size not told'}", known))
-    return found
+        num_bytes = int(size) * 1024**2 if size.isdigit() else 0
+        shown = f"{size} MiB" if num_bytes else "size unknown"
+        processes.append((f"{name} (pid {fields[1]}): {shown}", num_bytes))
+    return processes

@@ -1,10 +1,10 @@
-"""What a device must offer for its memory to be measured: counters, a limit, and a breakdown that adds up."""
+"""What a device must offer so that its memory can be measured: counters, a limit, and a breakdown that adds up."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -13,149 +13,191 @@ from vram_cli.records import Breakdown, BreakdownRow, Category, Device, Phase, P
 
 
 class PeakStats(NamedTuple):
-    """Highest use since the last reset, in bytes."""
+    """Peak memory since the last reset, in bytes."""
 
     requested: int
-    """What tensors and workspaces asked for."""
+    """Bytes that tensors and workspaces asked for."""
     allocated: int
-    """What the allocator handed out for it, rounded up."""
+    """Bytes that the allocator handed out for them, rounded up."""
     reserved: int
-    """What it holds of the device."""
+    """Bytes that the allocator holds of the device."""
 
 
 class MemoryMonitor(ABC):
-    """Counts memory phase by phase on one device. One trial at a time: `begin`, phases, `lift_limit`, `end`."""
+    """Measures peak memory per phase on one device.
 
-    needs_ledger: bool
-    """Whether `allocated` comes from the ledger, which then has to watch every step."""
+    One trial at a time: `start_trial`, then phases, `remove_limit`, `empty_cache`. What a device can do is said by the
+    class attributes, so that nothing else has to ask for its type.
+    """
+
+    has_peak_counters: ClassVar[bool]
+    """Whether the device counts peaks itself. If not, the storage tracker watches every step."""
+    confirm_in_new_process: ClassVar[bool] = False
+    """Whether earlier trials shape the allocator's cache, so that an answer is confirmed in a new process."""
+    limits_timed_steps: ClassVar[bool] = True
+    """Whether the memory limit can be in force while steps are timed."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.ledger = StorageTracker(device)
-        self.retries = 0
+        self.tracker = StorageTracker(device)
+        self.allocator_retries = 0
         self._phase: Phase | None = None
-        self._trial_peaks: dict[Phase, PhasePeak] = {}
+        self._peaks: dict[Phase, PhasePeak] = {}
         self._step_peak = PeakStats(0, 0, 0)
 
-    def begin(self) -> None:
+    def start_trial(self) -> None:
         """Start a trial from a clean state, with the limit in force."""
-        self.ledger = self.new_ledger()
-        self._phase, self._trial_peaks = None, {}
-        self.begin_step()
-        self.apply_limit()
-        self.reset()
+        self.tracker = self.new_tracker()
+        self._phase, self._peaks = None, {}
+        self.start_step()
+        self.set_limit()
+        self.reset_peak()
 
-    def begin_step(self) -> None:
-        """Forget the highest use of the steps before."""
+    def start_step(self) -> None:
+        """Forget the peak of earlier steps."""
         self._step_peak = PeakStats(0, 0, 0)
-        self.ledger.reset_peak()
+        self.tracker.reset_peak()
 
-    def enter(self, phase: Phase) -> None:
-        """Begin a phase, which ends the one before."""
-        self.leave()
+    def start_phase(self, phase: Phase) -> None:
+        """Start a phase, which ends the one before."""
+        self.end_phase()
         self._phase = phase
-        self.ledger.enter(phase)
+        self.tracker.enter_phase(phase)
 
-    def leave(self, *, failed: bool = False) -> None:
-        """End the current phase and keep its peak; a failed device is not waited for, it might raise once more."""
+    def end_phase(self, *, failed: bool = False) -> None:
+        """End the current phase and keep its peak. A failed device is not synchronized: it might raise again."""
         if self._phase is None:
             return
         if not failed:
             self.synchronize()
-        now = self.read()
-        self.reset()
-        self._step_peak = PeakStats(*map(max, self._step_peak, now))
-        known = self._trial_peaks.get(self._phase)
-        self._trial_peaks[self._phase] = PhasePeak(
+        stats = self.peak_stats()
+        self.reset_peak()
+        self._step_peak = PeakStats(*map(max, self._step_peak, stats))
+        earlier = self._peaks.get(self._phase)
+        self._peaks[self._phase] = PhasePeak(
             phase=self._phase,
-            allocated_bytes=max(now.allocated, known.allocated_bytes if known else 0),
-            reserved_bytes=max(now.reserved, known.reserved_bytes if known else 0),
+            allocated_bytes=max(stats.allocated, earlier.allocated_bytes if earlier else 0),
+            reserved_bytes=max(stats.reserved, earlier.reserved_bytes if earlier else 0),
         )
         self._phase = None
 
     @property
     def phase(self) -> Phase | None:
-        """The phase that is running."""
+        """The current phase."""
         return self._phase
 
     @property
     def peaks(self) -> tuple[PhasePeak, ...]:
-        """The peaks of the phases that ran in this trial."""
-        return tuple(self._trial_peaks.values())
+        """The peaks of all phases of this trial."""
+        return tuple(self._peaks.values())
 
     @property
     def step_peak(self) -> PeakStats:
-        """The highest use of the last step."""
+        """The peak of the last step."""
         return self._step_peak
 
     def breakdown(self, batch_size: int, peak: PeakStats) -> Breakdown:
-        """Account for the whole device at a step's highest use, with what the ledger saw of that or a like step.
+        """Account for the whole device at a step's peak, from what the tracker saw of that step or of one like it.
 
-        What the counters show above the ledger is memory that kernels took for themselves: workspaces. Below it is a
-        temporary that only a watched step makes.
+        If the counters show more than the tracker, kernels allocated the difference themselves: workspaces. If they
+        show less, the difference is a temporary that only a tracked step makes.
         """
         capacity, outside = self.capacity()
-        totals: Counter[Category] = self.ledger.bytes_at_peak()
-        unseen = max(peak.requested - self.ledger.peak_bytes, -totals[Category.TEMPORARIES])
+        totals: Counter[Category] = self.tracker.bytes_at_peak()
+        unseen = max(peak.requested - self.tracker.peak_bytes, -totals[Category.TEMPORARIES])
         totals[Category.TEMPORARIES] += unseen
-        # The CPU's counter has the main thread's stack in it, which its limit has not and which may grow meanwhile.
+        # The CPU's counter includes the main thread's stack, which its limit does not, and which may have grown.
         reserved = min(peak.reserved, capacity - outside)
-        totals[Category.ALLOCATOR_SLACK] = reserved - self.ledger.peak_bytes - unseen
+        totals[Category.ALLOCATOR_SLACK] = reserved - self.tracker.peak_bytes - unseen
         totals[Category.CONTEXT] = outside
         totals[Category.FREE] = capacity - outside - reserved
         return Breakdown(
             batch_size=batch_size,
             rows=tuple(BreakdownRow(category=category, bytes=totals[category]) for category in Category),
             total_bytes=capacity,
-            peak_phase=self.ledger.peak_phase,
+            peak_phase=self.tracker.peak_phase,
         )
 
-    def settle(self) -> None:  # noqa: B027 - nothing, on most devices
-        """The first step is over: forget what it alone took."""
+    def describe(self) -> Device:
+        """Return the device, with its capacity or the memory limit in place of it."""
+        capacity, outside = self.capacity()
+        return Device(
+            kind="real",
+            name=self.name(),
+            type=str(self.device),
+            capacity_bytes=capacity,
+            memory_limit_bytes=self.memory_limit,
+            limit_enforced_by=self.limit_enforced_by(),
+            outside_bytes=outside,
+            has_peak_counters=self.has_peak_counters,
+            confirm_in_new_process=self.confirm_in_new_process,
+            other_processes=self.other_processes(),
+        )
 
-    def new_ledger(self) -> StorageTracker:
-        """Return an empty ledger for a trial."""
+    @property
+    def memory_limit(self) -> int | None:
+        """The memory limit that the user gave, in bytes; None for the whole device."""
+        return None
+
+    @property
+    def guard_bytes(self) -> int | None:
+        """Resident memory above which the parent ends the process, if nothing else enforces the limit; else None."""
+        return None
+
+    def discard_first_step_peak(self) -> None:  # noqa: B027 - most devices keep it
+        """Forget memory that only the first step takes."""
+
+    def new_tracker(self) -> StorageTracker:
+        """Return an empty tracker for a trial."""
         return StorageTracker(self.device)
 
-    def synchronize(self) -> None:  # noqa: B027 - nothing to wait for on a CPU
-        """Wait for the device, so that an error belongs to the phase that caused it."""
+    def synchronize(self) -> None:  # noqa: B027 - a CPU has nothing to wait for
+        """Wait for the device, so that an error is raised in the phase that caused it."""
+
+    def other_processes(self) -> tuple[str, ...]:
+        """Return other processes that hold memory of the device, one line each."""
+        return ()
 
     def versions(self) -> dict[str, str]:
-        """Return versions that only this kind of device has, such as its driver's."""
+        """Return versions that only this kind of device has, such as the driver's."""
         return {}
 
-    def overran(self) -> bool:
-        """Whether the trial took more than its budget although the limit was in force; then it has to be run again."""
+    def exceeded_limit(self) -> bool:
+        """Whether the trial took more than the limit although that was in force, so that it has to run again."""
         return False
 
     @abstractmethod
-    def describe(self) -> Device:
-        """Return the device with its capacity, or the budget in its place."""
+    def name(self) -> str:
+        """Return the device's name, for people."""
+
+    @abstractmethod
+    def limit_enforced_by(self) -> str:
+        """Return what makes an allocation above the limit fail."""
 
     @abstractmethod
     def capacity(self) -> tuple[int, int]:
-        """Return the bytes of the device (or budget) and how many of them lie outside PyTorch's allocator."""
+        """Return the bytes of the device (or the memory limit), and how many of them lie outside the allocator."""
 
     @abstractmethod
-    def apply_limit(self) -> None:
-        """Put the budget in force."""
+    def set_limit(self) -> None:
+        """Put the memory limit in force."""
 
     @abstractmethod
-    def lift_limit(self) -> None:
-        """Let the process allocate freely again, so that an error can be told."""
+    def remove_limit(self) -> None:
+        """Let the process allocate freely again, so that an error can be reported."""
 
     @abstractmethod
-    def read(self) -> PeakStats:
-        """Return the highest use since `reset`."""
+    def peak_stats(self) -> PeakStats:
+        """Return the peak since `reset_peak`."""
 
     @abstractmethod
-    def reset(self) -> None:
-        """Start to count the highest use anew."""
+    def reset_peak(self) -> None:
+        """Start to measure the peak from what is in use now."""
 
     @abstractmethod
-    def allocated_now(self) -> int:
-        """Return the bytes handed out to tensors at this moment."""
+    def allocated_bytes(self) -> int:
+        """Return the bytes that tensors hold now."""
 
     @abstractmethod
-    def end(self) -> None:
-        """Give back what the trial's process caches."""
+    def empty_cache(self) -> None:
+        """Return cached memory to the device."""

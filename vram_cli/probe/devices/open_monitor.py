@@ -1,4 +1,4 @@
-"""From a device's name to its meter."""
+"""From a device's name to its memory monitor."""
 
 from __future__ import annotations
 
@@ -8,39 +8,41 @@ from vram_cli.errors import MachineError
 from vram_cli.probe.devices.cpu import CpuMonitor
 from vram_cli.probe.devices.cuda import CudaMonitor
 from vram_cli.probe.devices.monitor import MemoryMonitor
+from vram_cli.probe.devices.mps import MpsMonitor
+
+_ON_THE_CPU = "use --device cpu with a --memory-limit such as 8GiB"
 
 
-def open_monitor(name: str, memory_limit_bytes: int | None) -> MemoryMonitor:
-    """Return the meter for auto, cpu, cuda, cuda:N, xpu or mps.
+def open_monitor(name: str, memory_limit: int | None) -> MemoryMonitor:
+    """Return the monitor for auto, cpu, cuda, cuda:N, xpu or mps; `memory_limit` is in bytes.
 
     Raises:
-        MachineError: there is no such device here, or it offers no counters.
+        MachineError: the device does not exist, has less memory than the limit, or PyTorch offers no counters for it.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cpu":
-        return CpuMonitor(memory_limit_bytes)
+        return CpuMonitor(memory_limit)
     if device.type == "mps":
-        raise MachineError(
-            "device.name: mps counts no peak memory, so nothing could be proved on it",
-            "use --device cpu with a --memory-limit",
-        )
-    return CudaMonitor(torch.device(device.type, _index(device)), memory_limit_bytes)
+        if not torch.backends.mps.is_available():
+            raise MachineError(f"device.name: PyTorch {torch.__version__} finds no mps device here", _ON_THE_CPU)
+        return MpsMonitor(device, memory_limit)
+    return CudaMonitor(torch.device(device.type, _index(device)), memory_limit)
 
 
 def _index(device: torch.device) -> int:
     backend = getattr(torch, device.type)
     if not backend.is_available():
         raise MachineError(
-            f"device.name: {device} was asked for, and PyTorch {torch.__version__} sees no such device",
-            "use --device cpu with a --memory-limit such as 8GiB, or check the driver with nvidia-smi",
+            f"device.name: PyTorch {torch.__version__} finds no {device} here",
+            f"{_ON_THE_CPU}, or check the driver with nvidia-smi",
         )
     count = int(backend.device_count())
     index = int(device.index if device.index is not None else backend.current_device())
     if index >= count:
         raise MachineError(
-            f"device.name: {device} was asked for, and PyTorch sees {count} of its kind",
+            f"device.name: there is no {device}: PyTorch finds {count} {device.type} device{'s' if count > 1 else ''}",
             f"use {device.type}:0" + (f" to {device.type}:{count - 1}" if count > 1 else ""),
         )
     return index

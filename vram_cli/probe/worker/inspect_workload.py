@@ -6,7 +6,7 @@ from vram_cli.config import Config
 from vram_cli.probe.messages import WorkloadInspected
 from vram_cli.probe.worker.model_layers import model_facts
 from vram_cli.probe.worker.versions import versions
-from vram_cli.workload import facts_of, open_data, samples_of
+from vram_cli.workload import open_data
 
 
 def inspect_workload(config: Config, *, download: bool, samples: int) -> WorkloadInspected:
@@ -18,8 +18,8 @@ def inspect_workload(config: Config, *, download: bool, samples: int) -> Workloa
     """
     source = open_data(config, download=download)
     return WorkloadInspected(
-        data=facts_of(config, source),
+        data=source.facts(config.train.batch_size),
         model=model_facts(config, source),
-        samples=samples_of(source, samples),
+        samples=source.samples(samples),
         versions=versions(),
     )

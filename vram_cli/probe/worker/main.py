@@ -106,10 +106,10 @@ def serve(service: Service, lines: queue.Queue[str], write: Callable[[str], None
 def read_config(values: dict[str, Any], folder: str) -> Config:
     """Return the config of a request; its code is looked for in `folder` first, if there is one."""
     from vram_cli.config import Config
-    from vram_cli.workload import look_in
+    from vram_cli.workload import add_import_path
 
     if folder:
-        look_in(Path(folder))
+        add_import_path(Path(folder))
     return Config.model_validate(values)
 
 
@@ -120,13 +120,13 @@ def _refusal(error: Exception) -> Refused | None:
         trace = error.traceback if isinstance(error, WorkloadError) else ""
         name = kind.__name__ if kind else "ProbeError"
         return Refused(error=name, message=error.message, hint=error.hint, traceback=trace)
-    from vram_cli.workload import blame, words_of
+    from vram_cli.workload import config_key_of, error_summary
 
-    if not blame(error):
+    if not config_key_of(error):
         return None
     hint = "the traceback above comes from the code that the config names; fix that first"
     trace = "".join(traceback.format_exception(error))
-    return Refused(error="WorkloadError", message=words_of(error), hint=hint, traceback=trace)
+    return Refused(error="WorkloadError", message=error_summary(error), hint=hint, traceback=trace)
 
 
 def _claim_stdout() -> TextIO:

@@ -1,4 +1,4 @@
-"""One trial: build, collate a batch of n, run k full training steps, and say how it went."""
+"""One trial: build the training, collate a batch of n, run full steps, and report how it went."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import torch
 
-from vram_cli.accounting.attribution import explained
+from vram_cli.accounting.attribution import with_modules_and_timeline
 from vram_cli.accounting.module_tracker import ModuleTracker
-from vram_cli.accounting.storage_labels import label, label_gradients
-from vram_cli.allocator.allocation_trace import record
+from vram_cli.accounting.storage_labels import label_gradients, label_storages
+from vram_cli.allocator.allocation_trace import trace_from
 from vram_cli.config import Config
 from vram_cli.errors import VramError
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.worker.oom_errors import Failure, describe
-from vram_cli.records import Breakdown, Measurement, Outcome, Phase, PhasePeak
+from vram_cli.records import Breakdown, Detail, Measurement, Outcome, Phase, PhasePeak
 from vram_cli.workload import (
     Batch,
     DataSource,
@@ -27,140 +27,143 @@ from vram_cli.workload import (
     channels_last,
     parameter_dtype,
     tensors_of,
-    train_step,
 )
 
 
-class Trial:
+class MemoryTrial:
     """Runs one batch size on one device and remembers how far it came.
 
     Args:
-        meter: counts the device's memory.
-        tell: told of each phase as it begins.
-        explain: whether the measurement should carry a breakdown of the last step.
-        detail: whether the breakdown should carry modules and timeline; then each module call is followed too.
+        monitor: measures the device's memory.
+        on_phase: called as each phase starts.
+        detail: whether the measurement carries a breakdown of the last step, and whether that has modules and a
+            timeline, for which every module call is tracked.
     """
 
-    def __init__(
-        self, meter: MemoryMonitor, tell: Callable[[Phase], None], *, explain: bool = False, detail: bool = False
-    ) -> None:
-        self._meter, self._tell, self._explain, self._detail = meter, tell, explain or detail, detail
+    def __init__(self, monitor: MemoryMonitor, on_phase: Callable[[Phase], None], detail: Detail = Detail.NONE) -> None:
+        self._monitor, self._on_phase, self._detail = monitor, on_phase, detail
         self._steps = 0
         self._step_seconds: float | None = None
-        self._resident = 0
+        self._resident_bytes = 0
         self._breakdown: Breakdown | None = None
         self._peaks: tuple[PhasePeak, ...] = ()
         self._retries: int | None = None
         self._poisoned = False
 
     def run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> tuple[Measurement, bool]:
-        """Return what was measured, and whether the process may be poisoned.
+        """Return the measurement, and whether the process may be poisoned.
 
         Raises:
-            VramError: the config names code that cannot be used, or that gives what it should not.
+            VramError: the config names code that cannot be used, or that returns something wrong.
         """
-        began, failure, phase = time.perf_counter(), None, None
-        self._meter.begin()
+        started, failure, phase = time.perf_counter(), None, None
+        self._monitor.start_trial()
         try:
             self._run(config, data, batch_size, steps)
         except VramError:
-            self._meter.lift_limit()
+            self._monitor.remove_limit()
             raise
         except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
-            self._meter.lift_limit()
-            failure = describe(error, self._meter.device.type)
-            failure = replace(failure, held_bytes=self._held_as_it_failed(failure))
-            phase = self._meter.phase
-            self._meter.leave(failed=True)
+            self._monitor.remove_limit()
+            failure = describe(error, self._monitor.device.type)
+            failure = replace(failure, held_bytes=self._held_at_failure(failure))
+            phase = self._monitor.phase
+            self._monitor.end_phase(failed=True)
         # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
-        self._clean(failure)
+        self._clean_up(failure)
         poisoned = self._poisoned or bool(failure and failure.poisoned)
-        return self._measurement(batch_size, time.perf_counter() - began, phase, failure), poisoned
+        return self._measurement(batch_size, time.perf_counter() - started, phase, failure), poisoned
 
     def _run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> None:
-        meter = self._meter
-        with meter.ledger if meter.needs_ledger else nullcontext():
-            self._enter(Phase.BUILD)
-            work = build_workload(config, meter.device)
-            self._enter(Phase.BATCH)
-            batch = data.make_batch(batch_size, meter.device, parameter_dtype(config))
+        monitor = self._monitor
+        tracks_all = not monitor.has_peak_counters
+        with monitor.tracker if tracks_all else nullcontext():
+            self._start_phase(Phase.BUILD)
+            work = build_workload(config, monitor.device)
+            self._start_phase(Phase.BATCH)
+            batch = data.make_batch(batch_size, monitor.device, parameter_dtype(config))
             batch = channels_last(batch) if config.train.channels_last else batch
             for step in range(steps):
-                self._step(work, batch, watch=meter.needs_ledger and step == steps - 1)
+                self._step(work, batch, is_detailed=tracks_all and step == steps - 1)
                 if step == 0:
-                    meter.settle()
-            if self._explain and not config.train.compile:  # compiled code passes no dispatcher that could be watched
+                    monitor.discard_first_step_peak()
+            if self._detail is not Detail.NONE and not config.train.compile:  # compiled code bypasses the dispatcher
                 self._account(work, batch, batch_size)
 
-    def _held_as_it_failed(self, failure: Failure) -> int | None:
-        """Return what tensors held as an allocation failed, at least: by now, backward has let go of much."""
+    def _held_at_failure(self, failure: Failure) -> int | None:
+        """Return the bytes, at least, that tensors held as an allocation failed: by now, backward has freed many."""
         if failure.requested_bytes is None:
             return None
-        failed_at = self._meter.ledger.failed_at_bytes
-        return max(failure.held_bytes or 0, self._meter.allocated_now()) if failed_at is None else failed_at
+        failed_at = self._monitor.tracker.failed_at_bytes
+        return max(failure.held_bytes or 0, self._monitor.allocated_bytes()) if failed_at is None else failed_at
 
     def _account(self, work: Workload, batch: Batch, batch_size: int) -> None:
-        """Break the last step down; where it was not watched, run it once more for that.
+        """Make the breakdown of the last step; if that was not tracked, run one more step for it.
 
-        Under watch PyTorch adds gradients out of place: tensors that Python has seen are never reused. So the peak is
-        that of the step before, and at the very limit there may be no room to watch: then there is no breakdown.
+        While tensors are tracked, PyTorch adds gradients out of place: it never reuses a tensor that Python has seen.
+        So the peak is that of the step before. At the very limit there may be no room to track a step: then there is
+        no breakdown.
         """
-        meter, peak = self._meter, self._meter.step_peak
-        self._peaks, self._retries = meter.peaks, meter.retries
-        if not meter.needs_ledger:
+        monitor, peak = self._monitor, self._monitor.step_peak
+        self._peaks, self._retries = monitor.peaks, monitor.allocator_retries
+        if monitor.has_peak_counters:
             try:
-                self._step(work, batch, watch=True)
+                self._step(work, batch, is_detailed=True)
             except Exception as error:
-                failure = describe(error, meter.device.type)
+                failure = describe(error, monitor.device.type)
                 if failure.outcome is Outcome.ERROR:
                     raise
                 self._poisoned = failure.poisoned
                 return
-        meter.ledger.mark_step()
-        self._breakdown = meter.breakdown(batch_size, peak)
-        if self._detail:
-            self._breakdown = explained(self._breakdown, record(meter.ledger.lives, meter.ledger.marks))
+        monitor.tracker.mark_step()
+        self._breakdown = monitor.breakdown(batch_size, peak)
+        if self._detail is Detail.MODULES:
+            self._breakdown = with_modules_and_timeline(
+                self._breakdown, trace_from(monitor.tracker.records, monitor.tracker.markers)
+            )
 
-    def _step(self, work: Workload, batch: Batch, *, watch: bool) -> None:
-        meter = self._meter
-        began_forward = False
-        label(meter.ledger, work, batch)
-        watching: AbstractContextManager[object] = meter.ledger if watch and not meter.needs_ledger else nullcontext()
+    def _step(self, work: Workload, batch: Batch, *, is_detailed: bool) -> None:
+        monitor = self._monitor
+        is_forward_seen = False
+        label_storages(monitor.tracker, work, batch)
+        tracking: AbstractContextManager[object] = nullcontext()
+        if is_detailed and monitor.has_peak_counters:
+            tracking = monitor.tracker
         following: AbstractContextManager[object] = nullcontext()
-        if watch and self._detail:
-            modules = meter.ledger.modules = ModuleTracker(work.model)
-            following = modules.followed()
-        meter.begin_step()
-        meter.ledger.mark_step()
+        if is_detailed and self._detail is Detail.MODULES:
+            modules = monitor.tracker.modules = ModuleTracker(work.model)
+            following = modules.tracking()
+        monitor.start_step()
+        monitor.tracker.mark_step()
 
-        def enter(phase: Phase) -> None:
-            nonlocal began_forward
-            if phase is Phase.FORWARD and not began_forward:  # later batches of an accumulation find gradients there
-                began_forward = True
-                self._resident = meter.allocated_now() - _bytes_on(meter.device, batch)
+        def start_phase(phase: Phase) -> None:
+            nonlocal is_forward_seen
+            if phase is Phase.FORWARD and not is_forward_seen:  # later micro-batches find gradients there
+                is_forward_seen = True
+                self._resident_bytes = monitor.allocated_bytes() - _bytes_on(monitor.device, batch)
             if phase is Phase.OPTIMIZER:
-                label_gradients(meter.ledger, work)
-            self._enter(phase)
+                label_gradients(monitor.tracker, work)
+            self._start_phase(phase)
 
-        began = time.perf_counter()
-        with following, watching:
-            train_step(work, batch, enter)
-            meter.leave()
-        if not watch or meter.needs_ledger:
-            seconds = time.perf_counter() - began
+        started = time.perf_counter()
+        with following, tracking:
+            work.step(work, batch, start_phase)
+            monitor.end_phase()
+        if not is_detailed or not monitor.has_peak_counters:
+            seconds = time.perf_counter() - started
             self._step_seconds = min(self._step_seconds or seconds, seconds)
             self._steps += 1
-        label(meter.ledger, work, batch)
+        label_storages(monitor.tracker, work, batch)
 
-    def _enter(self, phase: Phase) -> None:
-        self._meter.enter(phase)
-        self._tell(phase)
+    def _start_phase(self, phase: Phase) -> None:
+        self._monitor.start_phase(phase)
+        self._on_phase(phase)
 
-    def _clean(self, failure: Failure | None) -> None:
-        self._meter.lift_limit()
+    def _clean_up(self, failure: Failure | None) -> None:
+        self._monitor.remove_limit()
         gc.collect()
         if failure is None or not failure.poisoned:
-            self._meter.end()
+            self._monitor.empty_cache()
 
     def _measurement(
         self, batch_size: int, seconds: float, phase: Phase | None, failure: Failure | None
@@ -169,9 +172,9 @@ class Trial:
             batch_size=batch_size,
             outcome=failure.outcome if failure else Outcome.FITS,
             phase=phase,
-            peaks=self._peaks or self._meter.peaks,
-            resident_bytes=self._resident,
-            allocator_retries=self._meter.retries if self._retries is None else self._retries,
+            peaks=self._peaks or self._monitor.peaks,
+            resident_bytes=self._resident_bytes,
+            allocator_retries=self._monitor.allocator_retries if self._retries is None else self._retries,
             steps=self._steps,
             seconds=seconds,
             step_seconds=self._step_seconds,

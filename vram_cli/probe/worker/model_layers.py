@@ -19,7 +19,7 @@ from vram_cli.fake_tensors.fake_model import FakeModel, build_without_memory
 from vram_cli.probe.devices.host_memory import available_bytes
 from vram_cli.probe.worker.output_shapes import Shapes
 from vram_cli.records import DtypeFacts, LayerFacts, ModelFacts
-from vram_cli.workload import DataSource, build_model, forward, parameter_dtype, shapes_of, words_of
+from vram_cli.workload import DataSource, build_model, error_summary, forward, parameter_dtype
 
 _CPU = torch.device("cpu")
 _SMALL = 2
@@ -85,9 +85,9 @@ def _look(config: Config, source: DataSource) -> Seen:
 
 
 def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: Shapes) -> None:
-    make, dtype = shapes_of(config, source), parameter_dtype(config)
+    make, dtype = source.make_shapes(), parameter_dtype(config)
     with refusing(), FakeTensorMode(allow_non_fake_inputs=True):
-        FakeModel(model).place(_CPU, dtype)
+        FakeModel(model).to(_CPU, dtype)
         batch = make(shapes.batch_size, _CPU, dtype)
         shapes.watch(model, lambda: forward(config, model, batch))
 
@@ -151,4 +151,4 @@ def _shares(model: nn.Module) -> bool:
 
 
 def _words(error: Exception) -> str:
-    return error.message if isinstance(error, VramError) else words_of(error)
+    return error.message if isinstance(error, VramError) else error_summary(error)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from vram_cli.records import Outcome
-from vram_cli.workload import words_of
+from vram_cli.workload import error_summary
 
 _DEVICE_MEMORY = (
     "out of memory",  # CUDA, HIP and XPU alike; "CUDA error: out of memory" is an AcceleratorError, composer#3397
@@ -56,12 +56,13 @@ _POISON = (
 )
 _REQUESTED = (
     re.compile(r"you tried to allocate (\d+) bytes"),
-    re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)"),
+    re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMG]i?B)"),
 )
-_HELD = re.compile(r"([\d.]+) (bytes|KiB|MiB|GiB) is allocated by PyTorch")
+_HELD = re.compile(r"(?:MPS allocated: )?([\d.]+) (bytes|[KMG]i?B)(?: is allocated by PyTorch|, other allocations)")
 _HALF_A_DIGIT = 0.005
 """PyTorch says sizes with two decimals (format_size of c10/cuda/CUDACachingAllocator.cpp)."""
-_FACTORS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_FACTORS = {"bytes": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+"""PyTorch's units are powers of 1024; for mps it calls them KB, MB and GB up to 2.9 (MPSAllocator.h)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def describe(error: Exception, device_type: str) -> Failure:
     text = str(error)
     return Failure(
         outcome=classify(error, device_type),
-        message=words_of(error),
+        message=error_summary(error),
         traceback="".join(traceback.format_exception(error)),
         requested_bytes=requested_bytes(text),
         held_bytes=held_bytes(text),
@@ -112,11 +113,15 @@ def requested_bytes(text: str) -> int | None:
         match = pattern.search(text)
         if match:
             unit = match.group(2) if pattern.groups == 2 else "bytes"
-            return int(float(match.group(1)) * _FACTORS[unit])
+            return int(float(match.group(1)) * _factor(unit))
     return None
 
 
 def held_bytes(text: str) -> int | None:
     """Return what was handed out as an allocation failed, at least, where the allocator's message says it."""
     match = _HELD.search(text)
-    return max(int((float(match.group(1)) - _HALF_A_DIGIT) * _FACTORS[match.group(2)]), 0) if match else None
+    return max(int((float(match.group(1)) - _HALF_A_DIGIT) * _factor(match.group(2))), 0) if match else None
+
+
+def _factor(unit: str) -> int:
+    return _FACTORS[unit if unit == "bytes" else unit[0]]

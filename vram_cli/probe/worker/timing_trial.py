@@ -1,7 +1,7 @@
-"""Trials for the clock alone: full steps that nothing watches, each timed by itself.
+"""Trials that time their steps: full steps without any tracking, each timed separately.
 
-What counts memory slows a step down: on a CPU the ledger and the settings of `child.STEADY`, on a GPU the wait at
-the end of each phase. So these trials run in a child of their own, without any of it.
+Counting memory slows a step down: on a CPU by the storage tracker and by `malloc.REPRODUCIBLE_MALLOC_ENV`, on a GPU by
+the synchronization at the end of each phase. So these trials run in a process of their own, without any of it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -18,71 +19,61 @@ from vram_cli.probe.messages import Ready, RunTrial, TrialDone
 from vram_cli.probe.worker.oom_errors import Failure, describe
 from vram_cli.records import Measurement, Outcome, Phase
 from vram_cli.workload import (
-    Batch,
-    Workload,
     build_workload,
     channels_last,
     open_data,
     parameter_dtype,
     set_matmul_precision,
-    train_step,
-    update,
 )
 
-WARM_UP = 3
+WARMUP_STEPS = 3
 """Steps that are not timed: the first makes the optimizer's state, and kernels are loaded, compiled and chosen."""
 
 ENOUGH = (1.0, 20)
-"""Seconds and steps after which a size has been timed: the quartiles of 20 steps do not hang on one of them."""
+"""Seconds and steps after which a size has been timed: the quartiles of 20 steps do not depend on one of them."""
 
-LIMIT = (10.0, 3)
-"""Where steps are long: after so many seconds this many will do."""
+LONG_STEPS = (10.0, 3)
+"""If steps are long: after this many seconds, this many steps are enough."""
 
-_MOST = 2000
-"""Of steps that are timed: more would tell nothing new of the tiniest models."""
+_MAX_STEPS = 2000
+"""More timed steps would add nothing for the smallest models."""
 
 
-class TimedTrials:
+class TimingTrials:
     """Real steps at full speed."""
 
     def __init__(self, config: Config, *, download: bool) -> None:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
         self._config, self._data = config, open_data(config, download=download)
-        self._meter = open_monitor(config.device.name, config.device.memory_limit)
-        self.ready = Ready(
-            device=self._meter.describe(),
-            outside_bytes=self._meter.capacity()[1],
-            guard_bytes=None,
-            data=self._data.info,
-            versions={},
-        )
+        self._monitor = open_monitor(config.device.name, config.device.memory_limit)
+        self.ready = Ready(device=self._monitor.describe(), data=self._data.info, versions={})
 
-    def run(self, task: RunTrial, enter: Callable[[Phase], None]) -> TrialDone:
-        """Time one batch size. A GPU's budget is in force; a CPU's is not, for its limit needs what slows steps down.
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+        """Time one batch size. The memory limit is in force if the device can limit timed steps.
 
         Raises:
             VramError: the config names code that cannot be used.
         """
-        meter, began = self._meter, time.perf_counter()
+        monitor, started = self._monitor, time.perf_counter()
         failure: Failure | None = None
         seconds: tuple[float, ...] = ()
-        if meter.device.type != "cpu":
-            meter.begin()
+        if monitor.limits_timed_steps:
+            monitor.start_trial()
         try:
-            seconds = self._time(task.batch_size, enter)
+            seconds = self._time(trial.batch_size, on_phase)
         except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
-            failure = describe(error, meter.device.type)
+            failure = describe(error, monitor.device.type)
         # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
-        meter.lift_limit()
+        monitor.remove_limit()
         gc.collect()
         if failure is None or not failure.poisoned:
-            meter.end()
+            monitor.empty_cache()
         measurement = Measurement(
-            batch_size=task.batch_size,
+            batch_size=trial.batch_size,
             outcome=failure.outcome if failure else Outcome.FITS,
             steps=len(seconds),
-            seconds=time.perf_counter() - began,
+            seconds=time.perf_counter() - started,
             step_seconds=min(seconds, default=None),
             timed_seconds=seconds,
             message=failure.message if failure else "",
@@ -90,52 +81,43 @@ class TimedTrials:
         )
         return TrialDone(measurement=measurement, poisoned=bool(failure and failure.poisoned))
 
-    def _time(self, batch_size: int, enter: Callable[[Phase], None]) -> tuple[float, ...]:
-        config, device = self._config, self._meter.device
-        enter(Phase.BUILD)
+    def _time(self, batch_size: int, on_phase: Callable[[Phase], None]) -> tuple[float, ...]:
+        config, device = self._config, self._monitor.device
+        on_phase(Phase.BUILD)
         work = build_workload(config, device)
-        enter(Phase.BATCH)
+        # As many micro-batches as in training: a memory trial runs two of them at most.
+        work = replace(work, micro_batches=work.gradient_accumulation_steps)
+        on_phase(Phase.BATCH)
         batch = self._data.make_batch(batch_size, device, parameter_dtype(config))
         batch = channels_last(batch) if config.train.channels_last else batch
 
         def step() -> None:
-            _step(work, batch)
-            self._meter.synchronize()
+            work.step(work, batch, lambda _: None)
+            self._monitor.synchronize()
 
-        return timed(step)
+        return time_steps(step)
 
 
-def timed(step: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
-    """Return the seconds of steps that follow each other, once some have warmed up.
+def time_steps(step: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
+    """Return the seconds of consecutive steps, after a warm-up.
 
     Args:
-        step: runs one to its end.
+        step: runs one step to its end.
         clock: seconds, rising.
     """
-    began = clock()
-    for _ in range(WARM_UP):
+    started = clock()
+    for _ in range(WARMUP_STEPS):
         step()
-        if clock() - began >= LIMIT[0]:
+        if clock() - started >= LONG_STEPS[0]:
             break
     seconds: list[float] = []
-    while not _will_do(sum(seconds), len(seconds)):
+    while not _is_enough(sum(seconds), len(seconds)):
         start = clock()
         step()
         seconds.append(clock() - start)
     return tuple(seconds)
 
 
-def _will_do(seconds: float, steps: int) -> bool:
-    return steps >= _MOST or any(seconds >= least and steps >= many for least, many in (ENOUGH, LIMIT))
-
-
-def _step(work: Workload, batch: Batch) -> None:
-    """Run a whole step, with as many accumulated batches as a training would: a trial for memory runs two of them."""
-    if work.own_step is not None:
-        train_step(work, batch, _tell_nobody)
-    else:
-        update(work, [batch] * work.gradient_accumulation_steps, _tell_nobody)
-
-
-def _tell_nobody(_: Phase) -> None:
-    pass
+def _is_enough(seconds: float, steps: int) -> bool:
+    limits = (ENOUGH, LONG_STEPS)
+    return steps >= _MAX_STEPS or any(seconds >= limit and steps >= count for limit, count in limits)

@@ -1,4 +1,4 @@
-"""What the child process serves: real trials on a device that is here, or predictions for one that is not."""
+"""The trials that a worker serves: real ones on a device of this machine, or predictions for one that is not here."""
 
 from __future__ import annotations
 
@@ -7,134 +7,132 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 import torch
 
-from vram_cli.allocator.settings import AllocatorSettings
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.fake_tensors import FakeTensorProbe
-from vram_cli.hardware.calibration_store import kept
+from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe.devices.open_monitor import open_monitor
-from vram_cli.probe.devices.process_memory import ENFORCED
 from vram_cli.probe.messages import Ready, RunTrial, TrialDone
-from vram_cli.probe.worker.memory_trial import Trial
-from vram_cli.probe.worker.timing_trial import TimedTrials
+from vram_cli.probe.worker.memory_trial import MemoryTrial
+from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
-from vram_cli.records import Phase
+from vram_cli.records import Detail, Phase
 from vram_cli.workload import check_code, open_data, set_matmul_precision
 
 DEFAULT_GPU = "t4"
-"""What is predicted for where there is no GPU and none is named: the card of a free notebook."""
+"""The GPU that is predicted if this machine has none and the config names none: that of a free notebook."""
 
 _UNKNOWN_PLANS = (
-    "cudnn.benchmark is on: which kernels cuDNN will find fastest cannot be known without the card. Their workspaces "
-    "are left out, as is what it takes for a moment in the first step to try them."
+    "cudnn.benchmark is on: the kernels that cuDNN finds fastest are only known on the GPU itself. The prediction "
+    "leaves out their workspaces, and the memory that the first step takes for a moment to try them."
 )
 
 
 class Trials(Protocol):
-    """Answers for batch sizes, one after the other."""
+    """Runs one batch size after the other."""
 
     ready: Ready
 
-    def run(self, task: RunTrial, enter: Callable[[Phase], None]) -> TrialDone:
-        """Try one batch size; `enter` is told of each phase as it begins."""
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+        """Run a batch size; `on_phase` is called as each phase starts."""
         ...
 
 
 def open_trials(config: Config, *, download: bool, calibrated: bool = True, timed: bool = False) -> Trials:
-    """Return real trials, or predictions where the config names a card or there is no GPU to take.
+    """Return real trials; or predictions, if the config names a GPU to predict for, or `auto` finds none.
 
-    Predictions take what is kept of the card's calibration, unless `calibrated` is false. `timed` trials are real ones
-    for the clock alone.
+    Args:
+        config: what to train, and where.
+        download: whether torchvision may download missing data files.
+        calibrated: whether a prediction uses the saved calibration of its GPU.
+        timed: whether trials time their steps instead of measuring memory.
 
     Raises:
-        ConfigError: the data or the card that the config names cannot be had, or its calibration cannot be read.
-        MachineError: there is no such device.
+        ConfigError: the data or the GPU that the config names cannot be used, or its calibration cannot be read.
+        MachineError: the device does not exist.
     """
     check_code(config)
     if timed:
-        return TimedTrials(config, download=download)
+        return TimingTrials(config, download=download)
     if config.device.gpu is not None:
         return PredictedTrials(config, config.device.gpu, calibrated=calibrated)
     if config.device.name == "auto" and not torch.cuda.is_available():
-        why = (
-            f"There is no GPU here: this is a prediction for a {DEFAULT_GPU.upper()}. Another card: --gpu NAME, from "
-            "`vram gpus`. Real steps on this computer: --device cpu."
+        remark = (
+            f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
+            "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
         )
-        return PredictedTrials(config, DEFAULT_GPU, why, calibrated=calibrated)
+        return PredictedTrials(config, DEFAULT_GPU, remark, calibrated=calibrated)
     return RealTrials(config, download=download)
 
 
 class RealTrials:
-    """Real steps, with a meter of the device."""
+    """Real steps on a device of this machine."""
 
     def __init__(self, config: Config, *, download: bool) -> None:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
         self._config, self._data = config, open_data(config, download=download)
-        self._meter = open_monitor(config.device.name, config.device.memory_limit)
-        if config.train.compile and self._meter.needs_ledger:
+        self._monitor = monitor = open_monitor(config.device.name, config.device.memory_limit)
+        if config.train.compile and not monitor.has_peak_counters:
             raise ConfigError(
-                "train.compile: on a CPU each step is watched, and compiled code cannot be",
-                "leave it out, or run on a GPU",
+                f"train.compile: {monitor.device.type} has no peak counters, so tensors are tracked one by one; "
+                "compiled code cannot be tracked",
+                "leave it out, or run on a CUDA GPU",
             )
-        # A small trial on the whole device first: modules imported and kernels loaded at their first use stay, and
-        # would be taken for the training's own memory. Whatever it meets, the first real trial meets again and tells.
-        Trial(open_monitor(config.device.name, None), lambda _: None, explain=False).run(config, self._data, 2, 2)
-        # What is here by now stays: a collection after each trial need not look at it, which takes 0.2 s.
+        # A small trial without a limit first: modules that are imported and kernels that are loaded at their first use
+        # stay, and would count as memory of the training. An error here occurs again in the first real trial.
+        MemoryTrial(open_monitor(config.device.name, None), lambda _: None).run(config, self._data, 2, 2)
+        # Everything that lives now stays: a garbage collection after each trial can skip it, which saves 0.2 s.
         gc.freeze()
-        device = self._meter.describe()
-        guarded = self._meter.device.type == "cpu" and not ENFORCED
         self.ready = Ready(
-            device=device,
-            outside_bytes=self._meter.capacity()[1],
-            guard_bytes=psutil.Process().memory_info().rss + device.capacity_bytes if guarded else None,
+            device=monitor.describe(),
+            guard_bytes=monitor.guard_bytes,
             data=self._data.info,
-            versions=versions() | self._meter.versions(),
+            versions=versions() | monitor.versions(),
         )
 
-    def run(self, task: RunTrial, enter: Callable[[Phase], None]) -> TrialDone:
-        """Run a trial; a second time where the context grew on the way and the budget was overrun."""
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+        """Run a trial; run it again if the context grew meanwhile, so that the limit was exceeded."""
         for _ in range(2):
-            trial = Trial(self._meter, enter, explain=task.explain, detail=task.detail)
-            measurement, poisoned = trial.run(self._config, self._data, task.batch_size, self._config.search.steps)
-            if not (measurement.fits and self._meter.overran()):
+            memory_trial = MemoryTrial(self._monitor, on_phase, trial.detail)
+            steps = self._config.search.steps
+            measurement, poisoned = memory_trial.run(self._config, self._data, trial.batch_size, steps)
+            if not (measurement.fits and self._monitor.exceeded_limit()):
                 break
         return TrialDone(measurement=measurement, poisoned=poisoned)
 
 
 class PredictedTrials:
-    """Fake steps for a card of the catalogue."""
+    """Steps on fake tensors, for a GPU of the catalogue."""
 
-    def __init__(self, config: Config, gpu: str, why: str = "", *, calibrated: bool = True) -> None:
-        device, card = config.device, find_gpu(gpu)
+    def __init__(self, config: Config, name: str, remark: str = "", *, calibrated: bool = True) -> None:
+        device, gpu = config.device, find_gpu(name)
         self._probe = FakeTensorProbe(
             config,
-            card,
-            calibration=kept(card) if calibrated else None,
-            settings=AllocatorSettings(expandable_segments=device.expandable_segments),
+            gpu,
+            calibration=load_calibration(gpu) if calibrated else None,
+            expandable_segments=device.expandable_segments,
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
         )
         self.ready = Ready(
             device=self._probe.device,
-            outside_bytes=self._probe.outside_bytes,
-            guard_bytes=None,
             data=self._probe.data,
             versions=versions(),
-            remark=" ".join(filter(None, (why, _UNKNOWN_PLANS if device.cudnn_benchmark else ""))),
+            remark=" ".join(filter(None, (remark, _UNKNOWN_PLANS if device.cudnn_benchmark else ""))),
         )
 
-    def run(self, task: RunTrial, enter: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - a prediction cannot be killed
-        """Predict a size; one that is to be explained is simulated itself, not read off a line."""
-        probe, size = self._probe, task.batch_size
-        if task.explain:
-            measurement = probe.measure_afresh(size, explain=True, detail=task.detail)
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - nothing to watch
+        """Predict a batch size; one with a breakdown is simulated itself, not read off a line through other sizes."""
+        size, with_rows = trial.batch_size, trial.detail in (Detail.ROWS, Detail.MODULES)
+        if with_rows or trial.confirm:
+            is_detailed = trial.detail is Detail.MODULES
+            measurement = self._probe.measure_afresh(size, explain=with_rows, detail=is_detailed)
         else:
-            measurement = probe.measure(size)
-        if task.snapshot is not None:
-            probe.save_snapshot(size, Path(task.snapshot))
+            measurement = self._probe.measure(size)
+        if trial.snapshot is not None and with_rows:
+            self._probe.save_snapshot(size, Path(trial.snapshot))
         return TrialDone(measurement=measurement, poisoned=False)

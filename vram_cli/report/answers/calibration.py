@@ -28,7 +28,7 @@ def calibrations_document(calibrations: Sequence[Calibration]) -> doc.Document:
 
 
 def _title(calibration: Calibration) -> str:
-    return f"{calibration.card}, calibrated {calibration.measured_on}"
+    return f"{calibration.product}, calibrated {calibration.measured_on}"
 
 
 def _blocks(calibration: Calibration) -> Iterator[doc.Block]:

@@ -76,7 +76,7 @@ def headline(result: FindBatchResult) -> list[doc.Line]:
     if result.limited_by is not None:
         lines.append(("Limited by:", _limited_by(result, result.limited_by, result.max_batch_size)))
     if result.throughput is not None:
-        so_far = " so far:" if len(result.throughput.paces) < result.throughput.sizes else ":"
+        so_far = " so far:" if len(result.throughput.points) < result.throughput.sizes else ":"
         lines.append((f"Fastest{so_far}", fastest_words(result.throughput)))
         lines.append((f"Knee{so_far}", knee_words(result.throughput)))
     if result.interrupted:
@@ -90,7 +90,7 @@ def _unmeasured(result: FindBatchResult) -> str:
         return "before the breakdown was measured"
     if result.throughput is None:
         return "before any size was timed"
-    return f"after {number(len(result.throughput.paces))} of {count(result.throughput.sizes, 'size')} were timed"
+    return f"after {number(len(result.throughput.points))} of {count(result.throughput.sizes, 'size')} were timed"
 
 
 def _nothing_fits(result: FindBatchResult) -> doc.Line:
@@ -154,11 +154,11 @@ def _limited_by(result: FindBatchResult, limit: Limit, largest: int) -> str:
 
 def _failure(result: FindBatchResult) -> str:
     certificate = result.certificate
-    if certificate is None or certificate.fails is None or certificate.outcome is None:
+    if certificate is None or certificate.smallest_failed is None or certificate.outcome is None:
         return ""
-    gap = certificate.fails - certificate.fits - 1
+    gap = certificate.smallest_failed - certificate.largest_ok - 1
     between = f"; {count(gap, 'size')} between not tried" if gap > 0 else ""
-    return f" ({number(certificate.fails)} {ended(certificate.outcome, certificate.phase)}{between})"
+    return f" ({number(certificate.smallest_failed)} {ended(certificate.outcome, certificate.phase)}{between})"
 
 
 def _beyond(result: FindBatchResult) -> str:

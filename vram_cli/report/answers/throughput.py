@@ -29,7 +29,7 @@ def throughput_section(result: FindBatchResult, throughput: Throughput) -> doc.D
         doc.Column("peak"),
         doc.Column("", "name"),
     )
-    rows = tuple(_row(result, throughput, point) for point in throughput.paces)
+    rows = tuple(_row(result, throughput, point) for point in throughput.points)
     description = "; ".join(f"{cells.cells[0]}: {cells.cells[1]} samples/s" for cells in rows)
     chart = doc.Chart("throughput", CHART_TITLE, description, partial(charts.throughput_figure, throughput))
     table = doc.Table("", columns, rows, caption=_NOTE)
@@ -39,7 +39,7 @@ def throughput_section(result: FindBatchResult, throughput: Throughput) -> doc.D
 def fastest_words(throughput: Throughput) -> str:
     """Return the fastest size, and the sizes within its spread."""
     point = throughput.at(throughput.fastest_batch_size)
-    others = [number(size) for size in throughput.as_fast]
+    others = [number(size) for size in throughput.tied_with_fastest]
     noise = f"; {', '.join(others)} within its spread" if others else ""
     return f"{number(point.batch_size)} ({per_second(point.samples_per_second)}{noise})"
 
@@ -47,13 +47,13 @@ def fastest_words(throughput: Throughput) -> str:
 def knee_words(throughput: Throughput) -> str:
     """Return the knee and its definition."""
     point = throughput.at(throughput.knee_batch_size)
-    within = f"smallest size within {100 * throughput.within:g} % of the fastest"
+    within = f"smallest size within {100 * throughput.knee_tolerance:g} % of the fastest"
     return f"{number(point.batch_size)} ({per_second(point.samples_per_second)}; {within})"
 
 
 def timed_words(throughput: Throughput) -> str:
     """Return how many steps the figures are based on."""
-    steps = [point.steps for point in throughput.paces]
+    steps = [point.steps for point in throughput.points]
     many = f"{number(min(steps))} to {number(max(steps))}" if min(steps) < max(steps) else number(steps[0])
     some = f"{len(steps)} of " if len(steps) < throughput.sizes else ""
     return f"{some}{count(throughput.sizes, 'size')}, {many} steps each after warm-up, with no memory tracking"
@@ -66,7 +66,7 @@ def _row(result: FindBatchResult, throughput: Throughput, point: ThroughputPoint
     cells = (
         number(point.batch_size),
         three_digits(median),
-        f"-{100 * (1 - point.low / median):.1f} +{100 * (point.high / median - 1):.1f} %",
+        f"-{100 * (1 - point.q25 / median):.1f} +{100 * (point.q75 / median - 1):.1f} %",
         step_time(point.step_seconds),
         number(point.steps),
         format_bytes(peak) if peak else "-",
@@ -79,5 +79,5 @@ def _role(throughput: Throughput, batch_size: int) -> str:
     """Return "fastest", "knee", "as fast", or "" for other sizes."""
     words = ["fastest"] if batch_size == throughput.fastest_batch_size else []
     words += ["knee"] if batch_size == throughput.knee_batch_size else []
-    words += ["as fast"] if not words and batch_size in throughput.as_fast else []
+    words += ["as fast"] if not words and batch_size in throughput.tied_with_fastest else []
     return ", ".join(words)

@@ -78,11 +78,11 @@ def proof(certificate: Certificate | None, device: Device, message_limit: int) -
     if certificate is None:
         return ""
     how = "is predicted to fit" if device.is_simulated else f"ran {count(certificate.steps, 'full step')}"
-    ran = f"{number(certificate.fits)} {how}"
-    if certificate.fails is None or certificate.outcome is None:
+    ran = f"{number(certificate.largest_ok)} {how}"
+    if certificate.smallest_failed is None or certificate.outcome is None:
         return f"{ran}; nothing larger was tried"
     words = f": {one_line(certificate.message, message_limit)}" if certificate.message else ""
-    return f"{ran}; {number(certificate.fails)} {ended(certificate.outcome, certificate.phase)}{words}"
+    return f"{ran}; {number(certificate.smallest_failed)} {ended(certificate.outcome, certificate.phase)}{words}"
 
 
 def _size(peak: int) -> str:

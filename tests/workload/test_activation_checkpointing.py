@@ -12,8 +12,8 @@ from torch import nn
 
 from tests.fake_tensors.nets import ConvNet, Layer, Transformer
 from vram_cli.errors import ConfigError
-from vram_cli.workload.checkpointing import checkpointed, chosen, repeated_blocks
-from vram_cli.workload.model_registries import registered
+from vram_cli.workload.activation_checkpointing import apply_activation_checkpointing, repeated_blocks, select_blocks
+from vram_cli.workload.model_libraries import library_builder
 
 TINY_GPT2 = {"n_layer": 3, "n_embd": 32, "n_head": 2, "vocab_size": 50, "n_positions": 16}
 TINY_T5 = {"num_layers": 2, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2, "vocab_size": 50} | {
@@ -23,7 +23,7 @@ TINY_T5 = {"num_layers": 2, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 
 
 
 def built(target: str, **kwargs: Any) -> nn.Module:
-    build = registered(target)
+    build = library_builder(target)
     assert build is not None
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's swin asks for a keyword of meshgrid
@@ -107,7 +107,7 @@ def test_sequences_of_layers_are_blocks_and_single_layers_are_none() -> None:
     ],
 )
 def test_what_is_chosen(how: str, names: list[str]) -> None:
-    assert list(chosen(Transformer(layers=4), how)) == names
+    assert list(select_blocks(Transformer(layers=4), how)) == names
 
 
 @pytest.mark.parametrize(
@@ -116,19 +116,19 @@ def test_what_is_chosen(how: str, names: list[str]) -> None:
         ("ful", r"no module is called 'ful'", "the model has embed, layers, norm, head"),
         ("layers.9", r"no module is called 'layers\.9'", "embed"),
         ("Layers*", "no module is called", "embed"),
-        ("layers", "layers is a list of modules and is never called", '"layers.*"'),
+        ("layers", "layers is a list of modules, which is never called", '"layers.*"'),
     ],
 )
 def test_a_pattern_that_names_nothing_is_refused(how: str, words: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=r"train\.activation_checkpointing: " + words) as caught:
-        checkpointed(Transformer(), how)
+        apply_activation_checkpointing(Transformer(), how)
     assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize("how", ["full", "every-2"])
 def test_a_model_without_repeated_blocks_is_told_to_name_them(how: str) -> None:
     with pytest.raises(ConfigError, match=f"train.activation_checkpointing: {how} finds no repeated blocks") as caught:
-        checkpointed(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), how)
+        apply_activation_checkpointing(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), how)
     assert "pattern" in caught.value.hint
 
 
@@ -139,7 +139,7 @@ def dense() -> nn.Module:
 
 
 def hugging(target: str, kwargs: dict[str, Any]) -> nn.Module:
-    build = registered(target)
+    build = library_builder(target)
     assert build is not None
     return build(**kwargs)
 
@@ -164,7 +164,7 @@ def test_gradients_are_those_of_the_model_without_it(name: str) -> None:
     gradients = []
     for how in ("none", "full", "every-2"):
         torch.manual_seed(0)
-        model = checkpointed(build().train(), how)
+        model = apply_activation_checkpointing(build().train(), how)
         torch.manual_seed(1)
         run(model).backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -174,14 +174,16 @@ def test_gradients_are_those_of_the_model_without_it(name: str) -> None:
 
 
 def test_a_checkpointed_decoder_keeps_no_keys_to_which_a_second_run_would_add() -> None:
-    plain, model = (checkpointed(hugging("transformers:t5", TINY_T5), how) for how in ("none", "full"))
+    plain, model = (
+        apply_activation_checkpointing(hugging("transformers:t5", TINY_T5), how) for how in ("none", "full")
+    )
     assert plain(input_ids=WORDS, labels=WORDS).past_key_values is not None
     assert model(input_ids=WORDS, labels=WORDS).past_key_values is None
 
 
 def test_only_the_chosen_run_twice() -> None:
     runs: list[str] = []
-    model = checkpointed(Transformer(layers=3), "layers.1")
+    model = apply_activation_checkpointing(Transformer(layers=3), "layers.1")
     for name, module in model.layers.named_children():
         module.norm1.register_forward_hook(lambda *_, name=name: runs.append(name))
     model(WORDS, WORDS)["loss"].backward()

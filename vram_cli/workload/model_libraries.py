@@ -1,4 +1,4 @@
-"""Models by their names in torchvision, timm and transformers: built from their configs, with nothing downloaded."""
+"""Models by their names in torchvision, timm and transformers: built from their configs, without a download."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from torch import nn
 
 from vram_cli.errors import ConfigError
 from vram_cli.suggest import nearest
-from vram_cli.workload.user_code import blamed_on, resolve
+from vram_cli.workload.user_code import errors_from, resolve, torchvision
 
 
-def registered(reference: str) -> Callable[..., nn.Module] | None:
-    """Return what builds "torchvision:NAME", "timm:NAME" or "transformers:NAME"; None for any other target."""
+def library_builder(reference: str) -> Callable[..., nn.Module] | None:
+    """Return the builder of "torchvision:NAME", "timm:NAME" or "transformers:NAME"; None for any other reference."""
     package, _, name = reference.partition(":")
     build = {"torchvision": _torchvision, "timm": _timm, "transformers": _transformers}.get(package)
     return None if build is None else build(name)
 
 
 def _torchvision(name: str) -> Callable[..., nn.Module]:
-    from torchvision import models
-
+    models = torchvision("models")
     try:
         builder = models.get_model_builder(name)
     except ValueError as error:
@@ -43,36 +42,36 @@ def _timm(name: str) -> Callable[..., nn.Module]:
 
 
 def _transformers(name: str) -> Callable[..., nn.Module]:
-    """A class such as GPT2LMHeadModel, or a model type such as gpt2, with the head that pre-training gives it."""
+    """Build a class such as GPT2LMHeadModel, or a model type such as gpt2 with its head for pre-training."""
     auto = resolve("transformers:AutoConfig", "model.factory")
     package = sys.modules["transformers"]
     if name in package.CONFIG_MAPPING:
-        return lambda **kwargs: _from_type(package, _configured(package, partial(auto.for_model, name), kwargs))
-    with blamed_on("model.factory"):  # what is not installed with transformers is told as the class is looked up
+        return lambda **kwargs: _with_head(package, _checked_config(package, partial(auto.for_model, name), kwargs))
+    with errors_from("model.factory"):  # transformers reports missing dependencies when the class is looked up
         model = getattr(package, name, None)
     if getattr(model, "config_class", None) is None:
         hint = "name a model type such as gpt2, or a class such as BertForSequenceClassification"
         raise ConfigError(f"model.factory: transformers has no model {name!r}", hint)
-    return lambda **kwargs: model(_configured(package, model.config_class, kwargs))  # type: ignore[misc,union-attr]
+    return lambda **kwargs: model(_checked_config(package, model.config_class, kwargs))  # type: ignore[misc,union-attr]
 
 
-def _configured(package: Any, make: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
-    """Make a config, and refuse what looks misspelt: transformers would keep it, and no model would read it."""
+def _checked_config(package: Any, make: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+    """Make a config, and refuse settings that look misspelled: transformers would store them unused."""
     config = make(**kwargs)
     try:
-        known = [make(), package.GenerationConfig()]
+        defaults = [make(), package.GenerationConfig()]
     except Exception:  # noqa: BLE001 - a config of several models has no defaults to compare with
         return config
-    names = {name.removeprefix("_") for config in known for name in vars(config)}
+    names = {name.removeprefix("_") for config in defaults for name in vars(config)}
     for key in kwargs:
-        meant = nearest(key, names)
-        if meant is not None and not any(hasattr(config, name) for config in known for name in (key, f"_{key}")):
-            kind = type(config).__name__
-            raise ConfigError(f"model.kwargs: {kind} has no setting {key!r}", f"did you mean {meant}?")
+        match = nearest(key, names)
+        if match is not None and not any(hasattr(config, name) for config in defaults for name in (key, f"_{key}")):
+            message = f"model.kwargs: {type(config).__name__} has no setting {key!r}"
+            raise ConfigError(message, f"did you mean {match}?")
     return config
 
 
-def _from_type(package: Any, config: Any) -> nn.Module:
+def _with_head(package: Any, config: Any) -> nn.Module:
     for head, mapping in _HEADS.items():
         if type(config) in getattr(package, mapping, {}):
             return getattr(package, head).from_config(config)  # type: ignore[no-any-return]

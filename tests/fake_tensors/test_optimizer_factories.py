@@ -1,0 +1,72 @@
+"""Optimizers from a factory, predicted: the same bytes as on the CPU, or refused by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.fake_tensors.test_training_options import CPU, N, Peaks, fake, real
+from tests.workload.configs import HERE, config
+from vram_cli.accounting.storage_labels import label
+from vram_cli.accounting.storage_tracker import StorageTracker
+from vram_cli.fake_tensors import Simulation, UnsupportedError
+from vram_cli.fake_tensors.simulated_training import subject_of
+from vram_cli.hardware.gpus import find_gpu
+from vram_cli.records import Category
+from vram_cli.workload import build_workload, open_data, train_step
+
+WEIGHTS = 4 * (4 * 2 + 2)
+
+
+@pytest.mark.parametrize("in_backward", [False, True])
+def test_a_factory_takes_the_same_bytes_on_fakes(in_backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
+    settings = config(optimizer={"factory": HERE + "SignDescent"}, train={"optimizer_in_backward": in_backward})
+    real(settings)  # the first step of a process imports modules that keep tensors of their own
+    (expected, expected_peaks), (predicted, predicted_peaks) = real(settings), fake(settings)
+    assert predicted_peaks == expected_peaks
+    assert predicted.peak_bytes == expected.peak_bytes
+    assert predicted.bytes_at_peak()[Category.OPTIMIZER_STATE] == WEIGHTS
+
+
+def test_a_factory_is_predicted_like_its_preset() -> None:
+    def peaks(optimizer: dict[str, str]) -> Peaks:
+        return fake(config(optimizer=optimizer))[1]
+
+    assert peaks({"factory": "torch.optim:AdamW"}) == peaks({"name": "adamw"})
+
+
+def test_state_in_tensor_subclasses_is_refused_by_name() -> None:
+    settings = config(optimizer={"factory": HERE + "SubclassState"})
+    with pytest.raises(UnsupportedError, match="optimizer SubclassState, whose state holds tensors of class Quantized"):
+        Simulation(subject_of(settings)[0], find_gpu("t4"), device=CPU).record(N)
+
+
+def test_state_in_tensor_subclasses_counts_the_tensors_inside() -> None:
+    settings = config(optimizer={"factory": HERE + "SubclassState"})
+    ledger = StorageTracker(CPU)
+    with ledger:
+        work, batch = build_workload(settings, CPU), open_data(settings).make_batch(N, CPU, torch.float32)
+        train_step(work, batch, ledger.enter)
+        label(ledger, work, batch)
+    state = sum(life.bytes for life in ledger.lives if life.category is Category.OPTIMIZER_STATE)
+    assert state == WEIGHTS + WEIGHTS // 4
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        ({"name": "adamw8bit"}, "optimizer.name: adamw8bit"),
+        ({"factory": "bitsandbytes.optim:AdamW8bit"}, "optimizer.factory: bitsandbytes.optim:AdamW8bit"),
+    ],
+)
+def test_bitsandbytes_is_refused_by_name(optimizer: dict[str, str], words: str) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        subject_of(config(optimizer=optimizer))
+
+
+def test_errors_of_a_factory_name_it_in_predictions() -> None:
+    with pytest.raises(RuntimeError, match="no kernel for this step") as caught:
+        Simulation(subject_of(config(optimizer={"factory": HERE + "BrokenStep"}))[0], find_gpu("t4")).record(N)
+    assert caught.value.vram_key == f"optimizer.factory ({HERE}BrokenStep)"
+    assert torch.is_grad_enabled()

@@ -1,0 +1,98 @@
+"""From a config to its workload on a device."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from vram_cli.config import Config
+from vram_cli.workload.losses import Criterion, criterion_of, evaluation_of, loss_of
+from vram_cli.workload.model_libraries import library_builder
+from vram_cli.workload.models import build_model
+from vram_cli.workload.optimizers import build_optimizer, optimizer_key
+from vram_cli.workload.steps import MAX_MICRO_BATCHES, evaluation_step, train_step, user_step
+from vram_cli.workload.user_code import resolve
+from vram_cli.workload.weight_average import WeightAverage
+from vram_cli.workload.workload import Workload
+
+_AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+
+
+def build_workload(config: Config, device: torch.device) -> Workload:
+    """Build model and optimizer on the device, in the order of a training script."""
+    dtype, criterion = parameter_dtype(config), criterion_of(config)
+    model = build_model(config).to(device=device, dtype=dtype)
+    if isinstance(criterion, nn.Module):
+        criterion = criterion.to(device=device, dtype=dtype)
+    return workload_of(config, model, criterion, device)
+
+
+def workload_of(config: Config, model: nn.Module, criterion: Criterion | None, device: torch.device) -> Workload:
+    """Return the config's workload around a model and a criterion that are on the device already.
+
+    Raises:
+        ConfigError: the config names a step or an optimizer that cannot be used, or not on this device.
+    """
+    train = config.train
+    model = cast("nn.Module", torch.compile(model)) if train.compile else model
+    if config.mode == "eval":
+        return Workload(
+            model=model,
+            loss=evaluation_of(config, criterion),
+            optimizer=None,
+            device=device,
+            step=evaluation_step,
+            scaler=torch.amp.GradScaler(device.type, enabled=False),
+            autocast_dtype=_AUTOCAST.get(config.precision),
+            criterion=criterion if isinstance(criterion, nn.Module) else None,
+        )
+    return Workload(
+        model=model,
+        loss=loss_of(config, criterion),
+        optimizer=build_optimizer(config, model.parameters(), device),
+        optimizer_key=optimizer_key(config),
+        device=device,
+        step=user_step(resolve(config.step.function, "step.function")) if config.step else train_step,
+        # A scale of 1 takes as much memory as the usual 65536, and never makes the first steps overflow: a step
+        # skipped for infinite gradients would create no optimizer state, and the peak would be too low.
+        scaler=torch.amp.GradScaler(device.type, init_scale=1.0, enabled=config.precision == "amp-fp16"),
+        autocast_dtype=_AUTOCAST.get(config.precision),
+        zero_grad_to_none=train.zero_grad_set_to_none,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        micro_batches=min(train.gradient_accumulation_steps, MAX_MICRO_BATCHES),
+        clip_grad_norm=train.clip_grad_norm,
+        average=WeightAverage(model) if train.ema else None,
+        criterion=criterion if isinstance(criterion, nn.Module) else None,
+    )
+
+
+def check_code(config: Config) -> None:
+    """Import all code that the config names, so that import errors are reported before anything runs.
+
+    Raises:
+        ConfigError: an import fails.
+    """
+    if config.model.factory and library_builder(config.model.factory) is None:
+        resolve(config.model.factory, "model.factory")
+    criterion_of(config)
+    if config.mode == "train" and config.optimizer.factory:
+        resolve(config.optimizer.factory, "optimizer.factory")
+    if config.mode == "train" and config.step:
+        resolve(config.step.function, "step.function")
+
+
+def parameter_dtype(config: Config) -> torch.dtype:
+    """Return the dtype of weights and inputs: bfloat16 for pure bf16, float32 for all others."""
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
+
+
+def set_matmul_precision(config: Config) -> None:
+    """Let float32 matrix products and convolutions use TensorFloat-32 for `tf32`, and IEEE float32 otherwise.
+
+    A setting of the whole process: call this in the worker process that runs trials.
+    """
+    precision = "tf32" if config.precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]

@@ -1,0 +1,45 @@
+"""Batches of tensors that a config declares: random values of the declared sizes and ranges."""
+
+from __future__ import annotations
+
+import torch
+
+from vram_cli.config import Config, TensorConfig
+from vram_cli.records import DataInfo, TensorInfo
+from vram_cli.workload.batches import Batch
+from vram_cli.workload.data_source import DataSource
+
+
+class SyntheticTensors(DataSource):
+    """Batches as `data.inputs` and `data.targets` declare them: a mapping, or (mapping, targets)."""
+
+    def __init__(self, config: Config) -> None:
+        data = config.data
+        self._inputs, self._targets = dict(data.inputs or {}), data.targets
+        tensors = self._inputs | ({"targets": data.targets} if data.targets else {})
+        self.info = DataInfo(
+            name="inputs",
+            source="synthetic",
+            detail="random values as the config declares; if lengths vary, the declared ones are taken as the longest",
+            tensors=tuple(TensorInfo(name=name, shape=t.shape, dtype=_dtype(t, config)) for name, t in tensors.items()),
+            classes=None,
+            num_samples=data.length,
+        )
+
+    def make_batch(self, n: int, device: torch.device, dtype: torch.dtype) -> Batch:
+        """Return n samples on the device; float32 tensors get the dtype."""
+        inputs = {name: _random(tensor, n, device, dtype) for name, tensor in self._inputs.items()}
+        return inputs if self._targets is None else (inputs, _random(self._targets, n, device, dtype))
+
+
+def _dtype(tensor: TensorConfig, config: Config) -> str:
+    return "bfloat16" if config.precision == "bf16" and tensor.dtype == "float32" else tensor.dtype
+
+
+def _random(tensor: TensorConfig, n: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    kind: torch.dtype = getattr(torch, tensor.dtype)
+    shape = (n, *tensor.shape)
+    if kind.is_floating_point:
+        # Filled in place: a cast would take the memory of two batches for a moment.
+        return torch.empty(shape, dtype=dtype if kind is torch.float32 else kind, device=device).normal_()
+    return torch.empty(shape, dtype=kind, device=device).random_(*tensor.values)
