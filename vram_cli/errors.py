@@ -79,9 +79,17 @@ class CutShortError(MachineError):
 
 
 class DoesNotFitError(VramError):
-    """Not even the smallest batch fits."""
+    """The batch does not fit, or not even the smallest one does.
+
+    Attributes:
+        result: the answer as a record, if there is one; `--json` prints it.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, hint: str = "", result: object = None) -> None:
+        super().__init__(message, hint)
+        self.result = result
 
 
 class ProbeError(VramError):

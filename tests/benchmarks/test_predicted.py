@@ -16,7 +16,7 @@ from vram_cli.errors import ProbeError
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe.messages import RunTrial
 from vram_cli.probe.worker.trials import open_trials
-from vram_cli.records import Device, Limit, Measurement, Result, RunInfo
+from vram_cli.records import Device, FindBatchResult, Limit, Measurement, RunInfo
 from vram_cli.search import find_largest
 from vram_cli.units import GIB
 
@@ -31,7 +31,7 @@ def card() -> tuple[Device, dict[str, str]]:
     return CARD, {"torch": "2.14.1", "driver": "580.65"}
 
 
-def measured_on(config: Config, gpu: str) -> Result:
+def measured_on(config: Config, gpu: str) -> FindBatchResult:
     """Answer as a card would that takes what another one is predicted to take."""
     capacity = config.device.memory_limit or CARD.capacity_bytes
     target = config.model_copy(update={"device": DeviceConfig(gpu=gpu, memory_limit=capacity)})
@@ -41,7 +41,8 @@ def measured_on(config: Config, gpu: str) -> Result:
         return trials.run(RunTrial(batch_size=n), lambda _: None).measurement
 
     found = find_largest(measure, capacity_bytes=capacity - trials.ready.outside_bytes, multiple_of=1)
-    return Result(
+    return FindBatchResult(
+        **vars(found),
         run=RunInfo(
             config_name="",
             config=config.model_dump(mode="json"),
@@ -49,10 +50,6 @@ def measured_on(config: Config, gpu: str) -> Result:
             data=None,
             versions={},
         ),
-        command="find-batch",
-        trials=found.trials,
-        max_batch_size=found.max_batch_size,
-        limited_by=found.limited_by,
     )
 
 
@@ -103,7 +100,7 @@ def test_errors_are_those_of_the_two_cards(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("one_budget")
 def test_what_fails_is_a_row_with_its_reason(tmp_path: Path) -> None:
-    def fails(config: Config) -> Result:
+    def fails(config: Config) -> FindBatchResult:
         if config.model.name == "mlp":
             raise ProbeError("the process was ended by SIGKILL")
         return replace(measured_on(config, "t4"), limited_by=Limit.TIME)

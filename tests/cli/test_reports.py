@@ -14,6 +14,7 @@ from tests.report.drawing import html, markdown
 from tests.report.examples import BREAKDOWN, MEMORY, detailed
 from tests.report.page import Page
 from vram_cli.cli import app
+from vram_cli.report import charts
 from vram_cli.report.saved import save
 
 
@@ -34,14 +35,9 @@ def run(*arguments: str) -> int:
     return stopped.value.code
 
 
-def test_show_writes_reports_without_torch(saved: Path) -> None:
-    code = (
-        "import sys\n"
-        "sys.modules['torch'] = None\n"
-        "sys.argv[0] = 'vram'\n"
-        "from vram_cli.__main__ import main\n"
-        "main()"
-    )
+def test_show_needs_neither_torch_nor_matplotlib(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "find_spec", lambda _: None)
+    code = "import sys\nsys.modules['torch'] = None\nsys.argv[0] = 'vram'\nfrom vram_cli.__main__ import main\nmain()"
     arguments = ["show", "detailed.json", "--report", "out.html", "--format", "markdown", "--by", "module"]
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=saved, check=True)
@@ -138,3 +134,12 @@ def test_report_of_a_search_has_proof_and_trials(tmp_path: Path) -> None:
     text = Page((tmp_path / "out.html").read_text(encoding="utf-8")).text
     assert "proof 4 is predicted to fit; nothing larger was tried" in text
     assert "Peak memory of each trial (predicted for Tesla T4)" in text
+
+
+def test_json_of_a_batch_that_does_not_fit(tmp_path: Path) -> None:
+    answer = vram_here("breakdown", "--gpu", "t4", "-n", "20000000", "--quiet", "--json", folder=tmp_path)
+    assert answer.code == 4
+    document = json.loads(answer.stdout)
+    assert document["measurement"]["outcome"] == "out_of_memory"
+    assert document["shortfall_bytes"] > 0
+    assert "does not run on Tesla T4" in answer.stderr

@@ -75,11 +75,11 @@ def test_out_of_memory_on_a_real_device_reports_the_shortfall() -> None:
 def test_baseline_needs_the_batch_size_and_no_breakdown() -> None:
     first = FakeProbe(ran(64)).check(CheckLimits())
     assert first.passed
-    assert first.result.run.config["train"]["batch_size"] == first.result.trials[-1].batch_size == 64
+    assert first.result.run.config["train"]["batch_size"] == first.result.measurement.batch_size == 64
     verdict = FakeProbe(ran(128)).check(CheckLimits(tolerance=0.02), baseline=first.result, baseline_name="b.json")
     assert [finding.kind for finding in verdict.findings] == [FindingKind.GREW]
     assert verdict.rows == verdict.modules == ()
-    assert any("no rows" in remark for remark in verdict.remarks)
+    assert any("only the peaks" in remark for remark in verdict.remarks)
 
 
 def test_a_missing_gpu_is_not_replaced_by_a_prediction_for_another() -> None:

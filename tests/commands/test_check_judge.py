@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests.report.examples import CPU, MEMORY
 from tests.report.verdicts import BASELINE, LAYERS, NEW_LAYER, made, misfit
-from vram_cli.commands.check.comparable import config_changes, require_comparable
+from vram_cli.commands.check.comparable import comparable_baseline, config_changes
 from vram_cli.commands.check.judge import judge
 from vram_cli.errors import ConfigError
-from vram_cli.records import Category, CheckLimits, CheckResult, FindingKind, Phase, PhasePeak, Result
+from vram_cli.records import BreakdownResult, Category, CheckLimits, CheckResult, FindingKind, Phase, PhasePeak
 from vram_cli.units import GIB, MIB
 
 SIZES = st.integers(1, 2**40)
@@ -30,9 +30,9 @@ def _with_outer(path: str) -> list[str]:
     return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
-def with_peak(reserved: int, allocated: int) -> Result:
+def with_peak(reserved: int, allocated: int) -> BreakdownResult:
     peak = PhasePeak(phase=Phase.BACKWARD, reserved_bytes=reserved, allocated_bytes=allocated)
-    return replace(BASELINE, trials=(replace(BASELINE.trials[0], peaks=(peak,)),))
+    return replace(BASELINE, measurement=replace(BASELINE.measurement, peaks=(peak,)))
 
 
 def kinds(verdict: CheckResult) -> list[FindingKind]:
@@ -155,7 +155,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def asked(key: str = "", value: Any = None) -> Result:
+def asked(key: str = "", value: Any = None) -> BreakdownResult:
     """Return a result whose config differs in one key."""
     config: dict[str, Any] = {name: dict(v) if isinstance(v, dict) else v for name, v in CONFIG.items()}
     section, _, rest = key.partition(".")
@@ -184,7 +184,7 @@ def asked(key: str = "", value: Any = None) -> Result:
 )
 def test_another_way_to_train_is_refused_with_the_key(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"base\.json is not comparable: {key}.* was .*, is ") as caught:
-        require_comparable(asked(key, value), asked(), "base.json")
+        comparable_baseline(asked(key, value).run, 128, asked(), "base.json")
     assert "--update-baseline" in caught.value.hint
 
 
@@ -200,8 +200,8 @@ def test_another_way_to_train_is_refused_with_the_key(key: str, value: Any) -> N
     ],
 )
 def test_what_no_byte_depends_on_is_not_compared(key: str, value: Any) -> None:
-    require_comparable(asked(key, value), asked(), "base.json")
-    assert config_changes(asked(key, value), asked()) == ()
+    comparable_baseline(asked(key, value).run, 128, asked(), "base.json")
+    assert config_changes(asked(key, value).run, asked().run) == ()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_what_no_byte_depends_on_is_not_compared(key: str, value: Any) -> None:
     ],
 )
 def test_sizes_in_the_config_are_compared_and_told(key: str, value: Any, words: str) -> None:
-    require_comparable(asked(key, value), asked(), "base.json")
+    comparable_baseline(asked(key, value).run, 128, asked(), "base.json")
     assert words in judge(asked(key, value), CheckLimits(), asked()).remarks[0]
 
 
@@ -243,15 +243,15 @@ def test_sizes_in_the_config_are_compared_and_told(key: str, value: Any, words: 
         ),
     ],
 )
-def test_another_version_or_device_is_refused(baseline: Result, words: str) -> None:
+def test_another_version_or_device_is_refused(baseline: BreakdownResult, words: str) -> None:
     with pytest.raises(ConfigError, match="not comparable") as caught:
-        require_comparable(asked(), baseline, "base.json")
+        comparable_baseline(asked().run, 128, baseline, "base.json")
     assert words in caught.value.message
 
 
-def refusal(now: Result, then: Result) -> str:
+def refusal(now: BreakdownResult, then: BreakdownResult) -> str:
     try:
-        require_comparable(now, then, "base.json")
+        comparable_baseline(now.run, 128, then, "base.json")
     except ConfigError as error:
         return error.message
     return ""
@@ -265,7 +265,23 @@ def test_patches_of_torch_drivers_and_free_ram_are_no_other_question() -> None:
     assert refusal(replace(asked(), run=replace(asked().run, device=CPU)), less) == ""
 
 
-@pytest.mark.parametrize("result", [MEMORY, misfit(), replace(BASELINE, trials=())])
-def test_only_a_breakdown_that_fits_is_a_baseline(result: Result) -> None:
-    with pytest.raises(ConfigError, match="is no baseline"):
-        require_comparable(BASELINE, result, "base.json")
+def test_misfit_is_no_baseline() -> None:
+    with pytest.raises(ConfigError, match="did not fit"):
+        comparable_baseline(BASELINE.run, 128, misfit(), "base.json")
+
+
+def test_search_is_a_baseline_for_the_sizes_it_ran() -> None:
+    train = {**MEMORY.run.config, "train": {"batch_size": 1536}}
+    now = replace(MEMORY.run, config=train)
+    baseline = comparable_baseline(now, 1536, MEMORY, "run.json")
+    assert baseline.measurement.batch_size == 1536
+    assert baseline.breakdown == MEMORY.breakdown
+    assert (
+        comparable_baseline(
+            replace(now, config={**train, "train": {"batch_size": 1456}}), 1456, MEMORY, "run.json"
+        ).breakdown
+        is None
+    )
+    for size in (1600, 3):
+        with pytest.raises(ConfigError, match=f"no trial of batch size {size:,} that fits"):
+            comparable_baseline(now, size, MEMORY, "run.json")

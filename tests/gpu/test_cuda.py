@@ -14,7 +14,7 @@ from vram_cli.commands.breakdown import breakdown
 from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import Config, load_config
 from vram_cli.probe import WorkerProbe
-from vram_cli.records import Category, Detail, Limit, Outcome, Phase, Result
+from vram_cli.records import Category, Detail, FindBatchResult, Limit, Outcome, Phase
 from vram_cli.units import GIB, MIB
 
 torch = pytest.importorskip("torch")
@@ -29,7 +29,7 @@ def config(name: str, *overrides: str) -> Config:
 
 
 @pytest.fixture(scope="module")
-def small() -> Result:
+def small() -> FindBatchResult:
     """A search on a card cut down to 2 GiB."""
     return find_batch(config("resnet18_cifar10.yaml", "device.memory_limit=2GiB", "search.limit_to_dataset=false"))
 
@@ -40,7 +40,7 @@ def probe() -> Iterator[WorkerProbe]:
         yield opened
 
 
-def test_the_certificate_is_a_size_that_ran_and_the_next_that_did_not(small: Result) -> None:
+def test_the_certificate_is_a_size_that_ran_and_the_next_that_did_not(small: FindBatchResult) -> None:
     assert small.limited_by is Limit.MEMORY
     certificate = small.certificate
     assert certificate is not None
@@ -51,7 +51,7 @@ def test_the_certificate_is_a_size_that_ran_and_the_next_that_did_not(small: Res
     assert len(small.trials) <= 40
 
 
-def test_the_budget_is_kept_with_the_context_counted_in(small: Result) -> None:
+def test_the_budget_is_kept_with_the_context_counted_in(small: FindBatchResult) -> None:
     assert small.device.capacity_bytes == 2 * GIB
     assert small.breakdown is not None
     assert 0 < small.breakdown.bytes_of(Category.CONTEXT) < CONTEXT_AT_MOST
@@ -60,7 +60,7 @@ def test_the_budget_is_kept_with_the_context_counted_in(small: Result) -> None:
     assert reserved + small.breakdown.bytes_of(Category.CONTEXT) <= 2 * GIB
 
 
-def test_the_recommended_size_leaves_the_margin_and_did_not_thrash(small: Result) -> None:
+def test_the_recommended_size_leaves_the_margin_and_did_not_thrash(small: FindBatchResult) -> None:
     size = small.recommended_batch_size
     assert size is not None
     assert size % 8 == 0
@@ -94,7 +94,7 @@ def test_the_ledger_on_the_last_step_leaves_the_peak_as_it_is(probe: WorkerProbe
     assert 0.9 * plain.peak_allocated_bytes < ours <= plain.peak_allocated_bytes
 
 
-def test_the_size_that_failed_says_what_it_held(small: Result) -> None:
+def test_the_size_that_failed_says_what_it_held(small: FindBatchResult) -> None:
     assert small.certificate is not None
     (failed,) = {trial.held_bytes for trial in small.trials if trial.batch_size == small.certificate.smallest_failed}
     assert failed is not None
@@ -132,13 +132,13 @@ def test_every_precision_runs_and_makes_the_optimizers_state(precision: str) -> 
 def test_every_optimizer_runs(optimizer: str) -> None:
     result = breakdown(config("cnn_cifar10.yaml", f"optimizer={{name: {optimizer}}}"), batch_size=64)
     assert result.breakdown is not None
-    assert result.trials[0].steps == 3
+    assert result.measurement.steps == 3
 
 
 def test_memory_in_which_cudnn_searched_for_its_plans_is_not_the_trainings() -> None:
     """The search may take all that is free on the card; the steps after it take what they take without."""
     off, on = (
-        breakdown(config("resnet18_cifar10.yaml", f"device.cudnn_benchmark={value}"), batch_size=512).trials[0]
+        breakdown(config("resnet18_cifar10.yaml", f"device.cudnn_benchmark={value}"), batch_size=512).measurement
         for value in ("false", "true")
     )
     assert on.fits

@@ -79,7 +79,7 @@ INVALID = {
     "truncated": (VALID[:200], "not a calibration of vram"),
     "empty": ("", "not a calibration of vram"),
     "not JSON": ("context_bytes: 300MiB", "not a calibration of vram"),
-    "a result": (json.dumps({"schema_version": 1, "command": "breakdown"}), "not a calibration of vram: product: "),
+    "a result": (json.dumps({"schema_version": 1, "command": "breakdown"}), "product is missing"),
     "text for a size": (VALID.replace('"context_bytes": 314572800', '"context_bytes": "300MiB"'), "context_bytes: "),
     "another version": (VALID.replace('"schema_version": 1', '"schema_version": 2'), "schema_version: "),
     "an unknown GPU": (VALID.replace("Tesla T4", "Tesla T5"), "the catalogue has no Tesla T5"),

@@ -135,8 +135,12 @@ def test_the_keys_that_readers_of_the_json_rely_on() -> None:
     assert (document["max_batch_size"], document["recommended_batch_size"]) == (1536, 1456)
     assert document["limited_by"] == "memory"
     proof = document["certificate"]
-    keys = ("largest_ok", "smallest_failed", "outcome", "phase")
-    assert [proof[key] for key in keys] == [1536, 1537, "out_of_memory", "backward"]
+    assert [proof[key] for key in ("largest_ok", "smallest_failed", "outcome", "phase")] == [
+        1536,
+        1537,
+        "out_of_memory",
+        "backward",
+    ]
     assert len(document["trials"]) == 6
     assert {
         key: document["trials"][3][key]

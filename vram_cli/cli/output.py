@@ -9,7 +9,7 @@ import typer
 
 from vram_cli.cli.options import Format
 from vram_cli.compare.records import Comparison
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, DoesNotFitError
 from vram_cli.files import check_writable
 from vram_cli.records import Advice, BreakdownResult, CheckResult, FindBatchResult, Inspection
 from vram_cli.report.console import inform, print_answer, print_document
@@ -48,13 +48,14 @@ class Files(NamedTuple):
             check_plot(self.plot, force=self.force)
 
     def write(self, record: Record, document: Document) -> None:
-        """Write the files, and say where they are.
+        """Write the files.
 
         Raises:
             ConfigError, MachineError: As `check` does, or the picture needs a timeline that was not measured.
         """
         if self.plot is not None and document.picture is None:
             raise ConfigError(f"--plot {self.plot}: this answer has no picture", "--report FILE writes it as a page")
+        # Drawn before anything is written: drawing may fail.
         figure = document.picture() if self.plot is not None and document.picture is not None else None
         if self.save is not None:
             from vram_cli.report.saved import save
@@ -92,6 +93,14 @@ def deliver(record: Record, files: Files, form: str, **options: Any) -> None:
     print_record(record, document, form)
     for path in filter(None, (files.save, files.report, files.plot)):
         inform(f"saved to {path}")
+
+
+def deliver_failure(error: DoesNotFitError, form: str) -> None:
+    """Print the record of a batch that does not fit, if JSON is asked for: programs get an object in any case."""
+    if error.result is not None and form == Format.JSON.value:
+        from vram_cli.report.formats.json import to_json
+
+        typer.echo(to_json(error.result))
 
 
 def print_record(record: Record, document: Document, form: str) -> None:

@@ -10,7 +10,7 @@ from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, DoesNotFitError
 from vram_cli.probe import OpenProbe, open_probe
 from vram_cli.progress import SILENT, Progress
-from vram_cli.records import BreakdownResult, Detail, Device, Measurement, Outcome
+from vram_cli.records import BreakdownResult, Detail, Outcome
 from vram_cli.units import format_bytes
 
 
@@ -57,22 +57,25 @@ def breakdown(
         measurement = probe.measure(size, detail)
         if measurement.outcome is Outcome.ERROR:
             raise user_error(measurement)
-        if not measurement.fits:
-            raise _does_not_fit(measurement, device)
-        return BreakdownResult(
+        result = BreakdownResult(
             run=probe.info,
             measurement=replace(measurement, breakdown=None),
             breakdown=measurement.breakdown,
+            shortfall_bytes=measurement.shortfall_bytes(device.allocator_bytes),
         )
+        if not measurement.fits:
+            raise _does_not_fit(result)
+        return result
 
 
-def _does_not_fit(measurement: Measurement, device: Device) -> DoesNotFitError:
+def _does_not_fit(result: BreakdownResult) -> DoesNotFitError:
+    measurement, device, missing = result.measurement, result.run.device, result.shortfall_bytes
     phase = f" in {measurement.phase.value}" if measurement.phase else ""
-    missing = measurement.shortfall_bytes(device.allocator_bytes)
     return DoesNotFitError(
         f"batch {measurement.batch_size:,} does not run on {device.name}: {measurement.message}{phase}"
         + (f"; at least {format_bytes(missing)} short" if missing else ""),
         "run `vram find-batch` with the same options to find the largest batch that does",
+        result,
     )
 
 

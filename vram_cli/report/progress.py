@@ -54,23 +54,23 @@ class SearchProgress(Progress):
             self._console.print(literal(text), soft_wrap=True)
 
     def trial_started(self, batch_size: int, bracket: Bracket) -> None:
-        """A trial begins."""
-        self.status(f"trying {number(batch_size)}{_known(bracket)}")
+        """Show that a trial starts."""
+        self.status(f"trying {number(batch_size)}{_bracket(bracket)}")
 
     def trial_finished(self, measurement: Measurement, bracket: Bracket) -> None:
-        """A trial ended: one line, which stays."""
+        """Print a line for a trial that ended."""
         if self._quiet:
             return
         line = _line(measurement)
         if self._live is None:
-            line.append(_known(bracket))
+            line.append(_bracket(bracket))
         self._console.print(line, soft_wrap=True)
 
-    def timed(self, pace: ThroughputPoint) -> None:
+    def timed(self, point: ThroughputPoint) -> None:
         """Print a line for a size that was timed."""
         if not self._quiet:
-            spread = f"half of {count(pace.steps, 'step')}: {three_digits(pace.q25)} to {three_digits(pace.q75)}"
-            line = f"{number(pace.batch_size):>11}  {per_second(pace.samples_per_second)} ({spread})"
+            spread = f"half of {count(point.steps, 'step')}: {three_digits(point.q25)} to {three_digits(point.q75)}"
+            line = f"{number(point.batch_size):>11}  {per_second(point.samples_per_second)} ({spread})"
             self._console.print(literal(line), soft_wrap=True)
 
     def _live_line(self) -> RichProgress:
@@ -98,7 +98,7 @@ def _line(trial: Measurement) -> Text:
     )
 
 
-def _known(bracket: Bracket) -> str:
-    known = [f"fits {number(bracket.largest_ok)}"] if bracket.largest_ok else []
-    known += [f"fails {number(bracket.smallest_failed)}"] if bracket.smallest_failed is not None else []
-    return f" ({', '.join(known)})" if known else ""
+def _bracket(bracket: Bracket) -> str:
+    sizes = [f"fits {number(bracket.largest_ok)}"] if bracket.largest_ok else []
+    sizes += [f"fails {number(bracket.smallest_failed)}"] if bracket.smallest_failed is not None else []
+    return f" ({', '.join(sizes)})" if sizes else ""

@@ -7,6 +7,7 @@ sizes that the config hands to it, such as `model.kwargs` or an image's shape: m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from vram_cli.config_diff import describe_change, differing_keys, flatten
@@ -63,10 +64,13 @@ def comparable_baseline(
     if isinstance(baseline, FindBatchResult):
         trials = [trial for trial in baseline.trials if trial.batch_size == batch_size and trial.fits]
         if not trials:
-            raise ConfigError(f"{name}: this search has no trial of batch size {batch_size:,}", _NO_BASELINE)
+            raise ConfigError(f"{name}: this search has no trial of batch size {batch_size:,} that fits", _NO_BASELINE)
         known = baseline.breakdown
         breakdown = known if known is not None and known.batch_size == batch_size else None
-        baseline = BreakdownResult(run=baseline.run, measurement=trials[-1], breakdown=breakdown)
+        # A search tries many sizes: the one in its config is not part of its question.
+        config = {**baseline.run.config, "train": {**baseline.run.config.get("train", {}), "batch_size": batch_size}}
+        run = replace(baseline.run, config=config)
+        baseline = BreakdownResult(run=run, measurement=trials[-1], breakdown=breakdown)
     if not baseline.measurement.fits:
         raise ConfigError(f"{name}: did not fit, so it has no peak to compare with", _NO_BASELINE)
     if reason := next(_differences(now, baseline.run), None):
