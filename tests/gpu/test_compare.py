@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.workload.configs import HERE, config
-from vram_cli.compare import CompareOptions, compare
+from vram_cli.compare import CompareOptions, compare_batch_sizes
 
 torch = pytest.importorskip("torch")
 
@@ -23,7 +23,7 @@ def test_compare_on_the_gpu(tmp_path: Path, precision: str) -> None:
         device={"name": "cuda"},
     )
     options = CompareOptions(batch_sizes=(8, "full"), epochs=10, repeats=2)
-    comparison = compare(settings, options, results=tmp_path / "results.jsonl")
+    comparison = compare_batch_sizes(settings, options, results=tmp_path / "results.jsonl")
     small, full = comparison.sizes
     assert comparison.run.device.type.startswith("cuda")
     assert small.runs == full.runs == 2

@@ -19,11 +19,10 @@ class LrScaling(str, Enum):
     NONE = "none"
 
 
-def compare(  # noqa: PLR0917 - Typer makes a flag of each
-    config: options.ConfigName = None,
-    overrides: options.Overrides = None,
-    device: options.DeviceName = None,
-    memory_limit: options.MemoryLimit = None,
+@options.reads_config("device", "memory_limit")
+def compare(
+    load_config: options.LoadConfig,
+    *,
     batch_sizes: Annotated[
         str, typer.Option("--batch-sizes", "-b", metavar="N,N,...", help="Batch sizes; full is the whole training set.")
     ] = "1,32,128,256,full",
@@ -42,47 +41,45 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     ] = 3,
     lr_scaling: Annotated[
         LrScaling | None,
-        typer.Option("--lr-scaling", help=r"Learning rate rule. (default: linear for sgd, else sqrt)"),
+        typer.Option("--lr-scaling", help=r"Learning rate rule. \[default: linear for sgd, else sqrt]"),
     ] = None,
     warmup: Annotated[
         float, typer.Option("--warmup", metavar="EPOCHS", help="Epochs of warm-up to a scaled-up learning rate.")
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed for data, weights and shuffling.")] = 0,
     accumulate: Annotated[
-        bool, typer.Option("--accumulate", help="Train sizes that do not fit with gradient accumulation.")
+        bool, options.option("--accumulate", help="Train sizes that do not fit with gradient accumulation.")
     ] = False,
     download: options.Download = False,
     results: Annotated[
-        Path, typer.Option("--results", metavar="FILE", help="File of finished runs, resumed if it exists.")
+        Path, options.output("--results", metavar="FILE", help="File of finished runs, resumed if it exists.")
     ] = Path("vram-compare.jsonl"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Discard existing results and start over.")] = False,
+    fresh: Annotated[bool, options.output("--fresh", help="Discard existing results and start over.")] = False,
     json: options.Json = False,
     format_name: options.FormatName = None,
     report: options.Report = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Plot loss, validation and noise as PNG, SVG or PDF."),
+        options.output("--plot", metavar="FILE", help="Plot loss, validation and noise as PNG, SVG or PDF."),
     ] = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train with several batch sizes on the same data, and compare accuracy, noise, speed and memory."""
     from vram_cli.cli.output import Files, deliver
-    from vram_cli.compare import CompareOptions
-    from vram_cli.compare import compare as run
+    from vram_cli.compare import CompareOptions, compare_batch_sizes
     from vram_cli.compare.options import parse_sizes
     from vram_cli.errors import Interrupted
     from vram_cli.report.console import inform
     from vram_cli.report.progress import SearchProgress
 
-    flags = {**options.place(device, None), "device.memory_limit": memory_limit}
-    settings = options.configure(config, overrides, flags, quiet=quiet)
-    form = options.chosen(format_name, options.Format, json=json)
+    config = load_config()
+    form = options.output_format(format_name, options.Format, json=json)
     files = Files(report=report, plot=plot, force=force)
     files.check()
     compare_options = CompareOptions(
         batch_sizes=parse_sizes(batch_sizes),
-        samples=options.whole_or_all(samples, "--samples"),
+        samples=options.count_or_all(samples, "--samples"),
         holdout=holdout,
         folds=folds,
         epochs=epochs,
@@ -95,17 +92,16 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     code = 0
     try:
         with SearchProgress(quiet=quiet) as progress:
-            comparison = run(
-                settings,
+            comparison = compare_batch_sizes(
+                config,
                 compare_options,
                 results=results,
                 fresh=fresh,
                 download=download,
-                status=progress.status,
-                announce=progress.note,
+                progress=progress,
             )
     except Interrupted as stop:
-        comparison, code = stop.partial, 130
+        comparison, code = stop.partial, stop.exit_code
     deliver(comparison, files, form)
     inform(f"results in {results}: run the same command to resume")
     raise typer.Exit(code)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vram_cli.compare.compare import DEFAULT_FILE, compare
+from vram_cli.compare.compare import DEFAULT_FILE, compare_batch_sizes
 from vram_cli.compare.options import CompareOptions
 from vram_cli.compare.records import Comparison
 
-__all__ = ["DEFAULT_FILE", "CompareOptions", "Comparison", "compare"]
+__all__ = ["DEFAULT_FILE", "CompareOptions", "Comparison", "compare_batch_sizes"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vram_cli.commands.learning_rate import choose_scaling, scale_learning_rate
-from vram_cli.commands.user_errors import own_error
+from vram_cli.commands.user_errors import user_error
 from vram_cli.compare.findings import findings, noise_exponent
 from vram_cli.compare.messages import RunTraining, TrainingProgress
 from vram_cli.compare.options import CompareOptions
@@ -17,21 +18,22 @@ from vram_cli.compare.summary import summarize
 from vram_cli.compare.training_client import TrainingClient
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import ConfigError, Interrupted
-from vram_cli.probe import WorkerProbe
+from vram_cli.probe import OpenProbe, Probe, open_probe
+from vram_cli.progress import SILENT, Progress
 from vram_cli.records import Measurement, Outcome, RunInfo
 
 DEFAULT_FILE = Path("vram-compare.jsonl")
 
 
-def compare(
+def compare_batch_sizes(
     config: Config | str | None = None,
     options: CompareOptions = CompareOptions(),  # noqa: B008 - it is frozen
     *,
     results: Path = DEFAULT_FILE,
     fresh: bool = False,
     download: bool = False,
-    status: Callable[[str], None] = lambda _: None,
-    announce: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
+    open_probe: OpenProbe = open_probe,
 ) -> Comparison:
     """Train with each batch size on the same samples and compare the results.
 
@@ -44,8 +46,8 @@ def compare(
         results: The file of finished runs.
         fresh: Whether to discard existing results.
         download: Whether torchvision may download missing data files.
-        status: Receives the current activity in a few words.
-        announce: Receives a line about each finished run.
+        progress: Receives the current activity, and a note about each finished run.
+        open_probe: Opens the probe that measures memory.
 
     Raises:
         ConfigError: The config or an option is invalid, or the file holds another comparison.
@@ -55,26 +57,27 @@ def compare(
     """
     settings = config if isinstance(config, Config) else load_config(config)
     _require_trainable(settings)
-    status("starting the process that measures memory")
-    with WorkerProbe(settings, download=download, trial_timeout=settings.search.trial_timeout) as probe:
+    progress.status("starting the process that measures memory")
+    with ExitStack() as stack:
+        probe = stack.enter_context(open_probe(settings, download=download))
         remark = ""
-        if probe.device.kind == "simulated":  # device: auto, on a machine without a GPU
+        if probe.info.device.is_simulated:  # device: auto, on a machine without a GPU
             settings = with_overrides(settings, ["device.name=cpu"])
             remark = "This machine has no GPU: trained on the CPU."
-            probe.reopen(settings)
-        if probe.data.source == "synthetic" or probe.data.num_samples is None:
-            raise _synthetic_data_error(probe.data.detail)
-        plan = options.plan(probe.data.num_samples, choose_scaling(settings))
+            probe = stack.enter_context(open_probe(settings, download=download, reuse=probe))
+        info = replace(probe.info, remark=remark)
+        if info.data is None or info.data.source == "synthetic" or info.data.num_samples is None:
+            raise _synthetic_data_error(info.data.detail if info.data else "the config names no data")
+        plan = options.plan(info.data.num_samples, choose_scaling(settings))
         sizes = options.sizes(plan)
-        key = ComparisonKey(
-            config=settings.model_dump(mode="json"), plan=plan, device=probe.device.name, versions=probe.versions
-        )
+        key = ComparisonKey(config=info.config, plan=plan, device=info.device.name, versions=info.versions)
         with ResultsFile(results, key, fresh=fresh) as file:
-            run = _ComparisonRun(settings, options, plan, sizes, replace(probe.info, remark=remark), file)
+            run = _ComparisonRun(settings, options, plan, sizes, info, file, progress)
             try:
-                run.check_memory(probe, status)
-                probe.stop()
-                run.train(download, status, announce)
+                if too_large := run.check_memory(probe):
+                    run.check_micro_batches(stack.enter_context(open_probe(run.accumulating, reuse=probe)), too_large)
+                stack.close()  # training needs the memory
+                run.train(download=download)
             except KeyboardInterrupt:
                 raise Interrupted(run.answer(interrupted=True)) from None
             return run.answer()
@@ -88,13 +91,23 @@ class _ComparisonRun:
     sizes: tuple[int, ...]
     run_info: RunInfo
     file: ResultsFile
+    progress: Progress
 
-    def check_memory(self, probe: WorkerProbe, status: Callable[[str], None]) -> None:
-        """Check each size that the file lacks; for sizes that do not fit, find micro-batches that do."""
+    @property
+    def accumulating(self) -> Config:
+        """The config with twice the micro-batches.
+
+        A micro-batch needs more memory than a batch of its size: gradients exist during its forward pass.
+        """
+        steps = 2 * self.config.train.gradient_accumulation_steps
+        return with_overrides(self.config, [f"train.gradient_accumulation_steps={steps}"])
+
+    def check_memory(self, probe: Probe) -> list[Measurement]:
+        """Check each size that the file lacks, and return those that do not fit."""
         too_large: list[Measurement] = []
         for size in self.sizes:
             if size not in self.file.memory_checks:
-                status(f"measuring the memory of batch size {size:,}")
+                self.progress.status(f"measuring the memory of batch size {size:,}")
                 measurement = probe.measure(size)
                 raise_user_error(probe, measurement)
                 if measurement.fits:
@@ -102,21 +115,21 @@ class _ComparisonRun:
                     self.file.add_memory_check(MemoryCheck(batch_size=size, fits=True, peak_bytes=peak))
                 else:
                     too_large.append(measurement)
-        if too_large:
-            # A micro-batch needs more memory than a batch of its size: gradients exist during its forward pass.
-            steps = 2 * self.config.train.gradient_accumulation_steps
-            probe.reopen(with_overrides(self.config, [f"train.gradient_accumulation_steps={steps}"]))
+        return too_large
+
+    def check_micro_batches(self, probe: Probe, too_large: Iterable[Measurement]) -> None:
+        """Find micro-batches that fit, for sizes that do not."""
         for measurement in too_large:
-            status(f"searching for micro-batches of batch size {measurement.batch_size:,} that fit")
+            self.progress.status(f"searching for micro-batches of batch size {measurement.batch_size:,} that fit")
             self.file.add_memory_check(_check_micro_batches(probe, measurement))
 
-    def train(self, download: bool, status: Callable[[str], None], announce: Callable[[str], None]) -> None:
+    def train(self, *, download: bool) -> None:
         """Run the trainings that the file lacks: all sizes of one repeat, then the next, so that sizes stay even."""
         keys = list(self._run_keys())
         missing = [key for key in keys if key not in self.file.runs]
         finished = len(keys) - len(missing)
         if finished:
-            announce(f"{finished} of {len(keys)} runs are already in the results file")
+            self.progress.note(f"{finished} of {len(keys)} runs are already in the results file")
         checks = [self.file.memory_checks[size] for size in self.sizes]
         largest = max(check.batch_size if check.fits else check.micro_batch_size or 1 for check in checks)
         device = self.run_info.device.type
@@ -127,15 +140,15 @@ class _ComparisonRun:
                     continue
                 name = f"{index} of {len(keys)}: batch size {size:,}, repeat {repeat + 1}"
                 name += f", fold {fold + 1}" if self.plan.folds > 1 else ""
-                status(name)
-                reply = client.train(self._request(check, repeat, fold), _report_to(status, name))
+                self.progress.status(name)
+                reply = client.train(self._request(check, repeat, fold), _report_to(self.progress, name))
                 if reply.run is None:
                     failed = MemoryCheck(batch_size=size, fits=False, peak_bytes=0, message=reply.message)
                     self.file.add_memory_check(failed)
-                    announce(f"{name}: {reply.message}")
+                    self.progress.note(f"{name}: {reply.message}")
                 else:
                     self.file.add_run(reply.run)
-                    announce(f"{name}: {_describe(reply.run)}")
+                    self.progress.note(f"{name}: {_describe(reply.run)}")
 
     def answer(self, *, interrupted: bool = False) -> Comparison:
         """Summarize the runs in the file."""
@@ -183,7 +196,7 @@ class _ComparisonRun:
         )
 
 
-def raise_user_error(probe: WorkerProbe, measurement: Measurement) -> None:
+def raise_user_error(probe: Probe, measurement: Measurement) -> None:
     """Raise the error of the user's own code, if that is why a trial failed.
 
     A failure at one sample is checked with two, since batch norm rejects a single sample.
@@ -191,7 +204,7 @@ def raise_user_error(probe: WorkerProbe, measurement: Measurement) -> None:
     if measurement.outcome is Outcome.ERROR and measurement.batch_size == 1:
         measurement = probe.measure(2)
     if measurement.outcome is Outcome.ERROR:
-        raise own_error(measurement)
+        raise user_error(measurement)
 
 
 def _require_trainable(config: Config) -> None:
@@ -217,7 +230,7 @@ def _synthetic_data_error(reason: str) -> ConfigError:
     )
 
 
-def _check_micro_batches(probe: WorkerProbe, failed: Measurement) -> MemoryCheck:
+def _check_micro_batches(probe: Probe, failed: Measurement) -> MemoryCheck:
     """Return the smallest number of micro-batches that fits, out of 2, 4, 8 and so on."""
     phase = f" in {failed.phase.value}" if failed.phase else ""
     check = MemoryCheck(
@@ -238,8 +251,8 @@ def _check_micro_batches(probe: WorkerProbe, failed: Measurement) -> MemoryCheck
     return check
 
 
-def _report_to(status: Callable[[str], None], name: str) -> Callable[[TrainingProgress], None]:
-    return lambda at: status(f"{name}: step {at.step:,} of {at.steps:,}, loss {at.loss:.3f}")
+def _report_to(progress: Progress, name: str) -> Callable[[TrainingProgress], None]:
+    return lambda at: progress.status(f"{name}: step {at.step:,} of {at.steps:,}, loss {at.loss:.3f}")
 
 
 def _describe(run: TrainingRun) -> str:

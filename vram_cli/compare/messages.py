@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from vram_cli.compare.records import ComparePlan, TrainingRun
-from vram_cli.probe.messages import Refused
+from vram_cli.probe.messages import Event, Refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class RunTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingProgress:
+class TrainingProgress(Event):
     """Worker to parent: the progress of a training."""
 
     kind: Literal["training_progress"] = "training_progress"

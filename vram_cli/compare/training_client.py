@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from vram_cli.compare.messages import REPLY, REQUEST, OpenTraining, RunTraining, TrainingDone, TrainingProgress
+from vram_cli.compare.messages import REPLY, OpenTraining, RunTraining, TrainingDone, TrainingProgress
 from vram_cli.compare.records import ComparePlan
 from vram_cli.config import Config
 from vram_cli.errors import ProbeError
-from vram_cli.probe.devices.host_memory import available_bytes
-from vram_cli.probe.messages import Refused
-from vram_cli.probe.worker_errors import HOST_FLOOR, ended_by_code, error_of, folder_of
-from vram_cli.probe.worker_process import WorkerProcess
+from vram_cli.probe import last_words
+from vram_cli.probe.user_code import code_folder, ended_by_user_code
+from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
+from vram_cli.records import Outcome
 
 
 class TrainingClient:
@@ -32,12 +32,12 @@ class TrainingClient:
         self._session = OpenTraining(
             config=config.model_dump(mode="json"),
             download=download,
-            folder=folder_of(config),
+            folder=code_folder(config),
             device=device,
             plan=plan,
             max_eval_batch=max_eval_batch,
         )
-        self._own_code = config.own_code
+        self._config = config
         self._worker: WorkerProcess | None = None
 
     def __enter__(self) -> TrainingClient:
@@ -57,37 +57,26 @@ class TrainingClient:
             ProbeError: The worker died for another reason.
         """
         worker = self._worker or self._start()
-        worker.send(REQUEST.dump_json(request))
-        while True:
-            reply = worker.receive()
-            if isinstance(reply, TrainingDone):
-                if reply.run is None:
-                    self._end()
-                return reply
-            if isinstance(reply, Refused):
-                raise error_of(reply)
-            if isinstance(reply, TrainingProgress):
-                report(reply)
-            elif worker.gone:
-                return self._handle_death(worker)
-            elif available_bytes() < HOST_FLOOR:
-                self._end()
-                return TrainingDone(run=None, message="the computer was about to run out of RAM")
+        try:
+            reply: TrainingDone = worker.request(request, report)
+        except WorkerStopped as stop:
+            out_of_memory = worker.was_killed or stop.outcome is Outcome.HOST_MEMORY
+            error = None if out_of_memory else ended_by_user_code(worker, self._config)
+            message = f"the training process {stop.message}" if stop.outcome is Outcome.KILLED else stop.message
+            cause = last_words.summary(worker.stderr())
+            self._end()
+            if not out_of_memory:
+                raise error or ProbeError(message, cause) from None
+            return TrainingDone(run=None, message=message)
+        if reply.run is None:
+            self._end()
+        return reply
 
     def _start(self) -> WorkerProcess:
         # Without the allocator settings that make trials reproducible, which would slow down training.
         self._worker = worker = WorkerProcess({}, entry="vram_cli.compare.worker", replies=REPLY)
-        worker.send(REQUEST.dump_json(self._session))
+        worker.send(self._session)
         return worker
-
-    def _handle_death(self, worker: WorkerProcess) -> TrainingDone:
-        how, words = worker.how_it_ended(), worker.last_words
-        if worker.was_killed:
-            self._end()
-            return TrainingDone(run=None, message=f"the training process {how}")
-        if self._own_code and worker.left:
-            raise ended_by_code(worker, self._own_code)
-        raise ProbeError(f"the training process {how}", words)
 
     def _end(self) -> None:
         if self._worker is not None:
