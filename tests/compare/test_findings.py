@@ -109,10 +109,13 @@ def test_theory_is_reported_only_if_it_holds() -> None:
         *(size(n, loss_noise=stats(noise, None)) for n, noise in ((1, 0.8), (16, 0.21), (64, 0.1), (256, 0.1)))
     )
     assert "from batch size 1 to 64, as theory predicts (fitted: B^-0.50)" in text
-    assert "At batch size 256, that noise is 2.0 times the 1/sqrt(B) prediction from batch size 1:" in text
+    assert (
+        "At batch size 256, the noise of the training loss is 2.0 times the 1/sqrt(B) prediction from batch size 1:"
+        in text
+    )
     text = text_of(*(size(n, loss_noise=stats(1.0, None)) for n in (1, 16)))
     assert "as theory predicts" not in text
-    assert "At batch size 16, that noise is 4.0 times" in text
+    assert "At batch size 16, the noise of the training loss is 4.0 times" in text
 
 
 def test_critical_batch_size_uses_the_best_sizes() -> None:
