@@ -40,6 +40,7 @@ def model(width=8, pause=0.0):
             return x
     return torch.nn.Sequential(Slow(), torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 2))
 """
+FILES = ("--plot", "sizes.png", "--report", "sizes.html")
 SHORT = ("--config", "train.yaml", "--epochs", "2", "--results", "results.jsonl")
 
 
@@ -81,7 +82,7 @@ def test_killed_comparison_resumes(folder: Path) -> None:
     # As if killed while writing a line.
     (folder / "results.jsonl").write_bytes(before + b'{"kind": "run", "run": {"batch_si')
 
-    resumed = vram("compare", *slow, "--batch-sizes", "4,8,full", "--json", "--plot", "sizes.png", folder=folder)
+    resumed = vram("compare", *slow, "--batch-sizes", "4,8,full", "--json", *FILES, folder=folder)
     assert resumed.code == 0, resumed.stderr
     assert (folder / "results.jsonl").read_bytes().startswith(before)
     assert sorted(finished(folder)) == [(size, repeat, 0) for size in (4, 8, 320) for repeat in range(2)]
@@ -95,6 +96,7 @@ def test_killed_comparison_resumes(folder: Path) -> None:
     assert 0 < small["memory_check"]["peak_bytes"] <= full["memory_check"]["peak_bytes"]
     assert full["loss_noise"] is None
     assert (folder / "sizes.png").stat().st_size > 10_000
+    assert "Best validation:" in (folder / "sizes.html").read_text()
 
 
 def test_sigterm_prints_the_finished_runs(folder: Path) -> None:

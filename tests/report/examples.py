@@ -6,18 +6,19 @@ from dataclasses import replace
 
 from vram_cli.records import (
     Breakdown,
+    BreakdownResult,
     BreakdownRow,
     Category,
     Certificate,
     DataInfo,
     Device,
+    FindBatchResult,
     Limit,
     Measurement,
     ModuleShare,
     Outcome,
     Phase,
     PhasePeak,
-    Result,
     RunInfo,
     TensorInfo,
     Timeline,
@@ -134,11 +135,12 @@ def breakdown(batch_size: int, device: Device, *bytes_of: int) -> Breakdown:
     return Breakdown(batch_size=batch_size, rows=rows, total_bytes=device.capacity_bytes, peak_phase=Phase.BACKWARD)
 
 
-MEMORY = Result(
+MEMORY = FindBatchResult(
     run=RunInfo(
         config_name="resnet18_cifar10.yaml", config=config("resnet18"), device=GPU, data=CIFAR, versions=VERSIONS
     ),
-    command="find-batch",
+    multiple_of=8,
+    margin=0.05,
     trials=(ran(1), ran(2), ran(1456), failed(1600), ran(1536, 3.1), failed(1537)),
     max_batch_size=1536,
     recommended_batch_size=1456,
@@ -151,7 +153,7 @@ MEMORY = Result(
     ),
 )
 
-DATASET = Result(
+DATASET = FindBatchResult(
     run=RunInfo(
         config_name="mlp_mnist.yaml",
         config=config("mlp", device="cpu"),
@@ -165,7 +167,8 @@ DATASET = Result(
             "system": "Linux 6.8.0 x86_64",
         },
     ),
-    command="find-batch",
+    multiple_of=8,
+    margin=0.05,
     trials=(ran(1, 0.4), ran(2, 0.1), ran(60_000, 0.7)),
     max_batch_size=60_000,
     recommended_batch_size=60_000,
@@ -205,8 +208,7 @@ THRASHING = replace(
     notes=("batch size 1536 ran only because the allocator gave its cache back on the way: it thrashes",),
 )
 
-BREAKDOWN = replace(
-    MEMORY,
+BREAKDOWN = BreakdownResult(
     run=replace(
         MEMORY.run,
         config_name="resnet50_imagenet.yaml",
@@ -222,12 +224,7 @@ BREAKDOWN = replace(
         ),
         device=replace(GPU, name="NVIDIA A10G", capacity_bytes=24 * GIB, other_processes=()),
     ),
-    command="breakdown",
-    trials=(ran(128),),
-    max_batch_size=None,
-    recommended_batch_size=None,
-    limited_by=None,
-    certificate=None,
+    measurement=ran(128),
     breakdown=breakdown(
         128,
         replace(GPU, capacity_bytes=24 * GIB),
@@ -235,7 +232,7 @@ BREAKDOWN = replace(
     ),
 )
 
-ALL = {
+ALL: dict[str, FindBatchResult | BreakdownResult] = {
     "find-batch-memory": MEMORY,
     "find-batch-dataset": DATASET,
     "find-batch-interrupted": INTERRUPTED,
@@ -243,6 +240,8 @@ ALL = {
     "find-batch-thrashing": THRASHING,
     "breakdown": BREAKDOWN,
 }
+
+SEARCHES = {name: result for name, result in ALL.items() if isinstance(result, FindBatchResult)}
 
 SHARES = (
     ("", {Category.BATCH_DATA: 77_071_360, Category.TEMPORARIES: 20_000_000}),
@@ -256,11 +255,11 @@ SHARES = (
     ("layer4.conv_with_a_name_that_is_long", {Category.PARAMETERS: 59_000_000, Category.OPTIMIZER_STATE: 118_000_000}),
     ("fc", {Category.PARAMETERS: 8_196_000, Category.GRADIENTS: 8_196_000, Category.OPTIMIZER_STATE: 16_392_000}),
 )
-"""Of each module, what it holds beside those in it."""
+"""The memory of each module without its submodules."""
 
 
 def modules() -> tuple[ModuleShare, ...]:
-    """Return the shares, with each module's parts added to it."""
+    """Return the shares, submodules included."""
     made = []
     for path, _ in SHARES:
         within = [own for other, own in SHARES if path in ("", other) or other.startswith(f"{path}.")]
@@ -290,13 +289,25 @@ def timeline(events: int = 240) -> Timeline:
     return Timeline(points=tuple(points), events=events)
 
 
-def detailed() -> Result:
+def detailed() -> BreakdownResult:
     """Return a breakdown with modules and a timeline."""
     held = modules()[0].by_category
     sizes = [held.get(category, 0) for category in list(Category)[:6]]
-    made = replace(
+    whole = replace(
         breakdown(128, replace(GPU, capacity_bytes=24 * GIB), *sizes, 96_468_992, 463_470_592),
         modules=modules(),
         timeline=timeline(),
     )
-    return replace(BREAKDOWN, breakdown=made)
+    return replace(BREAKDOWN, breakdown=whole)
+
+
+def short() -> BreakdownResult:
+    """Return a breakdown with modules and a timeline of few points."""
+    whole = detailed()
+    assert whole.breakdown is not None
+    return replace(whole, breakdown=replace(whole.breakdown, timeline=timeline(30)))
+
+
+def detailed_search() -> FindBatchResult:
+    """Return a search with modules and a timeline."""
+    return replace(MEMORY, breakdown=short().breakdown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -45,3 +46,22 @@ class Page(HTMLParser):
     def text(self) -> str:
         """What a reader sees, with its white space folded."""
         return " ".join(" ".join(data for tag, data in self.texts if tag not in ("style", "title", "desc")).split())
+
+
+def assert_page_needs_nothing(text: str) -> Page:
+    """Check that a page is whole and loads nothing from elsewhere, and return it."""
+    page = Page(text)
+    assert text.startswith("<!doctype html>")
+    assert page.all("html", lang="en")
+    assert page.all("meta", name="viewport")
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy["content"].startswith("default-src 'none'")
+    assert "//" not in re.sub(r"/\*.*?\*/", "", text)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.elements}
+    targets = {value for _, found in page.elements for name, value in found.items() if name.endswith(("src", "href"))}
+    assert all(target.startswith("#") for target in targets)
+    assert not re.search(r"url\((?!#)", text)
+    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(set(ids)) == len(ids)
+    assert {target[1:] for target in targets} <= set(ids)
+    return page

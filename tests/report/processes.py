@@ -13,7 +13,16 @@ import vram_cli
 
 needs_terminal = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of Unix")
 
-PRELUDE = "from report.examples import *; from vram_cli.report.console import *; from vram_cli.report.answer import *\n"
+PRELUDE = """
+from report.examples import *
+from vram_cli.cli.output import document_of
+from vram_cli.report.console import *
+from vram_cli.report.formats.text import to_text
+
+def answer(result):
+    return to_text(document_of(result))
+
+"""
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vram_cli.records import Result, Throughput, ThroughputPoint
+from vram_cli.records import FindBatchResult, Throughput, ThroughputPoint
 from vram_cli.search import pace_of, throughput_of
 
 from .examples import MEMORY, ran
@@ -30,7 +30,7 @@ def throughput(curve: Mapping[int, float], sizes: int | None = None) -> Throughp
 
 
 WANTED = {**MEMORY.run.config, "search": {"multiple_of": 8, "margin": 0.05, "objective": "throughput"}}
-TIMED: Result = replace(
+TIMED: FindBatchResult = replace(
     MEMORY,
     run=replace(MEMORY.run, config=WANTED, overrides=("search.objective=throughput",)),
     trials=(
@@ -39,6 +39,6 @@ TIMED: Result = replace(
     ),
     throughput=throughput(CURVE),
 )
-CUT_SHORT: Result = replace(
+CUT_SHORT: FindBatchResult = replace(
     TIMED, interrupted=True, throughput=throughput({size: CURVE[size] for size in (1, 2, 4)}, len(CURVE))
 )

@@ -8,24 +8,23 @@ import sys
 import pytest
 
 from vram_cli.errors import ConfigError, WorkloadError
-from vram_cli.report.answer import answer
 from vram_cli.report.console import inform, print_answer, print_error, stderr_console, stdout_console, warn
 
-from .drawing import draw
+from .drawing import text
 from .examples import MEMORY
 from .processes import PRELUDE, environment, needs_terminal, run_on_terminal, run_piped
 
 
 def test_a_pipe_gets_80_columns_and_no_escape_codes() -> None:
     done = run_piped("print_answer(answer(MEMORY))")
-    assert done.stdout == draw(answer(MEMORY), 80)
+    assert done.stdout == text(MEMORY)
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
 
 
 def test_columns_overrules_and_an_encoding_may_be_poor() -> None:
     done = run_piped("print_answer(answer(MEMORY))", COLUMNS="61", PYTHONIOENCODING="ascii")
-    assert done.stdout == draw(answer(MEMORY), 61, "ascii")
+    assert done.stdout == text(MEMORY, 61, "ascii")
 
 
 def test_a_character_that_stdout_cannot_take_does_not_end_the_program() -> None:
@@ -38,14 +37,14 @@ def test_a_terminal_gets_its_own_width_and_styles() -> None:
     sent = run_on_terminal("print_answer(answer(MEMORY))", columns=100)
     assert "\x1b[1mLargest batch size:\x1b[0m" in sent
     bare = run_on_terminal("print_answer(answer(MEMORY), plain=True)", columns=100)
-    assert bare == draw(answer(MEMORY), 100)
+    assert bare == text(MEMORY, 100)
 
 
 @needs_terminal
 def test_no_color_takes_all_styles_away() -> None:
     code = "print_answer(answer(MEMORY)); warn('w'); print_error(ConfigError('m', 'h'))"
     sent = run_on_terminal(f"from vram_cli.errors import *\n{code}", columns=100, NO_COLOR="1")
-    assert sent == draw(answer(MEMORY), 100) + "warning: w\nerror: m\nhint: h\n"
+    assert sent == text(MEMORY, 100) + "warning: w\nerror: m\nhint: h\n"
 
 
 def test_a_console_is_never_too_narrow_for_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

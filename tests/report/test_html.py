@@ -11,79 +11,69 @@ import pytest
 from hypothesis import given, settings
 
 from vram_cli.errors import ConfigError
-from vram_cli.records import Category, ModuleShare, Result, TensorInfo
-from vram_cli.report.evidence import evidence
-from vram_cli.report.headline import headline
-from vram_cli.report.html import check_report, save_report, to_html
+from vram_cli.cli.output import document_of
+from vram_cli.records import BreakdownResult, Category, FindBatchResult, ModuleShare, TensorInfo
+from vram_cli.report import charts
+from vram_cli.report import document as doc
+from vram_cli.report.formats.html import check_report, save_report, to_html
 from vram_cli.report.palette import COLOURS
 
-from .examples import ALL, BREAKDOWN, GPU, INTERRUPTED, MEMORY, THRASHING, detailed, failed, ran, timeline
-from .page import Page
+from .drawing import body, html
+from .examples import ALL, BREAKDOWN, GPU, INTERRUPTED, MEMORY, detailed, detailed_search, failed, ran, short
+from .page import Page, assert_page_needs_nothing
 from .test_saved import RESULTS
 
 HOSTILE = '</title></style><script>alert(1)</script><img src=x onerror="alert(2)">\'{{ 7*7 }}&amp;\x1b[0m\u202e'
 VISIBLE = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
-EVERY = {**ALL, "detailed": detailed()}
-
-
-def short() -> Result:
-    """Return a breakdown with modules and a timeline, few enough points to be read."""
-    made = detailed()
-    assert made.breakdown is not None
-    return replace(made, breakdown=replace(made.breakdown, timeline=timeline(30)))
+EVERY = {**ALL, "detailed": detailed(), "detailed-search": detailed_search()}
 
 
 @pytest.mark.parametrize(("name", "result"), [("report-find-batch", MEMORY), ("report-breakdown", short())])
-def test_as_it_looks(name: str, result: Result, golden: Callable[[str, str], str]) -> None:
-    drawn = to_html(result)
+def test_body_without_charts(
+    name: str,
+    result: FindBatchResult | BreakdownResult,
+    golden: Callable[[str, str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(charts, "find_spec", lambda _: None)
+    drawn = body(html(result))
     assert drawn == golden(f"{name}.html", drawn)
+    assert "pip install 'vram-cli[plot]'" in Page(html(result)).text
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_it_is_one_well_formed_page_that_asks_nobody_for_anything(name: str) -> None:
-    text = to_html(EVERY[name])
-    page = Page(text)
-    assert text.startswith("<!doctype html>")
-    assert page.all("html", lang="en")
-    assert page.all("meta", name="viewport")
-    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
-    assert policy["content"].startswith("default-src 'none'")
-    assert "//" not in re.sub(r"/\*.*?\*/", "", text)
-    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.elements}
-    assert not {"src", "href"} & {attribute for _, found in page.elements for attribute in found}
-    assert "url(" not in text
+def test_page_is_whole_and_loads_nothing(name: str) -> None:
+    assert_page_needs_nothing(html(EVERY[name]))
 
 
 @given(RESULTS)
 @settings(max_examples=30, deadline=None)
-def test_any_result_becomes_a_well_formed_page(result: Result) -> None:
-    page = Page(to_html(result))
+def test_any_result_becomes_a_well_formed_page(result: FindBatchResult | BreakdownResult) -> None:
+    page = Page(html(result))
     assert len(page.all("h1")) == 1
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_it_has_the_words_of_the_terminal(name: str) -> None:
     result = EVERY[name]
-    text = Page(to_html(result)).text
-    for label, words in headline(result):
-        assert f"{label} {words}" in text
-    for label, words in evidence(result):
-        if label not in ("proof", "versions"):
-            assert f"{label} {' '.join(words.split())}" in text
-    for package, version in result.run.versions.items():
-        assert f"{package} {version}" in text
+    document = document_of(result)
+    text = Page(to_html(document)).text
+    sections = [part for part in document.blocks if isinstance(part, doc.Details) and part.title.startswith("How it was")]
+    pairs = next(part.blocks[0] for part in sections if "html" in part.formats)
+    assert isinstance(pairs, doc.Pairs)
+    for label, words in (document.heading, *document.summary, *pairs.lines):
+        assert f"{label} {' '.join(words.split())}" in text
 
 
 def test_proof_has_all_the_words_of_the_exception() -> None:
-    text = Page(to_html(MEMORY)).text
     assert MEMORY.certificate is not None
-    assert f"1,536 ran 3 full steps 1,537 ran out of memory in backward: {MEMORY.certificate.message}" in text
+    assert f"1,537 ran out of memory in backward: {MEMORY.certificate.message}" in Page(html(MEMORY)).text
 
 
 def test_predictions_are_called_predictions_and_say_how_good_they_are() -> None:
     card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 % (median of 11)", limit_enforced_by="")
     for result in (MEMORY, short()):
-        text = Page(to_html(replace(result, run=replace(result.run, device=card, remark="no GPU here")))).text
+        text = Page(html(replace(result, run=replace(result.run, device=card, remark="no GPU here")))).text
         assert "off by 2.5 % (median of 11)" in text
         assert "How it was predicted" in text
         assert "no GPU here" in text
@@ -91,15 +81,14 @@ def test_predictions_are_called_predictions_and_say_how_good_they_are() -> None:
 
 
 def test_what_was_not_measured_is_left_out() -> None:
-    assert "over one step" not in to_html(BREAKDOWN)
-    assert "by module" not in to_html(BREAKDOWN)
-    assert "Peak memory at" not in to_html(INTERRUPTED)
-    assert "of each trial" not in to_html(replace(MEMORY, trials=()))
-    assert "<h2>Proof" not in to_html(BREAKDOWN)
+    assert "over one step" not in html(BREAKDOWN)
+    assert "by module" not in html(BREAKDOWN)
+    assert "Peak memory at" not in html(INTERRUPTED)
+    assert "of each trial" not in html(replace(MEMORY, trials=()))
 
 
 def test_figures_behind_the_charts_are_in_tables() -> None:
-    text = Page(to_html(replace(short(), command="find-batch", trials=(ran(8), failed(9))))).text
+    text = Page(html(replace(detailed_search(), trials=(ran(8), failed(9))))).text
     assert "activations 5.45 GiB 5,848,646,272 22.7 %" in text
     assert "total 24.0 GiB 25,769,803,776 100.0 %" in text
     assert "in tensors 2.21 GiB 2.24 GiB 472 MiB" in text
@@ -107,35 +96,29 @@ def test_figures_behind_the_charts_are_in_tables() -> None:
     assert "layer1 5.06 GiB 88.3 %" in text
 
 
-def test_trials_differ_by_shape_too_and_those_without_a_peak_are_counted() -> None:
-    def marks(result: Result) -> list[str]:
-        return [found["class"] for found in Page(to_html(result)).all("svg") if "y" in found and "%" in found["y"]]
-
-    assert marks(THRASHING) == ["mark fits"] * 3 + ["mark thrashes", "mark fails"]
-    killed = replace(THRASHING, trials=(ran(1), replace(failed(9), peaks=())))
-    assert marks(killed) == ["mark fits"]
-    assert "1 trial left no peak and is in the table only" in Page(to_html(killed)).text
+def test_trials_without_a_peak_are_counted() -> None:
+    killed = replace(MEMORY, trials=(ran(1), replace(failed(9), peaks=())))
+    assert "1 trial without a peak is not in the chart" in Page(html(killed)).text
 
 
-def test_charts_are_named_for_those_who_do_not_see_them() -> None:
-    page = Page(to_html(replace(short(), command="find-batch")))
-    ids = [found["id"] for _, found in page.elements if "id" in found]
-    assert len(set(ids)) == len(ids) == 6
-    charts = page.all("svg", role="img")
-    assert sorted(name for chart in charts for name in chart["aria-labelledby"].split()) == sorted(ids)
+def test_charts_have_a_title_and_a_description() -> None:
+    page = Page(html(detailed_search()))
+    shown = page.all("svg", role="img")
+    assert [chart["aria-labelledby"] for chart in shown] == ["timeline-title timeline-desc", "trials-title trials-desc"]
     described = " ".join(data for tag, data in page.texts if tag == "desc")
-    assert "activations 5.45 GiB" in described
     assert "in backward, tensors hold 2.24 GiB" in described
+    assert "1,537: out of memory in backward" in described
+    assert "currentColor" in html(detailed_search())
 
 
 def test_modules_fold_and_only_the_model_is_open() -> None:
-    page = Page(to_html(short()))
+    page = Page(html(short()))
     folds = [found for found in page.all("details") if "open" in found]
     assert len(folds) == 1
     assert len(page.all("details")) == 5  # the model, layer1, layer1.0, layer4, the config
 
 
-def hostile() -> Result:
+def hostile() -> FindBatchResult:
     """Return a result whose every text of a stranger is hostile."""
     made = short().breakdown
     assert made is not None
@@ -165,9 +148,8 @@ def hostile() -> Result:
     )
 
 
-@pytest.mark.parametrize("command", ["find-batch", "breakdown"])
-def test_names_stay_names(command: str) -> None:
-    text = to_html(replace(hostile(), command=command))
+def test_names_stay_names() -> None:
+    text = html(hostile())
     page = Page(text)
     assert not {"script", "img"} & {tag for tag, _ in page.elements}
     assert not [name for _, found in page.elements for name in found if name.startswith("on")]
@@ -189,7 +171,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def themes() -> list[dict[str, str]]:
-    light, dark = re.findall(r":root \{(.*?)\}", to_html(MEMORY), re.DOTALL)
+    light, dark = re.findall(r":root \{(.*?)\}", html(MEMORY), re.DOTALL)
     return [dict(re.findall(r"--(\w+): (#\w{6})", theme)) for theme in (light, dark)]
 
 
@@ -205,24 +187,24 @@ def test_text_is_readable_in_both_themes(theme: dict[str, str]) -> None:
 def test_every_category_but_free_has_a_colour_of_its_own() -> None:
     assert set(COLOURS) == set(Category) - {Category.FREE}
     assert len(set(COLOURS.values())) == len(COLOURS)
-    text = to_html(MEMORY)
-    assert all(f".{category.value} {{ fill: {colour};" in text for category, colour in COLOURS.items())
+    text = html(MEMORY)
+    assert all(f".{category.value} {{ background: {colour};" in text for category, colour in COLOURS.items())
 
 
 def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("precious")
-    for attempt in (lambda: check_report(path), lambda: save_report(MEMORY, path)):
+    for attempt in (lambda: check_report(path), lambda: save_report(document_of(MEMORY), path)):
         with pytest.raises(ConfigError, match="exists already"):
             attempt()
     assert path.read_text() == "precious"
-    save_report(MEMORY, path, force=True)
-    assert path.read_text(encoding="utf-8") == to_html(MEMORY)
+    save_report(document_of(MEMORY), path, force=True)
+    assert path.read_text(encoding="utf-8") == html(MEMORY)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
 @pytest.mark.parametrize("name", ["report.md", "report", "report.json"])
 def test_other_kinds_of_files_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"--report .*{name}: a report is a page of HTML") as caught:
+    with pytest.raises(ConfigError, match=f"--report .*{name}: a report is an HTML page") as caught:
         check_report(tmp_path / name)
     assert "--format markdown" in caught.value.hint

@@ -11,18 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt  # rich needs it
 
+from vram_cli.cli.output import document_of
 from vram_cli.errors import ConfigError
-from vram_cli.records import Result
-from vram_cli.report.evidence import evidence
-from vram_cli.report.headline import headline
-from vram_cli.report.markdown import escaped, to_markdown
+from vram_cli.records import BreakdownResult, FindBatchResult
+from vram_cli.report import document as doc
+from vram_cli.report.formats.markdown import escaped, to_markdown
 
-from .examples import ALL, BREAKDOWN, GPU, MEMORY, detailed
+from .drawing import markdown
+from .examples import ALL, BREAKDOWN, GPU, MEMORY, detailed, detailed_search
 from .page import Page
 from .test_html import HOSTILE, hostile
 from .test_saved import RESULTS
 
 SPACE = "\u200b"
+MARKDOWN_TAGS = {
+    "h3", "p", "strong", "br", "blockquote", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "ul",
+    "li", "pre", "code",
+}  # fmt: skip
 RENDERER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
@@ -38,9 +43,9 @@ def seen(text: str) -> str:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("find-batch", to_markdown(MEMORY)),
-        ("breakdown", to_markdown(detailed(), depth=2, timeline=True)),
-        ("does-not-fit", to_markdown(ALL["find-batch-does-not-fit"])),
+        ("find-batch", markdown(MEMORY)),
+        ("breakdown", markdown(detailed(), depth=2, timeline=True)),
+        ("does-not-fit", markdown(ALL["find-batch-does-not-fit"])),
     ],
 )
 def test_as_it_looks(name: str, text: str, golden: Callable[[str, str], str]) -> None:
@@ -50,18 +55,18 @@ def test_as_it_looks(name: str, text: str, golden: Callable[[str, str], str]) ->
 @pytest.mark.parametrize("name", ALL)
 def test_it_has_the_words_of_the_terminal(name: str) -> None:
     result = ALL[name]
-    text = page(to_markdown(result)).text
-    for label, words in headline(result):
-        assert f"{label} {words}" in text
-    for label, words in evidence(result):
-        if label != "proof":
-            assert f"{label} : {words}" in text
+    document = document_of(result)
+    text = page(to_markdown(document)).text
+    pairs = next(part.blocks[0] for part in document.blocks if isinstance(part, doc.Details) and part.title[:6] == "How it")
+    assert isinstance(pairs, doc.Pairs)
+    for label, words in (document.heading, *document.summary, *pairs.lines):
+        assert label == "proof" or f"{label} {words}" in text
 
 
 @pytest.mark.parametrize("result", [MEMORY, BREAKDOWN])
-def test_rows_of_the_table_add_up_to_its_total(result: Result) -> None:
+def test_rows_of_the_table_add_up_to_its_total(result: FindBatchResult | BreakdownResult) -> None:
     assert result.breakdown is not None
-    rows = re.findall(r"^\|.*\| \**([\d,]+)\** \| \**([\d.]+) %\** \|$", to_markdown(result), re.MULTILINE)
+    rows = re.findall(r"^\|.*\| \**([\d,]+)\** \| \**([\d.]+) %\** \|$", markdown(result), re.MULTILINE)
     *parts, total = [(int(size.replace(",", "")), float(share)) for size, share in rows]
     assert len(parts) == 9
     assert sum(size for size, _ in parts) == total[0] == result.breakdown.total_bytes
@@ -69,32 +74,32 @@ def test_rows_of_the_table_add_up_to_its_total(result: Result) -> None:
 
 
 def test_details_are_folded() -> None:
-    made = page(to_markdown(replace(detailed(), command="find-batch"), depth=3, timeline=True))
+    made = page(markdown(detailed_search(), depth=3, timeline=True))
     titles = [data for tag, data in made.texts if tag == "summary"]
     assert titles == [
         "Peak memory by module at batch size 128 (measured)",
         "Memory over one step at batch size 128 (measured)",
         "Peak memory of each trial (measured)",
         "How it was measured",
-        "To get this answer again",
+        "To reproduce this answer",
     ]
     code = [data for tag, data in made.texts if tag == "code"]
     assert code[0].startswith("module")
-    assert code[1].lstrip().startswith("2.34 GiB┤")
-    assert code[2] == "vram find-batch --config resnet50_imagenet.yaml\n"
+    assert code[1].lstrip().startswith("2.24 GiB┤")
+    assert code[2] == "vram find-batch --config resnet18_cifar10.yaml\n"
 
 
 def test_what_was_not_measured_cannot_be_shown() -> None:
     for wish in ({"depth": 2}, {"timeline": True}):
         with pytest.raises(ConfigError, match="no modules and no timeline"):
-            to_markdown(BREAKDOWN, **wish)  # type: ignore[arg-type]
+            markdown(BREAKDOWN, **wish)
 
 
 def test_predictions_are_called_predictions() -> None:
     card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 %", limit_enforced_by="")
-    text = page(to_markdown(replace(MEMORY, run=replace(MEMORY.run, device=card, remark="no GPU here")))).text
+    text = page(markdown(replace(MEMORY, run=replace(MEMORY.run, device=card, remark="no GPU here")))).text
     assert "Note: no GPU here" in text
-    assert "accuracy : off by 2.5 %" in text
+    assert "accuracy off by 2.5 %" in text
     assert "measured" not in text
 
 
@@ -116,37 +121,27 @@ def test_text_stays_in_its_cell(text: str) -> None:
 
 
 def test_no_one_is_notified_by_a_name_in_it() -> None:
-    text = to_markdown(
-        replace(
-            hostile(),
-            run=replace(hostile().run, config_name="@everyone.yaml"),
-            notes=("@torvalds",),
-            command="breakdown",
-        )
+    text = markdown(
+        replace(hostile(), run=replace(hostile().run, config_name="@everyone.yaml"), notes=("@torvalds",))
     )
     assert not re.search(r"@[A-Za-z0-9]", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
-@pytest.mark.parametrize("command", ["find-batch", "breakdown"])
-def test_names_stay_names(command: str) -> None:
+def test_names_stay_names() -> None:
     name = f"`````` \n\n|{HOSTILE}| [x](https://a.b)"
     card = replace(GPU, name=name, type=name, other_processes=(name, name))
     result = replace(
         hostile(),
         run=replace(hostile().run, device=card, config_name=name, remark=name),
-        command=command,
         notes=(name,),
     )
-    made = page(to_markdown(result, depth=9, timeline=True))
-    assert {tag for tag, _ in made.elements} <= {
-        "h3", "p", "strong", "br", "blockquote", "table", "thead", "tbody", "tr", "th", "td", "details", "summary",
-        "ul", "li", "pre", "code",
-    }  # fmt: skip
+    made = page(markdown(result, depth=9, timeline=True))
+    assert {tag for tag, _ in made.elements} <= MARKDOWN_TAGS
     assert not [key for _, found in made.elements for key in found if key not in ("class", "style")]
-    assert "\x1b" not in to_markdown(result)
+    assert "\x1b" not in markdown(result)
 
 
 @given(RESULTS)
 @settings(max_examples=30, deadline=None)
-def test_any_result_becomes_markdown_whose_html_is_closed(result: Result) -> None:
-    assert page(to_markdown(result)).all("details")
+def test_any_result_becomes_markdown_whose_html_is_closed(result: FindBatchResult | BreakdownResult) -> None:
+    assert page(markdown(result)).all("details")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from vram_cli.errors import ConfigError
 from vram_cli.records import Breakdown, Category, ModuleShare
-from vram_cli.report.answer import answer
-from vram_cli.report.modules import modules_table
+from vram_cli.report import document as doc
+from vram_cli.report.answers.memory import modules_section
 from vram_cli.units import MIB, format_bytes
 
-from .drawing import draw
+from .drawing import block, text
 from .examples import BREAKDOWN, GPU, detailed
 
 ROW = re.compile(r"^( *)(.+?) +(-?[\d.]+ [KMGT]?i?B) +(-?[\d.]+) %")
@@ -34,15 +34,18 @@ def example() -> Breakdown:
     return made
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_as_it_looks(width: int, golden: Callable[[str, str], str]) -> None:
-    drawn = draw(modules_table(example(), GPU, width, 3), width)
-    assert drawn == golden(f"modules-{width}", drawn)
+def tree(depth: int, width: int = 80, encoding: str = "utf-8") -> str:
+    return block(modules_section(example(), GPU, depth, formats=doc.ALL_FORMATS), width, encoding)
 
 
-def test_depth_says_how_far_down() -> None:
+def test_tree_at_80_columns(golden: Callable[[str, str], str]) -> None:
+    drawn = tree(3)
+    assert drawn == golden("modules-80", drawn)
+
+
+def test_depth_limits_the_tree() -> None:
     def labels(depth: int) -> set[str]:
-        return {label for _, label, _, _ in rows(draw(modules_table(example(), GPU, 80, depth), 80))}
+        return {label for _, label, _, _ in rows(tree(depth))}
 
     assert labels(0) == {"model"}
     assert labels(1) == {"model", "layer1", "conv1", "layer4", "fc", "(outside its modules)"}
@@ -54,9 +57,9 @@ def test_depth_says_how_far_down() -> None:
 @given(depth=st.integers(0, 4), width=st.integers(60, 160), encoding=st.sampled_from(["utf-8", "ascii"]))
 @settings(max_examples=30, deadline=None)
 def test_rows_below_a_row_add_up_to_it(depth: int, width: int, encoding: str) -> None:
-    text = draw(modules_table(example(), GPU, width, depth), width, encoding)
-    assert max(map(len, text.splitlines())) <= width
-    shown = rows(text)
+    drawn = tree(depth, width, encoding)
+    assert max(map(len, drawn.splitlines())) <= width
+    shown = rows(drawn)
     assert shown[0][:3] == (0, "model", format_bytes(example().tensor_bytes))
     for i, (level, _, _, share) in enumerate(shown):
         end = next((j for j in range(i + 1, len(shown)) if shown[j][0] <= level), len(shown))
@@ -64,21 +67,21 @@ def test_rows_below_a_row_add_up_to_it(depth: int, width: int, encoding: str) ->
         assert not parts or sum(parts) == pytest.approx(share, abs=0.06 * (len(parts) + 1))
 
 
-def test_a_wide_console_says_what_a_module_mostly_holds() -> None:
-    lines = draw(modules_table(example(), GPU, 120, 1), 120).splitlines()
+def test_wide_console_names_the_main_category() -> None:
+    lines = tree(1, 120).splitlines()
     assert next(line for line in lines if line.startswith("  fc")).split("%")[1].strip().startswith("optimizer state")
-    assert "mostly" not in draw(modules_table(example(), GPU, 99, 1), 99)
+    assert "mostly" not in tree(1, 99)
 
 
-def test_an_answer_has_the_tree_only_where_it_is_asked_for() -> None:
-    assert "by module" not in draw(answer(detailed()), 80)
-    assert "Peak memory by module at batch size 128 (measured)" in draw(answer(detailed(), depth=1), 80)
+def test_answer_has_the_tree_only_on_request() -> None:
+    assert "by module" not in text(detailed())
+    assert "Peak memory by module at batch size 128 (measured)" in text(detailed(), depth=1)
 
 
-def test_what_was_not_measured_cannot_be_shown() -> None:
+def test_detail_that_was_not_measured_is_refused() -> None:
     for wish in ({"depth": 2}, {"timeline": True}):
         with pytest.raises(ConfigError, match="no modules and no timeline") as error:
-            answer(BREAKDOWN, **wish)  # type: ignore[arg-type]
+            text(BREAKDOWN, **wish)
         assert "--by module" in error.value.hint
 
 

@@ -1,4 +1,4 @@
-"""The printed table: its rows add up to its total at every width, and no digit is lost on the way."""
+"""Tables in text: rows add up to their total at every width, and no digit is lost."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.style import Style
 
-from vram_cli.records import Breakdown, BreakdownRow, Category, Outcome, Phase
-from vram_cli.report.tables import Bar, breakdown_table, trials_table
-from vram_cli.report.words import CATEGORY_LABELS, OUTCOME_LABELS
+from vram_cli.records import Breakdown, BreakdownRow, Category, Phase
+from vram_cli.report import document as doc
+from vram_cli.report.answers.memory import breakdown_table
+from vram_cli.report.formats.text import shown_in_text
+from vram_cli.report.words import CATEGORY_LABELS
 
-from .drawing import draw
-from .examples import ALL, GPU, breakdown, failed
+from .drawing import block
+from .examples import ALL, GPU, breakdown
 
 EXACT_AND_SHARE = re.compile(r" ([\d,]+)\s+([\d.]+) %")
 
@@ -40,7 +42,7 @@ def assert_adds_up(text: str, of: Breakdown) -> None:
 def test_printed_rows_add_up_to_the_printed_total(name: str, width: int) -> None:
     shown = ALL[name].breakdown
     assert shown is not None
-    text = draw(breakdown_table(shown, GPU, width), width)
+    text = block(breakdown_table(shown, GPU), width)
     assert_adds_up(text, shown)
     assert max(map(len, text.splitlines())) <= width
 
@@ -51,37 +53,35 @@ def test_printed_rows_add_up_to_the_printed_total(name: str, width: int) -> None
     encoding=st.sampled_from(["utf-8", "ascii"]),
 )
 @settings(max_examples=40, deadline=None)
-def test_any_breakdown_adds_up_and_stays_within_the_width(sizes: list[int], width: int, encoding: str) -> None:
+def test_any_breakdown_adds_up_within_the_width(sizes: list[int], width: int, encoding: str) -> None:
     rows = tuple(BreakdownRow(category=category, bytes=size) for category, size in zip(Category, sizes, strict=True))
     made = Breakdown(batch_size=7, rows=rows, total_bytes=sum(sizes), peak_phase=Phase.FORWARD)
-    text = draw(breakdown_table(made, GPU, width), width, encoding)
+    text = block(breakdown_table(made, GPU), width, encoding)
     assert_adds_up(text, made)
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_every_category_has_a_row_also_when_it_is_empty() -> None:
+def test_empty_categories_have_a_row() -> None:
     made = breakdown(1, GPU, *[0] * 8)
-    text = draw(breakdown_table(made, GPU, 80), 80)
-    assert all(label in text for label in CATEGORY_LABELS.values())
+    text = block(breakdown_table(made, GPU))
+    assert all(label.split(" and ")[0] in text for label in CATEGORY_LABELS.values())
     assert text.count(" 0 B ") == 8
 
 
 def test_nothing_at_all_has_no_shares() -> None:
     empty = replace(GPU, capacity_bytes=0)
-    assert "0.0 %" in draw(breakdown_table(breakdown(1, empty, *[0] * 8), empty, 80), 80)
+    assert "0.0 %" in block(breakdown_table(breakdown(1, empty, *[0] * 8), empty))
 
 
-def test_bars_are_as_long_as_their_shares() -> None:
-    assert draw(Bar(0.5, 10, "green"), 80) == "█████\n"
-    assert draw(Bar(1.0, 10, "green"), 80) == "██████████\n"
-    assert draw(Bar(0.04375, 10, "green"), 80) == "▌\n"
-    assert draw(Bar(0.5, 10, "green"), 80, "ascii") == "#####\n"
-
-
-def test_a_tiny_share_leaves_a_mark_and_none_leaves_none() -> None:
-    assert draw(Bar(1e-9, 10, "green"), 80) == "▏\n"
-    assert draw(Bar(1e-9, 10, "green"), 80, "ascii") == ".\n"
-    assert draw(Bar(0.0, 10, "green"), 80) == "\n"
+@pytest.mark.parametrize(
+    ("share", "blocks", "hashes"),
+    [(0.5, "█" * 20, "#" * 20), (1.0, "█" * 40, "#" * 40), (0.0125, "▌", "."), (1e-9, "▏", "."), (0.0, "", "")],
+)
+def test_bars_are_as_long_as_their_shares(share: float, blocks: str, hashes: str) -> None:
+    columns = doc.Column("", "name"), doc.Column("", "bar")
+    table = doc.Table("", columns, (doc.Row(("x", doc.Bar(share))),))
+    assert block(table, 120).splitlines()[-1][1:].strip() == blocks
+    assert block(table, 120, "ascii").splitlines()[-1][1:].strip() == hashes
 
 
 def test_colours_follow_the_part_of_what_is_used() -> None:
@@ -90,18 +90,17 @@ def test_colours_follow_the_part_of_what_is_used() -> None:
     console = Console(width=80, height=25)
     colours = {
         segment.style.color.name
-        for segment in console.render(breakdown_table(made, GPU, 80))
+        for segment in console.render(shown_in_text(breakdown_table(made, GPU)))
         if "█" in segment.text and segment.style and segment.style.color
     }
     assert colours == {"green", "yellow", "red"}
-    assert Style.parse("red") in {segment.style for segment in console.render(breakdown_table(made, GPU, 80))}
+    assert Style.parse("red") in {segment.style for segment in console.render(shown_in_text(breakdown_table(made, GPU)))}
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.FITS])
-def test_each_way_to_fail_is_named_whole_at_every_width(outcome: Outcome, width: int) -> None:
-    trial = failed(1_000_003, outcome, Phase.BUILD)
-    text = " ".join(draw(trials_table([trial], width), width).split())
-    assert "1,000,003" in text
-    assert OUTCOME_LABELS[outcome].split()[0] in text
-    assert "building" in text
+def test_a_name_is_cut_before_a_number_or_a_key() -> None:
+    columns = doc.Column("name", "name"), doc.Column("key", "key"), doc.Column("number")
+    table = doc.Table("", columns, (doc.Row(("n" * 80, "k" * 30, "1" * 20)),))
+    text = block(table, 60)
+    assert "k" * 30 in text
+    assert "1" * 20 in text
+    assert "nnn…" in text

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vram_cli.records import Outcome, Phase
 from vram_cli.report import words
 from vram_cli.units import GIB, MIB
+
+from .examples import MEMORY
 
 
 @pytest.mark.parametrize(
@@ -58,10 +62,29 @@ def test_one_line() -> None:
 
 
 def test_setting_survives_any_config() -> None:
-    assert words.setting({"search": {"margin": 0.05}}, "search", "margin") == 0.05
-    assert words.setting({"search": "fast"}, "search", "margin") is None
-    assert words.setting({}, "search", "margin") is None
+    for config, value in (({"search": {"margin": 0.05}}, 0.05), ({"search": "fast"}, None), ({}, None)):
+        assert words.setting(replace(MEMORY.run, config=config), "search.margin") == value
 
 
 def test_literal_spells_control_characters_out_and_keeps_lines() -> None:
     assert words.literal("a\x1b[0m\x07\n\tb\u202e").plain == "a\\x1b[0m\\x07\n\tb\\u202e"
+
+
+def test_two_digits() -> None:
+    assert [words.two_digits(value) for value in (0.2, 7, 99.6, 311_482)] == [1, 7, 100, 310_000]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.1234, "0.123"), (0.9996, "1.00"), (4.556, "4.56"), (9.996, "10.0"), (78.94, "78.9"), (99.96, "100"),
+        (999.6, "1,000"), (12_345, "12,300"), (1_234_567, "1,230,000"),
+    ],
+)  # fmt: skip
+def test_three_digits(value: float, text: str) -> None:
+    assert words.three_digits(value) == text
+
+
+def test_step_time() -> None:
+    times = [words.step_time(seconds) for seconds in (0.000412, 0.0456, 0.9996, 12.3)]
+    assert times == ["0.412 ms", "45.6 ms", "1.00 s", "12.3 s"]

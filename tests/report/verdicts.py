@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vram_cli.commands.check.judge import judge
-from vram_cli.records import Breakdown, Category, CheckLimits, CheckResult, ModuleShare, Phase, PhasePeak, Result
+from vram_cli.records import (
+    Breakdown,
+    BreakdownResult,
+    Category,
+    CheckLimits,
+    CheckResult,
+    ModuleShare,
+    Phase,
+    PhasePeak,
+)
 from vram_cli.units import GIB, MIB
 
 from .examples import BREAKDOWN, GPU, breakdown, failed, ran
@@ -26,7 +35,7 @@ def modules(own: dict[str, dict[Category, int]]) -> tuple[ModuleShare, ...]:
     return tuple(made)
 
 
-def made(own: dict[str, dict[Category, int]], slack: int = 20 * MIB) -> Result:
+def made(own: dict[str, dict[Category, int]], slack: int = 20 * MIB) -> BreakdownResult:
     """Return a breakdown of a model whose modules hold what `own` says beside their parts."""
     shares = modules(own)
     sizes = [shares[0].by_category.get(category, 0) for category in list(Category)[:6]]
@@ -35,7 +44,7 @@ def made(own: dict[str, dict[Category, int]], slack: int = 20 * MIB) -> Result:
         phase=Phase.BACKWARD, allocated_bytes=explained.tensor_bytes, reserved_bytes=explained.tensor_bytes + slack
     )
     trial = replace(ran(128), peaks=(peak,))
-    return replace(BREAKDOWN, run=replace(BREAKDOWN.run, device=DEVICE), trials=(trial,), breakdown=explained)
+    return replace(BREAKDOWN, run=replace(BREAKDOWN.run, device=DEVICE), measurement=trial, breakdown=explained)
 
 
 BASELINE = made(LAYERS)
@@ -50,11 +59,11 @@ NEW_LAYER = made(
 )
 
 
-def misfit(explained: Breakdown | None = None) -> Result:
+def misfit(explained: Breakdown | None = None) -> BreakdownResult:
     return replace(
         BREAKDOWN,
         run=replace(BREAKDOWN.run, device=DEVICE),
-        trials=(failed(128),),
+        measurement=failed(128),
         breakdown=explained,
         shortfall_bytes=28 * MIB,
     )

@@ -127,9 +127,9 @@ def _describe_loss_noise(sizes: Sequence[BatchSizeSummary]) -> Iterator[str]:
     for size, level in scaled:
         if not _is_near(level, expected):
             yield (
-                f"At batch size {size.batch_size:,}, the noise of the training loss is {level / expected:.1f} times the "
-                f"1/sqrt(B) prediction from batch size {smallest.batch_size:,}: theory assumes equal weights, but each "
-                "size trains its own, with a different learning rate and number of steps"
+                f"At batch size {size.batch_size:,}, the noise of the training loss is {level / expected:.1f} times "
+                f"the 1/sqrt(B) prediction from batch size {smallest.batch_size:,}: theory assumes equal weights, but "
+                "each size trains its own, with a different learning rate and number of steps"
             )
 
 

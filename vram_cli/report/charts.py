@@ -196,7 +196,8 @@ def draw_timeline(axes: Axes, timeline: Timeline) -> None:
     first = {point.phase: point.event for point in reversed(timeline.points)}
     for phase, event in first.items():
         axes.axvline(event, color=_INK, linewidth=0.6)
-        axes.annotate(phase.value, (event, 1.01), xycoords=("data", "axes fraction"), fontsize="small")
+        side = "left" if event < 0.85 * timeline.events else "right"
+        axes.annotate(phase.value, (event, 1.01), xycoords=("data", "axes fraction"), fontsize="small", ha=side)
     top = max(1.12 * peak.bytes / factor, 1e-9)
     axes.set(xlim=(0, timeline.events + 1), ylim=(0, top), xlabel="allocations and frees", ylabel=f"in tensors, {unit}")
 

@@ -122,8 +122,9 @@ class Chart(Block):
     name: str
     """Unique within the document; letters, digits and hyphens."""
     title: str
+    """Shown above a chart that is not inside `Details`, and read to readers who do not see it."""
     description: str
-    """The figures of the chart in words, for readers who do not see it."""
+    """The figures of the chart in words, for the same readers."""
     figure: Callable[[], Any]
     """Draws it as a `matplotlib.figure.Figure`."""
     formats: frozenset[Format] = field(default=frozenset({"html"}), kw_only=True)

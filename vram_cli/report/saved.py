@@ -17,6 +17,8 @@ from vram_cli.validation import first_problem
 
 SavedResult = FindBatchResult | BreakdownResult | Advice
 
+_RECORDS: dict[str, type[Any]] = {"find-batch": FindBatchResult, "breakdown": BreakdownResult, "advise": Advice}
+
 _HINT = "name a file that find-batch, breakdown or advise wrote with --save, or run one of them again"
 
 
@@ -62,17 +64,22 @@ def from_json(text: str, source: str) -> SavedResult:
     if version != SCHEMA_VERSION:
         problem = f"{source}: schema_version is {version}, and this vram reads {SCHEMA_VERSION}"
         raise ConfigError(problem, "pip install --upgrade vram-cli" if version > SCHEMA_VERSION else _HINT)
+    record = _RECORDS.get(str(document.get("command")))
+    if record is None:
+        raise ConfigError(f"{source}: command is not {', '.join(_RECORDS)}", _HINT)
     try:
-        return _adapter().validate_json(text, strict=True)
+        result: SavedResult = _adapter(record).validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(f"{source}: {first_problem(error)}", _HINT) from None
+    return result
 
 
 def result_schema() -> dict[str, Any]:
     """Return the JSON Schema of saved results."""
-    return _adapter().json_schema()
+    union: TypeAdapter[Any] = TypeAdapter(Annotated[SavedResult, Field(discriminator="command")])
+    return union.json_schema()
 
 
 @cache
-def _adapter() -> TypeAdapter[SavedResult]:
-    return TypeAdapter(Annotated[SavedResult, Field(discriminator="command")])
+def _adapter(record: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(record)

@@ -42,7 +42,7 @@ def _blocks(calibration: Calibration) -> Iterator[doc.Block]:
     columns = doc.Column("", "name"), doc.Column("catalogue"), doc.Column("measured")
     yield doc.Table("", columns, tuple(doc.Row((name, before, format_bytes(now))) for name, before, now in terms))
     yield doc.Table(
-        "Peak memory allocated in the runs of the fit",
+        "Peak memory allocated in the calibration runs",
         (doc.Column("run", "name"), *map(doc.Column, ("batch", "predicted", "measured", "left over"))),
         tuple(
             doc.Row(

@@ -169,7 +169,7 @@ def _timeline_section(
     highest = f"At the peak, {place(peak.phase)}, tensors hold {format_bytes(peak.bytes)}"
     chart = doc.TimelineChart(
         "timeline",
-        "",
+        timeline_title(breakdown, device),
         highest,
         partial(charts.timeline_figure, timeline),
         timeline=timeline,

@@ -31,7 +31,7 @@ def throughput_section(result: FindBatchResult, throughput: Throughput) -> doc.D
     )
     rows = tuple(_row(result, throughput, point) for point in throughput.paces)
     description = "; ".join(f"{cells.cells[0]}: {cells.cells[1]} samples/s" for cells in rows)
-    chart = doc.Chart("throughput", "", description, partial(charts.throughput_figure, throughput))
+    chart = doc.Chart("throughput", CHART_TITLE, description, partial(charts.throughput_figure, throughput))
     table = doc.Table("", columns, rows, caption=_NOTE)
     return doc.Details("Speed and memory by batch size (measured)", (chart, table))
 

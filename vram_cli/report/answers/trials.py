@@ -33,7 +33,7 @@ def trials_section(trials: Sequence[Measurement], device: Device) -> doc.Details
     description = "; ".join(
         f"{number(trial.batch_size)}: {outcome_label(trial)}, {_size(trial.peak_reserved_bytes)}" for trial in trials
     )
-    chart = doc.Chart("trials", "", description, partial(charts.trials_figure, trials, device))
+    chart = doc.Chart("trials", trials_title(device), description, partial(charts.trials_figure, trials, device))
     left_out = f"{count(hidden, 'trial')} without a peak {'is' if hidden == 1 else 'are'} not in the chart."
     table = doc.Table(
         "",

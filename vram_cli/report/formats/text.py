@@ -20,7 +20,7 @@ from vram_cli.report.formats.samples import SampleImages
 from vram_cli.report.formats.timeline import timeline_chart
 from vram_cli.report.words import literal
 
-_INDENT = 2
+_INDENT, _GAP = 2, 2
 _SHORTEST_BAR, _LONGEST_BAR = 14, 40
 _BARS_FROM = 80
 """Columns of the console below which no bars are drawn."""
@@ -122,7 +122,7 @@ def _block(block: doc.Block, width: int) -> RenderableType:  # noqa: PLR0911 - o
         case doc.Table():
             return _table(block, width)
         case doc.TimelineChart() if block.timeline is not None:
-            return timeline_chart(block.timeline, block.title, block.description)
+            return timeline_chart(block.timeline, block.description)
         case doc.Samples():
             return SampleImages(block.images, block.class_names)
         case doc.Command():
@@ -195,7 +195,7 @@ def _cell(cell: doc.Cell, column: doc.Column, bar_width: int, level: int) -> Ren
 def _bar_width(table: doc.Table, columns: Sequence[int], width: int) -> int:
     """Return the width of the bars: the space that the other columns leave, within limits."""
     longest = [
-        max(cell_len(text) for text in (table.columns[index].title, *_texts(table, index))) + 1 for index in columns
+        max(cell_len(text) for text in (table.columns[index].title, *_texts(table, index))) + _GAP for index in columns
     ]
     return min(max(width - sum(longest), _SHORTEST_BAR), _LONGEST_BAR)
 

@@ -42,10 +42,9 @@ INKS = {
 }
 
 
-def timeline_chart(timeline: Timeline, title: str, description: str) -> RenderableType:
-    """Return the chart with its title, and a legend with the bytes at the peak."""
-    heading = [literal(title, "bold")] if title else []
-    return Group(*heading, _Chart(timeline), literal(f"{description}:"), _Legend(timeline))
+def timeline_chart(timeline: Timeline, description: str) -> RenderableType:
+    """Return the chart with a legend that has the bytes at the peak."""
+    return Group(_Chart(timeline), literal(f"{description}:"), _Legend(timeline))
 
 
 class _Chart:
