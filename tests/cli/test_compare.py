@@ -146,6 +146,7 @@ def test_size_that_does_not_fit_uses_micro_batches(folder: Path) -> None:
         (("--batch-sizes", "8,many"), "'many' is neither a number nor full"),
         (("--samples", "few"), "--samples: "),
         (("--set", "device={gpu: t4}"), "device.gpu"),
+        (("--set", "mode=eval"), "mode: eval"),
         (("--set", "step=blobs:step"), "step.function"),
         (("--set", "data={name: synthetic, shape: [1, 2, 2], classes: 2}"), "nothing to learn"),
     ],

@@ -213,6 +213,8 @@ def _require_trainable(config: Config) -> None:
             "device.gpu: training needs a real device, but this key asks for a prediction",
             "remove it; `vram find-batch --gpu` predicts which sizes fit on that GPU",
         )
+    if config.mode != "train":
+        raise ConfigError(f"mode: {config.mode} takes no training steps, which a comparison needs", "set mode=train")
     if config.data.inputs is not None or "synthetic" in (config.data.name, config.data.source):
         raise _synthetic_data_error("the config asks for synthetic samples")
     if config.step is not None:

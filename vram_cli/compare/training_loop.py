@@ -18,7 +18,7 @@ from vram_cli.compare.splits import shuffled_steps, split, steps_per_epoch
 from vram_cli.config import Config, with_overrides
 from vram_cli.workload import (
     Batch,
-    Indexed,
+    IndexedSamples,
     build_workload,
     channels_last,
     parameter_dtype,
@@ -40,7 +40,12 @@ class TrainingLoop:
     """A model, its optimizer and its data. The seed fixes weights and order, whatever the batch size."""
 
     def __init__(
-        self, config: Config, session: OpenTraining, request: RunTraining, data: Indexed, device: torch.device
+        self,
+        config: Config,
+        session: OpenTraining,
+        request: RunTraining,
+        data: IndexedSamplesSamples,
+        device: torch.device,
     ) -> None:
         self._config, self._request, self._data, self._device = config, request, data, device
         self._plan = plan = session.plan

@@ -12,7 +12,7 @@ from vram_cli.config import Config
 from vram_cli.errors import VramError, WorkloadError
 from vram_cli.probe.worker.oom_errors import describe
 from vram_cli.records import Outcome
-from vram_cli.workload import check_code, indexed, open_data, set_matmul_precision
+from vram_cli.workload import check_code, open_data, set_matmul_precision
 
 
 class TrainingWorker:
@@ -27,7 +27,7 @@ class TrainingWorker:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
         self._config, self._session = config, session
-        self._data = indexed(open_data(config, download=session.download))
+        self._data = open_data(config, download=session.download).indexed()
         self._device = torch.device(session.device)
         if self._device.type != "cpu":
             getattr(torch, self._device.type).set_device(self._device)
