@@ -44,7 +44,7 @@ class TrainingLoop:
         config: Config,
         session: OpenTraining,
         request: RunTraining,
-        data: IndexedSamplesSamples,
+        data: IndexedSamples,
         device: torch.device,
     ) -> None:
         self._config, self._request, self._data, self._device = config, request, data, device
