@@ -1,12 +1,10 @@
-"""What others run in their CI: the action, the hook, and the commands and workflows of docs/ci.md."""
+"""The action, the hook, and the workflows of docs/ci.md; tests/test_docs.py runs its commands."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,6 @@ import typer.main
 import yaml
 
 from vram_cli.cli import app
-
-from .documented import agree
 
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
@@ -117,24 +113,3 @@ def test_workflows_of_the_docs_use_inputs_that_there_are() -> None:
 def test_flags_that_the_docs_name_are_those_of_the_command() -> None:
     of_others = {"--by"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", DOCS.replace("pip install", ""))) - of_others <= flags()
-
-
-@pytest.mark.skipif(WINDOWS or shutil.which("git") is None, reason="runs the commands with a shell, and git")
-def test_the_example_of_the_docs_is_what_the_program_prints(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(blocks("python")[0])
-    (tmp_path / "train.yaml").write_text(blocks("yaml")[0])
-    (tmp_path / "commit.diff").write_text(blocks("diff")[0])
-    before, after = blocks("console")
-    assert example(tmp_path, before) == 0
-    subprocess.run(["git", "apply", "commit.diff"], cwd=tmp_path, check=True)
-    assert example(tmp_path, after) == 1
-
-
-def example(folder: Path, block: str) -> int:
-    """Run the command of an example, compare what it prints, and return its exit code."""
-    command, expected = re.fullmatch(r"\$ vram (.*?)\n(.*)", block, re.DOTALL).groups()  # type: ignore[union-attr]
-    words = [sys.executable, "-m", "vram_cli", *command.split()]
-    env = {**os.environ, "COLUMNS": "80"}
-    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    assert agree(expected, done.stdout), done.stdout + done.stderr
-    return done.returncode
