@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 HOOKS: list[dict[str, Any]] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
-OF_THE_ACTION = {"args", "version"}
+NOT_FLAGS = {"args", "version"}
+"""Inputs of the action that are no flags of the command."""
 WINDOWS = os.name == "nt"
 
 
@@ -32,38 +33,38 @@ def blocks(language: str) -> list[str]:
 
 
 def step(name: str) -> dict[str, Any]:
-    return next(made for made in ACTION["runs"]["steps"] if made["name"] == name)
+    return next(each for each in ACTION["runs"]["steps"] if each["name"] == name)
 
 
-def test_every_input_of_the_action_is_a_flag_and_reaches_the_shell_by_the_environment() -> None:
-    assert {f"--{name}" for name in ACTION["inputs"]} - {f"--{name}" for name in OF_THE_ACTION} <= flags()
-    for made in ACTION["runs"]["steps"]:
-        assert "${{" not in made["run"], "an expression in a script is code of whoever wrote the input"
-        assert made["shell"] == "bash"
-    given = {value for made in ACTION["runs"]["steps"] for value in made["env"].values()}
-    assert {f"${{{{ inputs.{name} }}}}" for name in ACTION["inputs"]} <= given
+def test_inputs_of_the_action_are_flags_passed_through_the_environment() -> None:
+    assert {f"--{name}" for name in ACTION["inputs"]} - {f"--{name}" for name in NOT_FLAGS} <= flags()
+    for each in ACTION["runs"]["steps"]:
+        assert "${{" not in each["run"], "an expression in a script runs its input as code"
+        assert each["shell"] == "bash"
+    values = {value for each in ACTION["runs"]["steps"] for value in each["env"].values()}
+    assert {f"${{{{ inputs.{name} }}}}" for name in ACTION["inputs"]} <= values
 
 
 def run_step(folder: Path, name: str, inputs: dict[str, str], code: int = 0) -> tuple[int, list[str]]:
-    """Run a step as the runner does, with programs that write their arguments down; return code and arguments."""
+    """Run a step as the runner does, with programs that record their arguments; return the exit code and arguments."""
     for program in ("vram", "python"):
         fake = folder / program
         fake.write_text(f"#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done > {folder}/words\nexit {code}\n")
         fake.chmod(0o755)
     texts = {f"${{{{ inputs.{key} }}}}": inputs.get(key, "") for key in ACTION["inputs"]}
     texts["${{ github.action_path }}"] = "/action"
-    made = step(name)
-    env = {key: texts[value] for key, value in made["env"].items()}
+    definition = step(name)
+    env = {key: texts[value] for key, value in definition["env"].items()}
     env |= {"PATH": f"{folder}:{os.environ['PATH']}", "GITHUB_STEP_SUMMARY": "/summary.md"}
     script = folder / "step.sh"
-    script.write_text(made["run"])
+    script.write_text(definition["run"])
     words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
     done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
     return done.returncode, (folder / "words").read_text().splitlines()
 
 
 @pytest.mark.skipif(WINDOWS, reason="the fake programs are shell scripts")
-def test_the_action_runs_vram_check_with_what_was_given(tmp_path: Path) -> None:
+def test_the_action_passes_its_inputs_to_vram_check(tmp_path: Path) -> None:
     inputs = {"config": "my train.yaml", "batch-size": "128", "max-memory": "8GiB", "tolerance": "2%"}
     further = {"args": "--set precision=bf16\n--set model.kwargs={a:*}", "baseline": "$(touch hacked)"}
     code, words = run_step(tmp_path, "vram check", inputs | further, code=1)
@@ -79,7 +80,7 @@ def test_the_action_runs_vram_check_with_what_was_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(WINDOWS, reason="the fake programs are shell scripts")
-def test_the_action_passes_where_vram_does_and_installs_what_was_asked_for(tmp_path: Path) -> None:
+def test_exit_codes_and_versions_of_the_action(tmp_path: Path) -> None:
     assert run_step(tmp_path, "vram check", {"config": "t.yaml"})[0] == 0
     assert run_step(tmp_path, "vram check", {"config": "t.yaml"}, code=70)[0] == 70
     assert run_step(tmp_path, "Install vram", {})[1][-1] == "/action"
@@ -87,7 +88,7 @@ def test_the_action_passes_where_vram_does_and_installs_what_was_asked_for(tmp_p
     assert step("Install vram")["if"] == "inputs.version != 'installed'"
 
 
-def test_the_hook_runs_vram_check_and_is_given_no_files() -> None:
+def test_the_hook_runs_vram_check_without_file_names() -> None:
     (hook,) = HOOKS
     program, command, *words = hook["entry"].split()
     assert (hook["id"], program, command) == ("vram-check", "vram", "check")
@@ -96,20 +97,15 @@ def test_the_hook_runs_vram_check_and_is_given_no_files() -> None:
     assert all(re.search(hook["files"], name) for name in ("net.py", "train.yaml", "a/train.yml", "vram-baseline.json"))
 
 
-def test_workflows_of_the_docs_use_inputs_that_there_are() -> None:
+def test_workflows_of_the_docs_use_existing_inputs() -> None:
     documents = [yaml.safe_load(text) for text in blocks("yaml")]
     jobs = [job for document in documents for job in document.get("jobs", {}).values()]
-    uses = [made for job in jobs for made in job["steps"] if "vram@" in made.get("uses", "")]
+    uses = [each for job in jobs for each in job["steps"] if "vram@" in each.get("uses", "")]
     assert len(uses) == 2
-    for made in uses:
-        assert set(made["with"]) <= set(ACTION["inputs"])
-        assert ACTION["inputs"].keys() & {"config"} <= set(made["with"])
-        assert {word for word in made["with"].get("args", "").split() if word.startswith("--")} <= flags()
+    for each in uses:
+        assert set(each["with"]) <= set(ACTION["inputs"])
+        assert ACTION["inputs"].keys() & {"config"} <= set(each["with"])
+        assert {word for word in each["with"].get("args", "").split() if word.startswith("--")} <= flags()
     (hooks,) = (document["repos"][0]["hooks"] for document in documents if "repos" in document)
     assert hooks[0]["id"] == HOOKS[0]["id"]
     assert {word for word in hooks[0]["args"] if word.startswith("--")} <= flags()
-
-
-def test_flags_that_the_docs_name_are_those_of_the_command() -> None:
-    of_others = {"--by"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", DOCS.replace("pip install", ""))) - of_others <= flags()
