@@ -85,7 +85,7 @@ def test_exit_codes_and_versions_of_the_action(tmp_path: Path) -> None:
     assert run_step(tmp_path, "vram check", {"config": "t.yaml"}, code=70)[0] == 70
     assert run_step(tmp_path, "Install vram", {})[1][-1] == "/action"
     assert run_step(tmp_path, "Install vram", {"version": "vram-cli==0.1.0"})[1][-1] == "vram-cli==0.1.0"
-    assert step_named("Install vram")["if"] == "inputs.version != 'installed'"
+    assert step("Install vram")["if"] == "inputs.version != 'installed'"
 
 
 def test_the_hook_runs_vram_check_without_file_names() -> None:
