@@ -35,13 +35,7 @@ def run(*arguments: str) -> int:
 
 
 def test_show_writes_reports_without_torch(saved: Path) -> None:
-    code = (
-        "import sys\n"
-        "sys.modules['torch'] = None\n"
-        "sys.argv[0] = 'vram'\n"
-        "from vram_cli.__main__ import main\n"
-        "main()"
-    )
+    code = "import sys\nsys.modules['torch'] = None\nsys.argv[0] = 'vram'\nfrom vram_cli.__main__ import main\nmain()"
     arguments = ["show", "detailed.json", "--report", "out.html", "--format", "markdown", "--by", "module"]
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=saved, check=True)
