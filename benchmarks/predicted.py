@@ -193,12 +193,12 @@ def predicted(row: Row, gpu: Gpu, result: FindBatchResult) -> Row:
     def run(n: int, *, confirm: bool = False) -> Measurement:
         return trials.run(RunTrial(batch_size=n, confirm=confirm), lambda _: None).measurement
 
-    room = trials.ready.device.capacity_bytes - trials.ready.outside_bytes
+    room = trials.ready.device.allocator_bytes
     prediction = find_largest(run, capacity_bytes=room, multiple_of=1, confirm=lambda n: run(n, confirm=True))
     ran = {trial.batch_size: trial for trial in result.trials if trial.fits}
     both = [(ran[n], run(n)) for n in sorted(ran)]
     peaks = tuple(Peak.of(real, fake) for real, fake in both if fake.fits)
-    context = trials.ready.outside_bytes
+    context = trials.ready.device.outside_bytes
     return replace(row, predicted=prediction.max_batch_size, predicted_context=context, peaks=peaks)
 
 

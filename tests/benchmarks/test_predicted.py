@@ -40,7 +40,7 @@ def measured_on(config: Config, gpu: str) -> FindBatchResult:
     def measure(n: int) -> Measurement:
         return trials.run(RunTrial(batch_size=n), lambda _: None).measurement
 
-    report = find_largest(measure, capacity_bytes=capacity - trials.ready.outside_bytes, multiple_of=1)
+    report = find_largest(measure, capacity_bytes=trials.ready.device.allocator_bytes, multiple_of=1)
     return FindBatchResult(
         **vars(report),
         run=RunInfo(

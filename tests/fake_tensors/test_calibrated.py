@@ -101,8 +101,8 @@ def test_worker_loads_the_calibration_unless_disabled(tmp_path: Path, monkeypatc
     config = load_config("mlp_mnist", ["device.gpu=t4"])
     for calibrated, context in ((True, 333 * MIB), (False, find_gpu("t4").context_bytes)):
         with WorkerProbe(config, calibrated=calibrated) as opened:
-            assert opened.device.capacity_bytes - opened.capacity_bytes == context
-            assert ("calibrated on" in opened.device.accuracy) is calibrated
+            assert opened.info.device.outside_bytes == context
+            assert ("calibrated on" in opened.info.device.accuracy) is calibrated
 
 
 def test_line_predictions_are_calibrated() -> None:

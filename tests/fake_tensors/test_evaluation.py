@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.fake_tensors.test_training_options import TRAININGS, N, config_of, fake, real
+from tests.fake_tensors.test_training_options import TRAININGS, N, config_of, run_fake, run_real
 from tests.workload.configs import config
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.fake_tensors import FakeTensorProbe, Simulation, UnsupportedError
-from vram_cli.fake_tensors.simulated_training import subject_of
+from vram_cli.fake_tensors.simulated_training import training_from_config
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe.devices.open_monitor import open_monitor
-from vram_cli.probe.worker.memory_trial import Trial
-from vram_cli.records import Category, Measurement, Phase
+from vram_cli.probe.worker.memory_trial import MemoryTrial
+from vram_cli.records import Category, Detail, Measurement, Phase
 from vram_cli.workload import open_data
 
 WORKLOADS = {
@@ -35,8 +35,8 @@ def evaluation(training: Config, *overrides: str) -> Config:
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_live_bytes_agree_in_every_phase(name: str, precision: str) -> None:
     settings = evaluation(WORKLOADS[name], f"precision={precision}")
-    real(settings)  # the first step of a process imports modules that keep tensors of their own
-    (expected, expected_peaks), (predicted, predicted_peaks) = real(settings), fake(settings)
+    run_real(settings)  # the first step of a process imports modules that keep tensors of their own
+    (expected, expected_peaks), (predicted, predicted_peaks) = run_real(settings), run_fake(settings)
     assert predicted_peaks == expected_peaks
     assert set(expected_peaks) == {Phase.BATCH, Phase.FORWARD}
     assert (predicted.peak_bytes, predicted.peak_phase) == (expected.peak_bytes, Phase.FORWARD)
@@ -44,7 +44,7 @@ def test_live_bytes_agree_in_every_phase(name: str, precision: str) -> None:
 
 def trial(settings: Config, size: int = N) -> Measurement:
     monitor = open_monitor("cpu", None)
-    measurement, _ = Trial(monitor, lambda _: None, explain=True).run(settings, open_data(settings), size, 2)
+    measurement, _ = MemoryTrial(monitor, lambda _: None, Detail.ROWS).run(settings, open_data(settings), size, 2)
     assert measurement.fits, measurement.traceback
     return measurement
 
@@ -64,7 +64,7 @@ def test_outputs_are_freed_before_the_next_but_one_layer(monkeypatch: pytest.Mon
     monkeypatch.setattr("tests.fake_tensors.test_training_options.N", n)
     training = Config.model_validate({**CHAIN, "optimizer": {"name": "sgd"}})
     fixed = 8 * 1000 * 1000 * 4 + outputs + n * 8  # weights and batch
-    evaluated_peak, training_peak = (real(settings)[1][Phase.FORWARD] for settings in (evaluation(training), training))
+    evaluated_peak, training_peak = (run_real(settings)[1][Phase.FORWARD] for settings in (evaluation(training), training))
     assert evaluated_peak <= fixed + 2 * outputs + n * 8 + 4
     assert training_peak >= fixed + 8 * outputs
 
@@ -90,7 +90,9 @@ def test_predictions_have_a_breakdown_by_module() -> None:
 def test_attention_takes_the_fused_kernel_of_the_gpu() -> None:
     """In inference mode attention arrives whole: it must not fall back to the formula with a matrix of scores."""
     settings = evaluation(WORKLOADS["transformer"], "precision=bf16")
-    operations = {life.op for life in Simulation(subject_of(settings)[0], find_gpu("a100-80gb")).record(N).lives}
+    operations = {
+        record.op for record in Simulation(training_from_config(settings)[0], find_gpu("a100-80gb")).run(N).records
+    }
     assert "aten._scaled_dot_product_flash_attention" in operations
     assert "aten._softmax" not in operations
     assert {"aten.addmm", "aten.native_layer_norm"} <= operations  # parts, where the workspaces' rules look
@@ -100,12 +102,14 @@ def test_fused_layers_of_evaluation_are_refused_by_name() -> None:
     model = {"factory": "tests.workload.usercode:encoder_layer"}
     data = {"inputs": {"x": {"shape": [12, 16]}}, "targets": {"shape": [16], "dtype": "int64", "high": 12}}
     settings = config(model=model, data=data)
-    assert Simulation(subject_of(settings)[0], find_gpu("t4")).record(N).peak_bytes > 0
+    assert Simulation(training_from_config(settings)[0], find_gpu("t4")).run(N).peak_bytes > 0
     with pytest.raises(UnsupportedError, match="_transformer_encoder_layer_fwd") as caught:
-        Simulation(subject_of(evaluation(settings))[0], find_gpu("t4")).record(N)
+        Simulation(training_from_config(evaluation(settings))[0], find_gpu("t4")).run(N)
     assert "set_fastpath_enabled(False)" in caught.value.hint
 
 
 def test_optimizers_of_a_gpu_do_not_matter() -> None:
     settings = evaluation(config(optimizer={"name": "adamw8bit"}))
-    assert Simulation(subject_of(settings)[0], find_gpu("t4"), device=torch.device("cpu")).record(N).peak_bytes > 0
+    assert (
+        Simulation(training_from_config(settings)[0], find_gpu("t4"), device=torch.device("cpu")).run(N).peak_bytes > 0
+    )

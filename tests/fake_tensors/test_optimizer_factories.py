@@ -7,10 +7,10 @@ import torch
 
 from tests.fake_tensors.test_training_options import CPU, N, Peaks, fake, real
 from tests.workload.configs import HERE, config
-from vram_cli.accounting.storage_labels import label
+from vram_cli.accounting.storage_labels import label_storages
 from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.fake_tensors import Simulation, UnsupportedError
-from vram_cli.fake_tensors.simulated_training import subject_of
+from vram_cli.fake_tensors.simulated_training import training_from_config
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category
 from vram_cli.workload import build_workload, open_data, train_step
@@ -39,17 +39,17 @@ def test_a_factory_is_predicted_like_its_preset() -> None:
 def test_state_in_tensor_subclasses_is_refused_by_name() -> None:
     settings = config(optimizer={"factory": HERE + "SubclassState"})
     with pytest.raises(UnsupportedError, match="optimizer SubclassState, whose state holds tensors of class Quantized"):
-        Simulation(subject_of(settings)[0], find_gpu("t4"), device=CPU).record(N)
+        Simulation(training_from_config(settings)[0], find_gpu("t4"), device=CPU).run(N)
 
 
 def test_state_in_tensor_subclasses_counts_the_tensors_inside() -> None:
     settings = config(optimizer={"factory": HERE + "SubclassState"})
-    ledger = StorageTracker(CPU)
-    with ledger:
+    tracker = StorageTracker(CPU)
+    with tracker:
         work, batch = build_workload(settings, CPU), open_data(settings).make_batch(N, CPU, torch.float32)
-        train_step(work, batch, ledger.enter)
-        label(ledger, work, batch)
-    state = sum(life.bytes for life in ledger.lives if life.category is Category.OPTIMIZER_STATE)
+        train_step(work, batch, tracker.enter_phase)
+        label_storages(tracker, work, batch)
+    state = sum(record.bytes for record in tracker.records if record.category is Category.OPTIMIZER_STATE)
     assert state == WEIGHTS + WEIGHTS // 4
 
 
@@ -62,11 +62,11 @@ def test_state_in_tensor_subclasses_counts_the_tensors_inside() -> None:
 )
 def test_bitsandbytes_is_refused_by_name(optimizer: dict[str, str], words: str) -> None:
     with pytest.raises(UnsupportedError, match=words):
-        subject_of(config(optimizer=optimizer))
+        training_from_config(config(optimizer=optimizer))
 
 
 def test_errors_of_a_factory_name_it_in_predictions() -> None:
     with pytest.raises(RuntimeError, match="no kernel for this step") as caught:
-        Simulation(subject_of(config(optimizer={"factory": HERE + "BrokenStep"}))[0], find_gpu("t4")).record(N)
+        Simulation(training_from_config(config(optimizer={"factory": HERE + "BrokenStep"}))[0], find_gpu("t4")).run(N)
     assert caught.value.vram_key == f"optimizer.factory ({HERE}BrokenStep)"
     assert torch.is_grad_enabled()

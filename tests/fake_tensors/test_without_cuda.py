@@ -1,6 +1,6 @@
-"""What PyTorch decides by what it was built with is the same on every build: kernels, layouts, and what is refused.
+"""Kernels, layouts and refusals that PyTorch chooses by its build are the same on every build.
 
-On a build with CUDA these say what it does by itself, and on one without that vram makes up for it.
+On a build with CUDA these tests pin what PyTorch does; on one without, that vram makes up for the difference.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.fake_tensors.test_cuda import subject
+from tests.fake_tensors.test_cuda import training
 from vram_cli.allocator.allocation_trace import AllocationTrace
 from vram_cli.errors import MachineError
 from vram_cli.fake_tensors import Simulation, UnsupportedError, device_guard
@@ -36,14 +36,14 @@ def as_it_is(images: torch.Tensor) -> torch.Tensor:
     return images
 
 
-def tape_of(
+def trace_of(
     call: Call = as_it_is, layer: nn.Module | None = None, precision: torch.dtype | None = None
 ) -> AllocationTrace:
-    return Simulation(subject(lambda: Model(call, layer), (3, 16, 16), precision=precision), find_gpu("t4")).tape(4)
+    return Simulation(training(lambda: Model(call, layer), (3, 16, 16), precision=precision), find_gpu("t4")).trace(4)
 
 
 def operations(*args: object, **options: object) -> set[str]:
-    return {storage.op.removeprefix("aten.") for storage in tape_of(*args, **options).storages}  # type: ignore[arg-type]
+    return {storage.op.removeprefix("aten.") for storage in trace_of(*args, **options).storages}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,15 @@ def test_a_convolution_lays_its_result_out_as_cudnn_does(layer: nn.Module, dtype
         seen.append(result.is_contiguous(memory_format=torch.channels_last))
         return result.float()
 
-    tape_of(convolve)
+    trace_of(convolve)
     assert set(seen) == {last}
 
 
 @pytest.mark.parametrize("word", ["cuda", "cuda:0"])
 def test_tensors_are_moved_to_a_gpu_with_and_without_its_number(word: str) -> None:
-    assert tape_of(lambda images: images.to(word)) == tape_of()
-    assert tape_of(lambda images: images.cuda()) == tape_of()
-    assert tape_of(lambda images: images.to(torch.accelerator.current_accelerator())) == tape_of()
+    assert trace_of(lambda images: images.to(word)) == trace_of()
+    assert trace_of(lambda images: images.cuda()) == trace_of()
+    assert trace_of(lambda images: images.to(torch.accelerator.current_accelerator())) == trace_of()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_tensors_are_moved_to_a_gpu_with_and_without_its_number(word: str) -> No
 )
 def test_what_asks_the_gpu_is_refused(call: Call) -> None:
     with pytest.raises(UnsupportedError):
-        tape_of(call)
+        trace_of(call)
 
 
 def test_a_build_that_hides_its_guards_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_a_build_that_hides_its_guards_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
     monkeypatch.setattr(device_guard, "_guarded", lambda: False)
     with pytest.raises(MachineError, match="built without CUDA") as caught:
-        tape_of()
+        trace_of()
     assert caught.value.exit_code == 3
     assert "pip install torch" in caught.value.hint
     device_guard.ensure_device_guard.cache_clear()
