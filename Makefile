@@ -1,9 +1,9 @@
-# One door: everything that CI or a contributor runs is a target here.
+# Everything that CI or a contributor runs is a target here.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Where the demo's real steps run: a GPU if there is one, else the CPU under a budget that it can reach in seconds.
+# Device of the demo: a GPU if the machine has one, else the CPU with a limit that the search reaches in seconds.
 HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --memory-limit 256MiB --no-dataset-limit)
 
 # A PyTorch that was built without CUDA: elsewhere than on macOS pip may have to be told of an index that has one.
@@ -17,27 +17,29 @@ PREDICTIONS := tests/fake_tensors tests/cli/test_cpu_build.py tests/cli/test_pre
 	tests/cli/test_broken_predictions.py tests/probe/test_reuse.py tests/commands/test_initial_guess.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cpu-build lint format docs bench bench-gpu gpu-test clean
+.PHONY: help install demo test test-fast test-cpu-build lint format docs bench bench-gpu gpu-test clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-install: $(READY) ## Make .venv with vram and all that its tests need
+install: $(READY) ## Create .venv with vram and everything that its tests need
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vram needs Python 3.10 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(PIP) uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]' \
-		|| $(PIP) --editable '.[dev]'  # uv is sooner done, and does not know pip's settings, such as a proxy's index
+		|| $(PIP) --editable '.[dev]'  # uv is faster, but ignores pip's settings, such as the index of a proxy
 	@touch $(READY)
 
-demo: $(READY) ## Two answers in a minute: one predicted for a card, one by real steps on this machine
+demo: $(READY) ## Two answers in a minute: a prediction, and a search by real steps on this machine
 	$(BIN)/vram breakdown --config resnet50_imagenet.yaml --batch-size 192 --gpu rtx-4090
 	$(BIN)/vram find-batch --config mlp_mnist.yaml $(HERE)
 
-test: $(READY) lint ## All tests that need no GPU
+test: $(READY) lint ## Lint, and every test that needs no GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal
 
+test-fast: $(READY) ## Every test that starts no process; takes a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --fast -m 'not gpu' -r fE --ignore tests/test_docs.py --numprocesses 2 --dist worksteal
 test-cpu-build: $(CPU_READY) ## The tests of predictions, on a PyTorch that was built without CUDA
 	OMP_NUM_THREADS=1 $(CPU_BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal $(PREDICTIONS)
 
@@ -55,7 +57,7 @@ lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(READY) ## Let ruff rewrite the code
+format: $(READY) ## Format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -66,13 +68,13 @@ docs: $(READY) ## The documentation as web pages, in docs/_build
 gpu-test: $(READY) ## The tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
 
-bench: $(READY) ## vram's search beside the batch-size finders of other projects
+bench: $(READY) ## Compare vram's search with the batch-size finders of other projects
 	$(BIN)/python -m venv --system-site-packages .venv/bench
 	@echo "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')" > "$$(.venv/bench/bin/python -c 'import site; print(site.getsitepackages()[0])')/vram.pth"
 	.venv/bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	.venv/bench/bin/python benchmarks/finders.py
 
-bench-gpu: $(READY) ## Predicted against measured on this machine's GPU, about 8 minutes; writes benchmarks/results
+bench-gpu: $(READY) ## Compare predictions with this machine's GPU; takes 8 minutes, writes benchmarks/results
 	$(BIN)/python -m benchmarks.predicted
 
 clean: ## Remove .venv and caches

@@ -1,4 +1,4 @@
-"""A batch for torchvision's detection models: images and boxes, made up."""
+"""A batch for torchvision's detection models: random images with boxes."""
 
 import torch
 

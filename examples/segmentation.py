@@ -1,4 +1,4 @@
-"""The loss of torchvision's reference training: the main output's, and half of the auxiliary one's."""
+"""The loss of torchvision's reference training: that of the main output plus half of the auxiliary output's."""
 
 from torch.nn import functional
 

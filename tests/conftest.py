@@ -1,28 +1,33 @@
 """Golden texts: what is printed is compared with `tests/golden/NAME.txt`; look at what differs, then `pytest
 --overwrite` rewrites them.
 
-And no test, nor any process that one starts, sees the calibrations of the user who runs it.
+Tests, and the processes that they start, see no calibrations of the user who runs them. `pytest --fast` starts no
+process of Python.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("vram", deadline=None)  # a machine under load is no failure
+settings.register_profile("fast", settings.get_profile("vram"), max_examples=10)
 settings.load_profile("vram")
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="skip each test as soon as it starts a process of Python")
     parser.addoption("--overwrite", action="store_true", help="write golden files anew instead of comparing with them")
 
 
@@ -44,6 +49,26 @@ def _why_no_torchvision() -> str:
     except (ImportError, OSError, RuntimeError) as error:  # it was built for another PyTorch
         return f"torchvision does not load: {error}"
     return ""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.getoption("--fast"):
+        from vram_cli.probe.worker_process import WorkerProcess
+
+        settings.load_profile("fast")
+        start = subprocess.Popen.__init__
+
+        def start_or_skip(process: object, command: Any, *arguments: Any, **options: Any) -> None:
+            if Path(command[0]).name.startswith(("python", "vram")):  # programs such as `uname` are fast
+                _skip()
+            start(process, command, *arguments, **options)
+
+        subprocess.Popen.__init__ = start_or_skip
+        WorkerProcess.__init__ = _skip
+
+
+def _skip(*_: object, **__: object) -> None:
+    pytest.skip("starts a process of Python")
 
 
 @pytest.fixture

@@ -57,9 +57,9 @@ class FakeMemory:
         early = self.resident_bytes - self.gradient_bytes + activations
         late = self.resident_bytes + activations // 64
         workspace = Random(f"{self.seed}/{batch_size}").randrange(self.workspace_bytes + 1)
-        held = (early, max(early, late) + workspace, max(self.optimizer_bytes, self.resident_bytes))
+        sizes = (early, max(early, late) + workspace, max(self.optimizer_bytes, self.resident_bytes))
         peaks: list[PhasePeak] = []
-        for phase, size in zip((Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER), held, strict=True):
+        for phase, size in zip((Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER), sizes, strict=True):
             allocated = round_up(size, BLOCK)
             # Reserved memory stays reserved in later phases.
             reserved = max(round_up(allocated, self.granularity_bytes), peaks[-1].reserved_bytes if peaks else 0)

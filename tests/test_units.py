@@ -1,4 +1,4 @@
-"""Bytes as people write them, there and back."""
+"""Byte sizes as text: parsing and formatting."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ FACTORS = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
         (1_048_576, MIB),
     ],
 )
-def test_sizes_are_read(text: str | int, size: int) -> None:
+def test_parse(text: str | int, size: int) -> None:
     assert parse_bytes(text) == size
 
 
 @given(SIZES)
-def test_whole_bytes_come_back_as_they_are(size: int) -> None:
+def test_parse_whole_bytes(size: int) -> None:
     assert parse_bytes(size) == parse_bytes(str(size)) == parse_bytes(f"{size} B") == size
 
 
 @given(st.decimals(min_value=1, max_value=99_999, places=6), st.sampled_from(sorted(FACTORS)))
-def test_fractions_are_exact_and_rounded_down(number: Decimal, unit: str) -> None:
+def test_parse_fractions_exactly(number: Decimal, unit: str) -> None:
     exact = (number * FACTORS[unit]).to_integral_value(rounding=ROUND_FLOOR)
     assert parse_bytes(f"{number}{unit}") == int(exact)
 
@@ -45,8 +45,8 @@ def test_fractions_are_exact_and_rounded_down(number: Decimal, unit: str) -> Non
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("8GB", "'8GB': 'GB' is not a unit that vram takes", "write 8GiB (powers of 1024)"),
-        ("8g", "'8g': 'g' is not a unit that vram takes", "write 8GiB (powers of 1024)"),
+        ("8GB", "'8GB': 'GB' is not a unit of size", "write 8GiB (powers of 1024)"),
+        ("8g", "'8g': 'g' is not a unit of size", "write 8GiB (powers of 1024)"),
         ("512kb", "'512kb': 'kb' is not a unit", "write 512KiB"),
         ("3 apples", "'3 apples': 'apples' is not a unit", "use B, KiB, MiB, GiB or TiB"),
         ("", "'' is not a size", "such as 8GiB"),
@@ -58,11 +58,11 @@ def test_fractions_are_exact_and_rounded_down(number: Decimal, unit: str) -> Non
         ("٨GiB", "'٨GiB' is not a size", "such as 8GiB"),
         ("0", "'0' is not a size above zero", "such as 8GiB"),
         ("0.5", "'0.5' is not a size above zero", "such as 8GiB"),
-        ("8388608TiB", "'8388608TiB' is more than any memory", "such as 8GiB"),
+        ("8388608TiB", "'8388608TiB' is larger than any memory", "such as 8GiB"),
         ("9" * 5000, f"'{'9' * 40}' is not a size", "such as 8GiB"),
     ],
 )
-def test_what_is_no_size_is_refused_with_a_hint(text: str | int, message: str, hint: str) -> None:
+def test_parse_refuses_with_a_hint(text: str | int, message: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_bytes(text)
     assert caught.value.message.startswith(message)
@@ -97,28 +97,28 @@ def test_any_text_is_a_size_or_a_config_error(text: str) -> None:
         (-2048, "-2.00 KiB"),
     ],
 )
-def test_sizes_are_shown(size: int, text: str) -> None:
+def test_format(size: int, text: str) -> None:
     assert format_bytes(size) == text
 
 
 @given(SIZES)
-def test_what_is_shown_is_within_half_a_percent(size: int) -> None:
+def test_format_is_within_half_a_percent(size: int) -> None:
     # Three digits: at worst half a unit of the last one in 1.00.
     assert abs(parse_bytes(format_bytes(size)) - size) <= size * 0.005 + 1
 
 
 @given(st.integers(min_value=0, max_value=1000 * TIB))
-def test_what_is_shown_has_at_most_four_digits(size: int) -> None:
+def test_format_has_at_most_four_digits(size: int) -> None:
     number = format_bytes(size).split()[0]
     assert len(number.replace(".", "")) <= 4
 
 
 @given(SIZES, SIZES)
-def test_a_larger_size_is_never_shown_as_a_smaller_one(one: int, other: int) -> None:
+def test_format_keeps_the_order(one: int, other: int) -> None:
     small, large = sorted((one, other))
     assert parse_bytes(format_bytes(small)) <= parse_bytes(format_bytes(large))
 
 
 @given(st.integers())
-def test_exact_bytes_lose_nothing(size: int) -> None:
+def test_format_exact(size: int) -> None:
     assert int(format_exact(size).replace(",", "")) == size

@@ -1,4 +1,4 @@
-"""Errors that are meant for people; each class owns its exit code.
+"""Errors that are reported to people as one line with a hint; each class owns its exit code.
 
     VramError
     ├── ConfigError        2   the command line or a YAML file says something wrong
@@ -8,9 +8,9 @@
     ├── DoesNotFitError    4   not even the smallest batch fits
     └── ProbeError        70   vram's own child process broke in an unforeseen way; of a prediction, however it ended
 
-Exit code 1 is a *finding* of a gate and never an error; 130 is Ctrl-C or SIGTERM. Anything that is not a `VramError` is
-a bug: its traceback is shown and the program exits with 70, because Python's own crash code, 1, would look like a
-finding.
+Exit code 1 is a finding of `vram check` and never an error; 130 is Ctrl-C or SIGTERM. Any exception that is not a
+`VramError` is a bug: its traceback is printed and the exit code is 70, because Python's own exit code for an uncaught
+exception, 1, would look like a finding.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ class Interrupted(KeyboardInterrupt, Generic[PartialT]):
     """Ctrl-C or SIGTERM ended a command early.
 
     Attributes:
-        partial: the answer as far as it was known; a record of the type that the command returns.
+        partial: the answer so far, a record of the type that the command returns.
     """
+
+    exit_code = 130
 
     def __init__(self, partial: PartialT) -> None:
         super().__init__("interrupted")
@@ -33,10 +35,10 @@ class Interrupted(KeyboardInterrupt, Generic[PartialT]):
 
 
 class VramError(Exception):
-    """An error with a one-line message and a hint that says what to do next.
+    """An error with a one-line message, and a hint that names the next step.
 
     Attributes:
-        message: what happened and where (file, key, value); one line.
+        message: the problem and its place (file, key, value), in one line.
         hint: the next step for the reader, or "".
     """
 
@@ -49,16 +51,16 @@ class VramError(Exception):
 
 
 class ConfigError(VramError):
-    """The command line or a YAML file says something wrong."""
+    """The command line or a config is invalid."""
 
     exit_code = 2
 
 
 class WorkloadError(ConfigError):
-    """The user's own code raised at the smallest batch.
+    """The user's own code raised an exception at the smallest batch.
 
     Attributes:
-        traceback: the formatted traceback of the original error.
+        traceback: the formatted traceback of that exception.
     """
 
     def __init__(self, message: str, hint: str = "", traceback: str = "") -> None:
@@ -67,7 +69,7 @@ class WorkloadError(ConfigError):
 
 
 class MachineError(VramError):
-    """This machine cannot do what was asked: no such device, a missing package, an unwritable disk."""
+    """This machine lacks something that the command needs: a device, a package, a folder that can be written."""
 
     exit_code = 3
 
@@ -91,6 +93,6 @@ class DoesNotFitError(VramError):
 
 
 class ProbeError(VramError):
-    """The child process that runs trials broke in an unforeseen way."""
+    """The worker process that runs trials failed unexpectedly."""
 
     exit_code = 70

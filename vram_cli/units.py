@@ -1,7 +1,7 @@
-"""Bytes as people write them: "4.5GiB" <-> int. The only place that knows 1024.
+"""Byte sizes as text: "4.5GiB" <-> int. No other module knows the factor 1024.
 
-Sizes are shown in KiB, MiB and GiB (powers of 1024, IEC 80000-13). "GB" is refused rather than guessed: half of the
-world means 10^9 by it, the other half 2^30, and 7 % of a GPU is too much to guess about.
+Sizes are printed in KiB, MiB and GiB (powers of 1024, IEC 80000-13). "GB" is refused, because it means 10^9 bytes to
+some and 2^30 to others, and the difference is 7 % of a GPU.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ TIB = 1024**4
 _FACTORS = {"b": 1, "": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
 _SIZE = re.compile(r"\s*([0-9][0-9_]{0,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]{0,10})\s*")
 _HINT = "write a number with a unit, such as 8GiB or 512MiB"
-_MAX = 2**63 - 1  # what a system call takes
+_MAX = 2**63 - 1  # the largest argument of a system call
 
 
 def parse_bytes(text: str | int) -> int:
-    """Turn a size such as "8GiB", "512 MiB" or 1048576 into bytes, rounded down to a whole byte.
+    """Return the bytes of a size such as "8GiB", "512 MiB" or 1048576, rounded down to a whole byte.
 
     Raises:
-        ConfigError: the text is not a size, its unit is not one of B, KiB, MiB, GiB, TiB, or it is not above zero and
-            below 2**63.
+        ConfigError: the text is not a size in B, KiB, MiB, GiB or TiB, or the size is not above zero and below 2**63.
     """
     match = _SIZE.fullmatch(str(text))
     if match is None or isinstance(text, bool):
@@ -34,19 +33,19 @@ def parse_bytes(text: str | int) -> int:
     number, unit = match.groups()
     factor = _FACTORS.get(unit.lower())
     if factor is None:
-        raise ConfigError(f"{text!r}: {unit!r} is not a unit that vram takes", _unit_hint(number, unit))
+        raise ConfigError(f"{text!r}: {unit!r} is not a unit of size", _unit_hint(number, unit))
     whole, _, fraction = number.replace("_", "").partition(".")
     # Integer arithmetic: a float would lose bytes above 2**53.
     value = int(whole) * factor + (int(fraction) * factor // 10 ** len(fraction) if fraction else 0)
     if value <= 0:
         raise ConfigError(f"{text!r} is not a size above zero", _HINT)
     if value > _MAX:
-        raise ConfigError(f"{text!r} is more than any memory", _HINT)
+        raise ConfigError(f"{text!r} is larger than any memory", _HINT)
     return value
 
 
 def format_bytes(value: int) -> str:
-    """Show a byte count with three to four significant digits: "9.31 GiB", "812 MiB", "64.0 KiB", "17 B"."""
+    """Return a byte count as text with three to four significant digits: "9.31 GiB", "812 MiB", "64.0 KiB", "17 B"."""
     sign, size = ("-", -value) if value < 0 else ("", value)
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         # Half a unit of the last digit below the next unit: 1023.96 MiB is 1.00 GiB, not 1024 MiB.
@@ -58,12 +57,12 @@ def format_bytes(value: int) -> str:
 
 
 def format_exact(value: int) -> str:
-    """Show a byte count exactly, with thousands separated: "1,320,702,444"."""
+    """Return an exact byte count as text, with separators: "1,320,702,444"."""
     return f"{value:,}"
 
 
 def _unit_hint(number: str, unit: str) -> str:
     letter = unit[:1].upper()
     if letter in "KMGT" and unit.lower() in (letter.lower(), letter.lower() + "b"):
-        return f"write {number}{letter}iB (powers of 1024), as GPU memory is counted"
+        return f"write {number}{letter}iB (powers of 1024)"
     return "use B, KiB, MiB, GiB or TiB"

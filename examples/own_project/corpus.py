@@ -1,4 +1,4 @@
-"""Sentences of different lengths, made up."""
+"""Synthetic sentences of different lengths."""
 
 import torch
 from torch.nn.utils.rnn import pad_sequence

@@ -1,4 +1,4 @@
-"""A training step: the loss of tagging, with label smoothing and gradients clipped."""
+"""A training step for tagging, with label smoothing and gradient clipping."""
 
 import torch
 from torch.nn import functional

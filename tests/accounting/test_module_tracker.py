@@ -1,4 +1,4 @@
-"""Which module a real step's storages are put down to."""
+"""The modules that a real step's storages are attributed to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ N = 1000
 
 
 def step(model: nn.Module) -> Counter[tuple[str, Phase, int]]:
-    """Return how often so many bytes were made in a module and a phase."""
+    """Count allocations by module, phase and size."""
     tracker = StorageTracker(torch.device("cpu"))
     tracker.modules = ModuleTracker(model)
     batch = torch.randn(N, 8)
@@ -30,20 +30,20 @@ def step(model: nn.Module) -> Counter[tuple[str, Phase, int]]:
     return Counter((record.module, record.phase, record.bytes) for record in tracker.records)
 
 
-def test_forward_and_backward_belong_to_the_module_that_computes() -> None:
+def test_forward_and_backward_belong_to_the_module() -> None:
     model = nn.Sequential()
     model.add_module("wide", nn.Linear(8, 32))
     model.add_module("relu", nn.ReLU())
-    made = step(model)
-    assert made["wide", Phase.FORWARD, N * 32 * 4] == 1
-    assert made["relu", Phase.FORWARD, N * 32 * 4] == 1
-    assert made["relu", Phase.BACKWARD, N * 32 * 4] == 1
-    assert made["wide", Phase.BACKWARD, 32 * 8 * 4] == 1  # the gradient of its weight
-    assert made["", Phase.FORWARD, 4] == 1  # the loss
+    allocations = step(model)
+    assert allocations["wide", Phase.FORWARD, N * 32 * 4] == 1
+    assert allocations["relu", Phase.FORWARD, N * 32 * 4] == 1
+    assert allocations["relu", Phase.BACKWARD, N * 32 * 4] == 1
+    assert allocations["wide", Phase.BACKWARD, 32 * 8 * 4] == 1  # the gradient of its weight
+    assert allocations["", Phase.FORWARD, 4] == 1  # the loss
 
 
 class Residual(nn.Module):
-    """Works in its own forward pass, beside that of a module in it and one that is made on the way."""
+    """Computes in its own forward pass, in a child, and in a module created on the fly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,15 +53,15 @@ class Residual(nn.Module):
         return nn.Softplus()(self.inner(batch) * batch)
 
 
-def test_what_a_module_computes_itself_is_its_own() -> None:
-    made = step(nn.Sequential(Residual()))
+def test_own_computation_belongs_to_the_parent() -> None:
+    allocations = step(nn.Sequential(Residual()))
     size = N * 8 * 4
-    assert made["0.inner.1", Phase.FORWARD, size] == 1
-    assert made["0", Phase.FORWARD, size] == 2
-    assert made["0", Phase.BACKWARD, size] == 2
+    assert allocations["0.inner.1", Phase.FORWARD, size] == 1
+    assert allocations["0", Phase.FORWARD, size] == 2
+    assert allocations["0", Phase.BACKWARD, size] == 2
 
 
-def test_what_a_checkpoint_computes_again_belongs_to_the_same_modules() -> None:
+def test_checkpoint_recomputation_belongs_to_the_same_modules() -> None:
     class Checkpointed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -71,21 +71,21 @@ def test_what_a_checkpoint_computes_again_belongs_to_the_same_modules() -> None:
             result: torch.Tensor = checkpoint(self.block, batch, use_reentrant=False)
             return result
 
-    made = step(Checkpointed())
-    assert made["block.0", Phase.FORWARD, N * 64 * 4] == 1
-    assert made["block.0", Phase.BACKWARD, N * 64 * 4] == 1
+    allocations = step(Checkpointed())
+    assert allocations["block.0", Phase.FORWARD, N * 64 * 4] == 1
+    assert allocations["block.0", Phase.BACKWARD, N * 64 * 4] == 1
 
 
-def test_an_exception_leaves_no_hook_and_no_module_behind() -> None:
+def test_exception_leaves_no_hooks_and_no_module() -> None:
     class Broken(nn.Module):
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
             raise ArithmeticError("broken")
 
     modules = ModuleTracker(nn.Sequential(Broken()))
     hooks = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
-    before = [dict(known) for known in hooks]
+    before = [dict(registry) for registry in hooks]
     with pytest.raises(ArithmeticError), modules.tracking():
         modules._model(torch.zeros(1))
     modules.begin_phase()
     assert modules.current == ""
-    assert [dict(known) for known in hooks] == before
+    assert [dict(registry) for registry in hooks] == before

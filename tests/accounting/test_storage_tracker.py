@@ -1,4 +1,4 @@
-"""The tracker's bytes against sums worked out by hand."""
+"""The storage tracker, against sums computed by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def step(tracker: StorageTracker, model: nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor) -> None:
-    """A training step told to the tracker, on the sum of the outputs."""
+    """Run a tracked training step; the loss is the sum of the outputs."""
     tracker.label((*model.parameters(), *model.buffers()), Category.PARAMETERS)
     tracker.label([batch], Category.BATCH_DATA)
     tracker.reset_peak()
@@ -32,7 +32,7 @@ def step(tracker: StorageTracker, model: nn.Module, optimizer: torch.optim.Optim
     tracker.label([value for value in states if isinstance(value, torch.Tensor)], Category.OPTIMIZER_STATE)
 
 
-def test_a_storage_lives_from_its_first_tensor_to_its_last_view() -> None:
+def test_storage_lives_until_its_last_view() -> None:
     tracker = StorageTracker(CPU)
     with tracker:
         first = torch.zeros(1000)
@@ -45,7 +45,7 @@ def test_a_storage_lives_from_its_first_tensor_to_its_last_view() -> None:
     assert tracker.peak_bytes == 4000
 
 
-def test_in_place_operations_and_views_make_no_new_storage() -> None:
+def test_in_place_operations_and_views_allocate_nothing() -> None:
     with StorageTracker(CPU) as tracker:
         tensor = torch.zeros(256)
         tensor.add_(1).relu_()
@@ -54,24 +54,24 @@ def test_in_place_operations_and_views_make_no_new_storage() -> None:
     assert len(views) == 3
 
 
-def test_peak_is_the_highest_moment_not_the_sum() -> None:
+def test_peak_is_a_maximum_and_no_sum() -> None:
     with StorageTracker(CPU) as tracker:
         for _ in range(3):
             torch.zeros(1000)
         assert tracker.peak_bytes == 4000
 
 
-def test_phase_peak_starts_from_what_is_alive() -> None:
+def test_phase_peak_starts_at_the_live_bytes() -> None:
     with StorageTracker(CPU) as tracker:
         tracker.enter_phase(Phase.FORWARD)
-        kept = torch.zeros(1000)
+        tensor = torch.zeros(1000)
         torch.zeros(500)
         assert tracker.phase_peak_bytes == 6000
         tracker.enter_phase(Phase.BACKWARD)
-        assert tracker.phase_peak_bytes == kept.nbytes
+        assert tracker.phase_peak_bytes == tensor.nbytes
 
 
-def test_storages_of_other_devices_are_not_looked_at() -> None:
+def test_other_devices_are_ignored() -> None:
     with StorageTracker(CPU) as tracker:
         torch.zeros(1000, device="meta")
     assert tracker.peak_bytes == 0
@@ -89,10 +89,9 @@ def test_categories_at_the_peak_of_a_linear_layer() -> None:
     totals = tracker.bytes_at_peak()
     assert totals[Category.PARAMETERS] == parameters
     assert totals[Category.BATCH_DATA] == batch.nbytes
-    # Two moments a parameter, and a step counter of 4 bytes for each of four tensors.
+    # Two moments per parameter, and a step counter of 4 bytes for each of four tensors.
     assert totals[Category.OPTIMIZER_STATE] == 2 * parameters + 4 * 4
-    # The peak is in the backward pass of the ReLU: its saved output, the gradient of it and of its input. The loss
-    # is alive as well.
+    # The peak is in the backward pass of the ReLU: its saved output, the gradients of output and input, and the loss.
     hidden = 4096 * 50 * 4
     assert tracker.peak_phase is Phase.BACKWARD
     assert totals[Category.ACTIVATIONS] == hidden + 4
@@ -100,7 +99,7 @@ def test_categories_at_the_peak_of_a_linear_layer() -> None:
     assert sum(totals.values()) == tracker.peak_bytes
 
 
-def test_gradients_are_told_from_temporaries_when_the_optimizer_dominates() -> None:
+def test_gradients_and_temporaries_in_the_optimizer_step() -> None:
     model = nn.Linear(1000, 1000)
     optimizer = torch.optim.Adam(model.parameters(), foreach=True)
     tracker = StorageTracker(CPU)
@@ -110,7 +109,7 @@ def test_gradients_are_told_from_temporaries_when_the_optimizer_dominates() -> N
     totals = tracker.bytes_at_peak()
     assert tracker.peak_phase is Phase.OPTIMIZER
     assert totals[Category.GRADIENTS] == 4 * (1000 * 1000 + 1000)
-    # foreach Adam holds a copy of all parameters' size for a while (PyTorch's documentation of `foreach`).
+    # foreach Adam allocates temporaries of the size of all parameters (PyTorch's documentation of `foreach`).
     assert totals[Category.TEMPORARIES] >= 4 * 1000 * 1000
 
 
@@ -135,15 +134,15 @@ def test_shared_weights_count_once() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_watching_leaves_the_results_as_they_are(momentum: float) -> None:
-    def weights(*, watched: bool) -> list[torch.Tensor]:
+def test_tracking_does_not_change_results(momentum: float) -> None:
+    def weights(*, tracked: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 1))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
         batch = torch.randn(8, 20)
         tracker = StorageTracker(CPU)
         for _ in range(3):
-            if watched:
+            if tracked:
                 with tracker:
                     step(tracker, model, optimizer, batch)
             else:
@@ -152,11 +151,11 @@ def test_watching_leaves_the_results_as_they_are(momentum: float) -> None:
                 optimizer.step()
         return [parameter.detach() for parameter in model.parameters()]
 
-    for plain, seen in zip(weights(watched=False), weights(watched=True), strict=True):
-        assert torch.equal(plain, seen)
+    for expected, weight in zip(weights(tracked=False), weights(tracked=True), strict=True):
+        assert torch.equal(weight, expected)
 
 
-def test_the_ledger_pins_no_memory() -> None:
+def test_tracker_keeps_no_tensor_alive() -> None:
     tracker = StorageTracker(CPU)
     with tracker:
         model = nn.Linear(100, 100)

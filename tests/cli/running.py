@@ -1,4 +1,4 @@
-"""Runs `vram` as its user does, in another process; or in this one, where that shows the same and is sooner over."""
+"""Run `vram` commands: in a process of their own, or in this process if that shows the same and takes less time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 def vram(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, timeout: float = 300) -> Answer:
-    """Run a command to its end."""
+    """Run a command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "vram_cli", *arguments],
         cwd=folder,
@@ -43,9 +43,9 @@ def vram(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, ti
 
 
 def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> Answer:
-    """Run a command to its end in this process, and what it predicts or looks at in a thread: no import of torch anew.
+    """Run a command in this process, with its worker in a thread, which saves an import of torch.
 
-    For what starts no trial, and for predictions; real trials limit the memory of the process that they run in.
+    For commands without trials and for predictions only: real trials limit the memory of their process.
     """
     stderr_console.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
@@ -64,9 +64,9 @@ def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = Non
 
 
 class WorkerInThread(WorkerProcess):
-    """Stands for a worker process: the worker's own loop in a thread of this one, with the same messages.
+    """Stands in for a `WorkerProcess`: runs the same loop on the same messages, in a thread.
 
-    The user's modules are forgotten as it ends: those of the next folder may have the same names.
+    Removes the user's modules at the end, because those of the next folder may have the same names.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -115,7 +115,7 @@ class WorkerInThread(WorkerProcess):
 
 
 class _Requests(queue.Queue[str]):
-    """Lines for the worker, whose thread ends with an empty one."""
+    """Lines for the worker; an empty line ends its thread."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> str:
         line = super().get(block, timeout)

@@ -1,4 +1,4 @@
-"""`vram advise` as a user runs it: predicted for a card, and by real steps under a budget."""
+"""`vram advise`, predicted for a GPU and by real steps under a memory limit."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ train: {channels_last: true}
 
 @pytest.fixture(scope="module")
 def advised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """All questions at once, saved, as a page, and as JSON."""
+    """Return the folder and the JSON of an advice with every question at once, saved and as a page."""
     folder = tmp_path_factory.mktemp("advised")
     answer = vram_here("advise", *ALL, "--json", "--save", "a.json", "--report", "a.html", "--quiet", folder=folder)
     assert answer.code == 0, answer.stderr
@@ -82,8 +82,8 @@ def advised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """A folder with a model of one's own, and a config that names it."""
+def user_project(tmp_path: Path) -> Path:
+    """Return a folder with a user's model, and a config that names it."""
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "net.yaml").write_text(CONFIG)
     return tmp_path
@@ -93,7 +93,7 @@ def levers(advice: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {lever["name"]: lever for lever in advice["levers"]}
 
 
-def test_each_change_is_tried_and_the_best_of_them_together(advised: tuple[Path, dict[str, Any]]) -> None:
+def test_each_change_and_the_best_combination(advised: tuple[Path, dict[str, Any]]) -> None:
     _, advice = advised
     tried = levers(advice)
     assert {"fused optimizer", "expandable segments", "channels last", "model.hidden=2048"} <= tried.keys()
@@ -107,13 +107,13 @@ def test_each_change_is_tried_and_the_best_of_them_together(advised: tuple[Path,
     assert advice["run"]["device"]["kind"] == "simulated"
 
 
-def test_a_change_that_is_refused_has_its_reason(advised: tuple[Path, dict[str, Any]]) -> None:
+def test_refused_change_has_a_reason(advised: tuple[Path, dict[str, Any]]) -> None:
     refused = levers(advised[1])["checkpoint every block"]
     assert refused["max_batch_size"] is None
     assert refused["why"] == "train.activation_checkpointing: full finds no repeated blocks in the model"
 
 
-def test_what_was_asked_is_answered(advised: tuple[Path, dict[str, Any]]) -> None:
+def test_answers_to_fit_batch_effective_batch_and_gpus(advised: tuple[Path, dict[str, Any]]) -> None:
     _, advice = advised
     assert advice["fit"]["micro_batch_size"] == 5000
     assert advice["fit"]["sets"] == ["precision=amp-bf16"]  # cheaper than a smaller model
@@ -127,13 +127,13 @@ def test_what_was_asked_is_answered(advised: tuple[Path, dict[str, Any]]) -> Non
     assert t4["max_batch_size"] < l4["max_batch_size"]
 
 
-def test_what_was_asked_can_be_run(advised: tuple[Path, dict[str, Any]]) -> None:
+def test_changes_for_fit_batch_make_it_fit(advised: tuple[Path, dict[str, Any]]) -> None:
     folder, advice = advised
     sets = [word for text in advice["fit"]["sets"] for word in ("--set", text)]
     assert vram_here("breakdown", *WIDE, *sets, "--batch-size", "5000", folder=folder).code == 0
 
 
-def test_a_saved_advice_is_drawn_again(advised: tuple[Path, dict[str, Any]]) -> None:
+def test_show_saved_advice(advised: tuple[Path, dict[str, Any]]) -> None:
     folder, advice = advised
     assert json.loads(vram_here("show", "a.json", "--json", folder=folder).stdout) == advice
     text = vram_here("show", "a.json", folder=folder).stdout
@@ -151,7 +151,7 @@ def test_a_saved_advice_is_drawn_again(advised: tuple[Path, dict[str, Any]]) -> 
     assert f"Best together: {advice['best']['max_batch_size']:,}" in page.text
 
 
-def test_a_model_that_fits_with_a_change_only_is_an_answer(tmp_path: Path) -> None:
+def test_model_that_fits_only_with_a_change(tmp_path: Path) -> None:
     """Adam on 12.7 million weights: 48.5 MiB, four times; three times fit."""
     arguments = ["--set", "model.hidden=16000", "--set", "optimizer.name=adam", "--json", "--quiet"]
     place = ["--gpu", "t4", "--memory-limit", "290MiB", "--overhead", "100MiB"]
@@ -163,14 +163,14 @@ def test_a_model_that_fits_with_a_change_only_is_an_answer(tmp_path: Path) -> No
     assert levers(advice)["SGD with momentum"]["helps"]
 
 
-def test_nothing_fits_with_anything_and_what_is_tried_is_told_meanwhile(tmp_path: Path) -> None:
+def test_nothing_fits_with_any_change(tmp_path: Path) -> None:
     answer = vram_here("advise", *PLACE, "--set", "model.hidden=200000", "--fit-batch", "8", folder=tmp_path)
     assert answer.code == 4
     assert answer.stdout.startswith("As it is:        nothing fits on NVIDIA A10")
     assert "To train with 8: cannot be done: " in answer.stdout
     assert "nothing fits with it either" in answer.stdout
     assert answer.stderr.splitlines()[:4] == [
-        "no --config given: using the bundled mlp_mnist.yaml",
+        "no --config option: using the bundled mlp_mnist.yaml",
         "starting the worker process",
         "trying the training as it is",
         "trying fused optimizer",
@@ -189,7 +189,7 @@ def test_nothing_fits_with_anything_and_what_is_tried_is_told_meanwhile(tmp_path
         (["--save", "there.json"], ["exists already", "--force"]),
     ],
 )
-def test_what_is_asked_wrongly_is_told_at_once(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+def test_bad_input_fails_before_any_trial(arguments: list[str], words: list[str], tmp_path: Path) -> None:
     (tmp_path / "there.json").write_text("mine")
     answer = vram_here("advise", *PLACE, *arguments, folder=tmp_path)
     assert answer.code == 2
@@ -200,18 +200,19 @@ def test_what_is_asked_wrongly_is_told_at_once(arguments: list[str], words: list
     assert (tmp_path / "there.json").read_text() == "mine"
 
 
-def test_code_of_ones_own_that_raises(own: Path) -> None:
-    answer = vram_here("advise", "--config", "net.yaml", *PLACE, "--set", "model.factory=net:Broken", folder=own)
+def test_user_code_raises(user_project: Path) -> None:
+    broken = ["--set", "model.factory=net:Broken"]
+    answer = vram_here("advise", "--config", "net.yaml", *PLACE, *broken, folder=user_project)
     assert answer.code == 2
     assert 'raise ValueError("not today")' in answer.stderr
     assert "ValueError: not today" in answer.stderr.splitlines()[-2]
     assert answer.stdout == ""
 
 
-def test_code_of_ones_own_that_a_change_breaks(own: Path) -> None:
+def test_change_breaks_user_code(user_project: Path) -> None:
     target = ["--set", "model.factory=net:OneDtype"]
     asked = ["--set", "device.expandable_segments=true", "--fit-batch", "1000000", "--json", "--quiet"]
-    answer = vram_here("advise", "--config", "net.yaml", *PLACE, *target, *asked, folder=own)
+    answer = vram_here("advise", "--config", "net.yaml", *PLACE, *target, *asked, folder=user_project)
     assert (answer.code, answer.stderr) == (0, "")
     advice = json.loads(answer.stdout)
     tried, fit = levers(advice), advice["fit"]
@@ -221,7 +222,7 @@ def test_code_of_ones_own_that_a_change_breaks(own: Path) -> None:
     assert tried["checkpoint every block"]["helps"]
 
 
-def test_ctrl_c_tells_what_is_known_and_exits_130(tmp_path: Path) -> None:
+def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "vram_cli", "advise", *WIDE, "--json", "--save", "a.json"],
         cwd=tmp_path,
@@ -248,8 +249,8 @@ def test_ctrl_c_tells_what_is_known_and_exits_130(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
-def test_real_steps_under_a_budget(own: Path) -> None:
-    """With a step of one's own and every 2nd block checkpointed, nothing is left to try but what is asked."""
+def test_real_steps_under_a_memory_limit(user_project: Path) -> None:
+    """With a custom step and every second block checkpointed, only --also-try is left to try."""
     place = ["--config", "net.yaml", "--device", "cpu", "--memory-limit", "32MiB", "--steps", "2"]
     sets = [
         "--set",
@@ -261,9 +262,9 @@ def test_real_steps_under_a_budget(own: Path) -> None:
     ]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # more of them wait for each other where cores are few
     asked = ["--fit-batch", "8", "--save", "a.json", "--quiet"]
-    answer = vram("advise", *place, *sets, *asked, folder=own, env=one_thread)
+    answer = vram("advise", *place, *sets, *asked, folder=user_project, env=one_thread)
     assert answer.code == 0, answer.stderr
-    advice = json.loads((own / "a.json").read_text())
+    advice = json.loads((user_project / "a.json").read_text())
     assert (advice["run"]["device"]["kind"], advice["run"]["device"]["capacity_bytes"]) == ("real", 32 * 1024**2)
     (full,) = advice["levers"]
     assert (full["name"], full["helps"]) == ("train.activation_checkpointing=full", True)

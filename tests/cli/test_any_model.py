@@ -1,4 +1,4 @@
-"""Training of the user's own, as a user runs it: code beside the config, found from anywhere, and nothing else."""
+"""A user's model, data and step: code beside the config is importable from any current folder, and no other."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def project(folder: Path, **changes: str) -> Path:
     return folder / "mine.yaml"
 
 
-def test_a_project_of_ones_own_talks_as_it_likes_and_its_data_is_described(tmp_path: Path) -> None:
+def test_user_code_may_print_and_its_data_is_described(tmp_path: Path) -> None:
     config, elsewhere = project(tmp_path / "project"), tmp_path / "elsewhere"
     elsewhere.mkdir()
     place = ["--device", "cpu", "--memory-limit", "64MiB", "--steps", "2"]
@@ -78,7 +78,7 @@ def test_a_project_of_ones_own_talks_as_it_likes_and_its_data_is_described(tmp_p
     assert list(elsewhere.iterdir()) == []
 
 
-def test_its_data_is_described_in_a_prediction_too(tmp_path: Path) -> None:
+def test_data_is_described_in_a_prediction(tmp_path: Path) -> None:
     config = project(tmp_path / "project")
     arguments = ["--config", str(config), "--gpu", "t4", "--save", "run.json", "--quiet"]
     answer = vram_here("find-batch", *arguments, folder=tmp_path)
@@ -92,7 +92,7 @@ def check_described(result: dict[str, Any]) -> None:
     assert [tensor["shape"] for tensor in result["run"]["data"]["tensors"]] == [[8], []]
 
 
-def test_modules_of_one_name_in_two_folders_are_not_confused(tmp_path: Path) -> None:
+def test_modules_of_the_same_name_in_two_folders(tmp_path: Path) -> None:
     small = load_config(project(tmp_path / "small"), ["device.gpu=t4"])
     wide = MODEL.replace("return nn.Sequential(", "width *= 10; return nn.Sequential(")
     large = load_config(project(tmp_path / "large", **{"model.py": wide}), ["device.gpu=t4"])
@@ -105,7 +105,7 @@ def test_modules_of_one_name_in_two_folders_are_not_confused(tmp_path: Path) -> 
     assert weights == [4 * (8 * width + width + 2 * width + 2) for width in (16, 160)]
 
 
-def test_an_example_is_predicted_from_a_folder_whose_files_the_config_does_not_name(tmp_path: Path) -> None:
+def test_files_in_the_current_folder_are_not_imported(tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("vram")
     if not program.exists():
         pytest.skip("vram is not installed beside this Python")
@@ -127,7 +127,7 @@ def test_an_example_is_predicted_from_a_folder_whose_files_the_config_does_not_n
         ("return input('how wide? ')", ["--gpu", "t4"], ["model.factory (model:build)", "EOFError"]),
     ],
 )
-def test_code_that_ends_its_process_or_asks_is_told_as_the_users(
+def test_user_code_that_exits_crashes_or_reads_input(
     build: str, place: list[str], names: list[str], tmp_path: Path
 ) -> None:
     config = project(tmp_path, **{"model.py": f"def build(width):\n    {build}\n"})
@@ -139,7 +139,7 @@ def test_code_that_ends_its_process_or_asks_is_told_as_the_users(
         assert name in flat, answer.stderr
 
 
-def test_an_import_error_is_told_with_its_own_last_line(tmp_path: Path) -> None:
+def test_import_error_of_user_code(tmp_path: Path) -> None:
     config = project(tmp_path, **{"model.py": "import no_such_package\n"})
     answer = vram_here("find-batch", "--config", str(config), "--gpu", "t4", "--quiet", folder=tmp_path)
     assert (answer.code, answer.stdout) == (2, "")
@@ -149,7 +149,7 @@ def test_an_import_error_is_told_with_its_own_last_line(tmp_path: Path) -> None:
     assert len(lines) == 2
 
 
-def test_shapes_that_the_model_refuses_come_with_the_traceback_and_the_key(tmp_path: Path) -> None:
+def test_shape_error_has_the_traceback_and_the_key(tmp_path: Path) -> None:
     config = project(tmp_path, **{"data.py": DATA.replace("(8,)", "(9,)")})
     answer = vram_here("breakdown", "--config", str(config), "--gpu", "t4", "--quiet", folder=tmp_path)
     assert answer.code == 2

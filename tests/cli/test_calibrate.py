@@ -1,4 +1,4 @@
-"""`vram calibrate` as its user runs it, on a machine without a GPU: to look, to carry from one machine to the next."""
+"""`vram calibrate` on a machine without a GPU: show, export, import and remove."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Run = Callable[..., Answer]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run `vram` with a config folder of its own."""
+    """Return a function that runs `vram` with its own config folder."""
     return lambda *arguments: vram_here(*arguments, folder=tmp_path, env={"VRAM_CONFIG_DIR": str(tmp_path / "config")})
 
 
 @pytest.fixture
 def t4(tmp_path: Path) -> Path:
-    """A calibration that came from another machine with this torch."""
+    """Return a calibration file from another machine with this torch."""
     path = tmp_path / "t4.json"
     path.write_text(to_json(calibration(torch=str(torch.__version__))))
     return path
@@ -36,7 +36,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_without_a_gpu_it_says_what_to_do_and_writes_nothing(tmp_path: Path) -> None:
+def test_without_a_gpu_nothing_is_written(tmp_path: Path) -> None:
     environment = {**os.environ, "VRAM_CONFIG_DIR": str(tmp_path / "config"), "CUDA_VISIBLE_DEVICES": ""}
     answer = vram("calibrate", folder=tmp_path, env=environment)
     assert (answer.code, answer.stdout) == (3, "")
@@ -47,7 +47,7 @@ def test_without_a_gpu_it_says_what_to_do_and_writes_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_imported_calibration_is_in_later_predictions_and_their_words(run: Run, t4: Path, tmp_path: Path) -> None:
+def test_predictions_use_an_imported_calibration(run: Run, t4: Path, tmp_path: Path) -> None:
     arguments = ("breakdown", "--config", "cnn_cifar10.yaml", "--gpu", "t4", "--json", "--quiet")
     plain = json.loads(run(*arguments).stdout)
     answer = run("calibrate", "--import", str(t4))
@@ -88,19 +88,19 @@ def test_show_export_and_remove(run: Run, t4: Path, tmp_path: Path) -> None:
     assert run("calibrate", "--remove").code == 2
 
 
-def test_an_import_names_what_it_would_replace_and_waits_to_be_told(run: Run, t4: Path, tmp_path: Path) -> None:
+def test_import_replaces_only_with_force(run: Run, t4: Path, tmp_path: Path) -> None:
     kept = tmp_path / "config" / "calibrations" / "t4.json"
     assert run("calibrate", "--import", "t4.json").code == 0
     assert run("calibrate", "--import", "t4.json").code == 0  # the same one
     (tmp_path / "other.json").write_text(to_json(calibration(torch="2.9.0", context_bytes=77 * MIB)))
     refused = run("calibrate", "--import", "other.json")
     assert refused.code == 2
-    assert "Tesla T4 is kept already, of 2026-11-24" in refused.stderr
+    assert "Tesla T4 has a calibration already, of 2026-11-24" in refused.stderr
     assert "other.json is of 2026-11-24, torch 2.9.0" in refused.stderr
     assert kept.read_text() == t4.read_text()
     forced = run("calibrate", "--import", "other.json", "--force")
     assert forced.code == 0
-    assert "in place of the one before" in forced.stderr
+    assert "replacing the earlier one" in forced.stderr
     assert kept.read_text() == (tmp_path / "other.json").read_text()
 
 
@@ -108,7 +108,7 @@ def test_an_import_names_what_it_would_replace_and_waits_to_be_told(run: Run, t4
     ("arguments", "words"),
     [
         (["--import", "nothing.json"], ["nothing.json", "cannot be read"]),
-        (["--export", "out.json"], ["no calibration is kept", "vram calibrate"]),
+        (["--export", "out.json"], ["no calibration is saved", "vram calibrate"]),
         (["--export", "out.json", "--gpu", "l4"], ["no calibration of NVIDIA L4"]),
         (["--remove", "--gpu", "l44"], ["unknown GPU 'l44'", "did you mean l4"]),
         (["--show", "--remove"], ["--show and --remove"]),
@@ -116,7 +116,7 @@ def test_an_import_names_what_it_would_replace_and_waits_to_be_told(run: Run, t4
         (["--device", "cpu"], ["'cpu'", "cuda:N"]),
     ],
 )
-def test_bad_input_is_told(arguments: list[str], words: list[str], run: Run) -> None:
+def test_bad_input(arguments: list[str], words: list[str], run: Run) -> None:
     answer = run("calibrate", *arguments)
     assert (answer.code, answer.stdout) == (2, "")
     for word in ("error: ", "hint: ", *words):
@@ -124,7 +124,7 @@ def test_bad_input_is_told(arguments: list[str], words: list[str], run: Run) -> 
     assert "Traceback" not in answer.stderr
 
 
-def test_of_several_one_has_to_be_named(run: Run, t4: Path, tmp_path: Path) -> None:
+def test_export_of_several_needs_a_name(run: Run, t4: Path, tmp_path: Path) -> None:
     (tmp_path / "l4.json").write_text(to_json(calibration("l4")))
     for name in ("t4.json", "l4.json"):
         run("calibrate", "--import", name)
@@ -137,7 +137,7 @@ def test_of_several_one_has_to_be_named(run: Run, t4: Path, tmp_path: Path) -> N
     assert [each["product"] for each in both] == ["Tesla T4", "NVIDIA L4"]
 
 
-def test_a_broken_file_stops_predictions_for_its_card_and_can_be_removed(run: Run, t4: Path, tmp_path: Path) -> None:
+def test_broken_file_stops_predictions_and_can_be_removed(run: Run, t4: Path, tmp_path: Path) -> None:
     run("calibrate", "--import", "t4.json")
     kept = tmp_path / "config" / "calibrations" / "t4.json"
     kept.write_text("{}")

@@ -1,4 +1,4 @@
-"""`vram check` as a project uses it: a baseline, commits that change the training, and everything that goes wrong."""
+"""`vram check` in a project: a baseline, commits that change memory, and errors."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project that has committed its baseline."""
+    """Return a project with a baseline."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "net.py").write_text(NET)
     (folder / "train.yaml").write_text(CONFIG)
     answer = check(folder, "--update-baseline")
     assert answer.code == 0, answer.stderr
-    assert "baseline written to base.json" in answer.stderr
+    assert "wrote the baseline to base.json" in answer.stderr
     baseline = load(folder / "base.json")
     assert isinstance(baseline, BreakdownResult)
     assert baseline.measurement.batch_size == 128
@@ -57,7 +57,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clone(project: Path, tmp_path: Path) -> Path:
-    """Return a working copy of the project, to be changed."""
+    """Return a copy of the project to modify."""
     for name in ("net.py", "train.yaml", "base.json"):
         (tmp_path / name).write_bytes((project / name).read_bytes())
     return tmp_path
@@ -73,7 +73,7 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def test_a_commit_that_adds_a_layer_is_caught_with_its_row_and_module(clone: Path) -> None:
+def test_added_layer_is_a_finding_with_row_and_module(clone: Path) -> None:
     edit(clone / "net.py", "        self.head", f"{MORE}        self.head")
     edit(clone / "net.py", "self.blocks(self.stem(images))", "self.more(self.blocks(self.stem(images)))")
     kept = (clone / "base.json").read_bytes()
@@ -90,7 +90,7 @@ def test_a_commit_that_adds_a_layer_is_caught_with_its_row_and_module(clone: Pat
     assert (clone / "base.json").read_bytes() == kept
 
 
-def test_more_layers_by_the_config_are_caught_and_the_key_is_named(clone: Path) -> None:
+def test_changed_config_is_a_finding_with_the_key(clone: Path) -> None:
     edit(clone / "train.yaml", "depth: 1", "depth: 4")
     answer = check(clone, "--json")
     assert answer.code == 1, answer.stderr
@@ -103,7 +103,7 @@ def test_more_layers_by_the_config_are_caught_and_the_key_is_named(clone: Path) 
     assert any("model.kwargs.depth was 1, is 4" in remark for remark in verdict["remarks"])
 
 
-def test_a_change_within_the_tolerance_passes(clone: Path) -> None:
+def test_change_within_tolerance_passes(clone: Path) -> None:
     edit(clone / "net.py", "nn.Linear(width, 10)", "nn.Sequential(nn.Linear(width, 64), nn.Linear(64, 10))")
     edit(clone / "train.yaml", "name: sgd", "name: sgd, weight_decay: 0")
     answer = check(clone)
@@ -118,13 +118,11 @@ def test_a_change_within_the_tolerance_passes(clone: Path) -> None:
         ([], "l4", ["Tesla T4", "NVIDIA L4"]),
     ],
 )
-def test_a_baseline_of_another_question_is_refused(
-    arguments: list[str], gpu: str, words: list[str], project: Path
-) -> None:
+def test_baseline_of_another_batch_size_or_gpu(arguments: list[str], gpu: str, words: list[str], project: Path) -> None:
     check_message(check(project, *arguments, gpu=gpu), 2, ["base.json", "--update-baseline", *words])
 
 
-def test_a_baseline_of_another_version_is_refused_where_github_shows_it(clone: Path) -> None:
+def test_baseline_of_another_version_on_github(clone: Path) -> None:
     edit(clone / "base.json", '"vram": "', '"vram": "0.0.1+')
     answer = check(clone, "--format", "github", "--summary", "summary.md")
     assert answer.code == 2
@@ -134,7 +132,7 @@ def test_a_baseline_of_another_version_is_refused_where_github_shows_it(clone: P
     assert "not comparable" in (clone / "summary.md").read_text()
 
 
-def test_what_does_not_fit_is_a_finding_with_phase_and_module_and_writes_no_baseline(clone: Path) -> None:
+def test_batch_that_does_not_fit_is_a_finding(clone: Path) -> None:
     kept = (clone / "base.json").read_bytes()
     answer = check(clone, "--update-baseline", "--batch-size", "100000", "--json")
     assert answer.code == 1, answer.stderr
@@ -143,11 +141,11 @@ def test_what_does_not_fit_is_a_finding_with_phase_and_module_and_writes_no_base
     assert "in forward on Tesla T4: fails in blocks.0 forward" in verdict["findings"][0]["message"]
     rows = verdict["result"]["breakdown"]["rows"]
     assert sum(row["bytes"] for row in rows) > verdict["result"]["run"]["device"]["capacity_bytes"]
-    assert "not written" in answer.stderr
+    assert "did not write base.json" in answer.stderr
     assert (clone / "base.json").read_bytes() == kept
 
 
-def test_real_steps_are_held_to_a_limit(clone: Path) -> None:
+def test_real_steps_above_max_memory(clone: Path) -> None:
     arguments = ["--device", "cpu", "--max-memory", "1MiB", "--quiet", "--steps", "2", "--batch-size", "16"]
     answer = vram("check", "-c", "train.yaml", *arguments, folder=clone)
     assert answer.code == 1, answer.stderr
@@ -155,7 +153,7 @@ def test_real_steps_are_held_to_a_limit(clone: Path) -> None:
     assert "(measured)" in answer.stdout
 
 
-def test_an_exception_of_the_models_is_no_finding(clone: Path) -> None:
+def test_user_exception_is_an_error(clone: Path) -> None:
     edit(clone / "net.py", "        return", "        raise ZeroDivisionError('mine')\n        return")
     answer = check(clone)
     assert (answer.code, answer.stdout) == (2, ""), answer.stderr
@@ -163,7 +161,7 @@ def test_an_exception_of_the_models_is_no_finding(clone: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["from torch import nn", "        return self.head"])
-def test_the_end_of_the_process_as_code_is_imported_or_runs_is_no_finding(line: str, clone: Path) -> None:
+def test_user_code_that_exits_is_an_error(line: str, clone: Path) -> None:
     indent = line[: len(line) - len(line.lstrip())]
     edit(clone / "net.py", line, f"{indent}import os; os._exit(1)\n{line}")
     answer = check(clone, run=vram)
@@ -172,7 +170,7 @@ def test_the_end_of_the_process_as_code_is_imported_or_runs_is_no_finding(line: 
 
 
 @pytest.mark.parametrize("device", [["--device", "cuda"], []])
-def test_a_missing_gpu_is_no_finding_and_no_other_question(device: list[str], clone: Path) -> None:
+def test_missing_gpu_is_an_error(device: list[str], clone: Path) -> None:
     arguments = ["-c", "train.yaml", "--max-memory", "1MiB", *device]
     answer = vram("check", *arguments, folder=clone, env=NO_GPU)
     check_message(answer, 3, ["cuda" if device else "--gpu NAME"])
@@ -197,9 +195,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_never_a_finding(
-    case: str, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input(case: str, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, words = BAD[case]
     before = {path.name: path.read_bytes() for path in clone.iterdir()}
     monkeypatch.chdir(clone)
@@ -213,7 +209,7 @@ def test_bad_input_is_never_a_finding(
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), MemoryError(), SystemError("odd"), RecursionError()])
-def test_a_bug_is_exit_code_70(
+def test_bug_is_exit_code_70(
     error: Exception, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -225,7 +221,7 @@ def test_a_bug_is_exit_code_70(
     assert type(error).__name__ in capsys.readouterr().err
 
 
-def test_an_installation_that_is_not_whole_is_no_finding() -> None:
+def test_incomplete_installation_is_exit_code_3() -> None:
     code = (
         "import sys; sys.modules['typer'] = None; sys.argv = ['vram', 'check']; import vram_cli.__main__ as m; m.main()"
     )
@@ -234,7 +230,7 @@ def test_an_installation_that_is_not_whole_is_no_finding() -> None:
     assert "typer" in done.stderr
 
 
-def test_github_actions_in_the_environment_changes_nothing(
+def test_github_environment_changes_nothing(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(clone)

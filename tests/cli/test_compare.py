@@ -1,4 +1,4 @@
-"""`vram compare` as its user runs it: real trainings of a small model, cut short and gone on with."""
+"""`vram compare` from the shell: real trainings of a small model, interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def model(width=8, pause=0.0):
             return x
     return torch.nn.Sequential(Slow(), torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 2))
 """
-SHORT = ("--config", "train.yaml", "--epochs", "2", "--results", "kept.jsonl")
+FILES = ("--plot", "sizes.png", "--report", "sizes.html")
+SHORT = ("--config", "train.yaml", "--epochs", "2", "--results", "results.jsonl")
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def compare(folder: Path, *arguments: str) -> Answer:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "kept.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
 def finished(folder: Path) -> list[tuple[int, int, int]]:
@@ -63,7 +64,7 @@ def finished(folder: Path) -> list[tuple[int, int, int]]:
     return [(run["batch_size"], run["repeat"], run["fold"]) for run in runs]
 
 
-def test_a_killed_comparison_goes_on_where_it_was_with_more_sizes(folder: Path) -> None:
+def test_killed_comparison_resumes(folder: Path) -> None:
     slow = (*SHORT, "--repeats", "2", "--set", "model.kwargs.pause=0.002")
     process = subprocess.Popen(
         [sys.executable, "-m", "vram_cli", "compare", *slow, "--batch-sizes", "4,8"],
@@ -74,30 +75,31 @@ def test_a_killed_comparison_goes_on_where_it_was_with_more_sizes(folder: Path) 
     wait_for_runs(folder, 2)
     process.kill()
     process.wait()
-    kept = (folder / "kept.jsonl").read_bytes()
-    done = finished(folder)
-    assert done[:2] == [(4, 0, 0), (8, 0, 0)]
-    assert len(done) < 4
-    # As if it had been killed in the middle of a line.
-    (folder / "kept.jsonl").write_bytes(kept + b'{"kind": "run", "run": {"batch_si')
+    before = (folder / "results.jsonl").read_bytes()
+    completed = finished(folder)
+    assert completed[:2] == [(4, 0, 0), (8, 0, 0)]
+    assert len(completed) < 4
+    # As if killed while writing a line.
+    (folder / "results.jsonl").write_bytes(before + b'{"kind": "run", "run": {"batch_si')
 
-    again = vram("compare", *slow, "--batch-sizes", "4,8,full", "--json", "--plot", "sizes.png", folder=folder)
-    assert again.code == 0, again.stderr
-    assert (folder / "kept.jsonl").read_bytes().startswith(kept)
+    resumed = vram("compare", *slow, "--batch-sizes", "4,8,full", "--json", *FILES, folder=folder)
+    assert resumed.code == 0, resumed.stderr
+    assert (folder / "results.jsonl").read_bytes().startswith(before)
     assert sorted(finished(folder)) == [(size, repeat, 0) for size in (4, 8, 320) for repeat in range(2)]
-    assert f"{len(done)} of 6 trainings are in the file already" in again.stderr
-    answer = json.loads(again.stdout)
+    assert f"{len(completed)} of 6 runs are already in the results file" in resumed.stderr
+    answer = json.loads(resumed.stdout)
     _, small, full = answer["sizes"]
     assert (small["batch_size"], full["batch_size"], full["is_full"]) == (8, 320, True)
     assert (small["learning_rate"], full["learning_rate"]) == (pytest.approx(0.1), pytest.approx(4.0))
-    assert {run["images"] for run in answer["runs"]} == {640}
+    assert {run["samples"] for run in answer["runs"]} == {640}
     assert small["accuracy"]["mean"] > 0.9
-    assert 0 < small["fit"]["peak_bytes"] <= full["fit"]["peak_bytes"]
+    assert 0 < small["memory_check"]["peak_bytes"] <= full["memory_check"]["peak_bytes"]
     assert full["loss_noise"] is None
     assert (folder / "sizes.png").stat().st_size > 10_000
+    assert "Best validation:" in (folder / "sizes.html").read_text()
 
 
-def test_where_the_system_asks_it_to_end_it_tells_what_is_finished(folder: Path) -> None:
+def test_sigterm_prints_the_finished_runs(folder: Path) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "vram_cli", "compare", *SHORT, "--batch-sizes", "4,8", "--repeats", "9"),
@@ -113,28 +115,28 @@ def test_where_the_system_asks_it_to_end_it_tells_what_is_finished(folder: Path)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted:" in stdout
-    assert "the same command goes on from there" in stdout
+    assert "run the same command to resume" in stdout
     assert "Traceback" not in stderr
 
 
 def wait_for_runs(folder: Path, number: int) -> None:
     end = time.monotonic() + 90
     while time.monotonic() < end:
-        if (folder / "kept.jsonl").exists() and len(finished(folder)) >= number:
+        if (folder / "results.jsonl").exists() and len(finished(folder)) >= number:
             return
         time.sleep(0.05)
-    pytest.fail("no training was finished")
+    pytest.fail("no run finished")
 
 
-def test_a_size_that_does_not_fit_is_told_and_trained_in_parts(folder: Path) -> None:
+def test_size_that_does_not_fit_uses_micro_batches(folder: Path) -> None:
     wide = ("--memory-limit", "24MiB", "--set", "model.kwargs.width=8000")
     answer = compare(folder, "--batch-sizes", "full", "--repeats", "1", "--accumulate", *wide)
     assert answer.code == 0, answer.stderr
-    told = " ".join(answer.stdout.split())
-    assert "Batch size 320 does not run (out of memory in" in told
-    assert "it was trained in 2 parts of 160, gradients added up" in told
-    (fit,) = (line["fit"] for line in lines(folder) if line["kind"] == "fit")
-    assert (fit["fits"], fit["part"], fit["parts"]) == (False, 160, 2)
+    text = " ".join(answer.stdout.split())
+    assert "Batch size 320 does not fit (out of memory in" in text
+    assert "it was trained as 2 micro-batches of 160" in text
+    (check,) = (line["memory_check"] for line in lines(folder) if line["kind"] == "memory_check")
+    assert (check["fits"], check["micro_batch_size"], check["micro_batches"]) == (False, 160, 2)
     assert finished(folder) == [(320, 0, 0)]
 
 
@@ -142,15 +144,14 @@ def test_a_size_that_does_not_fit_is_told_and_trained_in_parts(folder: Path) -> 
     ("arguments", "words"),
     [
         (("--batch-sizes", "8,many"), "'many' is neither a number nor full"),
-        (("--samples", "few"), "--samples: 'few'"),
+        (("--samples", "few"), "--samples: "),
         (("--set", "device={gpu: t4}"), "device.gpu"),
+        (("--set", "mode=eval"), "mode: eval"),
         (("--set", "step=blobs:step"), "step.function"),
         (("--set", "data={name: synthetic, shape: [1, 2, 2], classes: 2}"), "nothing to learn"),
     ],
 )
-def test_what_cannot_be_compared_is_named_and_nothing_is_written(
-    folder: Path, arguments: tuple[str, ...], words: str
-) -> None:
+def test_invalid_input_writes_no_file(folder: Path, arguments: tuple[str, ...], words: str) -> None:
     answer = vram_here("compare", *SHORT, *arguments, folder=folder)
     assert answer.code == 2
     assert words in answer.stderr

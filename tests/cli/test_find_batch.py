@@ -1,4 +1,4 @@
-"""`vram find-batch` and `vram breakdown` as a user runs them, with real steps and real out-of-memory errors."""
+"""`vram find-batch` and `vram breakdown`, with real steps and real out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ MIB = 1024**2
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """One search that memory ends, saved to a file and printed as JSON."""
-    folder = tmp_path_factory.mktemp("found")
+def search(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Return the folder and the JSON of a saved search that is limited by memory."""
+    folder = tmp_path_factory.mktemp("search")
     answer = vram("find-batch", "--config", "mlp_mnist.yaml", *SMALL, "--json", "--save", "run.json", folder=folder)
     assert answer.code == 0, answer.stderr
     assert re.search(r"^ *1 +fits", answer.stderr, re.MULTILINE)  # the progress; stdout has the answer alone
     return folder, json.loads(answer.stdout)
 
 
-def test_the_answer_ran_and_the_next_size_failed_by_a_real_error(found: tuple[Path, dict[str, Any]]) -> None:
-    _, result = found
+def test_largest_size_ran_and_the_next_ran_out_of_memory(search: tuple[Path, dict[str, Any]]) -> None:
+    _, result = search
     certificate, largest = result["certificate"], result["max_batch_size"]
     assert (certificate["largest_ok"], certificate["smallest_failed"]) == (largest, largest + 1)
     assert certificate["outcome"] == "out_of_memory"
@@ -51,15 +51,15 @@ def test_the_answer_ran_and_the_next_size_failed_by_a_real_error(found: tuple[Pa
     assert len(outcomes) < bisection_trials(largest) + 10
 
 
-def test_the_answer_is_the_one_that_arithmetic_gives(found: tuple[Path, dict[str, Any]]) -> None:
+def test_largest_size_agrees_with_arithmetic(search: tuple[Path, dict[str, Any]]) -> None:
     # At the peak a sample holds its image and label, ReLU's output, its gradient and that of ReLU's input.
     per_sample = 784 * 4 + 8 + 3 * 128 * 4
     ceiling = (64 * MIB - 2 * 4 * 101_770) // per_sample
-    assert 0.9 * ceiling < found[1]["max_batch_size"] <= ceiling
+    assert 0.9 * ceiling < search[1]["max_batch_size"] <= ceiling
 
 
-def test_the_recommended_size_ran_and_leaves_the_margin(found: tuple[Path, dict[str, Any]]) -> None:
-    _, result = found
+def test_recommended_size_ran_and_leaves_the_margin(search: tuple[Path, dict[str, Any]]) -> None:
+    _, result = search
     recommended = result["recommended_batch_size"]
     assert recommended % 8 == 0
     trial = next(trial for trial in result["trials"] if trial["batch_size"] == recommended)
@@ -67,8 +67,8 @@ def test_the_recommended_size_ran_and_leaves_the_margin(found: tuple[Path, dict[
     assert trial["peak_reserved_bytes"] <= 0.95 * 64 * MIB
 
 
-def test_the_breakdown_of_the_answer_adds_up(found: tuple[Path, dict[str, Any]]) -> None:
-    _, result = found
+def test_breakdown_adds_up(search: tuple[Path, dict[str, Any]]) -> None:
+    _, result = search
     breakdown = result["breakdown"]
     assert breakdown["batch_size"] == result["max_batch_size"]
     assert sum(row["bytes"] for row in breakdown["rows"]) == breakdown["total_bytes"] == 64 * MIB
@@ -78,8 +78,8 @@ def test_the_breakdown_of_the_answer_adds_up(found: tuple[Path, dict[str, Any]])
     assert {"vram", "torch", "python"} <= result["run"]["versions"].keys()
 
 
-def test_a_saved_result_is_drawn_again_without_a_device(found: tuple[Path, dict[str, Any]]) -> None:
-    folder, result = found
+def test_show_saved_result(search: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = search
     again = vram_here("show", "run.json", "--json", folder=folder)
     assert json.loads(again.stdout) == result
     drawn = vram_here("show", "run.json", folder=folder).stdout
@@ -91,7 +91,7 @@ def test_a_saved_result_is_drawn_again_without_a_device(found: tuple[Path, dict[
     assert sum(parts) == total == 64 * MIB
 
 
-def test_real_mnist_goes_through_files_and_caps_the_batch(tmp_path: Path) -> None:
+def test_mnist_files_limit_the_batch(tmp_path: Path) -> None:
     root = mnist_root()
     arguments = [
         "--set",
@@ -115,7 +115,7 @@ def test_real_mnist_goes_through_files_and_caps_the_batch(tmp_path: Path) -> Non
     assert len(result["trials"]) <= 5
 
 
-def test_a_size_that_does_not_fit_is_told_with_phase_and_shortfall(tmp_path: Path) -> None:
+def test_breakdown_that_does_not_fit_names_phase_and_shortfall(tmp_path: Path) -> None:
     answer = vram("breakdown", *SMALL, "--batch-size", "100000", folder=tmp_path)
     assert (answer.code, answer.stdout) == (4, "")
     assert "100,000 does not run" in answer.stderr
@@ -135,15 +135,15 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
 
 
 def await_trial(process: subprocess.Popen[str], words: str) -> None:
-    """Read stderr up to the line of a trial that holds some words."""
+    """Read stderr up to the line of a trial that contains some words."""
     assert process.stderr is not None
     for line in process.stderr:
         if words in line:
             return
-    pytest.fail(f"no trial said {words!r}")
+    pytest.fail(f"no trial printed {words!r}")
 
 
-def test_ctrl_c_reports_what_is_known_and_exits_130(tmp_path: Path) -> None:
+def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     # Many steps a trial: the second one is running for long when the signal comes.
     process = start("find-batch", *SMALL, "--steps", "400", "--json", folder=tmp_path)
     await_trial(process, " fits")
@@ -160,7 +160,7 @@ def test_ctrl_c_reports_what_is_known_and_exits_130(tmp_path: Path) -> None:
     assert not psutil.wait_procs(child, timeout=10)[1]
 
 
-def test_a_child_killed_in_the_middle_of_a_trial_is_survived_and_reported(tmp_path: Path) -> None:
+def test_killed_worker_is_reported_and_replaced(tmp_path: Path) -> None:
     process = start("find-batch", *SMALL, "--max-batch-size", "300", "--steps", "30", "--json", folder=tmp_path)
     await_trial(process, " fits")
     (child,) = psutil.Process(process.pid).children()
@@ -172,7 +172,7 @@ def test_a_child_killed_in_the_middle_of_a_trial_is_survived_and_reported(tmp_pa
     assert (result["max_batch_size"], result["limited_by"]) == (300, "max_batch_size")
 
 
-def test_batch_norm_at_one_sample_is_not_taken_for_memory(tmp_path: Path) -> None:
+def test_batch_norm_error_at_one_sample_is_not_out_of_memory(tmp_path: Path) -> None:
     arguments = [
         "--config",
         "resnet18_cifar10.yaml",
@@ -196,7 +196,7 @@ def test_batch_norm_at_one_sample_is_not_taken_for_memory(tmp_path: Path) -> Non
     assert any("1" in note for note in result["notes"])
 
 
-def test_every_commands_help_has_an_example(tmp_path: Path) -> None:
+def test_help_has_an_example(tmp_path: Path) -> None:
     for command in ("find-batch", "breakdown", "show", "gpus", "init", "schema"):
         answer = vram_here(command, "--help", folder=tmp_path)
         assert answer.code == 0
@@ -204,12 +204,12 @@ def test_every_commands_help_has_an_example(tmp_path: Path) -> None:
     assert "Example: vram find-batch" in vram_here("--help", folder=tmp_path).stdout
 
 
-def test_the_starter_config_runs_as_it_is(tmp_path: Path) -> None:
+def test_starter_config_runs(tmp_path: Path) -> None:
     assert vram_here("init", folder=tmp_path).code == 0
     answer = vram_here("breakdown", "--config", "vram.yaml", "--gpu", "t4", "--json", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     assert json.loads(answer.stdout)["run"]["config_name"] == "vram.yaml"
 
 
-def test_the_schema_is_json(tmp_path: Path) -> None:
+def test_schema_is_json(tmp_path: Path) -> None:
     assert "properties" in json.loads(vram_here("schema", folder=tmp_path).stdout)

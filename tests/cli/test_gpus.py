@@ -1,4 +1,4 @@
-"""`vram gpus` as its user runs it."""
+"""`vram gpus`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.cli.running import vram_here
 
 
-def test_a_filter_by_words(tmp_path: Path) -> None:
+def test_filter(tmp_path: Path) -> None:
     answer = vram_here("gpus", "ada", "24gb", folder=tmp_path)
     assert (answer.code, answer.stderr) == (0, "")
     assert answer.stdout.startswith("2 GPUs")
@@ -20,27 +20,27 @@ def test_a_filter_by_words(tmp_path: Path) -> None:
     assert "rtx-3090" not in answer.stdout
 
 
-def test_one_card_is_shown_with_its_sources(tmp_path: Path) -> None:
+def test_single_match_has_sources(tmp_path: Path) -> None:
     assert "deviceQuery" in vram_here("gpus", "rtx-4090", folder=tmp_path).stdout
-    # The name of a card means that card, although others have it in theirs.
+    # A full name selects its GPU, although longer names contain it.
     assert vram_here("gpus", "rtx-3080", folder=tmp_path).stdout.startswith("rtx-3080\n")
     assert vram_here("gpus", "GeForce RTX 3080 10 GB", folder=tmp_path).stdout.startswith("rtx-3080\n")
 
 
 def test_json(tmp_path: Path) -> None:
-    (card,) = json.loads(vram_here("gpus", "b200", "--json", folder=tmp_path).stdout)["gpus"]
-    assert (card["name"], card["memory"]["status"]) == ("b200", "measured")
+    (gpu,) = json.loads(vram_here("gpus", "b200", "--json", folder=tmp_path).stdout)["gpus"]
+    assert (gpu["name"], gpu["memory"]["status"]) == ("b200", "measured")
 
 
 @pytest.mark.parametrize(("words", "hint"), [(["rtx-4900"], "did you mean rtx-4090"), (["toaster"], "`vram gpus`")])
-def test_nothing_matches(words: list[str], hint: str, tmp_path: Path) -> None:
+def test_no_match(words: list[str], hint: str, tmp_path: Path) -> None:
     answer = vram_here("gpus", *words, folder=tmp_path)
     assert (answer.code, answer.stdout) == (2, "")
     assert f"error: no GPU matches '{words[0]}'" in answer.stderr
     assert hint in answer.stderr
 
 
-def test_no_torch_is_loaded() -> None:
+def test_torch_is_not_imported() -> None:
     code = (
         "import sys, runpy\nsys.argv = ['vram', 'gpus']\n"
         "try:\n    runpy.run_module('vram_cli', run_name='__main__')\n"

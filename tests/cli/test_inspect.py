@@ -1,4 +1,4 @@
-"""`vram inspect` as its user runs it: for vram's own models, for code, for real files, and with bad input."""
+"""`vram inspect`, for bundled models, user code, real files and bad input."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_vram_takes_when_no_config_is_named(tmp_path: Path) -> None:
+def test_default_config(tmp_path: Path) -> None:
     answer = vram("inspect", folder=tmp_path)
-    assert (answer.code, answer.stderr) == (0, "no --config given: using the bundled mlp_mnist.yaml\n")
+    assert (answer.code, answer.stderr) == (0, "no --config option: using the bundled mlp_mnist.yaml\n")
     lines = answer.stdout.splitlines()
     assert lines[0] == "Data: mnist, synthetic"
     assert any(line.split() == ["model", "Sequential", "128x10", "101,770", "398", "KiB"] for line in lines)
     assert any(line.split() == ["images", "1x28x28", "float32", "3.06", "KiB", "392", "KiB"] for line in lines)
-    assert "▀" not in answer.stdout  # a pipe is no colour terminal
+    assert "▀" not in answer.stdout  # a pipe is not a color terminal
     assert not any(tmp_path.iterdir())
 
 
-def test_real_files_give_counts_a_preview_and_a_picture_that_is_never_overwritten(tmp_path: Path) -> None:
+def test_real_files_have_counts_preview_and_picture(tmp_path: Path) -> None:
     arguments = ["--set", f"data.root={mnist_root()}", "--save", "samples.png", "--quiet"]
     answer = vram_here("inspect", *arguments, "--preview", folder=tmp_path)
     assert (answer.code, answer.stderr) == (0, "saved to samples.png\n")
@@ -74,19 +74,19 @@ def test_real_files_give_counts_a_preview_and_a_picture_that_is_never_overwritte
     check_message(vram_here("inspect", *arguments, folder=tmp_path), 2, ["samples.png", "--force"])
 
 
-def test_a_project_of_ones_own_as_json(project: Path) -> None:
+def test_user_project_as_json(project: Path) -> None:
     answer = vram_here("inspect", "--config", "train.yaml", "--json", folder=project)
     assert answer.code == 0, answer.stderr
-    found = json.loads(answer.stdout)
-    layers = {layer["path"]: layer for layer in found["model"]["layers"]}
+    inspection = json.loads(answer.stdout)
+    layers = {layer["path"]: layer for layer in inspection["model"]["layers"]}
     assert layers[""]["output_shape"] == [3, 4, 7]
     assert (layers["embed"]["trainable_parameters"], layers["embed"]["parameters"]) == (0, 80)
-    assert found["model"]["trainable_parameters"] == 8 * 4 + 4
-    assert "largest" in found["data"]["info"]["detail"]
-    assert [tensor["batch_bytes"] for tensor in found["data"]["tensors"]] == [3 * 7 * 8] * 2
+    assert inspection["model"]["trainable_parameters"] == 8 * 4 + 4
+    assert "largest" in inspection["data"]["info"]["detail"]
+    assert [tensor["batch_bytes"] for tensor in inspection["data"]["tensors"]] == [3 * 7 * 8] * 2
 
 
-# What is changed of the project, and what the message must name.
+# Arguments, and words of the message.
 CASES = {
     "no such module": (["--set", "model={factory: 'nowhere:Net'}"], ["model.factory", "nowhere"]),
     "no picture": (["--save", "run.json"], ["run.json", ".png"]),
@@ -102,14 +102,14 @@ def test_bad_input(case: str, project: Path) -> None:
     assert not list(project.glob("*.png"))
 
 
-def test_a_factory_that_raises_is_told_with_its_traceback(project: Path) -> None:
+def test_factory_that_raises_has_its_traceback(project: Path) -> None:
     answer = vram_here("inspect", "--config", "train.yaml", "--set", "model={factory: 'mine:broken'}", folder=project)
     assert (answer.code, answer.stdout) == (2, "")
     assert 'mine.py", line' in answer.stderr
     assert "error: model.factory (mine:broken): ZeroDivisionError: no model today" in answer.stderr
 
 
-def test_code_that_ends_its_process_is_named(tmp_path: Path) -> None:
+def test_user_code_that_exits_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import os\n\ndef build():\n    os._exit(7)\n")
     (tmp_path / "mine.yaml").write_text(
         "model: {factory: 'mine:build'}\ndata: {inputs: {x: {shape: [2]}}}\noptimizer: {name: sgd}\n"

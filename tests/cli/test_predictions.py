@@ -1,4 +1,4 @@
-"""`--gpu`: the same questions asked of a card that is not here, as a user asks them."""
+"""`--gpu`: predictions for a GPU that this machine does not have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.mark.torchvision
-def test_a_search_for_a_card_is_certified_by_the_model_of_its_allocator(tmp_path: Path) -> None:
+def test_predicted_search_has_a_certificate(tmp_path: Path) -> None:
     arguments = [
         "--config",
         "resnet18_cifar10.yaml",
@@ -42,7 +42,7 @@ def test_a_search_for_a_card_is_certified_by_the_model_of_its_allocator(tmp_path
     assert answer.stderr == ""
 
 
-def test_without_a_gpu_auto_predicts_for_a_t4_and_says_so_first(tmp_path: Path) -> None:
+def test_without_a_gpu_auto_predicts_for_a_t4(tmp_path: Path) -> None:
     answer = vram("breakdown", folder=tmp_path, env=NO_GPU)
     assert answer.code == 0, answer.stderr
     first = answer.stdout.splitlines()[0]
@@ -77,7 +77,7 @@ def test_modules_timeline_and_snapshot(tmp_path: Path) -> None:
         (["--device", "cpu", "--snapshot", "run.pickle"], 2, ["--snapshot", "predictions"]),
     ],
 )
-def test_what_cannot_be_predicted_is_told(arguments: list[str], code: int, words: list[str], tmp_path: Path) -> None:
+def test_bad_input(arguments: list[str], code: int, words: list[str], tmp_path: Path) -> None:
     answer = vram_here("breakdown", *arguments, folder=tmp_path)
     assert answer.code == code, answer.stderr
     assert "Traceback" not in answer.stderr
@@ -85,7 +85,7 @@ def test_what_cannot_be_predicted_is_told(arguments: list[str], code: int, words
         assert word in answer.stderr
 
 
-def test_a_device_on_the_command_line_replaces_a_card_in_the_file(tmp_path: Path) -> None:
+def test_device_replaces_the_gpu_of_the_config(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "model: {name: mlp}\ndata: {name: mnist, source: synthetic}\noptimizer: {name: sgd}\ndevice: {gpu: t4}\n"
     )

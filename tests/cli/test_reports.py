@@ -1,4 +1,4 @@
-"""`--report`, `--format` and `--plot`: what goes to stdout, what to files, and that no file is lost."""
+"""`--report`, `--format` and `--plot`: contents of stdout and of files, and no file is overwritten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vram_cli.report.saved import save
 
 @pytest.fixture
 def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be in, with a search and two breakdowns that were saved."""
+    """Return the current folder, with a saved search and two saved breakdowns."""
     save(MEMORY, tmp_path / "search.json")
     save(detailed(), tmp_path / "detailed.json")
     save(BREAKDOWN, tmp_path / "plain.json")
@@ -76,19 +76,19 @@ def test_two_formats_are_refused(name: str, saved: Path, capsys: pytest.CaptureF
     assert run("show", "search.json", "--json", "--format", name) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert f"--json and --format {name} ask for two formats" in printed.err
+    assert f"--json and --format {name} select two formats" in printed.err
 
 
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
         (["--report", "there.html"], ["there.html exists already", "--force"]),
-        (["--report", "out.pdf"], ["--report out.pdf", "ends in .html"]),
+        (["--report", "out.pdf"], ["--report out.pdf", "end in .html"]),
         (["--report", "nowhere/out.html"], ["nowhere"]),
         (["--report", "out.html", "--plot", "./out.html"], ["--report and --plot both name out.html"]),
     ],
 )
-def test_files_that_will_not_be_written_are_refused_before_anything_runs(
+def test_bad_files_fail_before_any_trial(
     flags: list[str], names: list[str], saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (saved / "there.html").write_text("precious")
@@ -102,14 +102,12 @@ def test_files_that_will_not_be_written_are_refused_before_anything_runs(
     assert (saved / "there.html").read_text(encoding="utf-8") == html(MEMORY)
 
 
-def test_a_file_is_named_only_once(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_same_file_twice(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("breakdown", "--quiet", "--save", "a.html", "--report", "a.html") == 2
     assert "--save and --report both name a.html" in capsys.readouterr().err
 
 
-def test_the_plot_of_a_search_needs_no_timeline_and_that_of_a_breakdown_does(
-    saved: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_the_plot_of_a_breakdown_needs_a_timeline(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert run("show", "search.json", "--plot", "search.svg") == 0
     assert run("show", "detailed.json", "--plot", "detailed.svg") == 0
@@ -121,7 +119,7 @@ def test_the_plot_of_a_search_needs_no_timeline_and_that_of_a_breakdown_does(
     assert not (saved / "plain.html").exists()
 
 
-def test_the_report_of_a_breakdown_has_modules_and_a_timeline(tmp_path: Path) -> None:
+def test_report_of_a_breakdown_has_modules_and_timeline(tmp_path: Path) -> None:
     place = ["--device", "cpu", "--memory-limit", "64MiB", "--set", "data.source=synthetic"]
     answer = vram("breakdown", *place, "-n", "64", "--report", "out.html", "--format", "markdown", folder=tmp_path)
     assert answer.code == 0, answer.stderr
@@ -134,7 +132,7 @@ def test_the_report_of_a_breakdown_has_modules_and_a_timeline(tmp_path: Path) ->
     assert "vram breakdown --device cpu --memory-limit 64MiB --set data.source=synthetic --batch-size 64" in text
 
 
-def test_the_report_of_a_search_has_its_proof_and_its_trials(tmp_path: Path) -> None:
+def test_report_of_a_search_has_proof_and_trials(tmp_path: Path) -> None:
     arguments = ["--gpu", "t4", "--max-batch-size", "4", "--report", "out.html", "--quiet", "--json"]
     answer = vram_here("find-batch", *arguments, folder=tmp_path)
     assert answer.code == 0, answer.stderr

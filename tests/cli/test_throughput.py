@@ -1,4 +1,4 @@
-"""`vram find-batch --objective throughput` as a user runs it, on real steps of the CPU."""
+"""`vram find-batch --objective throughput`, with real steps on the CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = ["--device", "cpu", "--memory-limit", "64MiB", "--set", "data.source=syn
 
 
 @linux
-def test_sizes_up_to_the_largest_are_timed_and_all_of_it_is_told(tmp_path: Path) -> None:
+def test_sizes_up_to_the_largest_are_timed(tmp_path: Path) -> None:
     answer = vram("find-batch", *SMALL, "--max-batch-size", "6", "--save", "run.json", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     assert answer.stderr.count(" samples/s (half of ") == 4
@@ -42,7 +42,7 @@ def test_sizes_up_to_the_largest_are_timed_and_all_of_it_is_told(tmp_path: Path)
 
 
 @linux
-def test_ctrl_c_tells_the_largest_and_what_was_timed(tmp_path: Path) -> None:
+def test_ctrl_c_reports_the_largest_and_the_timed_sizes(tmp_path: Path) -> None:
     process = start("find-batch", *SMALL, "--max-batch-size", "16", "--json", folder=tmp_path)
     await_trial(process, "samples/s")
     process.send_signal(signal.SIGINT)
@@ -56,17 +56,17 @@ def test_ctrl_c_tells_the_largest_and_what_was_timed(tmp_path: Path) -> None:
     assert "Traceback" not in stderr
 
 
-def test_a_card_that_is_not_here_is_refused_with_the_key_and_the_way_out(tmp_path: Path) -> None:
+def test_throughput_of_a_predicted_gpu_is_refused(tmp_path: Path) -> None:
     answer = vram("find-batch", "--gpu", "l4", "--objective", "throughput", folder=tmp_path)
     assert (answer.code, answer.stdout) == (2, "")
     assert "error: search.objective: throughput is measured, and cannot be predicted for l4" in answer.stderr
     assert "--objective largest" in answer.stderr
 
 
-def test_where_no_gpu_is_the_prediction_is_refused_too() -> None:
+def test_throughput_without_a_gpu_is_refused() -> None:
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+        pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigError, match=r"search\.objective: throughput .* cannot be predicted for Tesla T4"):
         find_batch(load_config(overrides=["search.objective=throughput"]))

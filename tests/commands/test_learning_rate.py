@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.commands.advise.worlds import training
-from vram_cli.commands.learning_rate import rate_for
+from vram_cli.commands.learning_rate import suggest_learning_rate
 
 
 @pytest.mark.parametrize(
@@ -23,26 +23,26 @@ from vram_cli.commands.learning_rate import rate_for
 )
 def test_rates(optimizer: str, samples: int, rate: float, rule: str) -> None:
     config = training(f"optimizer={{name: {optimizer}}}", "train.batch_size=256", "train.learning_rate=0.1")
-    found = rate_for(config, samples)
+    found = suggest_learning_rate(config, samples)
     assert found.rate == pytest.approx(rate)
     assert (found.rule, found.from_batch_size, found.from_rate, found.batch_size) == (rule, 256, 0.1, samples)
 
 
 def test_the_rule_says_where_it_is_from_and_how_far_it_goes() -> None:
-    linear = rate_for(training("optimizer={name: sgd}", "train.batch_size=256"), 512).note
+    linear = suggest_learning_rate(training("optimizer={name: sgd}", "train.batch_size=256"), 512).note
     assert all(word in linear for word in ("Goyal et al. 2017", "warm-up", "8,192", "validation"))
-    root = rate_for(training("optimizer={name: adam}"), 512).note
+    root = suggest_learning_rate(training("optimizer={name: adam}"), 512).note
     assert all(word in root for word in ("Malladi et al. 2022", "betas", "validation"))
 
 
 def test_a_rate_that_falls_needs_no_warm_up() -> None:
-    down = rate_for(training("optimizer={name: sgd}", "train.batch_size=256"), 128).note
+    down = suggest_learning_rate(training("optimizer={name: sgd}", "train.batch_size=256"), 128).note
     assert "warm-up" not in down
     assert all(word in down for word in ("Goyal et al. 2017", "validation"))
 
 
 def test_accumulated_batches_count_as_one() -> None:
-    found = rate_for(
+    found = suggest_learning_rate(
         training("optimizer={name: sgd}", "train.gradient_accumulation_steps=4", "train.learning_rate=0.1"), 1024
     )
     assert found.from_batch_size == 512

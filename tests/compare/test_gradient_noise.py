@@ -1,4 +1,4 @@
-"""The gradient noise scale against cases whose answer is known."""
+"""The gradient noise scale of problems with a known answer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ WIDTH = 40
 SIGMA = 3.0
 
 
-def test_a_quadratic_has_the_noise_scale_that_follows_from_its_data() -> None:
-    """Loss |w - x|^2 / 2 has the gradient w - x: |G| is how far w is from the mean, and tr(S) the variance of x."""
+def test_quadratic_loss() -> None:
+    """The gradient of |w - x|^2 / 2 is w - x: |G| is the distance of w from the mean, and tr(S) the variance of x."""
     work = build_workload(
         config(
             model={"factory": HERE + "point", "kwargs": {"width": WIDTH}},
@@ -43,26 +43,26 @@ def test_a_quadratic_has_the_noise_scale_that_follows_from_its_data() -> None:
     assert variance / signal == pytest.approx(WIDTH * SIGMA**2 / true_signal, rel=0.03)
 
 
-def test_both_estimates_are_without_bias() -> None:
-    """Over all draws of groups from a small population the mean estimates are the population's own figures."""
+def test_both_estimates_are_unbiased() -> None:
+    """Averaged over all draws from a small population, the estimates equal the figures of the population."""
     population = torch.tensor([[1.0, -2.0], [4.0, 0.5], [-1.0, 1.0]], dtype=torch.float64)
-    found = torch.tensor(
+    estimates = torch.tensor(
         [
             signal_and_variance([[population[i]], [population[j]], [population[k]]], group_size=1)
             for i, j, k in product(range(3), repeat=3)
         ],
         dtype=torch.float64,
     ).mean(0)
-    assert found[0].item() == pytest.approx(population.mean(0).square().sum().item())
-    assert found[1].item() == pytest.approx(population.var(0, unbiased=False).sum().item())
+    assert estimates[0].item() == pytest.approx(population.mean(0).square().sum().item())
+    assert estimates[1].item() == pytest.approx(population.var(0, unbiased=False).sum().item())
 
 
-def test_one_group_tells_nothing() -> None:
-    with pytest.raises(ValueError, match="one group"):
+def test_one_group_is_too_few() -> None:
+    with pytest.raises(ValueError, match="at least two groups"):
         signal_and_variance([[torch.ones(3)]], group_size=4)
 
 
-def test_a_look_leaves_weights_gradients_buffers_and_the_optimizer_as_they_are() -> None:
+def test_workload_is_unchanged() -> None:
     work = build_workload(
         config(
             model={"factory": HERE + "normed"},

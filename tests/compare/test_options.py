@@ -1,4 +1,4 @@
-"""What the flags of `vram compare` mean, and what is wrong with some."""
+"""Options of `vram compare`: parsing, validation and the resulting plan."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vram_cli.compare.options import FULL, CompareOptions, parse_sizes
 from vram_cli.errors import ConfigError
 
 
-def test_sizes_are_numbers_or_full() -> None:
+def test_parse_sizes() -> None:
     assert parse_sizes("1, 32,full") == (1, 32, FULL)
 
 
 @pytest.mark.parametrize("text", ["1,two", "-4", "1.5", "Full", "²", "9" * 30])
-def test_what_is_no_size_is_named(text: str) -> None:
+def test_parse_sizes_names_the_flag(text: str) -> None:
     with pytest.raises(ConfigError, match="--batch-sizes"):
         parse_sizes(text)
 
@@ -37,26 +37,26 @@ def test_what_is_no_size_is_named(text: str) -> None:
         ({"batch_sizes": (0,)}, "--batch-sizes"),
     ],
 )
-def test_what_cannot_be_done_names_its_flag(change: dict[str, Any], flag: str) -> None:
+def test_invalid_option_names_its_flag(change: dict[str, Any], flag: str) -> None:
     with pytest.raises(ConfigError) as caught:
         CompareOptions(**change).plan(40, "none")
     assert str(caught.value).startswith(flag)
 
 
-def test_a_size_above_the_training_samples_is_refused_with_the_largest_there_is() -> None:
-    asked = CompareOptions(batch_sizes=(90,), samples=100)
-    with pytest.raises(ConfigError, match="90 is more than the 80 training samples"):
-        asked.sizes(asked.plan(1000, "none"))
+def test_size_above_the_training_set() -> None:
+    options = CompareOptions(batch_sizes=(90,), samples=100)
+    with pytest.raises(ConfigError, match="90 exceeds the 80 training samples"):
+        options.sizes(options.plan(1000, "none"))
 
 
 @given(st.integers(2, 5000), st.integers(2, 5000), st.floats(0.01, 0.99), st.integers(1, 2))
-def test_full_is_all_training_samples_and_each_size_comes_once(n: int, length: int, holdout: float, folds: int) -> None:
-    asked = CompareOptions(batch_sizes=(FULL, 1, FULL, 1), samples=n, holdout=holdout, folds=folds)
-    plan = asked.plan(length, "linear")
-    assert plan.samples == min(n, length)
-    assert asked.sizes(plan) == ((plan.trained, 1) if plan.trained > 1 else (1,))
+def test_full_is_the_training_set(samples: int, length: int, holdout: float, folds: int) -> None:
+    options = CompareOptions(batch_sizes=(FULL, 1, FULL, 1), samples=samples, holdout=holdout, folds=folds)
+    plan = options.plan(length, "linear")
+    assert plan.samples == min(samples, length)
+    assert options.sizes(plan) == ((plan.num_train_samples, 1) if plan.num_train_samples > 1 else (1,))
 
 
-def test_the_optimizers_own_rule_is_taken_where_none_is_asked_for() -> None:
-    assert CompareOptions().plan(100, "sqrt").scaling == "sqrt"
-    assert CompareOptions(scaling="none").plan(100, "sqrt").scaling == "none"
+def test_lr_scaling_defaults_to_the_optimizers() -> None:
+    assert CompareOptions().plan(100, "sqrt").lr_scaling == "sqrt"
+    assert CompareOptions(lr_scaling="none").plan(100, "sqrt").lr_scaling == "none"

@@ -1,4 +1,4 @@
-"""Which samples are trained on and in which order: every size sees the same ones, and none of the hold-out."""
+"""Training and validation samples are disjoint, and the same for every batch size."""
 
 from __future__ import annotations
 
@@ -7,55 +7,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vram_cli.compare.records import ComparePlan
-from vram_cli.compare.splits import split, steps_per_epoch, updates
+from vram_cli.compare.splits import shuffled_steps, split, steps_per_epoch
 
 
-def a_plan(samples: int = 100, folds: int = 1, holdout: float = 0.2, seed: int = 0) -> ComparePlan:
-    return ComparePlan(samples=samples, holdout=holdout, folds=folds, epochs=1, scaling="none", warmup=0, seed=seed)
+def make_plan(samples: int = 100, folds: int = 1, holdout: float = 0.2, seed: int = 0) -> ComparePlan:
+    return ComparePlan(samples=samples, holdout=holdout, folds=folds, epochs=1, lr_scaling="none", warmup=0, seed=seed)
 
 
 @given(st.integers(2, 300), st.floats(0.001, 0.999), st.integers(0, 50), st.integers(0, 9))
-def test_nothing_is_both_trained_on_and_validated_with(samples: int, holdout: float, more: int, seed: int) -> None:
-    plan = a_plan(samples, holdout=holdout, seed=seed)
-    trained, validated = split(samples + more, plan, 0)
-    assert (len(trained), len(validated)) == (plan.trained, plan.validated)
-    assert trained
-    assert validated
-    together = set(trained) | set(validated)
-    assert len(together) == samples
-    assert together <= set(range(samples + more))
+def test_training_and_validation_are_disjoint(samples: int, holdout: float, extra: int, seed: int) -> None:
+    plan = make_plan(samples, holdout=holdout, seed=seed)
+    train, validation = split(samples + extra, plan, 0)
+    assert (len(train), len(validation)) == (plan.num_train_samples, plan.num_val_samples)
+    assert train
+    assert validation
+    indices = set(train) | set(validation)
+    assert len(indices) == samples
+    assert indices <= set(range(samples + extra))
 
 
 @given(st.integers(2, 9), st.integers(0, 100), st.integers(0, 9))
-def test_folds_validate_with_every_sample_once(folds: int, more: int, seed: int) -> None:
-    plan = a_plan(folds + more, folds=folds, seed=seed)
-    parts = [split(plan.samples, plan, fold) for fold in range(folds)]
-    assert sorted(place for _, validated in parts for place in validated) == list(range(plan.samples))
-    for trained, validated in parts:
-        assert set(trained).isdisjoint(validated)
-        assert len(trained) <= plan.trained
-        assert len(validated) >= plan.validated
+def test_each_sample_validates_one_fold(folds: int, extra: int, seed: int) -> None:
+    plan = make_plan(folds + extra, folds=folds, seed=seed)
+    splits = [split(plan.samples, plan, fold) for fold in range(folds)]
+    assert sorted(index for _, validation in splits for index in validation) == list(range(plan.samples))
+    for train, validation in splits:
+        assert set(train).isdisjoint(validation)
+        assert len(train) <= plan.num_train_samples
+        assert len(validation) >= plan.num_val_samples
 
 
-def test_another_seed_chooses_other_samples_and_the_same_one_the_same() -> None:
-    first = split(1000, a_plan(seed=1), 0)
-    assert split(1000, a_plan(seed=1), 0) == first
-    assert split(1000, a_plan(seed=2), 0) != first
+def test_seed_selects_the_samples() -> None:
+    first = split(1000, make_plan(seed=1), 0)
+    assert split(1000, make_plan(seed=1), 0) == first
+    assert split(1000, make_plan(seed=2), 0) != first
 
 
 @given(st.integers(1, 200), st.integers(1, 60), st.integers(1, 4), st.integers(1, 3))
-def test_every_epoch_has_every_sample_but_a_lone_one(samples: int, per_batch: int, parts: int, epochs: int) -> None:
-    per_step = per_batch * parts
-    steps = list(updates(samples, per_step, per_batch, epochs, torch.Generator().manual_seed(0)))
-    assert len(steps) == epochs * steps_per_epoch(samples, per_step, per_batch)
-    seen = torch.cat([piece for pieces in steps for piece in pieces] or [torch.zeros(0, dtype=torch.int64)])
-    counts = torch.bincount(seen, minlength=samples)
-    lone = per_batch > 1 and samples % per_step % per_batch == 1
-    assert int(counts.sum()) == epochs * (samples - lone)
+def test_each_epoch_has_all_samples_except_a_single_leftover(
+    samples: int, batch_size: int, accumulation: int, epochs: int
+) -> None:
+    step_size = batch_size * accumulation
+    steps = list(shuffled_steps(samples, step_size, batch_size, epochs, torch.Generator().manual_seed(0)))
+    assert len(steps) == epochs * steps_per_epoch(samples, step_size, batch_size)
+    indices = torch.cat([batch for batches in steps for batch in batches] or [torch.zeros(0, dtype=torch.int64)])
+    counts = torch.bincount(indices, minlength=samples)
+    leftover = batch_size > 1 and samples % step_size % batch_size == 1
+    assert int(counts.sum()) == epochs * (samples - leftover)
     assert int(counts.max()) <= epochs
-    assert all(len(piece) <= per_batch and (len(piece) > 1 or per_batch == 1) for step in steps for piece in step)
+    assert all(len(batch) <= batch_size and (len(batch) > 1 or batch_size == 1) for step in steps for batch in step)
 
 
-def test_epochs_are_shuffled_anew() -> None:
-    first, second = updates(50, 50, 50, 2, torch.Generator().manual_seed(0))
+def test_each_epoch_is_shuffled() -> None:
+    first, second = shuffled_steps(50, 50, 50, 2, torch.Generator().manual_seed(0))
     assert not torch.equal(first[0], second[0])

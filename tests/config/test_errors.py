@@ -1,4 +1,4 @@
-"""What is said of a config that is wrong: the file, the line, the key, what was expected, and what was meant."""
+"""Errors about configs: the file, the line, the key, the expected value and a suggestion."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ NOT_YAML = [
 
 
 @pytest.mark.parametrize(("text", "message"), NOT_YAML)
-def test_what_is_not_plain_yaml_is_refused(text: str | bytes, message: str, here: Path) -> None:
+def test_invalid_yaml(text: str | bytes, message: str, here: Path) -> None:
     assert refused_text(text).message.startswith(message)
     assert not (here / "made").exists()  # what the tag would have run
 
@@ -89,7 +89,7 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("lines", "message"), KEYS)
-def test_an_unknown_key_names_the_nearest(lines: str, message: str) -> None:
+def test_unknown_keys_suggest_the_nearest(lines: str, message: str) -> None:
     error = refused_text(GOOD + lines)
     assert error.message == message
     assert "takes" in error.hint
@@ -113,7 +113,7 @@ OLD_KEYS = [
 
 
 @pytest.mark.parametrize(("line", "old", "new"), OLD_KEYS)
-def test_old_keys_suggest_the_new_ones(line: str, old: str, new: str) -> None:
+def test_old_keys_suggest_new_ones(line: str, old: str, new: str) -> None:
     section = line.partition(":")[0]
     others = [other for other in GOOD.splitlines() if not other.startswith(f"{section}:")]
     message = f"unknown key {old}, did you mean {new}?"
@@ -121,7 +121,7 @@ def test_old_keys_suggest_the_new_ones(line: str, old: str, new: str) -> None:
     assert refused(None, (f"{old}=1",)).message == f"command line: {message}"
 
 
-def test_a_misspelt_section_is_reported_before_the_section_that_it_leaves_missing() -> None:
+def test_misspelled_section_before_missing_one() -> None:
     error = refused_text(GOOD.replace("model", "modle"))
     assert error.message == "my.yaml:1: unknown key modle, did you mean model?"
 
@@ -200,7 +200,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("line", "message", "hint"), VALUES)
-def test_a_wrong_value_names_its_line_and_what_was_expected(line: str, message: str, hint: str) -> None:
+def test_invalid_values_name_line_and_expectation(line: str, message: str, hint: str) -> None:
     section = line.partition(":")[0]
     others = [other for other in GOOD.splitlines() if not other.startswith(f"{section}:")]
     error = refused_text("\n".join([*others, "", line]))
@@ -222,12 +222,12 @@ def test_a_wrong_value_names_its_line_and_what_was_expected(line: str, message: 
         ("  shape: [3, 8, 8]\n  classes: 2\n  source: files\n", "my.yaml:7: data.source: synthetic data has no files"),
     ],
 )
-def test_synthetic_data_is_checked_line_by_line(lines: str, message: str) -> None:
+def test_synthetic_data_errors_name_their_line(lines: str, message: str) -> None:
     assert refused_text(SYNTHETIC + lines).message == message
 
 
 @pytest.mark.parametrize("missing", ["model", "data", "optimizer"])
-def test_what_is_trained_has_no_default(missing: str) -> None:
+def test_required_sections(missing: str) -> None:
     text = "\n".join(line for line in GOOD.splitlines() if not line.startswith(missing))
     assert refused_text(text).message == f"my.yaml: {missing}: is missing"
 
@@ -252,11 +252,11 @@ OVERRIDES = [
 
 
 @pytest.mark.parametrize(("override", "message"), OVERRIDES)
-def test_a_wrong_override_is_said_to_come_from_the_command_line(override: str, message: str) -> None:
+def test_invalid_overrides_name_the_command_line(override: str, message: str) -> None:
     assert refused(None, (override,)).message.startswith(message)
 
 
-def test_a_missing_file_says_where_it_was_looked_for(here: Path) -> None:
+def test_missing_file_names_the_folder(here: Path) -> None:
     error = refused("mlp_mnits.yaml")
     assert error.message == (
         f"mlp_mnits.yaml: no such config in {here} or among the bundled configs, did you mean mlp_mnist.yaml?"
@@ -265,7 +265,7 @@ def test_a_missing_file_says_where_it_was_looked_for(here: Path) -> None:
     assert refused("runs/mlp_mnist.yaml").message == "runs/mlp_mnist.yaml: no such file"
 
 
-def test_what_cannot_be_read_as_a_file_is_refused(here: Path) -> None:
+def test_unreadable_files(here: Path) -> None:
     (here / "folder").mkdir()
     (here / "loop.yaml").symlink_to("loop.yaml")
     assert refused("folder").message == "folder: is a folder, not a YAML file"

@@ -1,4 +1,4 @@
-"""Configs that are right: found, read, overridden, dumped and read again."""
+"""Valid configs: finding, reading, overriding and round trips; JSON schema and starter."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load_text(text: str, *overrides: str) -> Config:
 # Found
 
 
-def test_no_config_is_the_bundled_default_and_says_so(here: Path) -> None:
+def test_default_config(here: Path) -> None:
     (here / "mlp_mnist.yaml").write_text(GOOD.replace("mlp", "cnn"))
     config = load_config()
     assert config.model.name == "mlp"
@@ -52,14 +52,14 @@ def test_no_config_is_the_bundled_default_and_says_so(here: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["cnn_mnist.yaml", "cnn_mnist"])
-def test_a_bare_name_is_bundled_where_the_current_folder_has_none(name: str, here: Path) -> None:
+def test_bare_name_falls_back_to_bundled_configs(name: str, here: Path) -> None:
     (here / "cnn_mnist").mkdir()  # a folder of that name is no config
     config = load_config(name)
     assert (config.source.name, config.source.is_bundled, config.source.is_default) == ("cnn_mnist.yaml", True, False)
 
 
 @pytest.mark.parametrize("name", ["cnn_mnist.yaml", "cnn_mnist"])
-def test_a_bare_name_is_looked_for_in_the_current_folder_first(name: str, here: Path) -> None:
+def test_bare_name_prefers_the_current_folder(name: str, here: Path) -> None:
     (here / "cnn_mnist.yaml").write_text(GOOD)
     config = load_config(name)
     assert config.model.name == "mlp"
@@ -67,7 +67,7 @@ def test_a_bare_name_is_looked_for_in_the_current_folder_first(name: str, here: 
     assert (config.source.name, config.source.path) == ("cnn_mnist.yaml", Path("cnn_mnist.yaml"))
 
 
-def test_a_path_is_a_path_and_its_folder_is_kept(here: Path) -> None:
+def test_path_keeps_its_folder(here: Path) -> None:
     (here / "runs").mkdir()
     (here / "runs" / "my.yaml").write_text(GOOD)
     for path in ("runs/my.yaml", Path("runs/my.yaml"), here / "runs" / "my.yaml"):
@@ -89,13 +89,13 @@ def test_a_path_is_a_path_and_its_folder_is_kept(here: Path) -> None:
         ("resnet50_imagenet.yaml", (3, 224, 224), 1000, 1_281_167),
     ],
 )
-def test_bundled_configs_say_what_their_names_say(name: str, shape: tuple[int, ...], classes: int, length: int) -> None:
+def test_bundled_configs_match_their_names(name: str, shape: tuple[int, ...], classes: int, length: int) -> None:
     config = load_config(name)
     assert config.model.name == name.partition("_")[0]
     assert (config.data.sample_shape, config.data.num_classes, config.data.length) == (shape, classes, length)
 
 
-def test_those_are_all_the_bundled_configs_and_every_value_has_a_comment() -> None:
+def test_bundled_configs_comment_every_value() -> None:
     assert len(bundled_configs()) == 6
     for name in bundled_configs():
         title, *lines = (bundled_folder() / name).read_text().splitlines()
@@ -103,13 +103,13 @@ def test_those_are_all_the_bundled_configs_and_every_value_has_a_comment() -> No
         assert all("  # " in line for line in lines if line.startswith("  "))
 
 
-def test_presets_know_their_data() -> None:
+def test_data_presets() -> None:
     assert [DATA_PRESETS[name].mode for name in ("mnist", "fashion_mnist", "cifar10")] == ["gray", "gray", "colour"]
     for preset in DATA_PRESETS.values():
         assert len(preset.mean) == len(preset.std) == preset.shape[0]
 
 
-def test_scalars_are_yaml_1_2() -> None:
+def test_yaml_1_2_scalars() -> None:
     config = load_text(
         GOOD.replace("sgd}", "sgd, weight_decay: 1e-4, foreach: null, fused: True}")
         + "train: {batch_size: 010, learning_rate: 1E-3}\n"
@@ -121,41 +121,41 @@ def test_scalars_are_yaml_1_2() -> None:
     assert (config.search.max_batch_size, config.search.time_limit) == (1000, None)
 
 
-def test_words_that_yaml_1_1_takes_for_something_else_stay_words() -> None:
+def test_yaml_1_1_words_stay_text() -> None:
     assert load_text(GOOD.replace("mnist", "mnist, root: no")).data.root == "no"
     assert load_text(GOOD.replace("mnist", "mnist, root: 2020-01-01")).data.root == "2020-01-01"
     assert load_text(GOOD.replace("mnist", "mnist, root: !!str 7")).data.root == "7"
 
 
-def test_a_file_may_start_with_a_byte_order_mark_and_have_windows_line_ends(here: Path) -> None:
+def test_byte_order_mark_and_windows_line_ends(here: Path) -> None:
     (here / "my.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
     assert load_config("my.yaml") == load_text(GOOD)
 
 
-def test_a_section_with_all_keys_commented_out_is_at_its_defaults() -> None:
+def test_empty_section_has_defaults() -> None:
     assert load_text(GOOD + "train:\n  # batch_size: 3\nsearch:\ndevice:\n") == load_text(GOOD)
 
 
-def test_a_bare_device_is_its_name() -> None:
+def test_device_shorthand() -> None:
     config = load_text(GOOD + "device: cuda:0\n")
     assert (config.device.name, config.device.memory_limit) == ("cuda:0", None)
     assert load_text(GOOD + "device: cuda:0\n", "device.memory_limit=8 GiB").device.memory_limit == 8 * 2**30
     assert load_text(GOOD + "device: cuda:0\n", "device.memory_limit=8 GiB").device.name == "cuda:0"
 
 
-def test_the_home_folder_is_expanded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folder_is_expanded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("USERPROFILE", str(here))
     assert load_text(GOOD.replace("mnist", "mnist, root: ~/data")).data.root == str(here / "data")
 
 
-def test_adamw_decays_unless_told_otherwise() -> None:
+def test_adamw_default_weight_decay() -> None:
     assert load_text(GOOD, "optimizer.name=adamw").optimizer.weight_decay == 0.01
     assert load_text(GOOD, "optimizer.name=adamw", "optimizer.weight_decay=0").optimizer.weight_decay == 0
     assert load_text(GOOD, "optimizer.name=adam").optimizer.weight_decay == 0
 
 
-def test_a_config_never_changes() -> None:
+def test_configs_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_config().train.batch_size = 3  # type: ignore[misc]
 
@@ -180,12 +180,12 @@ def test_overrides_set_any_key(override: str, section: str, key: str, value: obj
     assert getattr(getattr(load_config(None, [override]), section), key) == value
 
 
-def test_the_last_override_wins_and_the_top_level_can_be_set() -> None:
+def test_last_override_wins() -> None:
     config = load_config(None, ["precision=bf16", "train.batch_size=1", "train.batch_size=2"])
     assert (config.precision, config.train.batch_size) == ("bf16", 2)
 
 
-def test_another_name_leaves_out_what_the_file_says_for_the_old_one() -> None:
+def test_another_name_drops_keys_of_the_old_one() -> None:
     config = load_config("mlp_mnist", ["optimizer.name=adam", "model.name=cnn"])
     assert (config.optimizer.name, config.optimizer.momentum) == ("adam", 0)
     assert config.model_dump()["model"] == {"name": "cnn"}
@@ -194,7 +194,7 @@ def test_another_name_leaves_out_what_the_file_says_for_the_old_one() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_but_not_what_another_override_says(order: int) -> None:
+def test_another_name_keeps_keys_of_overrides(order: int) -> None:
     overrides = ["optimizer.name=adam", "optimizer.momentum=0.5"][::order]
     with pytest.raises(ConfigError, match=r"command line: optimizer\.momentum: does not apply to adam"):
         load_config(None, overrides)
@@ -265,7 +265,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(configs())
-def test_any_valid_config_survives_dump_yaml_and_json(written: dict[str, Any]) -> None:
+def test_round_trip_through_yaml_and_json(written: dict[str, Any]) -> None:
     config = Config.model_validate(written)
     dump = config.model_dump(mode="json")
     assert Config.model_validate(json.loads(json.dumps(dump))) == config
@@ -275,7 +275,7 @@ def test_any_valid_config_survives_dump_yaml_and_json(written: dict[str, Any]) -
         assert dump[section].items() >= written[section].items()
 
 
-def test_configs_are_equal_by_their_keys_wherever_they_were_read() -> None:
+def test_equality_ignores_the_source() -> None:
     config = load_config()
     read_again = Config.model_validate(config.model_dump(mode="json"))
     assert read_again == config
@@ -293,7 +293,7 @@ def nodes_of(schema: Any) -> list[dict[str, Any]]:
     return [*([schema] if isinstance(schema, dict) else []), *(node for part in inner for node in nodes_of(part))]
 
 
-def test_the_json_schema_is_one() -> None:
+def test_json_schema_is_valid() -> None:
     schema = json_schema()
     assert schema["$schema"].endswith("2020-12/schema")
     assert json.loads(json.dumps(schema)) == schema
@@ -306,7 +306,7 @@ def test_the_json_schema_is_one() -> None:
             assert node["type"] in JSON_TYPES
 
 
-def test_the_json_schema_describes_every_key_and_allows_no_other() -> None:
+def test_json_schema_describes_every_key() -> None:
     definitions = json_schema()["$defs"]
     for section in SECTIONS.values():
         definition = definitions[section.__name__]
@@ -316,7 +316,7 @@ def test_the_json_schema_describes_every_key_and_allows_no_other() -> None:
             assert "description" in described, key
 
 
-def test_the_json_schema_takes_what_the_loader_takes() -> None:
+def test_json_schema_agrees_with_the_loader() -> None:
     schema = json_schema()
     device, search = schema["properties"]["device"], schema["$defs"]["SearchConfig"]["properties"]
     kinds = [kind.get("type") or kind["$ref"] for kind in device["anyOf"]]
@@ -331,12 +331,12 @@ def test_the_json_schema_takes_what_the_loader_takes() -> None:
 # Started
 
 
-def test_the_starter_says_what_the_default_config_says(here: Path) -> None:
+def test_starter_equals_the_default_config(here: Path) -> None:
     assert write_starter(here / "my.yaml", force=False) == here / "my.yaml"
     assert load_config("my.yaml") == load_config()
 
 
-def test_the_starter_has_every_key_and_each_is_right_once_it_is_uncommented() -> None:
+def test_starter_has_every_key_at_its_default() -> None:
     others = (
         "shape",
         "classes",
@@ -354,7 +354,7 @@ def test_the_starter_has_every_key_and_each_is_right_once_it_is_uncommented() ->
             assert load_text(starter_yaml().replace(line, line.replace("# ", "", 1))) == load_config()
 
 
-def test_the_starter_never_overwrites_without_force(here: Path) -> None:
+def test_starter_overwrites_only_with_force(here: Path) -> None:
     file = here / "my.yaml"
     file.write_text("mine")
     with pytest.raises(ConfigError, match="already exists") as caught:
@@ -365,7 +365,7 @@ def test_the_starter_never_overwrites_without_force(here: Path) -> None:
     assert file.read_text() == starter_yaml()
 
 
-def test_the_starter_does_not_follow_a_dangling_link(here: Path) -> None:
+def test_starter_does_not_follow_a_dangling_link(here: Path) -> None:
     (here / "my.yaml").symlink_to("elsewhere.yaml")
     with pytest.raises(ConfigError, match="already exists"):
         write_starter(here / "my.yaml", force=False)
@@ -373,7 +373,7 @@ def test_the_starter_does_not_follow_a_dangling_link(here: Path) -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_starter_that_cannot_be_written_says_why(here: Path, force: bool) -> None:
+def test_starter_write_errors(here: Path, force: bool) -> None:
     with pytest.raises(ConfigError, match="is a folder"):
         write_starter(here, force=force)
     with pytest.raises(ConfigError, match="does not exist"):

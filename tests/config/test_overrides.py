@@ -1,4 +1,4 @@
-"""`Config.changed`: what `--set` does to a file, done to a config that is read already."""
+"""`with_overrides`: the effect of `--set` on a config in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OVERRIDES = st.lists(
 
 
 @pytest.mark.parametrize("name", bundled_configs())
-def test_nothing_changed_is_the_same(name: str) -> None:
+def test_no_overrides_change_nothing(name: str) -> None:
     config = load_config(name)
     same = with_overrides(config, [])
     assert same == config
@@ -45,13 +45,13 @@ def test_nothing_changed_is_the_same(name: str) -> None:
 
 
 @given(st.sampled_from(["mlp_mnist.yaml", "resnet18_cifar10.yaml"]), OVERRIDES, OVERRIDES)
-def test_changing_is_loading_with_the_same_overrides(name: str, first: list[str], later: list[str]) -> None:
+def test_with_overrides_equals_loading_with_them(name: str, first: list[str], later: list[str]) -> None:
     at_once = load_config(name, first)
     assert with_overrides(load_config(name), first) == at_once
     assert with_overrides(with_overrides(at_once, later), []) == with_overrides(at_once, later)
 
 
-def test_a_changed_config_remembers_where_it_is_from_and_what_was_changed() -> None:
+def test_source_records_overrides() -> None:
     config = load_config("mlp_mnist.yaml", ["train.batch_size=64"])
     changed = with_overrides(config, ["precision=bf16", "train.batch_size=32"])
     assert (changed.source.name, changed.source.is_bundled) == ("mlp_mnist.yaml", True)
@@ -59,14 +59,14 @@ def test_a_changed_config_remembers_where_it_is_from_and_what_was_changed() -> N
     assert (changed.train.batch_size, config.train.batch_size) == (32, 64)
 
 
-def test_relative_paths_are_still_those_of_the_file(tmp_path: Path) -> None:
+def test_relative_paths_keep_their_base(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("model: {factory: mine:Net}\ndata: {name: mnist}\noptimizer: {name: sgd}\n")
     config = with_overrides(load_config(tmp_path / "my.yaml"), ["train.gradient_accumulation_steps=2"])
     assert config.source.folder == tmp_path
     assert config.model.factory == "mine:Net"
 
 
-def test_another_choice_drops_the_keys_of_the_old_one() -> None:
+def test_another_choice_drops_old_keys() -> None:
     config = load_config("resnet18_cifar10.yaml")  # sgd with momentum 0.9 and weight decay 5e-4
     adam = with_overrides(config, ["optimizer.name=adam"]).optimizer
     assert (adam.momentum, adam.weight_decay) == (0.0, 5e-4)
@@ -74,7 +74,7 @@ def test_another_choice_drops_the_keys_of_the_old_one() -> None:
     assert (own.name, own.factory) == (None, "timm:resnet18")
 
 
-def test_the_decay_that_adamw_has_by_itself_does_not_go_over_to_another_optimizer() -> None:
+def test_adamw_default_decay_does_not_carry_over() -> None:
     config = load_config("mlp_mnist.yaml", ADAMW)
     assert config.optimizer.weight_decay == 0.01
     assert with_overrides(config, ["optimizer.name=sgd"]).optimizer.weight_decay == 0
@@ -83,7 +83,7 @@ def test_the_decay_that_adamw_has_by_itself_does_not_go_over_to_another_optimize
     assert with_overrides(given_decay, ["optimizer.name=sgd"]).optimizer.weight_decay == 0.01
 
 
-def test_bare_words_and_defaults_stay_what_they_are() -> None:
+def test_shorthand_and_defaults_are_kept() -> None:
     config = with_overrides(load_config("mlp_mnist.yaml", ["device=cpu"]), ["device.memory_limit=1GiB"])
     assert (config.device.name, config.device.memory_limit) == ("cpu", 1024**3)
     assert with_overrides(config, ["device.memory_limit=null"]).device.memory_limit is None
@@ -100,7 +100,7 @@ def test_bare_words_and_defaults_stay_what_they_are() -> None:
         ("train.optimizer_in_backward=true", "cannot be combined with train.optimizer_in_backward"),
     ],
 )
-def test_what_makes_no_config_is_refused_and_says_where(override: str, message: str) -> None:
+def test_invalid_overrides_name_their_place(override: str, message: str) -> None:
     config: Config = load_config("mlp_mnist.yaml", [*ADAMW, "train.gradient_accumulation_steps=2"])
     with pytest.raises(ConfigError) as caught:
         with_overrides(config, [override])

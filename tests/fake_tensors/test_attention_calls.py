@@ -1,4 +1,4 @@
-"""Attention on a card that is not there: the card's kernel runs, whoever calls it and under whatever name."""
+"""Attention on an absent GPU: every way to call it runs the kernel of that GPU."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from vram_cli.hardware.gpus import Gpu, find_gpu
 
 A100, T4 = find_gpu("a100-80gb"), find_gpu("t4")
 LENGTH = 64
-PLAIN = "aten._softmax_backward_data"
-"""Only the plain formula has a matrix of scores to run it on."""
+MATH_ONLY = "aten._softmax_backward_data"
+"""Only the math formula runs it, on the score matrix."""
 CALLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "imported by name": lambda q: scaled_dot_product_attention(q, q, q),
-    "by its module": lambda q: nn.functional.scaled_dot_product_attention(q, q, q),
-    "by C's module": lambda q: torch._C._nn.scaled_dot_product_attention(q, q, q),
+    "by module": lambda q: nn.functional.scaled_dot_product_attention(q, q, q),
+    "from torch._C": lambda q: torch._C._nn.scaled_dot_product_attention(q, q, q),
     "as an operator": lambda q: torch.ops.aten.scaled_dot_product_attention(q, q, q),
 }
 
 
-class Attending(nn.Module):
+class Attention(nn.Module):
     def __init__(self, call: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         self.call, self.project = call, nn.Linear(32, 64)
@@ -49,15 +49,13 @@ def operations(model: Callable[[], nn.Module], gpu: Gpu, precision: torch.dtype 
     ("gpu", "precision", "kernel"),
     [(A100, torch.float16, "flash_attention"), (A100, None, "efficient_attention"), (T4, None, "efficient_attention")],
 )
-def test_every_way_to_call_it_runs_the_cards_kernel(
-    call: str, gpu: Gpu, precision: torch.dtype | None, kernel: str
-) -> None:
-    ran = operations(lambda: Attending(CALLS[call]), gpu, precision)
+def test_every_call_runs_the_kernel_of_the_gpu(call: str, gpu: Gpu, precision: torch.dtype | None, kernel: str) -> None:
+    ran = operations(lambda: Attention(CALLS[call]), gpu, precision)
     assert {kernel, f"{kernel}_backward"} <= ran
-    assert PLAIN not in ran
+    assert MATH_ONLY not in ran
 
 
-def test_pytorchs_own_layers_run_the_cards_kernel() -> None:
+def test_pytorch_layer_runs_the_kernel_of_the_gpu() -> None:
     class Layer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -69,23 +67,23 @@ def test_pytorchs_own_layers_run_the_cards_kernel() -> None:
     assert "flash_attention" in operations(Layer, A100)
 
 
-def test_a_kernel_that_the_users_code_switches_off_is_not_taken() -> None:
+def test_disabled_kernel_is_not_selected() -> None:
     def only(backend: SDPBackend) -> Callable[[], nn.Module]:
         def call(q: torch.Tensor) -> torch.Tensor:
             with sdpa_kernel(backend):
                 return scaled_dot_product_attention(q, q, q)
 
-        return lambda: Attending(call)
+        return lambda: Attention(call)
 
     assert "efficient_attention" in operations(only(SDPBackend.EFFICIENT_ATTENTION), A100)
-    assert PLAIN in operations(only(SDPBackend.MATH), A100)
+    assert MATH_ONLY in operations(only(SDPBackend.MATH), A100)
     with pytest.raises(RuntimeError, match="No available kernel"):
         operations(only(SDPBackend.FLASH_ATTENTION), T4)
 
 
-def test_pytorch_is_left_as_it_was() -> None:
+def test_dispatcher_patch_is_undone() -> None:
     before = torch._C._dispatch_dump("aten::scaled_dot_product_attention")
-    operations(lambda: Attending(CALLS["imported by name"]), A100)
+    operations(lambda: Attention(CALLS["imported by name"]), A100)
     assert torch._C._dispatch_dump("aten::scaled_dot_product_attention") == before
 
 
@@ -98,7 +96,7 @@ HF: dict[str, dict[str, Any]] = {
 
 @pytest.mark.torchvision  # which transformers imports where it is installed
 @pytest.mark.parametrize("kind", HF)
-def test_models_of_transformers_keep_no_matrix_of_scores(kind: str) -> None:
+def test_transformers_models_save_no_score_matrix(kind: str) -> None:
     tensor = {"shape": [LENGTH], "dtype": "int64", "high": 50}
     config = Config.model_validate(
         {
@@ -111,4 +109,4 @@ def test_models_of_transformers_keep_no_matrix_of_scores(kind: str) -> None:
     trace = Simulation(training_from_config(config)[0], A100).trace(2)
     ran = {storage.op for storage in trace.storages}
     assert {"aten._scaled_dot_product_flash_attention", "aten._scaled_dot_product_flash_attention_backward"} <= ran
-    assert PLAIN not in ran
+    assert MATH_ONLY not in ran

@@ -1,4 +1,4 @@
-"""What stands for cuDNN's batch norm in a simulation, beside PyTorch's own decompositions of it."""
+"""The shortcuts for cuDNN's batch norm, against PyTorch's own decompositions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vram_cli.fake_tensors.batch_norm import SHORT_CUTS
+from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 
-Kind = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]
+Metadata = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]
 
 
-def kinds(tensors: Any) -> list[Kind]:
+def metadata(tensors: Any) -> list[Metadata]:
     return [(tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in tensors]
 
 
@@ -30,19 +30,19 @@ def kinds(tensors: Any) -> list[Kind]:
         ((2, 6, 5, 3, 2), torch.channels_last_3d),
     ],
 )
-def test_it_makes_the_tensors_that_pytorch_does(
+def test_shortcuts_agree_with_pytorch(
     shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype, training: bool
 ) -> None:
     aten = torch.ops.aten
     with FakeTensorMode():
         images = torch.empty(shape, dtype=dtype, device="cuda").contiguous(memory_format=memory_format)
-        of_channels = [torch.empty(shape[1], device="cuda") for _ in range(4)]
-        forward = (images, *of_channels, training, 0.1, 1e-5)
+        per_channel = [torch.empty(shape[1], device="cuda") for _ in range(4)]
+        forward = (images, *per_channel, training, 0.1, 1e-5)
         normed = aten.cudnn_batch_norm.default(*forward)
-        assert kinds(SHORT_CUTS["aten.cudnn_batch_norm"](*forward)) == kinds(normed)
+        assert metadata(SHORTCUTS["aten.cudnn_batch_norm"](*forward)) == metadata(normed)
         if training:
             output, mean, deviation, reserve = normed
-            weight, _, *running = of_channels
+            weight, _, *running = per_channel
             backward = (images, torch.empty_like(output), weight, *running, mean, deviation, 1e-5, reserve)
             grads = aten.cudnn_batch_norm_backward.default(*backward)
-            assert kinds(SHORT_CUTS["aten.cudnn_batch_norm_backward"](*backward)) == kinds(grads)
+            assert metadata(SHORTCUTS["aten.cudnn_batch_norm_backward"](*backward)) == metadata(grads)

@@ -106,10 +106,10 @@ def test_worker_loads_the_calibration_unless_disabled(tmp_path: Path, monkeypatc
 
 
 def test_line_predictions_are_calibrated() -> None:
-    fast, slow = probe(fitted(64, 256)), probe(fitted(64, 256))
-    fast.measure(2)
-    fast.measure(9)
-    assert fast.measure(777).peaks == slow.measure_afresh(777).peaks
+    line, simulation = probe(fitted(64, 256)), probe(fitted(64, 256))
+    line.measure(2)
+    line.measure(9)
+    assert line.measure(777).peaks == simulation.measure_afresh(777).peaks
 
 
 def test_workspaces_belong_to_the_whole_model() -> None:

@@ -1,4 +1,4 @@
-"""What a step on a GPU takes, against sums worked out by hand."""
+"""Memory of a step on a GPU, against sums computed by hand."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def training(
     )
 
 
-def trace_of(trained: SimulatedTraining, n: int, gpu: Gpu = T4, **options: Any) -> AllocationTrace:
-    return Simulation(trained, gpu, **options).trace(n)
+def trace_of(simulated: SimulatedTraining, n: int, gpu: Gpu = T4, **options: Any) -> AllocationTrace:
+    return Simulation(simulated, gpu, **options).trace(n)
 
 
 def allocated_by(trace: AllocationTrace, op: str) -> list[int]:
-    """Bytes of what an operation made in the last step, in order."""
+    """Return the sizes that an operation allocated in the last step, in order."""
     return [
         trace.storages[action].bytes
         for action in trace.steps[-1]
@@ -59,44 +59,43 @@ def allocated_by(trace: AllocationTrace, op: str) -> list[int]:
     ]
 
 
-def highest(trace: AllocationTrace, phase: Phase) -> int:
-    """The most bytes alive in a phase of the last step, kept workspaces included."""
+def peak_bytes(trace: AllocationTrace, phase: Phase) -> int:
+    """Return the peak of a phase of the last step, including persistent workspaces."""
     alive: set[int] = set()
-    now, most = Phase.BUILD, 0
+    current, peak = Phase.BUILD, 0
     for part in (trace.setup, *trace.steps):
         for action in part:
             if isinstance(action, Phase):
-                now = action
+                current = action
             elif action >= 0:
                 alive.add(action)
             else:
                 alive.discard(~action)
-            if part is trace.steps[-1] and now is phase:
-                most = max(most, sum(trace.storages[i].bytes for i in alive))
-    return most
+            if part is trace.steps[-1] and current is phase:
+                peak = max(peak, sum(trace.storages[i].bytes for i in alive))
+    return peak
 
 
-def test_a_linear_layer_by_hand() -> None:
-    """Weights 400 x 10 and 10 biases; 1000 samples; the workspaces of two threads."""
+def test_linear_layer_by_hand() -> None:
+    """400 x 10 weights and 10 biases; 1000 samples; the workspaces of two threads."""
     trace = trace_of(training(lambda: nn.Linear(400, 10), (400,)), 1000, torch_version=(2, 14))
     weights, batch = 4 * (400 * 10 + 10), 4 * 1000 * 400 + 8 * 1000
     logits = 4 * 1000 * 10
-    # The logits, which the loss was given; log_softmax of them; the loss and the weight of its samples, 4 bytes each.
-    assert highest(trace, Phase.FORWARD) == weights + batch + 2 * logits + 2 * 4 + 2 * WORKSPACE
-    # log_softmax, the gradient of it and that of the logits; the loss and its gradient, 4 bytes each.
-    assert highest(trace, Phase.BACKWARD) == weights + batch + 3 * logits + 2 * 4 + 2 * WORKSPACE
-    # The loss is alive until the step is over.
-    assert highest(trace, Phase.OPTIMIZER) == 2 * weights + batch + 4 + 2 * WORKSPACE
+    # The logits, which the loss references; their log_softmax; the loss and its total weight, 4 bytes each.
+    assert peak_bytes(trace, Phase.FORWARD) == weights + batch + 2 * logits + 2 * 4 + 2 * WORKSPACE
+    # log_softmax, its gradient and that of the logits; the loss and its gradient, 4 bytes each.
+    assert peak_bytes(trace, Phase.BACKWARD) == weights + batch + 3 * logits + 2 * 4 + 2 * WORKSPACE
+    # The loss is alive until the end of the step.
+    assert peak_bytes(trace, Phase.OPTIMIZER) == 2 * weights + batch + 4 + 2 * WORKSPACE
 
 
-@pytest.mark.parametrize(("version", "kept"), [((2, 14), 1), ((2, 15), 0)])
-def test_workspaces_are_kept_before_torch_2_15_and_freed_at_once_since(version: tuple[int, int], kept: int) -> None:
+@pytest.mark.parametrize(("version", "persistent"), [((2, 14), 1), ((2, 15), 0)])
+def test_workspaces_persist_before_torch_2_15(version: tuple[int, int], persistent: int) -> None:
     trace = trace_of(training(lambda: nn.Linear(400, 10, bias=False), (400,)), 8, torch_version=version)
-    size = WORKSPACE
     freed = {~action for part in trace.steps for action in part if not isinstance(action, Phase) and action < 0}
-    left = [i for i, storage in enumerate(trace.storages) if storage.bytes == size and i not in freed]
-    assert len(left) == 2 * kept  # the forward pass and the backward pass have a thread each
-    assert allocated_by(trace, "aten.mm").count(size) == (0 if kept else 2)
+    left = [i for i, storage in enumerate(trace.storages) if storage.bytes == WORKSPACE and i not in freed]
+    assert len(left) == 2 * persistent  # one each for the threads of the forward and the backward pass
+    assert allocated_by(trace, "aten.mm").count(WORKSPACE) == (0 if persistent else 2)
 
 
 def test_hopper_has_larger_workspaces() -> None:
@@ -104,35 +103,35 @@ def test_hopper_has_larger_workspaces() -> None:
     assert sum(storage.bytes == 32 * 1024**2 for storage in trace.storages) == 2
 
 
-def test_dropout_keeps_a_byte_for_each_element() -> None:
+def test_dropout_saves_a_byte_per_element() -> None:
     model = lambda: nn.Sequential(nn.Dropout(0.1), nn.Linear(400, 10))  # noqa: E731
     assert allocated_by(trace_of(training(model, (400,)), 100), "aten.native_dropout") == [4 * 100 * 400, 100 * 400]
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-def test_autocast_halves_what_a_layer_makes_and_casts_its_weights_once(precision: torch.dtype) -> None:
+def test_autocast_halves_outputs_and_casts_weights_once(precision: torch.dtype) -> None:
     trace = trace_of(training(lambda: nn.Linear(400, 10), (400,), precision=precision), 100)
     logits, casts = allocated_by(trace, "aten.addmm")[0], allocated_by(trace, "aten._to_copy")
     assert logits == 2 * 100 * 10
-    # Input, weight, bias to half; the loss works in float32; and the gradients come back to float32.
+    # Input, weight and bias to half; the loss runs in float32; the gradients are cast to float32.
     assert {2 * 100 * 400, 2 * 400 * 10, 2 * 10, 4 * 100 * 10, 4 * 400 * 10, 4 * 10} <= set(casts)
 
 
-def test_foreach_is_the_default_and_takes_a_copy_of_the_parameters_where_fused_takes_none() -> None:
-    def most(**options: Any) -> int:
+def test_foreach_optimizer_copies_the_parameters() -> None:
+    def optimizer_peak(**options: Any) -> int:
         adam = lambda parameters: torch.optim.Adam(parameters, **options)  # noqa: E731
         layers = lambda: nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(8)))  # noqa: E731
-        return highest(trace_of(training(layers, (256,), adam), 1), Phase.OPTIMIZER)
+        return peak_bytes(trace_of(training(layers, (256,), adam), 1), Phase.OPTIMIZER)
 
     size = 4 * 256 * 256
-    assert most() == most(foreach=True)
-    assert most() - most(fused=True) >= 8 * size - 100
-    # One after the other it takes three: root, quotient, and the quotient of the parameter before.
-    assert most() - most(foreach=False) == (8 - 3) * size
+    assert optimizer_peak() == optimizer_peak(foreach=True)
+    assert optimizer_peak() - optimizer_peak(fused=True) >= 8 * size - 100
+    # The for-loop takes three: the root, the quotient, and the quotient of the previous parameter.
+    assert optimizer_peak() - optimizer_peak(foreach=False) == (8 - 3) * size
 
 
 def attention(gpu: Gpu, dtype: torch.dtype, **options: Any) -> str:
-    """The operation that a simulated attention runs, without its prefix."""
+    """Return the attention kernel that a simulation runs."""
 
     class Attend(nn.Module):
         def __init__(self) -> None:
@@ -142,14 +141,14 @@ def attention(gpu: Gpu, dtype: torch.dtype, **options: Any) -> str:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             q = self.head.weight.new_zeros(len(images), 4, 32, options.get("width", 64)).to(dtype).requires_grad_()
             mask = torch.zeros(32, 32, device=q.device, dtype=dtype) if options.get("mask") else None
-            attended = functional.scaled_dot_product_attention(
+            output = functional.scaled_dot_product_attention(
                 q, q, q, mask, options.get("dropout", 0.0), options.get("causal", False)
             )
-            return self.head(images) + attended.float().mean()
+            return self.head(images) + output.float().mean()
 
     trace = trace_of(training(Attend, (64,)), 8, gpu)
-    found = {storage.op for storage in trace.storages if "attention" in storage.op and "backward" not in storage.op}
-    return found.pop().removeprefix("aten._scaled_dot_product_").removesuffix("_attention") if found else "math"
+    kernels = {storage.op for storage in trace.storages if "attention" in storage.op and "backward" not in storage.op}
+    return kernels.pop().removeprefix("aten._scaled_dot_product_").removesuffix("_attention") if kernels else "math"
 
 
 @pytest.mark.parametrize(
@@ -170,23 +169,21 @@ def attention(gpu: Gpu, dtype: torch.dtype, **options: Any) -> str:
         (H100, torch.float32, {}, "efficient"),
     ],
 )
-def test_attention_is_the_kernel_that_the_card_would_choose(
-    gpu: Gpu, dtype: torch.dtype, options: dict[str, Any], expected: str
-) -> None:
+def test_attention_kernel_of_the_gpu(gpu: Gpu, dtype: torch.dtype, options: dict[str, Any], expected: str) -> None:
     assert attention(gpu, dtype, **options) == expected
 
 
-def test_fused_attention_keeps_no_matrix_of_scores() -> None:
-    trained = training(Encoder, (3, 8, 8))
-    plain = trace_of(trained, 16, fused_attention=False)
-    fused = trace_of(trained, 16)
+def test_fused_attention_saves_no_score_matrix() -> None:
+    encoder = training(Encoder, (3, 8, 8))
+    plain = trace_of(encoder, 16, fused_attention=False)
+    fused = trace_of(encoder, 16)
     scores = 4 * 16 * 4 * 24 * 24  # float32, 16 samples, 4 heads, 24 tokens
     assert allocated_by(plain, "aten._safe_softmax") == [scores] * 2
     assert allocated_by(fused, "aten._safe_softmax") == []
-    assert highest(fused, Phase.FORWARD) < highest(plain, Phase.FORWARD)
+    assert peak_bytes(fused, Phase.FORWARD) < peak_bytes(plain, Phase.FORWARD)
 
 
-class Reads(nn.Linear):
+class ReadsValue(nn.Linear):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         hidden = super().forward(images)
         return hidden * 2 if hidden.sum().item() > 0 else hidden
@@ -198,16 +195,18 @@ class Nonzero(nn.Linear):
 
 
 @pytest.mark.parametrize(
-    ("model", "what"), [(Reads, "aten._local_scalar_dense"), (Nonzero, "aten.nonzero")], ids=["item", "nonzero"]
+    ("model", "operation"),
+    [(ReadsValue, "aten._local_scalar_dense"), (Nonzero, "aten.nonzero")],
+    ids=["item", "nonzero"],
 )
-def test_what_depends_on_values_is_refused_by_name(model: type[nn.Linear], what: str) -> None:
-    with pytest.raises(UnsupportedError, match=what) as caught:
+def test_value_dependent_operation_is_refused(model: type[nn.Linear], operation: str) -> None:
+    with pytest.raises(UnsupportedError, match=operation) as error:
         trace_of(training(lambda: model(400, 10), (400,)), 8)
-    assert "--device cpu" in caught.value.hint
+    assert "--device cpu" in error.value.hint
 
 
-def test_all_that_is_changed_in_pytorch_is_put_back() -> None:
-    def look() -> list[Any]:
+def test_patches_of_pytorch_are_undone() -> None:
+    def patched() -> list[Any]:
         return [
             torch.autograd.backward,
             torch.autograd.grad,
@@ -229,12 +228,12 @@ def test_all_that_is_changed_in_pytorch_is_put_back() -> None:
             torch.nn.init.kaiming_uniform_,
         ]
 
-    trace_of(training(lambda: nn.Linear(400, 10), (400,)), 8)  # PyTorch registers DTensor when first used
-    before = look()
+    trace_of(training(lambda: nn.Linear(400, 10), (400,)), 8)  # PyTorch registers DTensor on first use
+    before = patched()
     trace_of(training(lambda: nn.Linear(400, 10), (400,), precision=torch.float16), 8)
     with pytest.raises(UnsupportedError):
-        trace_of(training(lambda: Reads(400, 10), (400,)), 8)
-    assert look() == before
+        trace_of(training(lambda: ReadsValue(400, 10), (400,)), 8)
+    assert patched() == before
     assert type(torch.zeros(1)) is torch.Tensor
     weight = torch.ones(2, requires_grad=True)
     (weight * 3).sum().backward()
@@ -242,7 +241,7 @@ def test_all_that_is_changed_in_pytorch_is_put_back() -> None:
     assert weight.grad.tolist() == [3, 3]
 
 
-def test_batch_and_parameters_and_state_are_told_apart() -> None:
+def test_categories_by_hand() -> None:
     trace = trace_of(training(lambda: nn.Linear(400, 10), (400,), torch.optim.Adam), 8)
 
     def total(category: Category) -> int:
@@ -250,6 +249,6 @@ def test_batch_and_parameters_and_state_are_told_apart() -> None:
 
     weights = 4 * (400 * 10 + 10)
     assert total(Category.PARAMETERS) == weights
-    assert total(Category.OPTIMIZER_STATE) == 2 * weights  # Adam's counters of steps lie on the CPU
+    assert total(Category.OPTIMIZER_STATE) == 2 * weights  # Adam's step counters are on the CPU
     assert total(Category.BATCH_DATA) == 8 * (4 * 400 + 8)
-    assert total(Category.GRADIENTS) == 2 * weights  # of each of the two steps
+    assert total(Category.GRADIENTS) == 2 * weights  # in each of the two steps

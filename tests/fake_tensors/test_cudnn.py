@@ -1,4 +1,4 @@
-"""What of cuDNN is predicted (cudnn.benchmark, batch norm), and what is refused (recurrent layers)."""
+"""cuDNN: cudnn.benchmark and batch norm are predicted, recurrent layers are refused."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def convolutions(*widths: int) -> nn.Module:
 
 
 def searches(trace: AllocationTrace) -> list[Counter[Phase]]:
-    """How often the cache is emptied in each phase of each step."""
+    """Count how often each phase of each step empties the cache."""
     counts: list[Counter[Phase]] = []
     for step in trace.steps:
-        phase, found = Phase.BATCH, Counter[Phase]()
+        phase, count = Phase.BATCH, Counter[Phase]()
         for action in step:
             phase = action if isinstance(action, Phase) else phase
-            found[phase] += action is AllocatorCall.EMPTY_CACHE
-        counts.append(+found)
+            count[phase] += action is AllocatorCall.EMPTY_CACHE
+        counts.append(+count)
     return counts
 
 
-def test_the_first_convolution_of_a_kind_empties_the_cache() -> None:
+def test_first_convolution_of_a_kind_empties_the_cache() -> None:
     """Four convolutions of three kinds: 3 to 8, 8 to 8 twice, 8 to 16. The images need no gradient."""
-    trained = training(lambda: convolutions(8, 8, 8, 16), (3, 32, 32))
-    first, second = searches(trace_of(trained, 4, cudnn_benchmark=True))
+    model = training(lambda: convolutions(8, 8, 8, 16), (3, 32, 32))
+    first, second = searches(trace_of(model, 4, cudnn_benchmark=True))
     assert first == {Phase.FORWARD: 3, Phase.BACKWARD: 2 + 3}
     assert second == {}
-    assert searches(trace_of(trained, 4)) == [{}, {}]
+    assert searches(trace_of(model, 4)) == [{}, {}]
 
 
-def test_a_depthwise_convolution_is_not_cudnns() -> None:
+def test_depthwise_convolution_does_not_use_cudnn() -> None:
     model = lambda: nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.Flatten(), nn.Linear(3 * 30 * 30, 10))  # noqa: E731
     assert searches(trace_of(training(model, (3, 32, 32)), 4, cudnn_benchmark=True)) == [{}, {}]
 
 
-def test_a_prediction_with_benchmark_on_says_what_it_leaves_out() -> None:
+def test_benchmark_adds_a_remark() -> None:
     def remark(*overrides: str) -> str:
         config = load_config("cnn_cifar10", ["device.gpu=t4", *overrides])
         return open_trials(config, download=False, calibrated=False).ready.remark
@@ -59,7 +59,7 @@ def test_a_prediction_with_benchmark_on_says_what_it_leaves_out() -> None:
     assert "cudnn.benchmark is on" in remark("device.cudnn_benchmark=true")
 
 
-def test_real_trials_set_it_in_their_process() -> None:
+def test_real_trials_set_benchmark() -> None:
     code = (
         "import torch\nfrom vram_cli.config import load_config\nfrom vram_cli.probe.worker.trials import open_trials\n"
         "overrides = ['device={name: cpu, memory_limit: 4GiB, cudnn_benchmark: true}', 'data.source=synthetic']\n"
@@ -68,15 +68,13 @@ def test_real_trials_set_it_in_their_process() -> None:
         "print(before, torch.backends.cudnn.benchmark)"
     )
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert answer.stdout.split() == ["False", "True"]
+    process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("precision", [None, torch.float16], ids=["fp32", "amp-fp16"])
-def test_batch_norm_keeps_mean_and_deviation_and_no_reserve(
-    layout: torch.memory_format, precision: torch.dtype | None
-) -> None:
+def test_batch_norm_saves_mean_and_deviation(layout: torch.memory_format, precision: torch.dtype | None) -> None:
     def build() -> nn.Module:
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)]
         return nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), *head).to(memory_format=layout)
@@ -98,16 +96,16 @@ class Recurrent(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_recurrent_layers_are_refused_by_name(kind: type[nn.Module]) -> None:
+def test_recurrent_layer_is_refused(kind: type[nn.Module]) -> None:
     with pytest.raises(
         UnsupportedError, match=rf"nn\.{kind.__name__}, .* in inner\.layer cannot be predicted"
-    ) as caught:
+    ) as error:
         trace_of(training(lambda: Recurrent(kind), (16,)), 8)
-    assert "--device cpu" in caught.value.hint
+    assert "--device cpu" in error.value.hint
 
 
 class CudnnRnn(nn.Linear):
-    """Calls what nn.LSTM comes to where PyTorch sees a GPU."""
+    """Calls the operation that nn.LSTM runs on a GPU."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         hidden = images.new_zeros(1, len(images), 10)
@@ -118,13 +116,13 @@ class CudnnRnn(nn.Linear):
         return super().forward(images) + outputs[0][0]
 
 
-def test_the_operation_behind_them_is_refused_too() -> None:
+def test_recurrent_operation_is_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"aten\._cudnn_rnn, whose reserve"):
         trace_of(training(lambda: CudnnRnn(400, 10), (400,)), 8)
 
 
-def test_a_recurrent_cell_is_predicted() -> None:
-    """PyTorch's own kernel makes hidden and cell state, and keeps the four gates."""
+def test_recurrent_cell_is_predicted() -> None:
+    """PyTorch's own kernel allocates hidden and cell state, and saves the four gates."""
     trace = trace_of(training(lambda: Recurrent(nn.LSTMCell), (16,)), 8)
     state = 4 * 8 * 32
     assert sorted(allocated_by(trace, "aten._thnn_fused_lstm_cell")) == [state, state, 4 * state]

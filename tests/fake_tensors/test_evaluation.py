@@ -8,7 +8,7 @@ import torch
 from tests.fake_tensors.test_training_options import TRAININGS, N, config_of, fake, real
 from tests.workload.configs import config
 from vram_cli.config import Config, load_config, with_overrides
-from vram_cli.fake_tensors import FakeTensorProbe, Simulation
+from vram_cli.fake_tensors import FakeTensorProbe, Simulation, UnsupportedError
 from vram_cli.fake_tensors.simulated_training import subject_of
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe.devices.open_monitor import open_monitor
@@ -94,6 +94,16 @@ def test_attention_takes_the_fused_kernel_of_the_gpu() -> None:
     assert "aten._scaled_dot_product_flash_attention" in operations
     assert "aten._softmax" not in operations
     assert {"aten.addmm", "aten.native_layer_norm"} <= operations  # parts, where the workspaces' rules look
+
+
+def test_fused_layers_of_evaluation_are_refused_by_name() -> None:
+    model = {"factory": "tests.workload.usercode:encoder_layer"}
+    data = {"inputs": {"x": {"shape": [12, 16]}}, "targets": {"shape": [16], "dtype": "int64", "high": 12}}
+    settings = config(model=model, data=data)
+    assert Simulation(subject_of(settings)[0], find_gpu("t4")).record(N).peak_bytes > 0
+    with pytest.raises(UnsupportedError, match="_transformer_encoder_layer_fwd") as caught:
+        Simulation(subject_of(evaluation(settings))[0], find_gpu("t4")).record(N)
+    assert "set_fastpath_enabled(False)" in caught.value.hint
 
 
 def test_optimizers_of_a_gpu_do_not_matter() -> None:

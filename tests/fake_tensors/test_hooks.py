@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_full_backward_hook, register_module_full_backward_pre_hook
 
 from tests.fake_tensors.models import Hooked, Square
-from tests.fake_tensors.test_cuda import WORKSPACE, allocated_by, highest, trace_of, training
+from tests.fake_tensors.test_cuda import WORKSPACE, allocated_by, peak_bytes, trace_of, training
 from vram_cli.config import load_config
 from vram_cli.fake_tensors import FakeTensorProbe, SimulatedTraining, UnsupportedError
 from vram_cli.fake_tensors.autograd_engine import Engine
@@ -136,10 +136,10 @@ def test_optimizer_in_backward_keeps_no_gradients() -> None:
     early = trace_of(in_backward, 1, torch_version=(2, 15))
     late = trace_of(plain, 1, torch_version=(2, 15))
     # Weights and two moments of eight layers; eight gradients, and a quotient for each, all at once.
-    assert highest(late, Phase.OPTIMIZER) // size == 3 * 8 + 8 + 8
-    assert highest(early, Phase.OPTIMIZER) // size == 3 * 8
+    assert peak_bytes(late, Phase.OPTIMIZER) // size == 3 * 8 + 8 + 8
+    assert peak_bytes(early, Phase.OPTIMIZER) // size == 3 * 8
     # One gradient at a time; the peak is in the matrix product that computes it, with its workspace.
-    assert (highest(early, Phase.BACKWARD) - WORKSPACE) // size == 3 * 8 + 1
+    assert (peak_bytes(early, Phase.BACKWARD) - WORKSPACE) // size == 3 * 8 + 1
     assert not any(storage.category is Category.GRADIENTS for storage in early.storages if storage.bytes >= size)
 
 
@@ -155,5 +155,5 @@ def test_hooks_see_the_same_gradients_as_in_pytorch() -> None:
             loss.backward()
             retained, passed_on = model.tensors
         gradients.append([retained.grad, passed_on, *(parameter.grad for parameter in model.parameters())])
-    for theirs, own in zip(*gradients, strict=True):
-        torch.testing.assert_close(own, theirs, rtol=0, atol=0)
+    for expected, gradient in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=0, atol=0)

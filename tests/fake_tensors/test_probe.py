@@ -1,4 +1,4 @@
-"""The simulated probe answers as the real ones do."""
+"""The predicting probe returns the same records as real probes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def probe(config: Config = CNN, **options: Any) -> FakeTensorProbe:
     return FakeTensorProbe(config, find_gpu("t4"), **options)
 
 
-def test_device_and_capacity_are_the_cards() -> None:
+def test_device_and_capacity_of_the_gpu() -> None:
     gpu = find_gpu("t4")
     with probe() as simulated:
         assert simulated.device.kind == "simulated"
@@ -35,17 +35,17 @@ def test_device_and_capacity_are_the_cards() -> None:
         assert simulated.data.tensors[0].shape == (3, 32, 32)
 
 
-def test_overhead_and_capacity_can_be_given() -> None:
+def test_overhead_and_capacity_arguments() -> None:
     simulated = probe(overhead_bytes=100 * MIB, capacity_bytes=GIB)
     assert (simulated.device.capacity_bytes, simulated.capacity_bytes) == (GIB, 924 * MIB)
     with pytest.raises(ConfigError, match="leaves nothing"):
         probe(overhead_bytes=GIB, capacity_bytes=GIB)
 
 
-def test_the_breakdown_adds_up_to_the_card() -> None:
+def test_breakdown_adds_up_to_the_gpu() -> None:
     measured = probe().measure(128, explain=True)
     assert measured.fits
-    assert measured.breakdown is not None  # it adds up, or it could not have been made
+    assert measured.breakdown is not None  # its constructor checks that it adds up
     model = build_model(CNN)
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     assert measured.breakdown.bytes_of(Category.PARAMETERS) == weights
@@ -54,36 +54,36 @@ def test_the_breakdown_adds_up_to_the_card() -> None:
     assert measured.steps >= CNN.search.steps
 
 
-def test_the_largest_size_is_found_and_the_next_one_says_what_broke() -> None:
+def test_largest_size_and_the_message_of_the_next() -> None:
     simulated = probe(overhead_bytes=100 * MIB, capacity_bytes=GIB)
-    found = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.measure_afresh)
-    assert found.max_batch_size is not None
-    assert found.certificate is not None
-    failed = simulated.measure_afresh(found.max_batch_size + 1)
+    result = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.measure_afresh)
+    assert result.max_batch_size is not None
+    assert result.certificate is not None
+    failed = simulated.measure_afresh(result.max_batch_size + 1)
     assert failed.outcome is Outcome.OUT_OF_MEMORY
     assert failed.phase in {Phase.FORWARD, Phase.BACKWARD}
     assert failed.requested_bytes is not None
     assert failed.held_bytes is not None
-    wanted = failed.held_bytes + failed.requested_bytes  # what is left of the rest of the memory is in pieces
-    assert failed.held_bytes <= simulated.capacity_bytes < 1.1 * wanted
+    needed = failed.held_bytes + failed.requested_bytes  # the rest of the memory is fragmented
+    assert failed.held_bytes <= simulated.capacity_bytes < 1.1 * needed
     assert failed.message.startswith("fails in ")
     assert "(aten." in failed.message
     assert "requesting" in failed.message
-    assert found.certificate.message == failed.message
-    assert all(trial.peak_reserved_bytes <= simulated.capacity_bytes for trial in found.trials)
+    assert result.certificate.message == failed.message
+    assert all(trial.peak_reserved_bytes <= simulated.capacity_bytes for trial in result.trials)
 
 
-def test_sizes_read_off_the_line_are_those_of_a_simulation_of_their_own() -> None:
-    fast, slow = probe(), probe()
-    fast.measure(2)
-    fast.measure(9)
+def test_line_agrees_with_simulations() -> None:
+    line, simulation = probe(), probe()
+    line.measure(2)
+    line.measure(9)
     for n in (64, 777):
-        seen, own = fast.measure(n), slow.measure_afresh(n)
-        assert (seen.peaks, seen.resident_bytes, seen.steps) == (own.peaks, own.resident_bytes, own.steps)
+        a, b = line.measure(n), simulation.measure_afresh(n)
+        assert (a.peaks, a.resident_bytes, a.steps) == (b.peaks, b.resident_bytes, b.steps)
 
 
-class Thriftier(nn.Module):
-    """Keeps five tensors for each sample of a small batch, and one of a larger one."""
+class LeanerWithLargeBatches(nn.Module):
+    """Saves five tensors per sample of a small batch, and one per sample of a large one."""
 
     def __init__(self, small: int) -> None:
         super().__init__()
@@ -97,29 +97,29 @@ class Thriftier(nn.Module):
 
 
 @pytest.mark.parametrize("small", [2000, 700, 100])
-def test_a_size_is_not_said_to_fail_by_a_line_that_does_not_hold(small: int) -> None:
-    """The line through small batches ends at 853 samples (torch 2.15: 1,024); those from the threshold on take less."""
+def test_wrong_line_does_not_fail_a_size(small: int) -> None:
+    """The line of small batches ends at 853 samples (PyTorch 2.15: 1,024), but larger batches take less."""
 
-    def opened() -> FakeTensorProbe:
-        trained = replace(training_from_config(CNN)[0], build_model=lambda: Thriftier(small))
-        return probe(overhead_bytes=MIB, capacity_bytes=104 * MIB, training=trained)
+    def lean_probe() -> FakeTensorProbe:
+        training = replace(training_from_config(CNN)[0], build_model=lambda: LeanerWithLargeBatches(small))
+        return probe(overhead_bytes=MIB, capacity_bytes=104 * MIB, training=training)
 
-    simulated, own = opened(), opened()
-    found = find_largest(
+    simulated, other = lean_probe(), lean_probe()
+    result = find_largest(
         simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=1, confirm=simulated.measure_afresh
     )
-    assert found.certificate is not None
-    assert (found.certificate.largest_ok, found.certificate.smallest_failed) == (
-        found.max_batch_size,
-        found.certificate.largest_ok + 1,
+    assert result.certificate is not None
+    assert (result.certificate.largest_ok, result.certificate.smallest_failed) == (
+        result.max_batch_size,
+        result.certificate.largest_ok + 1,
     )
-    assert own.measure_afresh(found.certificate.largest_ok).fits
-    assert own.measure_afresh(found.certificate.largest_ok + 1).outcome is Outcome.OUT_OF_MEMORY
-    assert (found.max_batch_size > 1500) is (small < 1500)
+    assert other.measure_afresh(result.certificate.largest_ok).fits
+    assert other.measure_afresh(result.certificate.largest_ok + 1).outcome is Outcome.OUT_OF_MEMORY
+    assert (result.max_batch_size > 1500) is (small < 1500)
 
 
 @pytest.mark.torchvision
-def test_what_the_model_raises_is_an_outcome_with_its_traceback() -> None:
+def test_error_of_the_model_is_an_outcome() -> None:
     config = load_config("resnet18_cifar10")
     measured = probe(config).measure(1)  # batch norm over a single value
     assert measured.outcome is Outcome.ERROR

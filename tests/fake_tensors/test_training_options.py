@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import cache
 
 import pytest
 import torch
-from torch import nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from tests.fake_tensors.phase_peaks import CPU, OUT_OF_PLACE, Peaks, fake, real
 from tests.workload.configs import HERE, config
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_tracker import StorageTracker
@@ -22,9 +20,7 @@ from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category, Phase
 from vram_cli.workload import Batch, Workload, build_workload, channels_last, open_data, parameter_dtype
 
-CPU = torch.device("cpu")
 N = 4
-Peaks = dict[Phase, int]
 
 TRAININGS = {
     "conv net": {
@@ -79,71 +75,30 @@ def config_of(training: str, option: str) -> Config:
     return with_overrides(plain, OPTIONS[option])
 
 
-def with_phase_peaks(
-    step: Callable[..., torch.Tensor], tracker: Callable[[], StorageTracker], peaks: Peaks
-) -> Callable[..., None]:
-    """Return the step such that it writes the peak of each phase to `peaks`."""
-
-    def run(work: Workload, batch: Batch, enter: Callable[[Phase], None]) -> None:
-        phase = Phase.BATCH
-
-        def enter_and_note(new: Phase) -> None:
-            nonlocal phase
-            peaks[phase] = max(tracker().phase_peak_bytes, peaks.get(phase, 0))
-            phase = new
-            enter(new)
-
-        peaks.clear()
-        step(work, batch, enter_and_note)
-        enter_and_note(Phase.BATCH)
-
-    return run
-
-
-def real(config: Config) -> tuple[StorageTracker, Peaks]:
-    """Run two real steps; return the tracker, and the peak of each phase of the second step."""
-    tracker, peaks = StorageTracker(CPU), {}
-    with tracker:
+def run_real(config: Config) -> tuple[StorageTracker, Peaks]:
+    def build() -> tuple[Workload, Batch]:
         work = build_workload(config, CPU)
         batch = open_data(config).make_batch(N, CPU, parameter_dtype(config))
-        batch = channels_last(batch) if config.train.channels_last else batch
-        step = with_phase_peaks(work.step, lambda: tracker, peaks)
-        for _ in range(2):
-            tracker.reset_peak()
-            step(work, batch, tracker.enter_phase)
-    return tracker, peaks
+        return work, channels_last(batch) if config.train.channels_last else batch
+
+    return real(build)
 
 
-def fake(config: Config) -> tuple[StorageTracker, Peaks]:
-    peaks: Peaks = {}
-
-    def tracker() -> StorageTracker:
-        return next(mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, StorageTracker))
-
-    def with_peaks(model: nn.Module, device: torch.device) -> Workload:
-        work = plain.workload(model, device)
-        return replace(work, step=with_phase_peaks(work.step, tracker, peaks))
-
-    plain = training_from_config(config)[0]
-    training = replace(plain, workload=with_peaks)
-    return Simulation(training, find_gpu("t4"), fused_attention=False, device=CPU).run(N), peaks
+def run_fake(config: Config) -> tuple[StorageTracker, Peaks]:
+    return fake(training_from_config(config)[0], N)
 
 
 @cache
 def fake_out_of_place(training: str, option: str) -> tuple[StorageTracker, Peaks]:
-    """Predict a step that adds gradients out of place.
-
-    PyTorch does so under a tracker on real tensors, because of the Python references that the tracker holds.
-    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
-        return fake(config_of(training, option))
+        patch.setattr(OUT_OF_PLACE, lambda *_: False)
+        return run_fake(config_of(training, option))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("training", TRAININGS)
 def test_peaks_agree_in_every_phase(training: str, option: str) -> None:
-    measured, measured_peaks = real(config_of(training, option))
+    measured, measured_peaks = run_real(config_of(training, option))
     predicted, predicted_peaks = fake_out_of_place(training, option)
     assert predicted_peaks == measured_peaks
     assert set(measured_peaks) >= {Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER}
@@ -151,9 +106,9 @@ def test_peaks_agree_in_every_phase(training: str, option: str) -> None:
 
 
 def test_tensors_of_the_criterion_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
+    monkeypatch.setattr(OUT_OF_PLACE, lambda *_: False)
     perceptual = config(loss={"factory": HERE + "Perceptual", "kwargs": {"width": 100}})
-    assert fake(perceptual)[1] == real(perceptual)[1]
+    assert run_fake(perceptual)[1] == run_real(perceptual)[1]
     bytes_at_peak = Simulation(training_from_config(perceptual)[0], find_gpu("t4")).run(N).bytes_at_peak()
     # Layers of 4 x 2 and 2 x 100 with their biases, and 100 scales.
     assert bytes_at_peak[Category.PARAMETERS] == 4 * (4 * 2 + 2 + 2 * 100 + 100 + 100)
@@ -219,7 +174,7 @@ def test_step_that_reads_its_loss_is_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"_local_scalar_dense\) cannot be predicted") as caught:
         trace_on_gpu("conv net", "step=tests.fake_tensors.nets:logging_step")
     assert caught.value.hint.startswith("if it is only for logging, remove it; otherwise run real trials")
-    real(with_overrides(config_of("conv net", "plain"), ["step=tests.fake_tensors.nets:logging_step"]))
+    run_real(with_overrides(config_of("conv net", "plain"), ["step=tests.fake_tensors.nets:logging_step"]))
 
 
 def test_tensors_after_the_backward_pass_belong_to_no_module() -> None:

@@ -1,4 +1,4 @@
-"""Trainings of `vram compare` on a CUDA (or ROCm) device. Run with `make gpu-test`."""
+"""`vram compare` on a CUDA or ROCm device; run with `make gpu-test`."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from vram_cli.compare import CompareOptions, compare_batch_sizes
 
 torch = pytest.importorskip("torch")
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp-fp16", "amp-bf16"])
-def test_sizes_are_trained_and_measured_on_the_card(tmp_path: Path, precision: str) -> None:
+def test_compare_on_the_gpu(tmp_path: Path, precision: str) -> None:
     settings = config(
         data={"factory": HERE + "Blobs"},
         train={"learning_rate": 0.1, "batch_size": 8},
         precision=precision,
         device={"name": "cuda"},
     )
-    asked = CompareOptions(batch_sizes=(8, "full"), epochs=10, repeats=2)
-    found = compare_batch_sizes(settings, asked, results=tmp_path / "kept.jsonl")
-    small, full = found.sizes
-    assert found.run.device.type.startswith("cuda")
+    options = CompareOptions(batch_sizes=(8, "full"), epochs=10, repeats=2)
+    comparison = compare_batch_sizes(settings, options, results=tmp_path / "results.jsonl")
+    small, full = comparison.sizes
+    assert comparison.run.device.type.startswith("cuda")
     assert small.runs == full.runs == 2
     assert small.accuracy is not None
     assert small.accuracy.mean > 0.9
-    assert small.fit is not None
-    assert small.fit.peak_bytes >= 2 * 2**20  # a segment of the caching allocator, at least
+    assert small.memory_check is not None
+    assert small.memory_check.peak_bytes >= 2 * 2**20  # at least one segment of the caching allocator
     assert small.seconds_per_epoch is not None
     assert full.seconds_per_epoch is not None
     assert full.seconds_per_epoch.mean < small.seconds_per_epoch.mean

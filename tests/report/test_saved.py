@@ -23,6 +23,7 @@ from vram_cli.records import (
     Measurement,
     Phase,
     RunInfo,
+    SearchResult,
     Throughput,
 )
 from vram_cli.report.formats.json import to_json
@@ -75,6 +76,7 @@ TRIALS = records(
     breakdown=st.none() | breakdowns(),
 )
 RUNS = records(RunInfo, config=st.dictionaries(TEXT, VALUES, max_size=4), device=records(Device))
+EVALUATIONS = records(SearchResult, trials=st.lists(TRIALS, max_size=1).map(tuple))
 SEARCHES = records(
     FindBatchResult,
     command=st.just("find-batch"),
@@ -84,6 +86,7 @@ SEARCHES = records(
     trials=st.lists(TRIALS, max_size=3).map(tuple),
     breakdown=st.none() | breakdowns(),
     throughput=st.none() | throughputs(),
+    evaluation=st.none() | EVALUATIONS,
     schema_version=st.just(1),
 )
 RESULTS = SEARCHES | records(

@@ -1,4 +1,4 @@
-"""Gradient activation_checkpointing: which modules it takes, and that nothing but memory changes."""
+"""Activation checkpointing: the selected modules, and gradients that stay the same."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def built(target: str, **kwargs: Any) -> nn.Module:
         ("timm:convnext_atto", {}, 12, "stages.0.blocks.0", {"ConvNeXtBlock"}),
     ],
 )
-def test_the_blocks_that_models_repeat(
+def test_repeated_blocks_of_known_models(
     target: str, kwargs: dict[str, Any], count: int, first: str, kinds: set[str]
 ) -> None:
     found = repeated_blocks(built(target, **kwargs))
@@ -55,7 +55,7 @@ def test_the_blocks_that_models_repeat(
     assert {type(module).__name__ for module in found.values()} == kinds
 
 
-def test_blocks_stand_in_the_models_order_and_none_within_another() -> None:
+def test_blocks_are_ordered_and_not_nested() -> None:
     model = built("torchvision:swin_t")
     names = [name for name, _ in model.named_modules()]
     found = list(repeated_blocks(model))
@@ -70,19 +70,19 @@ class Expert(nn.Module):
 
 
 class Mixture(nn.Module):
-    """A layer with experts in a list: they run side by side, and the layer is the block."""
+    """A layer with a list of parallel experts: the layer is the block."""
 
     def __init__(self) -> None:
         super().__init__()
         self.experts = nn.ModuleList(Expert() for _ in range(4))
 
 
-def test_experts_of_a_layer_are_within_its_block() -> None:
+def test_experts_belong_to_their_layer() -> None:
     model = nn.ModuleDict({"layers": nn.ModuleList(Mixture() for _ in range(3))})
     assert list(repeated_blocks(model)) == ["layers.0", "layers.1", "layers.2"]
 
 
-def test_sequences_of_layers_are_blocks_and_single_layers_are_none() -> None:
+def test_single_layers_are_not_blocks() -> None:
     def block() -> nn.Module:
         return nn.Sequential(nn.Linear(4, 4), nn.ReLU())
 
@@ -106,7 +106,7 @@ def test_sequences_of_layers_are_blocks_and_single_layers_are_none() -> None:
         ("norm", ["norm"]),
     ],
 )
-def test_what_is_chosen(how: str, names: list[str]) -> None:
+def test_selected_blocks(how: str, names: list[str]) -> None:
     assert list(select_blocks(Transformer(layers=4), how)) == names
 
 
@@ -119,14 +119,14 @@ def test_what_is_chosen(how: str, names: list[str]) -> None:
         ("layers", "layers is a list of modules, which is never called", '"layers.*"'),
     ],
 )
-def test_a_pattern_that_names_nothing_is_refused(how: str, words: str, hint: str) -> None:
+def test_pattern_without_matches(how: str, words: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=r"train\.activation_checkpointing: " + words) as caught:
         apply_activation_checkpointing(Transformer(), how)
     assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize("how", ["full", "every-2"])
-def test_a_model_without_repeated_blocks_is_told_to_name_them(how: str) -> None:
+def test_model_without_repeated_blocks(how: str) -> None:
     with pytest.raises(ConfigError, match=f"train.activation_checkpointing: {how} finds no repeated blocks") as caught:
         apply_activation_checkpointing(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), how)
     assert "pattern" in caught.value.hint
@@ -159,7 +159,7 @@ TRAINED: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], torch.Te
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_gradients_are_those_of_the_model_without_it(name: str) -> None:
+def test_gradients_are_unchanged(name: str) -> None:
     build, run = TRAINED[name]
     gradients = []
     for how in ("none", "full", "every-2"):
@@ -173,7 +173,7 @@ def test_gradients_are_those_of_the_model_without_it(name: str) -> None:
         torch.testing.assert_close(other, gradients[0])
 
 
-def test_a_checkpointed_decoder_keeps_no_keys_to_which_a_second_run_would_add() -> None:
+def test_checkpointing_disables_the_kv_cache() -> None:
     plain, model = (
         apply_activation_checkpointing(hugging("transformers:t5", TINY_T5), how) for how in ("none", "full")
     )
@@ -181,7 +181,7 @@ def test_a_checkpointed_decoder_keeps_no_keys_to_which_a_second_run_would_add() 
     assert model(input_ids=WORDS, labels=WORDS).past_key_values is None
 
 
-def test_only_the_chosen_run_twice() -> None:
+def test_only_selected_blocks_run_twice() -> None:
     runs: list[str] = []
     model = apply_activation_checkpointing(Transformer(layers=3), "layers.1")
     for name, module in model.layers.named_children():

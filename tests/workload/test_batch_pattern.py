@@ -1,4 +1,4 @@
-"""What batches look like, learned from three small ones: right for every n, or refused."""
+"""Shapes of batches, learned from three small ones: right for every n, or refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Two(NamedTuple):
 DTYPES = st.sampled_from([torch.float32, torch.int64, torch.bool])
 OTHERS = st.sampled_from(["text", None, 7, 0.5, True])
 SIZES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=3)
-"""Of a tensor: (a, b) is a size of a * n + b."""
+"""Sizes of a tensor: (a, b) is a * n + b."""
 
 
 @st.composite
@@ -36,7 +36,7 @@ def tensors(draw: st.DrawFn) -> Make:
 
 
 def gathered(parts: st.SearchStrategy[list[Make]]) -> st.SearchStrategy[Make]:
-    """Things made of parts; and lists of n samples, each like the part is at 1."""
+    """Structures of parts, and lists of n samples, each like the part at n = 1."""
 
     def kinds(made: list[Make]) -> list[Make]:
         return [
@@ -59,7 +59,7 @@ MAKERS = st.recursive(
 
 
 def described(batch: Any) -> Any:
-    """A batch with the shape and dtype of each tensor in its place."""
+    """Return a batch with each tensor replaced by its shape and dtype."""
     if isinstance(batch, torch.Tensor):
         return tuple(batch.shape), batch.dtype
     if isinstance(batch, dict):
@@ -71,12 +71,12 @@ def described(batch: Any) -> Any:
 
 @settings(max_examples=200, deadline=None)
 @given(make=MAKERS, n=st.integers(1, 40))
-def test_what_was_learned_from_small_batches_is_what_the_real_one_is(make: Make, n: int) -> None:
+def test_pattern_predicts_real_batches(make: Make, n: int) -> None:
     pattern = BatchPattern(make(2), make(3), make(5))
     assert described(pattern.batch(n, META)) == described(make(n))
 
 
-def test_batches_are_made_on_the_device_with_nothing_of_the_old_ones_in_them() -> None:
+def test_batches_are_new_and_on_the_device() -> None:
     pattern = BatchPattern(*({"x": torch.ones(n, 4)} for n in (2, 3, 5)))
     assert all(tensor.device == META for tensor in leaves_of(pattern.batch(10**9, META)))
 
@@ -101,12 +101,12 @@ def test_batches_are_made_on_the_device_with_nothing_of_the_old_ones_in_them() -
         (lambda n: (torch.zeros(n), np.zeros(n)), "a batch holds a ndarray"),
     ],
 )
-def test_what_cannot_be_known_is_refused(make: Make, words: str) -> None:
+def test_unpredictable_batches_are_refused(make: Make, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         BatchPattern(make(2), make(3), make(5))
 
 
-def test_numbers_and_names_of_single_samples_are_no_obstacle() -> None:
+def test_numbers_and_names_in_samples() -> None:
     made = [[{"image": torch.zeros(3, 8, 8), "number": i, "name": f"{i}.png"} for i in range(n)] for n in (2, 3, 5)]
     batch = BatchPattern(*made).batch(7, META)
     assert [tuple(sample["image"].shape) for sample in batch] == [(3, 8, 8)] * 7

@@ -1,4 +1,4 @@
-"""Batches of any structure: moved without losing it, measured, and described by their one sample."""
+"""Batches of any structure: moving, measuring and describing them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sentences:
 
 
 class Encoding(UserDict[str, Any]):
-    """A mapping that is no dict, as tokenizers return."""
+    """A mapping that is not a dict, as tokenizers return."""
 
     encodings = "kept"
 
@@ -50,7 +50,7 @@ BATCHES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", BATCHES)
-def test_a_moved_batch_has_the_same_structure_and_the_old_one_stays(name: str) -> None:
+def test_to_device_keeps_structure(name: str) -> None:
     batch = BATCHES[name]
     there = to_device(batch, META, torch.bfloat16)
     assert type(there) is type(batch)
@@ -59,7 +59,7 @@ def test_a_moved_batch_has_the_same_structure_and_the_old_one_stays(name: str) -
     assert all(tensor.device.type == "cpu" for tensor in tensors_of(batch))
 
 
-def test_what_belongs_to_a_users_own_batch_is_kept() -> None:
+def test_to_device_keeps_attributes() -> None:
     there = to_device(BATCHES["no dict"], META, torch.float32)
     assert (there.encodings, there["x"].device.type) == ("kept", "meta")
     assert to_device(BATCHES["dataclass"], META, torch.float32).language == "en"
@@ -69,13 +69,13 @@ def test_what_belongs_to_a_users_own_batch_is_kept() -> None:
     assert to_device(MappingProxyType({"x": ONE}), META, torch.float32)["x"].device.type == "meta"
 
 
-def test_float32_alone_takes_the_dtype_of_the_weights() -> None:
+def test_only_float32_is_cast() -> None:
     kinds = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
     there = to_device(tuple(torch.zeros(2, dtype=kind) for kind in kinds), META, torch.bfloat16)
     assert [tensor.dtype for tensor in there] == [torch.bfloat16, *kinds[1:]]
 
 
-def test_channels_go_last_in_images_only() -> None:
+def test_channels_last_changes_images_only() -> None:
     images, others = channels_last((torch.zeros(2, 3, 4, 5), [torch.zeros(3, 4, 5), torch.zeros(2, 3)]))
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert not images.is_contiguous()
@@ -95,7 +95,7 @@ def test_channels_go_last_in_images_only() -> None:
         (Sentences(ONE), {3}),
     ],
 )
-def test_lengths_are_rows_of_tensors_and_elements_of_lists(batch: Any, lengths: set[int]) -> None:
+def test_lengths_of_batches(batch: Any, lengths: set[int]) -> None:
     assert lengths_of(batch) == lengths
 
 
@@ -118,8 +118,6 @@ def test_lengths_are_rows_of_tensors_and_elements_of_lists(batch: Any, lengths: 
         ({"x": torch.zeros(1, 2), "scale": torch.tensor(1.0)}, [("x", (2,)), ("scale", ())]),
     ],
 )
-def test_the_sample_of_a_batch_of_one_is_described_without_the_batch(
-    batch: Any, described: list[tuple[str, tuple[int, ...]]]
-) -> None:
+def test_sample_tensors(batch: Any, described: list[tuple[str, tuple[int, ...]]]) -> None:
     assert [(name, shape) for name, shape, _ in sample_tensors(batch)] == described
     assert {dtype for *_, dtype in sample_tensors(batch)} == {torch.float32}

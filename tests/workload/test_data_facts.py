@@ -1,4 +1,4 @@
-"""What is told of data: counted and measured in files, worked out without them, and in bytes for any of them."""
+"""Facts about data: measured in files, computed without them, and in bytes for all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_real_mnist_is_counted_and_measured() -> None:
     assert (found.stored.dtype, found.stored.sample_bytes) == ("uint8", 784)
 
 
-def test_ranges_are_those_of_the_batches_that_are_trained_on(tmp_path: Path) -> None:
+def test_ranges_match_batches(tmp_path: Path) -> None:
     write_mnist(tmp_path, 20)  # pixels 0 to 19
     config = load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])
     source = open_data(config)
@@ -44,7 +44,7 @@ def test_ranges_are_those_of_the_batches_that_are_trained_on(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", DATA_PRESETS)
-def test_without_files_ranges_are_worked_out_and_nothing_is_counted(name: str) -> None:
+def test_ranges_without_files(name: str) -> None:
     found = facts(load_config("cnn_mnist.yaml", [f"data={{name: {name}, root: /nowhere}}"]))
     preset = DATA_PRESETS[name]
     assert found.info.source == "synthetic"
@@ -58,7 +58,7 @@ def test_without_files_ranges_are_worked_out_and_nothing_is_counted(name: str) -
 
 
 @pytest.mark.parametrize(("precision", "size"), [("fp32", 4), ("amp-bf16", 4), ("bf16", 2)])
-def test_bytes_are_those_of_a_real_batch(precision: str, size: int) -> None:
+def test_bytes_match_a_real_batch(precision: str, size: int) -> None:
     config = load_config("cnn_cifar10.yaml", [f"precision={precision}", "train.batch_size=6", "data.source=synthetic"])
     found = facts(config)
     images, targets = found.tensors
@@ -70,13 +70,13 @@ def test_bytes_are_those_of_a_real_batch(precision: str, size: int) -> None:
     assert found.batch_bytes == 6 * found.sample_bytes
 
 
-def test_made_up_images_have_a_mode_and_no_stored_form() -> None:
+def test_synthetic_images_have_no_stored_form() -> None:
     overrides = ["data={name: synthetic, shape: [4, 8, 8], classes: 7}"]
     found = facts(load_config("cnn_mnist.yaml", overrides))
     assert (found.mode, found.stored, found.classes, found.info.classes) == ("4 channels", None, (), 7)
 
 
-def test_declared_tensors_are_all_told() -> None:
+def test_declared_tensors() -> None:
     config = Config.model_validate(
         {
             "model": {"factory": "torch.nn:Identity"},
@@ -101,7 +101,7 @@ def test_declared_tensors_are_all_told() -> None:
     assert open_data(config).samples(3) == ()
 
 
-def test_samples_are_the_first_of_each_class_as_stored(tmp_path: Path) -> None:
+def test_first_samples_of_each_class(tmp_path: Path) -> None:
     write_mnist(tmp_path, 25)  # image i is all of value i, of class i % 10
     samples = open_data(load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])).samples(2)
     assert [(sample.label, sample.pixels[0]) for sample in samples[:4]] == [(0, 0), (0, 10), (1, 1), (1, 11)]

@@ -1,4 +1,4 @@
-"""How a model is called, and what number is trained on: each way there is, and what is refused by its key."""
+"""Calling a model, and its loss: all supported forms, and errors that name their key."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class InOrder(Called):
         (InOrder(), [X, Y], (([X, Y],), {})),  # a list of samples is one argument
     ],
 )
-def test_a_model_is_called_by_names_in_order_or_with_the_batch_as_it_is(model: Called, inputs: Any, seen: Any) -> None:
+def test_call_by_name_or_position(model: Called, inputs: Any, seen: Any) -> None:
     call(model, inputs, "data.inputs")
     assert model.seen == seen  # the very tensors: == of others would be ambiguous
 
@@ -72,7 +72,7 @@ class Compiled(nn.Module):
         return self._orig_mod(*arguments, **named)
 
 
-def test_a_compiled_model_is_called_by_the_names_of_the_one_within() -> None:
+def test_call_compiled_model_by_name() -> None:
     model = ByName()
     call(Compiled(model), {"image": X}, "data.inputs")
     assert model.seen[1]["pixels"] is X
@@ -80,13 +80,13 @@ def test_a_compiled_model_is_called_by_the_names_of_the_one_within() -> None:
         call(Compiled(model), {"pixels": X, "masks": Y}, "data.inputs")
 
 
-def test_wrong_names_are_refused_by_the_key_that_gave_them() -> None:
+def test_unknown_input_names() -> None:
     with pytest.raises(ConfigError, match=r"data\.inputs: the model takes no masks") as caught:
         call(ByName(), {"pixels": X, "masks": Y}, "data.inputs")
     assert caught.value.hint == "it takes pixels, mask"
 
 
-def test_what_the_model_raises_is_blamed_on_its_inputs() -> None:
+def test_model_errors_name_the_inputs() -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
         call(nn.Linear(5, 2), X, "data.inputs")
     assert config_key_of(caught.value) == "data.inputs, as the model is called with it"
@@ -119,7 +119,7 @@ class Returns(nn.Module):
         ({"boxes": torch.tensor(1.0), "classes": torch.tensor(2.0)}, 3.0),
     ],
 )
-def test_a_models_own_loss(output: Any, loss: float) -> None:
+def test_model_loss(output: Any, loss: float) -> None:
     assert model_loss(Returns(output), X, "data.inputs").item() == loss
 
 
@@ -135,7 +135,7 @@ def test_a_models_own_loss(output: Any, loss: float) -> None:
         ({}, "the loss is a int"),
     ],
 )
-def test_an_output_without_a_loss_is_refused(output: Any, words: str) -> None:
+def test_output_without_a_loss(output: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         model_loss(Returns(output), X, "data.inputs")
 
@@ -151,11 +151,11 @@ class WithLogits:
 
 @pytest.mark.parametrize("output", [LOGITS, WithLogits(), {"out": LOGITS, "aux": X}])
 @pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), functional.cross_entropy])
-def test_a_librarys_criterion_is_given_the_logits(output: Any, criterion: Callable[..., torch.Tensor]) -> None:
+def test_library_criterion_gets_the_logits(output: Any, criterion: Callable[..., torch.Tensor]) -> None:
     assert supervised(criterion)(Returns(output), (X, LABELS)).item() == pytest.approx(ENTROPY)
 
 
-def test_a_criterion_of_ones_own_is_given_the_whole_output() -> None:
+def test_user_criterion_gets_the_whole_output() -> None:
     criterion = criterion_of(config(loss={"factory": HERE + "Logits"}))
     assert criterion is not None
     loss = supervised(criterion)(Returns({"out": LOGITS, "aux": LOGITS}), (X, LABELS))
@@ -173,7 +173,7 @@ def test_a_criterion_of_ones_own_is_given_the_whole_output() -> None:
         ({"factory": HERE + "squares", "kwargs": {"weight": 0.0}}, 0.0),
     ],
 )
-def test_the_configs_loss(loss: Any, value: float) -> None:
+def test_configured_loss(loss: Any, value: float) -> None:
     chosen = config(loss=loss)
     assert loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS)).item() == pytest.approx(value)
 
@@ -181,13 +181,13 @@ def test_the_configs_loss(loss: Any, value: float) -> None:
 @pytest.mark.parametrize(
     ("loss", "targets", "is_own"), [(None, False, True), ("model", True, True), (None, True, False)]
 )
-def test_without_targets_the_loss_is_the_models_own(loss: Any, targets: bool, is_own: bool) -> None:
+def test_default_loss(loss: Any, targets: bool, is_own: bool) -> None:
     data = {"inputs": {"x": {"shape": [4]}}, **({"targets": {"shape": []}} if targets else {})}
     assert (criterion_of(config(data=data, loss=loss)) is None) == is_own
 
 
 @pytest.mark.parametrize("batch", [X, {"x": X}, (X,), (X, X, X)])
-def test_a_loss_needs_a_pair(batch: Any) -> None:
+def test_loss_needs_a_pair(batch: Any) -> None:
     with pytest.raises(ConfigError, match=r"data\.factory: a loss needs \(inputs, targets\)") as caught:
         supervised(nn.CrossEntropyLoss(), data="data.factory")(Returns(LOGITS), batch)
     assert "loss: model" in caught.value.hint
@@ -200,13 +200,13 @@ def test_a_loss_needs_a_pair(batch: Any) -> None:
         ("NUMBER", r"loss\.factory: .*:NUMBER is a int, not callable"),
     ],
 )
-def test_a_loss_that_is_none_is_refused_by_its_key(target: str, words: str) -> None:
+def test_invalid_losses(target: str, words: str) -> None:
     chosen = config(loss={"factory": HERE + target})
     with pytest.raises(ConfigError, match=words):
         loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS))
 
 
-def test_what_a_loss_raises_is_blamed_on_its_key() -> None:
+def test_loss_errors_name_their_key() -> None:
     chosen = config(loss={"factory": HERE + "raises_in_loss"})
     with pytest.raises(KeyError) as caught:
         loss_of(chosen, criterion_of(chosen))(Returns(LOGITS), (X, LABELS))
@@ -214,7 +214,7 @@ def test_what_a_loss_raises_is_blamed_on_its_key() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "amp-bf16"])
-def test_a_criterion_with_tensors_lies_where_the_model_does_and_is_not_trained(precision: str) -> None:
+def test_criterion_with_tensors_is_moved_but_not_trained(precision: str) -> None:
     chosen = config(loss={"factory": HERE + "Perceptual"}, precision=precision)
     work = build_workload(chosen, torch.device("cpu"))
     assert work.criterion is not None

@@ -1,4 +1,4 @@
-"""Models by a factory: built as they are trained, frozen where asked, laid out as asked; else refused by key."""
+"""Models from a factory: untrained, frozen and laid out as configured; errors name their key."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def frozen(model: nn.Module) -> set[str]:
         ("transformers:vit", {"num_hidden_layers": 1, "num_labels": 3}, "ViTForImageClassification"),
     ],
 )
-def test_a_target_is_built_untrained_and_in_training_mode(target: str, kwargs: dict[str, Any], kind: str) -> None:
+def test_factories_build_untrained_models(target: str, kwargs: dict[str, Any], kind: str) -> None:
     with torch.device("meta"):
         model = model_of(target, kwargs)
     assert type(model).__name__ == kind
@@ -52,7 +52,7 @@ def test_a_target_is_built_untrained_and_in_training_mode(target: str, kwargs: d
     assert frozen(model) == set()
 
 
-def test_torchvisions_backbones_download_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_backbones_download_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a download")
 
@@ -76,7 +76,7 @@ def test_torchvisions_backbones_download_no_weights(monkeypatch: pytest.MonkeyPa
         ("transformers:GPT2LMHeadModel", {"num_layer": 2}, r"model\.kwargs: GPT2Config has no setting 'num_layer'"),
     ],
 )
-def test_a_target_that_is_no_model_is_refused_by_its_key(target: str, kwargs: dict[str, Any], words: str) -> None:
+def test_factory_that_makes_no_model(target: str, kwargs: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         model_of(target, kwargs)
     assert caught.value.message.startswith("model.")
@@ -84,13 +84,13 @@ def test_a_target_that_is_no_model_is_refused_by_its_key(target: str, kwargs: di
 
 
 @pytest.mark.parametrize("setting", ["n_layer", "num_hidden_layers", "decoder_start_token_id", "attn_implementation"])
-def test_settings_that_transformers_knows_by_another_name_are_taken(setting: str) -> None:
+def test_transformers_attribute_map(setting: str) -> None:
     value = "eager" if setting == "attn_implementation" else 1
     with torch.device("meta"):
         assert isinstance(model_of("transformers:gpt2", {setting: value, "n_embd": 12}), nn.Module)
 
 
-def test_a_package_that_is_not_installed_is_told_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_hints_at_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigError, match=r"model\.factory: timm:create_model: ModuleNotFoundError") as caught:
         model_of("timm:resnet18")
@@ -107,7 +107,7 @@ def test_a_package_that_is_not_installed_is_told_with_how_to_get_it(monkeypatch:
         ("transformers:gpt2", {"n_embd": 13}),  # not divisible by its 12 heads
     ],
 )
-def test_what_a_factory_raises_is_blamed_on_its_target(target: str, kwargs: dict[str, Any]) -> None:
+def test_factory_errors_name_their_key(target: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r".") as caught:
         model_of(target, kwargs)
     assert config_key_of(caught.value) == f"model.factory ({target})"
@@ -121,7 +121,7 @@ def test_what_a_factory_raises_is_blamed_on_its_target(target: str, kwargs: dict
         (["*.norm?.weight"], {"blocks.0.norm1.weight", "blocks.0.norm2.weight"}),
     ],
 )
-def test_frozen_parameters_are_not_trained_and_keep_their_values(patterns: list[str], names: set[str]) -> None:
+def test_frozen_parameters_keep_their_values(patterns: list[str], names: set[str]) -> None:
     chosen = config(
         model={"factory": NETS + "ConvNet", "kwargs": {"blocks": 1}}, data=IMAGES, train={"freeze": patterns}
     )
@@ -142,13 +142,13 @@ def test_frozen_parameters_are_not_trained_and_keep_their_values(patterns: list[
         (["*"], "no parameter is left to train"),
     ],
 )
-def test_freezing_nothing_or_everything_is_refused(patterns: list[str], words: str) -> None:
+def test_freezing_nothing_or_everything(patterns: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=r"train\.freeze: " + words) as caught:
         model_of(NETS + "ConvNet", train={"freeze": patterns})
     assert caught.value.hint
 
 
-def test_channels_last_reaches_weights_and_images() -> None:
+def test_channels_last_reaches_weights() -> None:
     train = {"channels_last": True}
     model = model_of(NETS + "ConvNet", data=IMAGES, train=train)
     assert model.stem.weight.is_contiguous(memory_format=torch.channels_last)
@@ -178,7 +178,8 @@ def test_presets_need_no_code() -> None:
     check_code(Config.model_validate(preset))
 
 
-def test_a_torchvision_that_does_not_load_is_an_environment_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, one that was built for another PyTorch."""
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(MachineError, match="torchvision does not load beside PyTorch") as caught:
         model_of("torchvision:resnet18", {})

@@ -1,4 +1,4 @@
-"""One training step with each of its options: what it computes, and which phases it tells of."""
+"""Steps of training, of evaluation and of the user, with each option: results and phases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.fake_tensors.nets import ConvNet
 from tests.workload.configs import HERE, config
-from vram_cli.errors import ConfigError, MachineError
+from vram_cli.errors import ConfigError
 from vram_cli.records import Phase
 from vram_cli.workload import Workload, build_workload, config_key_of
 from vram_cli.workload.weight_average import DECAY, WeightAverage
@@ -23,13 +23,6 @@ CPU = torch.device("cpu")
 NET = {"factory": "tests.fake_tensors.nets:ConvNet", "kwargs": {"blocks": 2}}
 DATA = {"name": "synthetic", "shape": [3, 8, 8], "classes": 10}
 BATCH = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
-OPTIMIZERS = [
-    {"name": "sgd", "momentum": 0.9},
-    {"name": "adam"},
-    {"name": "adamw", "weight_decay": 0.1},
-    {"name": "rmsprop", "momentum": 0.5},
-    {"name": "adagrad"},
-]
 
 
 def work_of(**sections: Any) -> Workload:
@@ -52,30 +45,8 @@ def gradients(work: Workload) -> list[torch.Tensor | None]:
     return [parameter.grad for parameter in work.model.parameters()]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer["name"])
-def test_an_optimizer_in_backward_gives_the_weights_of_the_plain_one(optimizer: dict[str, Any]) -> None:
-    plain, own = work_of(optimizer=optimizer), work_of(optimizer=optimizer, train={"optimizer_in_backward": True})
-    assert ran(plain, 3) == ran(own, 3)
-    for theirs, ours in zip(plain.model.parameters(), own.model.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert gradients(own) == [None] * len(gradients(own))
-    assert own.optimizer.state.keys() == set(own.model.parameters())
-    assert all(own.optimizer.state.values())
-
-
-def test_parameters_are_stepped_as_soon_as_their_gradient_is_there() -> None:
-    work = work_of(train={"optimizer_in_backward": True})
-    alive: list[int] = []
-    for parameter in work.model.parameters():
-        parameter.register_post_accumulate_grad_hook(
-            lambda _: alive.append(sum(g is not None for g in gradients(work)))
-        )
-    ran(work)
-    assert max(alive) == 0
-
-
 @pytest.mark.parametrize("batches", [2, 5])
-def test_accumulated_gradients_are_those_of_the_mean(batches: int) -> None:
+def test_accumulated_gradients_are_averaged(batches: int) -> None:
     plain, accumulated = work_of(), work_of(train={"gradient_accumulation_steps": batches})
     ran(plain)
     phases = ran(accumulated)
@@ -86,7 +57,7 @@ def test_accumulated_gradients_are_those_of_the_mean(batches: int) -> None:
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 0.01), ("amp-fp16", 0.01), ("fp32", 1e6)])
-def test_gradients_are_clipped_before_the_step_and_after_unscaling(precision: str, most: float) -> None:
+def test_gradients_are_clipped_after_unscaling(precision: str, most: float) -> None:
     work = work_of(train={"clip_grad_norm": most}, precision=precision)
     work = replace(work, scaler=torch.amp.GradScaler("cpu", init_scale=128.0, enabled=work.scaler.is_enabled()))
     norms: list[float] = []
@@ -110,7 +81,7 @@ def test_gradients_are_freed_or_zeroed_between_steps(zero: bool) -> None:
     assert all((ours is theirs) == zero for ours, theirs in zip(gradients(work), before, strict=True))
 
 
-def test_the_average_is_pytorchs() -> None:
+def test_average_matches_pytorch() -> None:
     model = ConvNet(blocks=1)
     theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY), use_buffers=True)
     theirs.update_parameters(model)  # its first update copies, as ours begins with a copy
@@ -130,7 +101,7 @@ def test_the_average_is_pytorchs() -> None:
     assert counters == [3, 3]
 
 
-def test_a_step_moves_the_average_and_only_after_the_weights() -> None:
+def test_average_follows_the_weights() -> None:
     work = work_of(train={"ema": True})
     assert work.average is not None
     before = [tensor.clone() for tensor in work.average.tensors]
@@ -149,7 +120,7 @@ def linear_work(step: str) -> Workload:
 LINEAR_BATCH = torch.ones(3, 4), torch.tensor([0, 1, 0])
 
 
-def test_a_step_of_ones_own_is_run_and_its_phases_are_seen() -> None:
+def test_user_step_enters_phases() -> None:
     work = linear_work("step")
     before = [parameter.clone() for parameter in work.model.parameters()]
     phases: list[Phase] = []
@@ -159,13 +130,13 @@ def test_a_step_of_ones_own_is_run_and_its_phases_are_seen() -> None:
     assert not any(map(torch.equal, before, work.model.parameters()))
 
 
-def test_a_step_with_several_backward_passes_tells_of_each() -> None:
+def test_user_step_enters_each_backward_pass() -> None:
     work = build_workload(config(model=NET, data=DATA, step="tests.fake_tensors.nets:step"), CPU)
     assert ran(work) == [Phase.FORWARD, Phase.BACKWARD, Phase.BACKWARD, Phase.OPTIMIZER]
 
 
 @pytest.mark.parametrize("step", ["step", "step_without_loss", "step_that_raises"])
-def test_pytorch_is_left_as_it_was(step: str) -> None:
+def test_user_step_restores_pytorch(step: str) -> None:
     backward, work = torch.autograd.backward, linear_work(step)
     phases: list[Phase] = []
     with suppress(RuntimeError, ConfigError):
@@ -175,13 +146,13 @@ def test_pytorch_is_left_as_it_was(step: str) -> None:
     assert phases.count(Phase.OPTIMIZER) == (step != "step_that_raises")
 
 
-def test_a_step_that_returns_no_loss_is_refused_by_its_key() -> None:
+def test_user_step_without_loss() -> None:
     with pytest.raises(ConfigError, match=r"step\.function: the loss is a NoneType") as caught:
         run(linear_work("step_without_loss"), LINEAR_BATCH, lambda _: None)
     assert caught.value.hint == "return it from the step"
 
 
-def test_what_a_step_raises_is_blamed_on_its_key() -> None:
+def test_user_step_errors_name_their_key() -> None:
     with pytest.raises(RuntimeError, match="the step is broken") as caught:
         run(linear_work("step_that_raises"), LINEAR_BATCH, lambda _: None)
     assert config_key_of(caught.value) == "step.function"
@@ -203,7 +174,7 @@ def test_evaluation_is_a_forward_pass_with_its_loss_in_inference_mode() -> None:
     assert gradients(work) == [None] * len(gradients(work))
 
 
-def test_evaluation_by_a_step_of_ones_own_has_no_loss() -> None:
+def test_evaluation_with_a_user_step_has_no_loss() -> None:
     output = run(evaluation_of(step=HERE + "step"), LINEAR_BATCH, lambda _: None)
     assert output.shape == (3, 2)
 
@@ -211,76 +182,3 @@ def test_evaluation_by_a_step_of_ones_own_has_no_loss() -> None:
 def test_evaluation_accepts_predictions_from_a_model_that_makes_its_own_loss() -> None:
     work = evaluation_of(model={"factory": HERE + "Detector"}, loss="model")
     assert run(work, LINEAR_BATCH, lambda _: None)["boxes"].shape == (3, 2)
-
-
-FACTORY = {"factory": HERE + "SignDescent", "kwargs": {"momentum": 0.5}}
-
-
-def groups(optimizer: dict[str, Any], **sections: Any) -> dict[str, Any]:
-    group = build_workload(config(optimizer=optimizer, **sections), CPU).optimizer.param_groups[0]
-    return {key: value for key, value in group.items() if key != "params"}
-
-
-def test_a_factory_gets_the_learning_rate_and_its_kwargs() -> None:
-    rate = {"learning_rate": 0.25}
-    assert groups(FACTORY, train=rate) == {"lr": 0.25, "momentum": 0.5}
-    assert groups({**FACTORY, "kwargs": {"lr": 2.0}}, train=rate) == {"lr": 2.0, "momentum": 0.9}
-    assert groups({"factory": HERE + "sign_descent_without_lr"}, train=rate)["lr"] == 0.5
-    adamw = groups({"factory": "torch.optim:AdamW", "kwargs": {"betas": [0.9, 0.95]}}, train=rate)
-    assert (adamw["lr"], list(adamw["betas"]), adamw["weight_decay"]) == (0.25, [0.9, 0.95], 0.01)
-
-
-def test_a_factory_gets_the_trained_parameters_only() -> None:
-    work = work_of(optimizer=FACTORY, train={"freeze": ["*.bias"]})
-    trained = [parameter for parameter in work.model.parameters() if parameter.requires_grad]
-    assert work.optimizer.param_groups[0]["params"] == trained
-
-
-def test_a_factory_works_in_backward() -> None:
-    plain, in_backward = work_of(optimizer=FACTORY), work_of(optimizer=FACTORY, train={"optimizer_in_backward": True})
-    assert ran(plain, 3) == ran(in_backward, 3)
-    for expected, parameter in zip(plain.model.parameters(), in_backward.model.parameters(), strict=True):
-        torch.testing.assert_close(parameter, expected)
-    assert gradients(in_backward) == [None] * len(gradients(in_backward))
-
-
-@pytest.mark.parametrize("in_backward", [False, True])
-def test_an_optimizer_with_modes_is_put_into_train_mode(in_backward: bool) -> None:
-    ran(work_of(optimizer={"factory": HERE + "ModalSignDescent"}, train={"optimizer_in_backward": in_backward}))
-
-
-def test_a_factory_that_makes_no_optimizer_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"optimizer\.factory: .*no_optimizer returns a str, not an optimizer"):
-        work_of(optimizer={"factory": HERE + "no_optimizer"})
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "train"),
-    [
-        ({"factory": HERE + "SignDescent", "kwargs": {"momentun": 0.5}}, {}),
-        ({"factory": "torch.optim:Muon"}, {}),  # takes matrices only
-        ({"factory": HERE + "BrokenStep"}, {}),
-        ({"factory": HERE + "BrokenStep"}, {"optimizer_in_backward": True}),
-    ],
-)
-def test_errors_of_an_optimizer_name_its_factory(optimizer: dict[str, Any], train: dict[str, Any]) -> None:
-    with pytest.raises((TypeError, ValueError, RuntimeError)) as caught:
-        ran(work_of(optimizer=optimizer, train=train))
-    assert config_key_of(caught.value) == f"optimizer.factory ({optimizer['factory']})"
-
-
-def test_bitsandbytes_is_for_a_gpu_that_is_there() -> None:
-    with pytest.raises(ConfigError, match=r"optimizer\.name: adam8bit runs on a CUDA GPU only"):
-        work_of(optimizer={"name": "adam8bit"})
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        with pytest.raises(MachineError, match="needs bitsandbytes") as caught:
-            build_workload_on_cuda()
-        assert caught.value.hint == "pip install bitsandbytes"
-
-
-def build_workload_on_cuda() -> None:
-    from vram_cli.workload.optimizers import build_optimizer
-
-    build_optimizer(config(optimizer={"name": "paged_adamw8bit"}), nn.Linear(2, 2).parameters(), torch.device("cuda"))

@@ -1,4 +1,4 @@
-"""Code that a config names: imported and called, or told by its key with the error's own last line."""
+"""Code that a config names: importing, calling, and errors that name its key."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("os:path.join", os.path.join),
     ],
 )
-def test_a_target_is_a_module_and_a_name_in_it(target: str, found: object) -> None:
+def test_resolve(target: str, found: object) -> None:
     assert resolve(target, "model.factory") is found
 
 
-def test_a_module_is_found_in_the_configs_folder_before_all_others(folder: Path) -> None:
+def test_config_folder_comes_first(folder: Path) -> None:
     (folder / "pytest_that_is_none").mkdir()
     (folder / "pytest_that_is_none" / "inner.py").write_text("NAME = 'mine'")
     (folder / "colorsys.py").write_text("NAME = 'mine'")
@@ -55,9 +55,7 @@ def test_a_module_is_found_in_the_configs_folder_before_all_others(folder: Path)
         ("import sys; sys.exit('bye')", "importing broken failed: SystemExit: bye"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_told_with_the_errors_last_line(
-    text: str, words: str, folder: Path
-) -> None:
+def test_import_errors_in_one_line(text: str, words: str, folder: Path) -> None:
     (folder / "broken.py").write_text(text)
     with pytest.raises(ConfigError, match=r"data\.factory: broken:build: " + words) as caught:
         resolve("broken:build", "data.factory")
@@ -65,7 +63,7 @@ def test_a_module_that_cannot_be_imported_is_told_with_the_errors_last_line(
     assert caught.value.hint
 
 
-def test_what_is_missing_is_named_and_not_the_module_that_wanted_it(folder: Path) -> None:
+def test_missing_dependency_is_named(folder: Path) -> None:
     (folder / "wants.py").write_text("import no_such_package.part")
     with pytest.raises(ConfigError) as caught:
         resolve("wants:build", "model.factory")
@@ -75,7 +73,7 @@ def test_what_is_missing_is_named_and_not_the_module_that_wanted_it(folder: Path
     assert "put it beside the config" in caught.value.hint
 
 
-def test_a_name_that_is_not_there_is_told_with_the_nearest_and_where_it_was_looked_for() -> None:
+def test_missing_name_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match="has no attribute 'liner'") as caught:
         resolve(HERE + "liner", "model.factory")
     assert "did you mean linear?" in caught.value.hint
@@ -86,19 +84,19 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest_and_where_it_was_look
     assert str(sys.modules["code"].__file__) in caught.value.hint
 
 
-def test_a_module_that_fails_as_a_name_is_asked_for(folder: Path) -> None:
+def test_module_that_fails_lazily(folder: Path) -> None:
     (folder / "lazy.py").write_text("def __getattr__(name):\n    raise ImportError(f'{name} needs another package')")
     with pytest.raises(ConfigError, match=r"model\.factory: lazy:build: ImportError: build needs another package"):
         resolve("lazy:build", "model.factory")
 
 
-def test_what_is_no_function_is_not_called() -> None:
+def test_instantiate_needs_a_callable() -> None:
     with pytest.raises(ConfigError, match=r"model\.factory: .*NUMBER is a int, not callable"):
         instantiate(HERE + "NUMBER", "model.factory", {})
     assert instantiate(HERE + "linear", "model.factory", {"width": 7}).in_features == 7
 
 
-def test_an_error_in_code_is_blamed_on_its_key_and_stays_what_it_is() -> None:
+def test_errors_keep_their_type_and_name_a_key() -> None:
     with pytest.raises(ValueError, match="no such width: 3") as caught:
         instantiate(HERE + "raises", "model.factory", {})
     assert config_key_of(caught.value) == f"model.factory ({HERE}raises)"
@@ -109,13 +107,13 @@ def test_an_error_in_code_is_blamed_on_its_key_and_stays_what_it_is() -> None:
         instantiate(HERE + "raises_what_cannot_be_marked", "model.factory", {})
 
 
-def test_the_nearest_key_is_blamed() -> None:
+def test_innermost_key_wins() -> None:
     with pytest.raises(ZeroDivisionError) as caught, errors_from("step.function"), errors_from("loss.factory"):
         raise ZeroDivisionError
     assert config_key_of(caught.value) == "loss.factory"
     assert config_key_of(KeyError()) == ""
 
 
-def test_code_that_ends_the_program_is_an_error_of_its_key() -> None:
+def test_code_that_exits_the_process() -> None:
     with pytest.raises(ConfigError, match=r"model\.factory \(.*leaves\): the code exits the process: SystemExit: bye"):
         instantiate(HERE + "leaves", "model.factory", {})

@@ -1,4 +1,4 @@
-"""Batches by the config's own code: a function of n, or a Dataset whose largest samples are the worst batch."""
+"""Batches from the config's code: a function of n, or a Dataset whose largest samples make the worst batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def source(target: str, **keys: Any) -> Any:
     return open_data(config(data={"factory": HERE + target, **keys}))
 
 
-def test_a_function_of_n_makes_whole_batches() -> None:
+def test_function_of_n() -> None:
     data = source("batch", kwargs={"width": 6}, num_samples=100)
     assert [tensor.shape for tensor in data.make_batch(5, CPU, torch.float32)] == [(5, 6), (5,)]
     assert (data.info.name, data.info.source, data.info.num_samples) == (HERE + "batch", "code", 100)
@@ -28,7 +28,7 @@ def test_a_function_of_n_makes_whole_batches() -> None:
     ]
 
 
-def test_a_function_may_return_the_list_of_a_loader() -> None:
+def test_function_that_returns_a_list() -> None:
     data = source("batch_from_a_loader")
     for n in (1, 2, 3, 8):
         images, targets = data.make_batch(n, CPU, torch.float32)
@@ -37,7 +37,7 @@ def test_a_function_may_return_the_list_of_a_loader() -> None:
 
 
 @pytest.mark.parametrize(("target", "length"), [("dataset", 10), ("DATASET", 7), ("Sentences", 20)])
-def test_a_dataset_a_function_that_returns_one_and_a_class_of_one(target: str, length: int) -> None:
+def test_datasets(target: str, length: int) -> None:
     collate = {"collate_fn": HERE + "padded"} if target == "Sentences" else {}
     data = source(target, **collate)
     assert data.info.num_samples == length
@@ -45,7 +45,7 @@ def test_a_dataset_a_function_that_returns_one_and_a_class_of_one(target: str, l
         assert {len(tensor) for tensor in tensors_of(data.make_batch(n, CPU, torch.float32))} == {n}
 
 
-def test_the_largest_samples_are_the_worst_batch_and_it_is_told() -> None:
+def test_largest_samples_make_the_worst_batch() -> None:
     data = source("Sentences", kwargs={"length": 20, "longest": 50}, collate_fn=HERE + "padded")
     assert data.make_batch(1, CPU, torch.float32)["words"].shape == (1, 50)
     words = data.make_batch(3, CPU, torch.float32)["words"]
@@ -55,14 +55,14 @@ def test_the_largest_samples_are_the_worst_batch_and_it_is_told() -> None:
     assert "all 10 samples are of one size" in source("dataset").info.detail
 
 
-def test_text_counts_where_there_is_nothing_but_text_and_a_label() -> None:
+def test_size_of_text_samples() -> None:
     texts = source("Texts", collate_fn=HERE + "longest")
     assert texts.make_batch(1, CPU, torch.float32).shape == (1, 12)
     assert "the largest of all 12" in texts.info.detail
     assert "are of one size" in source("Texts", kwargs={"images": True}, collate_fn=HERE + "longest").info.detail
 
 
-def test_large_samples_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_datasets_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_data, "MAX_SAMPLES_MEASURED", 100)
     data = source("Sentences", kwargs={"length": 1000}, collate_fn=HERE + "padded")
     assert data.info.detail == "the worst batch: the largest of 100 random samples of 1,000"
@@ -71,14 +71,14 @@ def test_large_samples_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPat
     assert shapes[0] == shapes[1]  # the same samples are looked at each time
 
 
-def test_a_look_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_stops_at_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_data, "MAX_SECONDS", -1.0)
     data = source("dataset")
     assert "1 random samples of 10" in data.info.detail
     assert len(data.make_batch(4, CPU, torch.float32)[0]) == 4
 
 
-def test_pytorchs_own_collate_makes_tuples_of_fields() -> None:
+def test_default_collate_makes_tuples() -> None:
     data = source("Nested")
     (first, second), target, names = data.make_batch(4, CPU, torch.float32)
     assert (first.shape, second.shape, target.shape) == ((4, 3), (4, 5), (4,))
@@ -87,7 +87,7 @@ def test_pytorchs_own_collate_makes_tuples_of_fields() -> None:
 
 
 @pytest.mark.parametrize("target", ["batch", "dataset", "Nested", "batch_from_a_loader"])
-def test_a_prediction_knows_batches_that_it_never_asked_for(target: str) -> None:
+def test_shapes_match_real_batches(target: str) -> None:
     chosen = config(data={"factory": HERE + target})
     make = open_data(chosen).make_shapes()
     there, here = make(1000, META, torch.float32), open_data(chosen).make_batch(1000, CPU, torch.float32)
@@ -96,7 +96,7 @@ def test_a_prediction_knows_batches_that_it_never_asked_for(target: str) -> None
     ]
 
 
-def test_pure_bf16_reaches_batches_of_code() -> None:
+def test_bf16_reaches_user_batches() -> None:
     data = open_data(config(data={"factory": HERE + "batch"}, precision="bf16"))
     assert data.info.tensors[0].dtype == "bfloat16"
     assert data.make_batch(2, CPU, torch.bfloat16)[0].dtype is torch.bfloat16
@@ -116,14 +116,14 @@ def test_pure_bf16_reaches_batches_of_code() -> None:
         ("nothing", {}, "has no attribute 'nothing'"),
     ],
 )
-def test_data_that_is_none_is_refused_by_its_key(target: str, keys: dict[str, Any], words: str) -> None:
+def test_invalid_data_factories(target: str, keys: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         source(target, **keys)
     assert caught.value.message.startswith("data.")
     assert caught.value.hint
 
 
-def test_a_batch_of_the_wrong_length_is_refused_as_it_comes() -> None:
+def test_batch_of_another_length() -> None:
     data = source("too_few")
     assert len(data.make_batch(4, CPU, torch.float32)[0]) == 4
     with pytest.raises(ConfigError, match=r"data\.factory: asked for a batch of 5, got one of 4") as caught:
@@ -131,7 +131,7 @@ def test_a_batch_of_the_wrong_length_is_refused_as_it_comes() -> None:
     assert "data.num_samples" in caught.value.hint
 
 
-def test_a_prediction_refuses_batches_that_nobody_can_know() -> None:
+def test_predictions_refuse_unpredictable_batches() -> None:
     chosen = config(data={"factory": HERE + "of_random_length"})
     with pytest.raises(ConfigError, match=r"data\.factory: a batch of 5 has .*: the sizes of larger batches") as caught:
         open_data(chosen).make_shapes()
@@ -149,15 +149,13 @@ def test_a_prediction_refuses_batches_that_nobody_can_know() -> None:
         ("Sentences", {}, RuntimeError, "data.factory"),  # lists of different lengths and no collate for them
     ],
 )
-def test_what_data_raises_is_blamed_on_its_key(
-    target: str, keys: dict[str, Any], error: type[Exception], key: str
-) -> None:
+def test_data_errors_name_their_key(target: str, keys: dict[str, Any], error: type[Exception], key: str) -> None:
     with pytest.raises(error) as caught:
         source(target, **keys).make_batch(3, CPU, torch.float32)
     assert config_key_of(caught.value).startswith(key)
 
 
-def test_a_function_whose_size_has_another_name_is_told_what_it_is_called() -> None:
+def test_size_parameter_of_another_name() -> None:
     settings = config(data={"factory": HERE + "of_m_samples"})
     with pytest.raises(ConfigError, match="needs 'm'") as caught:
         open_data(settings)

@@ -1,4 +1,4 @@
-"""What is trained: sizes from the lesson, settings that arrive where they should, batches of exactly n."""
+"""Workloads: known sizes, settings that reach PyTorch, and batches of exactly n."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
-def test_models_have_the_parameters_that_their_papers_and_docs_say(name: str, count: int) -> None:
+def test_parameter_counts(name: str, count: int) -> None:
     work = build_workload(load_config(name), CPU)
     assert sum(parameter.numel() for parameter in work.model.parameters()) == count
 
 
 @pytest.mark.parametrize("name", ["mlp_mnist.yaml", "mlp_cifar10.yaml", "cnn_mnist.yaml", "cnn_cifar10.yaml"])
 @pytest.mark.parametrize("precision", ["fp32", "amp-bf16", "amp-fp16", "bf16"])
-def test_a_step_changes_the_weights_and_makes_the_optimizers_state(name: str, precision: str) -> None:
+def test_step_changes_weights_and_creates_state(name: str, precision: str) -> None:
     config = load_config(
         name, [f"precision={precision}", "data.source=synthetic", "optimizer={name: sgd, momentum: 0.9}"]
     )
@@ -50,7 +50,7 @@ def test_a_step_changes_the_weights_and_makes_the_optimizers_state(name: str, pr
     assert len(work.optimizer.state) == len(before)
 
 
-def test_pure_bf16_holds_no_float32_parameter_and_amp_no_bf16_one() -> None:
+def test_parameter_dtypes() -> None:
     for precision, dtype in (("bf16", torch.bfloat16), ("amp-bf16", torch.float32), ("amp-fp16", torch.float32)):
         work = build_workload(load_config("mlp_mnist.yaml", [f"precision={precision}"]), CPU)
         assert {parameter.dtype for parameter in work.model.parameters()} == {dtype}
@@ -72,7 +72,7 @@ def test_optimizer_settings_reach_pytorch(overrides: list[str], expected: dict[s
     assert expected.items() <= work.optimizer.defaults.items()
 
 
-def test_gray_data_gives_a_resnet_a_first_layer_of_one_channel() -> None:
+def test_resnet_for_gray_images() -> None:
     config = load_config("mlp_mnist.yaml", ["model={name: resnet18}"])
     work = build_workload(config, CPU)
     images, _ = open_data(config).make_batch(2, CPU, torch.float32)
@@ -90,7 +90,7 @@ def write_mnist(root: Path, count: int) -> None:
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, size) + labels)
 
 
-def test_files_become_normalised_images_and_their_labels(tmp_path: Path) -> None:
+def test_files_are_normalized(tmp_path: Path) -> None:
     write_mnist(tmp_path, 20)
     config = load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])
     data = open_data(config)
@@ -104,9 +104,7 @@ def test_files_become_normalised_images_and_their_labels(tmp_path: Path) -> None
 
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(1, 5000))
-def test_a_batch_has_exactly_n_samples_whatever_the_data_sets_length(
-    n: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_batches_have_exactly_n_samples(n: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.getbasetemp() / "seven"
     if not root.exists():
         write_mnist(root, 7)
@@ -116,7 +114,7 @@ def test_a_batch_has_exactly_n_samples_whatever_the_data_sets_length(
     assert targets.tolist() == [index % 7 for index in range(n)]
 
 
-def test_synthetic_batches_match_the_files_in_shape_dtype_and_classes(tmp_path: Path) -> None:
+def test_synthetic_batches_match_files(tmp_path: Path) -> None:
     write_mnist(tmp_path, 3)
     real = open_data(load_config("mlp_mnist.yaml", [f"data.root={tmp_path}", "data.source=files"]))
     made = open_data(load_config("mlp_mnist.yaml", [f"data.root={tmp_path}", "data.source=synthetic"]))
@@ -128,14 +126,14 @@ def test_synthetic_batches_match_the_files_in_shape_dtype_and_classes(tmp_path: 
     assert int(made.make_batch(1000, CPU, torch.float32)[1].max()) == 9
 
 
-def test_auto_says_why_it_took_synthetic_images(tmp_path: Path) -> None:
+def test_auto_explains_synthetic_images(tmp_path: Path) -> None:
     info = open_data(load_config("mlp_mnist.yaml", [f"data.root={tmp_path}"])).info
     assert (info.source, info.num_samples) == ("synthetic", 60_000)
     assert f"no mnist files under {tmp_path}" in info.detail
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_files_that_are_asked_for_and_missing_or_broken_are_an_error(tmp_path: Path, *, broken: bool) -> None:
+def test_missing_or_broken_files(tmp_path: Path, *, broken: bool) -> None:
     if broken:
         raw = tmp_path / "MNIST" / "raw"
         raw.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Models, losses, data and steps as a user writes them; configs of tests name them."""
+"""User code that the configs of tests name: models, losses, data, steps and optimizers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def raises_what_cannot_be_marked() -> nn.Module:
 
 
 class ReadsValues(nn.Module):
-    """Looks into tensors as it is built, as many do for rates that rise from layer to layer."""
+    """Reads tensor values in its constructor, as many models do for rates that rise from layer to layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def raises_in_loss(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 class Perceptual(nn.Module):
-    """Compares by a network of its own, which is not trained."""
+    """Compares by the features of a frozen network."""
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Perceptual(nn.Module):
 
 
 class Logits(nn.Module):
-    """A criterion of the user's own that wants the whole output."""
+    """A user's criterion that takes the whole output."""
 
     def forward(self, output: Any, targets: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(output["out"], targets) + functional.cross_entropy(output["aux"], targets)
@@ -147,7 +147,7 @@ def dataset(length: int = 10) -> Dataset[Any]:
 
 
 class Sentences(Dataset[Any]):
-    """Of lengths that are known: sample i has i % 7 + 1 words, and the longest is somewhere in the middle."""
+    """Sample i has i % 7 + 1 words, but the longest sample is in the middle."""
 
     def __init__(self, length: int = 20, longest: int = 50) -> None:
         self.lengths = [i % 7 + 1 for i in range(length)]
@@ -172,7 +172,7 @@ class Broken(Sentences):
 
 
 class Nested(Dataset[Any]):
-    """Two inputs, a target and a name to a sample."""
+    """Two inputs, a target and a name per sample."""
 
     def __len__(self) -> int:
         return 6
@@ -240,7 +240,7 @@ def normed() -> nn.Module:
 
 
 class Blobs(torch.utils.data.Dataset[Any]):
-    """Two classes that lie apart."""
+    """Two separable classes."""
 
     def __len__(self) -> int:
         return 200
@@ -251,7 +251,7 @@ class Blobs(torch.utils.data.Dataset[Any]):
 
 
 class Line(Blobs):
-    """Numbers to be told from others."""
+    """Numbers to regress on others."""
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, Any]:
         features, _ = super().__getitem__(i)
@@ -268,6 +268,10 @@ def deep() -> nn.Module:
 
 def chain(layers: int = 8, width: int = 1000) -> nn.Module:
     return nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
+
+
+def encoder_layer(width: int = 16) -> nn.Module:
+    return nn.TransformerEncoderLayer(width, 2, 4 * width, batch_first=True)
 
 
 def over_words(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -44,15 +44,15 @@ def module_shares(trace: AllocationTrace, unseen_bytes: int = 0) -> tuple[Module
     The model as a whole gets `unseen_bytes`, which are temporaries outside the trace, and temporaries that outlive
     steps: those are cuBLAS workspaces, allocated in the first module that multiplies and used by all.
     """
-    held: defaultdict[str, Counter[Category]] = defaultdict(Counter)
-    held[""][Category.TEMPORARIES] += unseen_bytes
+    totals: defaultdict[str, Counter[Category]] = defaultdict(Counter)
+    totals[""][Category.TEMPORARIES] += unseen_bytes
     before_step = _alive(trace, 0)
     for i in _alive(trace, _highest(list(_points(trace))).event):
         storage = trace.storages[i]
         shared = i in before_step and storage.category is Category.TEMPORARIES
         for path in _ancestors("" if shared else storage.module):
-            held[path][storage.category] += storage.bytes
-    return tuple(_share(path, held[path]) for path in _in_tree_order(held))
+            totals[path][storage.category] += storage.bytes
+    return tuple(_share(path, totals[path]) for path in _in_tree_order(totals))
 
 
 def _points(trace: AllocationTrace) -> Iterator[TimelinePoint]:
@@ -103,10 +103,10 @@ def _ancestors(module: str) -> Iterator[str]:
         yield ".".join(names[: depth + 1])
 
 
-def _in_tree_order(held: dict[str, Counter[Category]]) -> Iterator[str]:
+def _in_tree_order(totals: dict[str, Counter[Category]]) -> Iterator[str]:
     """Yield each path before those inside it, and siblings in descending order of size."""
     children: defaultdict[str, list[str]] = defaultdict(list)
-    for path in sorted(filter(None, held), key=lambda path: (-held[path].total(), path)):
+    for path in sorted(filter(None, totals), key=lambda path: (-totals[path].total(), path)):
         children[path.rpartition(".")[0]].append(path)
     stack = [""]
     while stack:
@@ -115,9 +115,9 @@ def _in_tree_order(held: dict[str, Counter[Category]]) -> Iterator[str]:
         stack += reversed(children[path])
 
 
-def _share(path: str, held: Counter[Category]) -> ModuleShare:
+def _share(path: str, totals: Counter[Category]) -> ModuleShare:
     return ModuleShare(
         path=path,
-        bytes=held.total(),
-        by_category={category: held[category] for category in Category if held[category]},
+        bytes=totals.total(),
+        by_category={category: totals[category] for category in Category if totals[category]},
     )

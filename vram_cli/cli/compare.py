@@ -4,73 +4,68 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from vram_cli.cli import options
 
 
-class Rule(str, Enum):
-    """How the learning rate follows the batch size."""
+class LrScaling(str, Enum):
+    """Rule that scales the learning rate with the batch size."""
 
     LINEAR = "linear"
     SQRT = "sqrt"
     NONE = "none"
 
 
-def compare(  # noqa: PLR0917 - Typer makes a flag of each
-    config: options.ConfigName = None,
-    overrides: options.Overrides = None,
-    device: options.DeviceName = None,
-    memory_limit: options.MemoryLimit = None,
+@options.reads_config("device", "memory_limit")
+def compare(
+    load_config: options.LoadConfig,
+    *,
     batch_sizes: Annotated[
-        str, typer.Option("--batch-sizes", "-b", metavar="N,N,...", help="full holds all training samples.")
+        str, typer.Option("--batch-sizes", "-b", metavar="N,N,...", help="Batch sizes; full is the whole training set.")
     ] = "1,32,128,256,full",
     samples: Annotated[
-        str, typer.Option("--samples", metavar="N|all", help="Of the data set, for training and validation together.")
+        str, typer.Option("--samples", metavar="N|all", help="Samples for training and validation together.")
     ] = "10000",
-    epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Every size sees as many images.")] = 5,
+    epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Epochs per run.")] = 5,
     holdout: Annotated[
-        float, typer.Option("--holdout", metavar="SHARE", help="Of the samples, kept to validate with.")
+        float, typer.Option("--holdout", metavar="SHARE", help="Fraction held out for validation.")
     ] = 0.2,
     folds: Annotated[
-        int, typer.Option("--folds", metavar="K", help="Cross-validation in K parts, in place of a hold-out.")
+        int, typer.Option("--folds", metavar="K", help="Folds of a cross-validation; 1 uses the hold-out set.")
     ] = 1,
     repeats: Annotated[
-        int, typer.Option("--repeats", metavar="N", help="Trainings of each size, each from another seed.")
+        int, typer.Option("--repeats", metavar="N", help="Runs per batch size, each with another seed.")
     ] = 3,
-    scaling: Annotated[
-        Optional[Rule],  # noqa: UP045
-        typer.Option(
-            "--lr-scaling",
-            help="From the config's rate and train.batch_size to each size's. (default: linear for sgd, else sqrt)",
-        ),
+    lr_scaling: Annotated[
+        LrScaling | None,
+        typer.Option("--lr-scaling", help=r"Learning rate rule. \[default: linear for sgd, else sqrt]"),
     ] = None,
     warmup: Annotated[
-        float, typer.Option("--warmup", metavar="EPOCHS", help="Reach a rate above the config's in so many epochs.")
+        float, typer.Option("--warmup", metavar="EPOCHS", help="Epochs of warm-up to a scaled-up learning rate.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of samples, weights and order.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed for data, weights and shuffling.")] = 0,
     accumulate: Annotated[
-        bool, typer.Option("--accumulate", help="Train sizes that do not fit in parts, gradients added up.")
+        bool, options.option("--accumulate", help="Train sizes that do not fit with gradient accumulation.")
     ] = False,
-    results: Annotated[
-        Path, typer.Option("--results", metavar="FILE", help="Where finished trainings are kept, and gone on with.")
-    ] = Path("vram-compare.jsonl"),
     download: options.Download = False,
+    results: Annotated[
+        Path, options.output("--results", metavar="FILE", help="File of finished runs, resumed if it exists.")
+    ] = Path("vram-compare.jsonl"),
+    fresh: Annotated[bool, options.output("--fresh", help="Discard existing results and start over.")] = False,
     json: options.Json = False,
     format_name: options.FormatName = None,
+    report: options.Report = None,
     plot: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--plot", metavar="FILE", help="Draw losses, accuracy and noise as PNG, SVG or PDF."),
+        Path | None,
+        options.output("--plot", metavar="FILE", help="Plot loss, validation and noise as PNG, SVG or PDF."),
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew: throw away what the file of --results has.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a picture that is there.")] = False,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train with several batch sizes on the same images: accuracy, noise, speed and memory side by side."""
+    """Train with several batch sizes on the same data, and compare accuracy, noise, speed and memory."""
     from vram_cli.cli.output import Files, deliver
     from vram_cli.compare import CompareOptions, compare_batch_sizes
     from vram_cli.compare.options import parse_sizes
@@ -78,19 +73,18 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     from vram_cli.report.console import inform
     from vram_cli.report.progress import SearchProgress
 
-    flags = {**options.place(device, None), "device.memory_limit": memory_limit}
-    settings = options.configure(config, overrides, flags, quiet=quiet)
-    form = options.chosen(format_name, options.Format, json=json)
-    files = Files(plot=plot, force=force)
+    config = load_config()
+    form = options.output_format(format_name, options.Format, json=json)
+    files = Files(report=report, plot=plot, force=force)
     files.check()
-    asked = CompareOptions(
+    compare_options = CompareOptions(
         batch_sizes=parse_sizes(batch_sizes),
-        samples=options.whole_or_all(samples, "--samples"),
+        samples=options.count_or_all(samples, "--samples"),
         holdout=holdout,
         folds=folds,
         epochs=epochs,
         repeats=repeats,
-        scaling=scaling.value if scaling else None,
+        lr_scaling=lr_scaling.value if lr_scaling else None,
         warmup=warmup,
         seed=seed,
         accumulate=accumulate,
@@ -98,16 +92,16 @@ def compare(  # noqa: PLR0917 - Typer makes a flag of each
     code = 0
     try:
         with SearchProgress(quiet=quiet) as progress:
-            found = compare_batch_sizes(
-                settings,
-                asked,
+            comparison = compare_batch_sizes(
+                config,
+                compare_options,
                 results=results,
                 fresh=fresh,
                 download=download,
                 progress=progress,
             )
     except Interrupted as stop:
-        found, code = stop.partial, 130
-    deliver(found, files, form)
-    inform(f"saved in {results}: the same command continues from there")
+        comparison, code = stop.partial, stop.exit_code
+    deliver(comparison, files, form)
+    inform(f"results in {results}: run the same command to resume")
     raise typer.Exit(code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,12 +11,12 @@ from vram_cli.cli import options
 
 def gpus(
     words: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(metavar="FILTER", help="A name, or words of it, of the maker or the architecture."),
+        list[str] | None,
+        typer.Argument(metavar="FILTER", help="Words from the name, vendor or architecture. \\[default: all GPUs]"),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """List the GPUs that vram can predict for; one card is shown in full, with its sources."""
+    """List the GPUs that vram can predict for; a single match is shown in full, with its sources."""
     from vram_cli.hardware.gpus import all_gpus, select_gpus
     from vram_cli.report.answers.gpus import gpu_document, gpus_document
     from vram_cli.report.console import print_answer
@@ -24,10 +24,10 @@ def gpus(
     from vram_cli.report.formats.text import to_text
 
     text = " ".join(words or ())
-    cards = select_gpus(text)
+    matches = select_gpus(text)
     if json:
-        typer.echo(gpus_to_json(cards))
-    elif len(cards) == 1:
-        print_answer(to_text(gpu_document(cards[0], all_gpus(text))))
+        typer.echo(gpus_to_json(matches))
+    elif len(matches) == 1:
+        print_answer(to_text(gpu_document(matches[0], all_gpus(text))))
     else:
-        print_answer(to_text(gpus_document(cards)))
+        print_answer(to_text(gpus_document(matches)))

@@ -9,10 +9,10 @@ import typer
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")] = Path("vram.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="File to write.")] = Path("vram.yaml"),
+    force: Annotated[bool, typer.Option("--force", metavar="", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented starter config."""
+    """Write a starter config with comments."""
     from vram_cli.config import write_starter
 
     written = write_starter(path, force=force)

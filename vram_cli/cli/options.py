@@ -1,11 +1,14 @@
-"""The flags that commands share, and how they become config overrides."""
+"""The options that several commands share: those that set config keys, in one table, and those for output."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
@@ -21,130 +24,204 @@ class Format(str, Enum):
     JSON = "json"
 
 
-FormT = TypeVar("FormT", bound=Enum)
+FormatT = TypeVar("FormatT", bound=Enum)
+Command = Callable[..., None]
+LoadConfig: TypeAlias = "Callable[[], Config]"
 
-# Typer reads these annotations as it builds the parser, where Python 3.10 cannot be given `X | None` strings lazily.
-ConfigName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="YAML file, here or bundled with vram. (default: mlp_mnist.yaml)"
+DEVICE = "Device"
+SEARCH = "Search"
+OUTPUT = "Output"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An option that sets a config key. The config checks its value, so every source of it has the same messages."""
+
+    key: str
+    metavar: str
+    help: str
+    default: str
+    """The config's default, or a description of it if the key is null by default."""
+    panel: str | None = None
+    flags: tuple[str, ...] = ()
+    """Flags other than the parameter name with dashes."""
+    value: str | None = None
+    """Value that a flag without an argument sets; None for an option that takes one."""
+
+    def parameter(self, name: str) -> inspect.Parameter:
+        """Return the parameter from which Typer builds the option."""
+        text = rf"{self.help} \[config: {self.key}; default: {self.default}]"
+        flags = ("--" + name.replace("_", "-"), *self.flags)
+        option = typer.Option(*flags, metavar=self.metavar, help=text, rich_help_panel=self.panel)
+        kind, default = (str | None, None) if self.value is None else (bool, False)
+        return _parameter(name, Annotated[kind, option], default)
+
+    def override(self, given: str | bool | None) -> list[str]:
+        """Return "key=value" for the value of the option, or nothing if the option is absent."""
+        if given is None or given is False:
+            return []
+        return [f"{self.key}={given if self.value is None else self.value}"]
+
+
+SETTINGS = {
+    "mode": Setting("mode", "train|eval", "Measure training or evaluation steps.", "train"),
+    "batch_size": Setting("train.batch_size", "N", "Batch size to run.", "128", flags=("-n",)),
+    "steps": Setting("search.steps", "N", "Steps per trial.", "3"),
+    "device": Setting("device.name", "NAME", "auto, cpu, cuda or cuda:N.", "auto", DEVICE),
+    "gpu": Setting("device.gpu", "NAME", "Predict for this GPU; `vram gpus` lists the names.", "none", DEVICE),
+    "memory_limit": Setting(
+        "device.memory_limit", "SIZE", "Use at most this much memory, such as 8GiB.", "all of the device's", DEVICE
     ),
-]
-Overrides = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as optimizer.name=adamw. Repeatable."),
-]
-DeviceName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N. (config: device.name)"),
-]
-MemoryLimit = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--memory-limit",
-        metavar="SIZE",
-        help="Act as a device of that size, such as 8GiB. (config: device.memory_limit)",
+    "overhead": Setting(
+        "device.overhead",
+        "SIZE",
+        "For predictions: memory used outside PyTorch's allocator.",
+        "as listed for the GPU",
+        DEVICE,
     ),
-]
-GpuName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--gpu", metavar="NAME", help="Predict for that card, such as rtx-4090; `vram gpus` lists them."),
-]
-Overhead = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--overhead", metavar="SIZE", help="Predictions: memory outside PyTorch's allocator. (config: the card's)"
+    "objective": Setting(
+        "search.objective",
+        "NAME",
+        "largest, or throughput: also time steps at sizes up to the largest.",
+        "largest",
+        SEARCH,
     ),
-]
-Steps = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--steps", metavar="N", help="Full training steps a trial. (config: search.steps)"),
-]
-By = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--by", metavar="module", help="Also show which modules hold it, as a tree."),
-]
-Depth = Annotated[int, typer.Option("--depth", min=1, metavar="N", help="Levels of that tree.")]
-Timeline = Annotated[bool, typer.Option("--timeline", help="Also draw memory over the step.")]
-Plot = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--plot", metavar="FILE", help="Draw trials or timeline as PNG, SVG or PDF; needs matplotlib."),
-]
-Report = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--report", metavar="FILE", help="Write all there is as one HTML page; it needs no network."),
-]
-Download = Annotated[bool, typer.Option("--download", help="Let torchvision download the data set if it is not there.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+    "max_batch_size": Setting("search.max_batch_size", "N", "Largest size to try.", "no limit", SEARCH),
+    "no_dataset_limit": Setting(
+        "search.limit_to_dataset",
+        "",
+        "Also try sizes larger than the data set.",
+        "true, no larger size",
+        SEARCH,
+        value="false",
+    ),
+    "time_limit": Setting(
+        "search.time_limit", "SECONDS", "Stop after this time, with the best size so far.", "no limit", SEARCH
+    ),
+    "tolerance": Setting(
+        "search.tolerance",
+        "SHARE",
+        "Allowed distance below the largest size, such as 0.01.",
+        "0.0, the exact size",
+        SEARCH,
+    ),
+    "multiple_of": Setting("search.multiple_of", "N", "Recommend a multiple of N.", "8", SEARCH),
+    "margin": Setting(
+        "search.margin", "SHARE", "Share of the memory that the recommended size leaves free.", "0.05", SEARCH
+    ),
+}
+"""Every option that sets a config key, by parameter name."""
+
+DEVICE_SETTINGS = ("device", "gpu", "memory_limit", "overhead")
+
+option = partial(typer.Option, metavar="")
+output = partial(typer.Option, metavar="", rich_help_panel=OUTPUT)
+
+_CONFIG = r"YAML file, your own or bundled with vram. \[default: mlp_mnist.yaml]"
+_SET = "Override a config key, such as optimizer.name=adamw. Repeatable."
+_PLOT = "Save a plot of the trials or of one step as PNG, SVG or PDF; needs matplotlib."
+_REPORT = "Save the full answer as a self-contained HTML page."
+
+ConfigName = Annotated[str | None, typer.Option("--config", "-c", metavar="FILE", help=_CONFIG)]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=_SET)]
+Download = Annotated[bool, option("--download", help="Let torchvision download a missing data set.")]
+By = Annotated[str | None, typer.Option("--by", metavar="module", help="Also show memory by module, as a tree.")]
+Depth = Annotated[int, typer.Option("--depth", min=1, metavar="N", help="Levels of modules to show.")]
+Timeline = Annotated[bool, option("--timeline", help="Also draw memory over one step.")]
+Json = Annotated[bool, output("--json", help="Print one JSON object to stdout.")]
 FormatName = Annotated[
-    Optional[Format],  # noqa: UP045
-    typer.Option("--format", help="How to print the answer: as text, unless told; json is --json."),
+    Format | None, output("--format", metavar="NAME", help=r"text, markdown or json. \[default: text]")
 ]
-Save = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--save", metavar="FILE", help="Keep the result, for `vram show FILE`."),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Save = Annotated[Path | None, output("--save", metavar="FILE", help="Save the result for `vram show FILE`.")]
+Report = Annotated[Path | None, output("--report", metavar="FILE", help=_REPORT)]
+Plot = Annotated[Path | None, output("--plot", metavar="FILE", help=_PLOT)]
+Force = Annotated[bool, output("--force", help="Overwrite existing files.")]
+Quiet = Annotated[bool, output("--quiet", "-q", help="Print no progress to stderr.")]
+
+
+def reads_config(*names: str) -> Callable[[Command], Command]:
+    """Give a command `--config`, `--set` and the named settings, ahead of its own options.
+
+    The first parameter of the command is a function without arguments that loads the config, with `--set` and then the
+    settings applied. The command has a `quiet` option.
+    """
+
+    def decorate(command: Command) -> Command:
+        def run(config: str | None, overrides: list[str] | None, **values: Any) -> None:
+            flags = _overrides({name: values.pop(name) for name in names})
+            command(partial(_load, config, [*(overrides or []), *flags], quiet=values["quiet"]), **values)
+
+        run.__name__, run.__doc__, run.__annotations__ = command.__name__, command.__doc__, {}
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        shared = [_parameter("config", ConfigName), _parameter("overrides", Overrides)]
+        parameters = [*shared, *(SETTINGS[name].parameter(name) for name in names), *own]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # any function may have one
+        return run
+
+    return decorate
 
 
 def levels(by: str | None, depth: int) -> int | None:
-    """Return how many levels of modules to show, None for no modules.
+    """Return the number of module levels to show, or None for no modules.
 
     Raises:
-        ConfigError: something other than modules is to be grouped by.
+        ConfigError: `by` names something other than modules.
     """
     from vram_cli.errors import ConfigError
 
     if by not in (None, "module"):
-        raise ConfigError(f"--by: {by!r} is not something to group by", "use --by module")
+        raise ConfigError(f"--by: cannot group memory by {by!r}", "use --by module")
     return depth if by else None
 
 
-def chosen(format_name: FormT | None, forms: type[FormT], *, json: bool) -> FormT:
-    """Return which of a command's formats `--format` and `--json` ask for; text where neither does.
+def output_format(name: FormatT | None, formats: type[FormatT], *, json: bool) -> FormatT:
+    """Return the format that `--format` and `--json` select; text by default.
 
     Raises:
-        ConfigError: they ask for two.
+        ConfigError: they select two formats.
     """
     from vram_cli.errors import ConfigError
 
-    if json and format_name not in (None, forms("json")):
-        raise ConfigError(f"--json and --format {format_name.value} ask for two formats", "give one of them")
-    return forms("json") if json else format_name or forms("text")
+    if json and name not in (None, formats("json")):
+        raise ConfigError(f"--json and --format {name.value} select two formats", "leave one of them out")
+    return formats("json") if json else name or formats("text")
 
 
-def whole_or_all(text: str, flag: str) -> int | None:
-    """Return a count, None for "all".
+def count_or_all(text: str, flag: str) -> int | None:
+    """Return a count, or None for "all".
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text is neither.
     """
     from vram_cli.errors import ConfigError
 
     if text == "all":
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ConfigError(f"{flag}: {text!r} is neither a number nor all", f"such as {flag} 10000")
+        raise ConfigError(f"{flag}: expected a number or all, got {text!r}", f"for example {flag} 10000")
     return int(text)
 
 
-def place(device: str | None, gpu: str | None) -> dict[str, object]:
-    """Return the overrides for `--device` and `--gpu`: either of them replaces what the config says of both."""
-    if gpu is not None and device is None:
-        return {"device.name": "auto", "device.gpu": gpu}
-    if device is not None and gpu is None:
-        return {"device.gpu": "null", "device.name": device}
-    return {"device.name": device, "device.gpu": gpu}
+def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def configure(config: str | None, overrides: list[str] | None, flags: Mapping[str, object], *, quiet: bool) -> Config:
-    """Load the config with `--set` and then the flags applied; flags that were not given are None."""
+def _overrides(values: Mapping[str, str | bool | None]) -> list[str]:
+    """Return the overrides for the options of a command line; absent options are None or False."""
+    # Either of --device and --gpu replaces both keys of the config.
+    if (gpu := values.get("gpu")) is not None:
+        gpu = f'"{gpu}"' if str(gpu).isdigit() else gpu  # YAML reads 4090 as a number
+        values = {**values, "device": values["device"] or "auto", "gpu": gpu}
+    elif values.get("device") is not None:
+        values = {**values, "gpu": "null"}
+    return [text for name, value in values.items() for text in SETTINGS[name].override(value)]
+
+
+def _load(name: str | None, overrides: list[str], *, quiet: bool) -> Config:
     from vram_cli.config import load_config
     from vram_cli.report.console import inform
 
-    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    loaded = load_config(config, [*(overrides or []), *given])
-    if config is None and not quiet:
-        inform(f"no --config given: using the bundled {loaded.source.name}")
-    return loaded
+    config = load_config(name, overrides)
+    if name is None and not quiet:
+        inform(f"no --config option: using the bundled {config.source.name}")
+    return config

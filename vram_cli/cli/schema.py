@@ -8,7 +8,7 @@ import typer
 
 
 def schema() -> None:
-    """Print the JSON Schema of a config, for completion in an editor."""
+    """Print the JSON Schema of config files, for completion in editors."""
     from vram_cli.config import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

@@ -10,7 +10,8 @@ import typer
 from vram_cli.cli import options
 
 
-def show(  # noqa: PLR0917 - Typer makes a flag of each
+def show(
+    *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A result that was saved with --save.")],
     by: options.By = None,
     depth: options.Depth = 3,
@@ -27,7 +28,7 @@ def show(  # noqa: PLR0917 - Typer makes a flag of each
     from vram_cli.records import Advice
     from vram_cli.report.saved import load
 
-    levels, form = options.levels(by, depth), options.chosen(format_name, options.Format, json=json)
+    levels, form = options.levels(by, depth), options.output_format(format_name, options.Format, json=json)
     files = Files(report=report, plot=plot, force=force)
     files.check()
     result = load(file)

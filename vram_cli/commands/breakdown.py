@@ -24,7 +24,7 @@ def breakdown(
     progress: Progress = SILENT,
     open_probe: OpenProbe = open_probe,
 ) -> BreakdownResult:
-    """Account for the device's memory at the peak of a training step.
+    """Account for the device's memory at the peak of one step.
 
     Args:
         config: what to train, and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.

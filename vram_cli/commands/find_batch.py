@@ -8,8 +8,8 @@ from dataclasses import replace
 from vram_cli.commands.initial_guess import InitialGuess
 from vram_cli.commands.throughput import ThroughputSweep, refuse_to_predict
 from vram_cli.commands.user_errors import raise_user_error
-from vram_cli.config import Config, load_config
-from vram_cli.errors import CutShortError, Interrupted
+from vram_cli.config import Config, load_config, with_overrides
+from vram_cli.errors import ConfigError, CutShortError, Interrupted
 from vram_cli.probe import OpenProbe, Probe, open_probe
 from vram_cli.progress import SILENT, Progress
 from vram_cli.records import Breakdown, DataInfo, Detail, Device, FindBatchResult, Limit, SearchResult, Throughput
@@ -21,6 +21,7 @@ def find_batch(
     *,
     download: bool = False,
     detail: Detail = Detail.ROWS,
+    with_eval: bool = False,
     progress: Progress = SILENT,
     open_probe: OpenProbe = open_probe,
 ) -> FindBatchResult:
@@ -34,6 +35,7 @@ def find_batch(
         config: what to train, and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
         download: whether torchvision may download missing data files.
         detail: whether the breakdown has modules and a timeline.
+        with_eval: whether to search for the largest evaluation batch as well.
         progress: receives every trial, and what happens between them.
         open_probe: opens the probe that runs the trials.
 
@@ -42,7 +44,8 @@ def find_batch(
         even the smallest batch fits.
 
     Raises:
-        ConfigError: the config is wrong, or asks for the throughput of a GPU that is predicted.
+        ConfigError: the config is wrong, asks for the throughput of a GPU that is predicted, or asks for the evaluation
+            batch of a config that evaluates.
         WorkloadError: the model, its data or its step raise at the smallest batch.
         MachineError: the device does not exist, or a prediction ran out of time or RAM.
         ProbeError: the worker process died in a prediction.
@@ -50,6 +53,8 @@ def find_batch(
     """
     config = config if isinstance(config, Config) else load_config(config)
     refuse_to_predict(config, config.device.gpu)
+    if with_eval and config.mode == "eval":
+        raise ConfigError("--with-eval: this config evaluates already, its mode is eval", "leave the option out")
     deadline = time.monotonic() + config.search.time_limit if config.search.time_limit else None
     progress.status("starting the worker process")
     with open_probe(config, download=download, deadline=deadline) as probe:
@@ -68,7 +73,14 @@ def find_batch(
         except KeyboardInterrupt:  # the search is done, so its answer is reported
             interrupted = True
         interrupted = interrupted or search.limited_by is None
-        result = _result(config, probe, search, throughput, interrupted=interrupted)
+        evaluation = None
+        if with_eval and not interrupted:
+            progress.status("searching for the largest evaluation batch")
+            evaluating = with_overrides(config, ["mode=eval"])
+            with open_probe(evaluating, download=download, deadline=deadline, reuse=probe) as eval_probe:
+                evaluation = _search(evaluating, eval_probe, Detail.NONE, progress, open_probe)
+            interrupted = evaluation.limited_by is None
+        result = _result(config, probe, search, throughput, evaluation, interrupted=interrupted)
     if interrupted:
         raise Interrupted(result)
     return result
@@ -135,7 +147,13 @@ def _with_breakdown(
 
 
 def _result(
-    config: Config, probe: Probe, search: SearchResult, throughput: Throughput | None, *, interrupted: bool
+    config: Config,
+    probe: Probe,
+    search: SearchResult,
+    throughput: Throughput | None,
+    evaluation: SearchResult | None,
+    *,
+    interrupted: bool,
 ) -> FindBatchResult:
     failed = search.trials[-1] if search.trials and search.max_batch_size is None else None
     return FindBatchResult(
@@ -145,6 +163,7 @@ def _result(
         margin=config.search.margin,
         breakdown=_breakdown(search),
         throughput=throughput,
+        evaluation=evaluation,
         shortfall_bytes=failed.shortfall_bytes(probe.info.device.allocator_bytes) if failed else None,
         interrupted=interrupted,
     )

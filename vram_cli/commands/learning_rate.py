@@ -1,4 +1,4 @@
-"""A learning rate for another batch size, by the two rules that theory and practice have."""
+"""Learning rates for other batch sizes, by the linear and the square root scaling rule."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from vram_cli.config import Config
 from vram_cli.records import LearningRateSuggestion, Scaling
 
 _LINEAR = "linear scaling for SGD (Goyal et al. 2017, arXiv 1706.02677)"
-_WARM_UP = (
-    ", with a warm-up from the old rate over the first epochs, 5 there; it held up to a batch of 8,192 on ImageNet, "
-    "and fails sooner on small data"
+_WARMUP = (
+    ", with a warm-up from the old rate over the first epochs, 5 in the paper; it held up to a batch of 8,192 on "
+    "ImageNet, and fails sooner on small data"
 )
-_COMPARE = ": compare by validation"
-_SQUARE_ROOT = (
+_SQRT = (
     "square root scaling for Adam and RMSprop (Malladi et al. 2022, arXiv 2205.10287), which scales the betas as well; "
     "an approximation for small rates and noisy gradients"
 )
+_VALIDATE = ": compare by validation"
 
 
-def scaling_of(config: Config) -> Scaling:
-    """Return the rule that goes with the config's optimizer."""
-    return "linear" if config.optimizer.family == "sgd" else "sqrt"
+def choose_scaling(config: Config) -> Scaling:
+    """Return the rule that suits the config's optimizer."""
+    return "linear" if config.optimizer.name == "sgd" else "sqrt"
 
 
-def base_batch(config: Config) -> int:
-    """Return the samples of an optimizer's step that the config's own rate is of: batch times accumulation."""
+def get_effective_batch_size(config: Config) -> int:
+    """Return the samples per optimizer step in the config: the batch size times the accumulation steps."""
     return config.train.batch_size * config.train.gradient_accumulation_steps
 
 
-def scaled(config: Config, samples: int, scaling: Scaling) -> float:
-    """Return the config's learning rate, scaled to so many samples to a step of the optimizer."""
-    ratio = samples / base_batch(config)
+def scale_learning_rate(config: Config, samples: int, scaling: Scaling) -> float:
+    """Scale the config's learning rate to `samples` per optimizer step."""
+    ratio = samples / get_effective_batch_size(config)
     return config.train.learning_rate * {"linear": ratio, "sqrt": sqrt(ratio), "none": 1.0}[scaling]
 
 
-def rate_for(config: Config, samples: int) -> LearningRateSuggestion:
-    """Return the rate that goes with so many samples to a step, from the config's own batch, accumulation and rate."""
-    scaling = scaling_of(config)
-    rate = scaled(config, samples, scaling)
-    words = _SQUARE_ROOT
-    if scaling == "linear":  # a smaller step than the one that is known to train needs no warm-up to it
-        words = _LINEAR + (_WARM_UP if rate > config.train.learning_rate else "")
+def suggest_learning_rate(config: Config, samples: int) -> LearningRateSuggestion:
+    """Suggest a learning rate for `samples` per optimizer step."""
+    scaling = choose_scaling(config)
+    rate = scale_learning_rate(config, samples, scaling)
+    note = _SQRT
+    if scaling == "linear":  # a lower rate than one that is known to train needs no warm-up
+        note = _LINEAR + (_WARMUP if rate > config.train.learning_rate else "")
     return LearningRateSuggestion(
-        from_batch_size=base_batch(config),
+        from_batch_size=get_effective_batch_size(config),
         from_rate=config.train.learning_rate,
         batch_size=samples,
         rate=rate,
         rule="linear" if scaling == "linear" else "square root",
-        note=words + _COMPARE,
+        note=note + _VALIDATE,
     )

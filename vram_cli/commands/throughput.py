@@ -49,7 +49,7 @@ class ThroughputSweep:
         self, config: Config, search: SearchResult, *, deadline: float | None = None, progress: Progress = SILENT
     ) -> None:
         self.search = search
-        self._accumulation_steps = config.train.gradient_accumulation_steps
+        self._micro_batches = config.micro_batches_per_step
         self._deadline, self._progress = deadline, progress
         self._fits = {trial.batch_size: trial.fits for trial in search.trials}
         smallest = min(size for size, fits in self._fits.items() if fits)
@@ -100,7 +100,7 @@ class ThroughputSweep:
         if not trial.fits:
             self._note(f"batch size {size} could not be timed: {trial.message}")
             return
-        self._points.append(throughput_point(size, self._accumulation_steps, trial.timed_seconds))
+        self._points.append(throughput_point(size, self._micro_batches, trial.timed_seconds))
         self._progress.timed(self._points[-1])
 
     def _has_time(self) -> bool:

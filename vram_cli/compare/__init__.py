@@ -1,4 +1,4 @@
-"""`vram compare`: what the batch size does to training, measured by training."""
+"""`vram compare`: the effect of the batch size on training, measured by training."""
 
 from __future__ import annotations
 

@@ -1,207 +1,203 @@
-"""What the figures of a comparison say, in sentences; and what they do not say."""
+"""Conclusions from the figures of a comparison, and their limits, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import log, sqrt
+from statistics import linear_regression
 from typing import NamedTuple
 
 from vram_cli.compare.records import BatchSizeSummary, ComparePlan, MeanStd, MemoryCheck
+from vram_cli.report.words import two_digits
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, section 1.3.6.7.2).
-_T = (
+_T_QUANTILES = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
-_NORMAL = 1.960
-_AS_THEORY = 1.25
-"""A loss noise within this factor of what 1/sqrt(B) makes of the smallest size's is called that of the theory."""
-_FEWEST_SIZES = 3
+_NORMAL_QUANTILE = 1.960
+_THEORY_TOLERANCE = 1.25
+"""Factor within which a loss noise counts as the one that 1/sqrt(B) predicts from the smallest size."""
+_MIN_FIT_SIZES = 3
+_FEW_STEPS = 30
 
 
 def findings(sizes: Sequence[BatchSizeSummary], plan: ComparePlan) -> tuple[str, ...]:
-    """Return a sentence for each thing that the sizes show side by side."""
-    ranking = _ranking(sizes)
+    """Return one sentence per conclusion."""
+    ranking = rank(sizes)
     return (
-        *(_which_is_best(ranking, plan) if ranking else ()),
-        *_noise(sizes),
-        *(_critical(ranking) if ranking else ()),
-        *_fastest(sizes),
-        *_lost(sizes, plan),
+        *(_describe_best(ranking, plan) if ranking else ()),
+        *_describe_loss_noise(sizes),
+        *(_describe_critical_batch_size(ranking) if ranking else ()),
+        *_describe_speed(sizes),
+        *_describe_problems(sizes, plan),
     )
 
 
 def differ(one: MeanStd, other: MeanStd) -> bool | None:
-    """Whether two means differ by more than chance would have it: Welch's t-test at 95 %; None for single runs."""
-    if one.deviation is None or other.deviation is None:
+    """Return whether two means differ significantly (Welch's t-test at 95 %); None for single runs."""
+    if one.std is None or other.std is None:
         return None
-    parts = [side.deviation**2 / side.runs for side in (one, other) if side.deviation is not None]
-    error = sum(parts)
+    first, second = one.std**2 / one.runs, other.std**2 / other.runs
+    error = first + second
     gap = abs(one.mean - other.mean)
     if error == 0:
         return gap > 0
-    # Welch and Satterthwaite's degrees of freedom.
-    shares = zip(parts, (one, other), strict=True)
-    freedom = 1 / sum((part / error) ** 2 / (side.runs - 1) for part, side in shares)
-    return gap > _quantile(freedom) * sqrt(error)
+    # The Welch-Satterthwaite equation.
+    freedom = 1 / ((first / error) ** 2 / (one.runs - 1) + (second / error) ** 2 / (other.runs - 1))
+    return gap > t_quantile(freedom) * sqrt(error)
 
 
-def _quantile(freedom: float) -> float:
-    """Return t's quantile for degrees of freedom between those of the table too: almost a line over their inverse."""
-    below = min(int(freedom), len(_T))
-    low, high = _T[below - 1], _T[below] if below < len(_T) else _NORMAL
-    end = 1 / (below + 1) if below < len(_T) else 0.0
+def t_quantile(freedom: float) -> float:
+    """Return the quantile of Student's t, interpolated in the inverse of the degrees of freedom."""
+    below = min(int(freedom), len(_T_QUANTILES))
+    low, high = _T_QUANTILES[below - 1], _T_QUANTILES[below] if below < len(_T_QUANTILES) else _NORMAL_QUANTILE
+    end = 1 / (below + 1) if below < len(_T_QUANTILES) else 0.0
     return low + (high - low) * (1 / below - 1 / freedom) / (1 / below - end)
 
 
 def noise_exponent(sizes: Sequence[BatchSizeSummary]) -> float | None:
     """Return p of the least-squares fit log(loss noise) = p log(batch size) + c; None for fewer than 3 sizes."""
-    known = [(size.batch_size, noise.mean) for size in sizes if (noise := size.loss_noise) is not None]
-    points = [(log(size), log(noise)) for size, noise in known if noise > 0]
-    if len(points) < _FEWEST_SIZES:
+    noises = {size.batch_size: size.loss_noise.mean for size in sizes if size.loss_noise and size.loss_noise.mean > 0}
+    if len(noises) < _MIN_FIT_SIZES:
         return None
-    mean_x, mean_y = (sum(axis) / len(points) for axis in zip(*points, strict=True))
-    across: float = sum((x - mean_x) ** 2 for x, _ in points)
-    together: float = sum((x - mean_x) * (y - mean_y) for x, y in points)
-    return together / across
+    return linear_regression([*map(log, noises)], [*map(log, noises.values())]).slope
 
 
-class _Ranking(NamedTuple):
-    """Sizes by validation: accuracy where all have one, else loss."""
+class Ranking(NamedTuple):
+    """Sizes by validation accuracy if all have one, else by validation loss."""
 
     best: BatchSizeSummary
     top: MeanStd
-    verdicts: list[tuple[BatchSizeSummary, bool | None]]
-    """The others, and whether they differ from the best."""
+    others: list[tuple[BatchSizeSummary, bool | None]]
+    """The other sizes, and whether they differ significantly from the best."""
     by_accuracy: bool
 
     @property
-    def as_good(self) -> list[BatchSizeSummary]:
-        """The best and those that do not differ from it."""
-        return [self.best, *(size for size, differs in self.verdicts if differs is False)]
+    def tied(self) -> list[BatchSizeSummary]:
+        """The sizes that do not differ significantly from the best."""
+        return [size for size, differs in self.others if differs is False]
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether single runs leave open which size is best."""
+        return any(differs is None for _, differs in self.others)
 
 
-def _ranking(sizes: Sequence[BatchSizeSummary]) -> _Ranking | None:
+def rank(sizes: Sequence[BatchSizeSummary]) -> Ranking | None:
+    """Rank the sizes; return None for fewer than two."""
     by_accuracy = all(size.accuracy for size in sizes if size.loss)
-    known = [(size, spread) for size in sizes if (spread := size.accuracy if by_accuracy else size.loss)]
-    if len(known) < 2:
+    scores = [(size, score) for size in sizes if (score := size.accuracy if by_accuracy else size.loss)]
+    if len(scores) < 2:
         return None
-    best, top = max(known, key=lambda pair: pair[1].mean if by_accuracy else -pair[1].mean)
-    verdicts = [(size, differ(top, spread)) for size, spread in known if size is not best]
-    return _Ranking(best, top, verdicts, by_accuracy)
+    best, top = max(scores, key=lambda pair: pair[1].mean if by_accuracy else -pair[1].mean)
+    others = [(size, differ(top, score)) for size, score in scores if size is not best]
+    return Ranking(best, top, others, by_accuracy)
 
 
-def _which_is_best(ranking: _Ranking, plan: ComparePlan) -> Iterator[str]:
+def _describe_best(ranking: Ranking, plan: ComparePlan) -> Iterator[str]:
     top = ranking.top
-    what = f"an accuracy of {100 * top.mean:.1f} %" if ranking.by_accuracy else f"a loss of {top.mean:.4g}"
-    begins = f"Batch size {ranking.best.batch_size:,} has the best validation, {what}"
-    if any(verdict is None for _, verdict in ranking.verdicts):
-        yield f"{begins}, of single runs: whether the others are worse or it was chance, --repeats 3 would tell"
+    measure, value = ("accuracy", f"{100 * top.mean:.1f} %") if ranking.by_accuracy else ("loss", f"{top.mean:.4g}")
+    best = f"Batch size {ranking.best.batch_size:,} has the best validation {measure}, {value}"
+    if ranking.is_undecided:
+        yield f"{best}, but single runs cannot separate batch sizes from chance: use --repeats 3"
         return
-    _, *close = ranking.as_good
-    runs = f"{top.runs} runs each{', folds counted' if plan.folds > 1 else ''}"
-    if close:
-        yield f"{begins}; {_listed(close)} {_is(close)} within the noise of that ({runs}, Welch's t-test at 95 %)"
+    runs = f"{top.runs} runs each{', counting folds' if plan.folds > 1 else ''}"
+    if ranking.tied:
+        verb = "matches" if len(ranking.tied) == 1 else "match"
+        yield f"{best}; {_join(ranking.tied)} {verb} it within the noise ({runs}, Welch's t-test at 95 %)"
     else:
-        yield f"{begins}, by more than the noise of {runs} (Welch's t-test at 95 %)"
+        yield f"{best}, ahead of the others by more than the noise ({runs}, Welch's t-test at 95 %)"
 
 
-def _noise(sizes: Sequence[BatchSizeSummary]) -> Iterator[str]:
-    known = [(size, noise.mean * sqrt(size.batch_size)) for size in sizes if (noise := size.loss_noise)]
-    if len(known) < 2:
+def _describe_loss_noise(sizes: Sequence[BatchSizeSummary]) -> Iterator[str]:
+    scaled = [(size, noise.mean * sqrt(size.batch_size)) for size in sizes if (noise := size.loss_noise)]
+    if len(scaled) < 2:
         return
-    smallest, expected = min(known, key=lambda pair: pair[0].batch_size)
-    apart = [(size, level / expected) for size, level in known if not _is_as_theory(level, expected)]
-    held = [size for size, level in known if _is_as_theory(level, expected)]
-    if len(held) > 1:
-        exponent = noise_exponent(held)
+    smallest, expected = min(scaled, key=lambda pair: pair[0].batch_size)
+    matching = [size for size, level in scaled if _is_near(level, expected)]
+    if len(matching) > 1:
+        exponent = noise_exponent(matching)
         fit = "" if exponent is None else f" (fitted: B^{exponent:.2f})"
-        largest = max(held, key=lambda size: size.batch_size)
+        largest = max(matching, key=lambda size: size.batch_size)
         yield (
-            f"The noise of the training loss falls as 1/sqrt(B), as theory has it, from batch size "
-            f"{smallest.batch_size:,} to {largest.batch_size:,}{fit}"
+            f"The noise of the training loss falls as 1/sqrt(B) from batch size {smallest.batch_size:,} to "
+            f"{largest.batch_size:,}, as theory predicts{fit}"
         )
-    for size, ratio in apart:
-        yield (
-            f"At batch size {size.batch_size:,} that noise is {ratio:.1f} times what 1/sqrt(B) makes of the noise at "
-            f"{smallest.batch_size:,}: theory is for sizes at the same weights, and each has trained its own, with "
-            "another rate and number of steps"
-        )
+    for size, level in scaled:
+        if not _is_near(level, expected):
+            yield (
+                f"At batch size {size.batch_size:,}, the noise of the training loss is {level / expected:.1f} times "
+                f"the 1/sqrt(B) prediction from batch size {smallest.batch_size:,}: theory assumes equal weights, but "
+                "each size trains its own, with a different learning rate and number of steps"
+            )
 
 
-def _is_as_theory(level: float, expected: float) -> bool:
-    return expected / _AS_THEORY <= level <= expected * _AS_THEORY
+def _is_near(level: float, expected: float) -> bool:
+    return expected / _THEORY_TOLERANCE <= level <= expected * _THEORY_TOLERANCE
 
 
-def _critical(ranking: _Ranking) -> Iterator[str]:
-    scales = [size.noise_scale for size in ranking.as_good if size.noise_scale]
+def _describe_critical_batch_size(ranking: Ranking) -> Iterator[str]:
+    scales = [size.noise_scale for size in (ranking.best, *ranking.tied) if size.noise_scale]
     if not scales:
         return
     low, high = min(scales), max(scales)
-    about = f"{_two_digits(low):,}" if high < 1.5 * low else f"{_two_digits(low):,} to {_two_digits(high):,}"
+    about = f"{two_digits(low):,}" if high < 1.5 * low else f"{two_digits(low):,} to {two_digits(high):,}"
     yield (
-        f"The critical batch size that the gradient noise scale implies is about {about}, for the weights of the sizes "
-        "that validate best, in the second half of training: well below it twice the batch does almost twice the work "
-        "of a step, well above it hardly more"
+        f"The gradient noise scale implies a critical batch size of about {about}, for the sizes with the best "
+        "validation, in the second half of training: well below it, doubling the batch size almost halves the steps "
+        "needed; well above it, larger batches hardly help"
     )
 
 
-def _fastest(sizes: Sequence[BatchSizeSummary]) -> Iterator[str]:
-    known = [(size, speed) for size in sizes if (speed := size.images_per_second)]
-    if len(known) < 2:
+def _describe_speed(sizes: Sequence[BatchSizeSummary]) -> Iterator[str]:
+    speeds = [(size, speed) for size in sizes if (speed := size.samples_per_second)]
+    if len(speeds) < 2:
         return
-    fastest, speed = max(known, key=lambda pair: pair[1].mean)
-    slowest, slow = min(known, key=lambda pair: pair[1].mean)
-    if differ(_logarithm(speed), _logarithm(slow)) is False:
-        yield f"All sizes train about equally fast, {speed.mean:,.0f} samples/s: they differ within the noise"
+    fastest, most = max(speeds, key=lambda pair: pair[1].mean)
+    slowest, least = min(speeds, key=lambda pair: pair[1].mean)
+    if differ(_to_log(most), _to_log(least)) is False:
+        yield f"All sizes train at about the same speed, {most.mean:,.0f} samples/s, within the noise"
         return
     yield (
-        f"Batch size {fastest.batch_size:,} is the fastest, {speed.mean:,.0f} samples/s; {slowest.batch_size:,} is the "
-        f"slowest, with {slow.mean:,.0f}"
+        f"Batch size {fastest.batch_size:,} is the fastest at {most.mean:,.0f} samples/s, and "
+        f"{slowest.batch_size:,} the slowest at {least.mean:,.0f}"
     )
 
 
-def _logarithm(speed: MeanStd) -> MeanStd:
-    """Return a speed as its logarithm: what disturbs a run makes it slower by a factor, not by a difference."""
-    deviation = None if speed.deviation is None else speed.deviation / speed.mean
-    return MeanStd(mean=log(speed.mean), deviation=deviation, runs=speed.runs)
+def _to_log(speed: MeanStd) -> MeanStd:
+    """Return the logarithm of a speed: other load on the machine slows a run by a factor, not by a difference."""
+    std = None if speed.std is None else speed.std / speed.mean
+    return MeanStd(mean=log(speed.mean), std=std, runs=speed.runs)
 
 
-def _lost(sizes: Sequence[BatchSizeSummary], plan: ComparePlan) -> Iterator[str]:
+def _describe_problems(sizes: Sequence[BatchSizeSummary], plan: ComparePlan) -> Iterator[str]:
+    warmup = "a longer --warmup" if plan.warmup else "--warmup 1"
+    hint = "" if plan.lr_scaling == "none" else f"; try {warmup} or another --lr-scaling"
     for size in sizes:
         name = f"Batch size {size.batch_size:,}"
-        hint = "" if plan.scaling == "none" else "; try --warmup 1, or another --lr-scaling"
         if size.diverged:
-            rate = f"{size.learning_rate:.3g}" if size.learning_rate is not None else "its rate"
-            yield f"{name} diverged in {size.diverged} of {size.runs} runs at a learning rate of {rate}{hint}"
-        if size.rose:
-            yield f"{name} ended above the loss that it began with in {size.rose} of {size.runs} runs{hint}"
-        fit = size.fit
-        if fit is not None and not fit.fits:
-            yield f"{name} does not run ({fit.message}){_offer(fit, is_trained=size.runs > 0)}"
-        if size.steps_per_epoch * plan.epochs < 30 and size.runs:
-            steps = size.steps_per_epoch * plan.epochs
+            rate = "" if size.learning_rate is None else f" at a learning rate of {size.learning_rate:.3g}"
+            yield f"{name} diverged in {size.diverged} of {size.runs} runs{rate}{hint}"
+        if size.loss_increased:
+            runs = f"{size.loss_increased} of {size.runs} runs"
+            yield f"{name} ended with a higher training loss than at the start in {runs}{hint}"
+        check = size.memory_check
+        if check is not None and not check.fits:
+            yield f"{name} does not fit ({check.message}){_micro_batch_hint(check, is_trained=size.runs > 0)}"
+        steps = size.steps_per_epoch * plan.epochs
+        if steps < _FEW_STEPS and size.runs:
             plural = "s" if steps > 1 else ""
-            yield f"{name} took {steps:,} step{plural} in all: as many images as the others, and far fewer updates"
+            yield f"{name} took only {steps:,} step{plural}: as many samples as the other sizes, but far fewer updates"
 
 
-def _offer(fit: MemoryCheck, *, is_trained: bool) -> str:
-    if fit.part is None:
+def _micro_batch_hint(check: MemoryCheck, *, is_trained: bool) -> str:
+    if check.micro_batch_size is None:
         return ""
-    parts = f"{fit.parts} parts of {fit.part:,}"
-    return f"; it was trained in {parts}, gradients added up" if is_trained else f"; --accumulate trains it in {parts}"
+    batches = f"{check.micro_batches} micro-batches of {check.micro_batch_size:,}"
+    return f"; it was trained as {batches}" if is_trained else f"; --accumulate trains it as {batches}"
 
 
-def _listed(sizes: Sequence[BatchSizeSummary]) -> str:
+def _join(sizes: Sequence[BatchSizeSummary]) -> str:
     names = [f"{size.batch_size:,}" for size in sizes]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _is(sizes: Sequence[BatchSizeSummary]) -> str:
-    return "is" if len(sizes) == 1 else "are"
-
-
-def _two_digits(value: float) -> int:
-    whole = max(1, round(value))
-    unit: int = 10 ** max(len(str(whole)) - 2, 0)
-    return whole // unit * unit

@@ -1,4 +1,4 @@
-"""What `vram compare` and its worker process say to each other: one JSON object a line."""
+"""Messages between `vram compare` and its worker process: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from vram_cli.compare.records import ComparePlan, Run
+from vram_cli.compare.records import ComparePlan, TrainingRun
 from vram_cli.probe.messages import Event, Refused
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTraining:
-    """Parent to child, in place of an order: what is going to be trained, on a device that is there."""
+    """Parent to worker, first: what to train, and on which device."""
 
-    kind: Literal["course"] = "course"
+    kind: Literal["open_training"] = "open_training"
 
     config: dict[str, Any]
     download: bool
     folder: str
-    """As that of an order."""
+    """Folder that is searched first for code that the config names; "" for none."""
     device: str
-    """Such as "cuda:0"."""
+    """Device string, such as "cuda:0"."""
     plan: ComparePlan
-    largest: int
-    """The largest batch that is known to fit: validation takes no larger ones."""
+    max_eval_batch: int
+    """Largest batch known to fit, and so the largest that validation may use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunTraining:
-    """Parent to child, after a course, again and again: train from fresh weights."""
+    """Parent to worker, any number of times: train from new weights."""
 
-    kind: Literal["train"] = "train"
+    kind: Literal["run_training"] = "run_training"
 
     batch_size: int
-    parts: int
-    """In how many it is trained, gradients added up."""
+    micro_batches: int
+    """Micro-batches per batch."""
     repeat: int
     fold: int
     learning_rate: float
@@ -44,24 +44,24 @@ class RunTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProgress(Event):
-    """Child to parent: how far a training has come."""
+    """Worker to parent: the progress of a training."""
 
-    kind: Literal["learning"] = "learning"
+    kind: Literal["training_progress"] = "training_progress"
     step: int
     steps: int
     loss: float
-    """Of the last step."""
+    """Loss of the last step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingDone:
-    """Child to parent: a training is over."""
+    """Worker to parent: a training has ended."""
 
-    kind: Literal["trained"] = "trained"
-    run: Run | None
-    """None where memory ran out."""
+    kind: Literal["training_done"] = "training_done"
+    run: TrainingRun | None
+    """None if it ran out of memory."""
     message: str = ""
-    """How it did."""
+    """How it ran out of memory."""
 
 
 Request = OpenTraining | RunTraining

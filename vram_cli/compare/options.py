@@ -1,4 +1,4 @@
-"""What is asked for, and what becomes of it once the length of the data set is known."""
+"""Options of `vram compare`, and the plan that follows from them and the size of the data set."""
 
 from __future__ import annotations
 
@@ -16,82 +16,90 @@ DEFAULT_SAMPLES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """The flags of `vram compare`; the checks are those of `plan`."""
+    """The flags of `vram compare`; `plan` validates them."""
 
     batch_sizes: Sequence[int | str] = DEFAULT_SIZES
-    """"full" for one that holds all training samples."""
+    """Batch sizes; "full" is the whole training set."""
     samples: int | None = DEFAULT_SAMPLES
-    """Of the data set; None for all."""
+    """Samples drawn from the data set; None for all."""
     holdout: float = 0.2
     folds: int = 1
     epochs: int = 5
     repeats: int = 3
-    scaling: Scaling | None = None
-    """None for the rule that goes with the optimizer."""
+    lr_scaling: Scaling | None = None
+    """None for the rule that suits the optimizer."""
     warmup: float = 0.0
     seed: int = 0
     accumulate: bool = False
-    """Whether sizes that do not fit are trained in parts, gradients added up."""
+    """Whether to train sizes that do not fit as micro-batches, with gradient accumulation."""
 
-    def plan(self, length: int, scaling: Scaling) -> ComparePlan:
-        """Return the plan for a data set of so many samples; `scaling` is taken where none is asked for.
+    def plan(self, num_samples: int, lr_scaling: Scaling) -> ComparePlan:
+        """Return the plan for a data set of `num_samples`.
+
+        Args:
+            num_samples: Samples in the data set.
+            lr_scaling: Rule for the learning rate if these options name none.
 
         Raises:
-            ConfigError: it cannot be done; the message names the flag.
+            ConfigError: An option is invalid; the message names the flag.
         """
-        self._check()
-        samples = length if self.samples is None else min(self.samples, length)
+        self._validate()
+        samples = num_samples if self.samples is None else min(self.samples, num_samples)
         if samples < max(2, self.folds):
-            few = f"--samples: {samples:,} of the {length:,} in the data set"
-            raise ConfigError(f"{few} are too few to train on some and validate with others", "take more")
+            raise ConfigError(
+                f"--samples: {samples:,} of the {num_samples:,} in the data set are too few for training and "
+                "validation",
+                "use more samples",
+            )
         return ComparePlan(
             samples=samples,
             holdout=self.holdout,
             folds=self.folds,
             epochs=self.epochs,
-            scaling=self.scaling or scaling,
+            lr_scaling=self.lr_scaling or lr_scaling,
             warmup=self.warmup,
             seed=self.seed,
         )
 
     def sizes(self, plan: ComparePlan) -> tuple[int, ...]:
-        """Return the batch sizes as numbers, each once.
+        """Return the batch sizes as numbers, without duplicates.
 
         Raises:
-            ConfigError: one is larger than the training samples.
+            ConfigError: A size exceeds the training set.
         """
-        sizes = [plan.trained if size == FULL else int(size) for size in self.batch_sizes]
+        limit = plan.num_train_samples
+        sizes = [limit if size == FULL else int(size) for size in self.batch_sizes]
         for size in sizes:
-            if size > plan.trained:
+            if size > limit:
                 raise ConfigError(
-                    f"--batch-sizes: {size:,} is more than the {plan.trained:,} training samples",
-                    f"take at most {plan.trained:,}, write full for all of them, or take more --samples",
+                    f"--batch-sizes: {size:,} exceeds the {limit:,} training samples",
+                    f"use at most {limit:,}, write full for all of them, or increase --samples",
                 )
         return tuple(dict.fromkeys(sizes))
 
-    def _check(self) -> None:
-        least = {"samples": 2, "folds": 1, "epochs": 1, "repeats": 1, "warmup": 0, "seed": 0}
-        for name, low in least.items():
+    def _validate(self) -> None:
+        minimums = {"samples": 2, "folds": 1, "epochs": 1, "repeats": 1, "warmup": 0, "seed": 0}
+        for name, minimum in minimums.items():
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise ConfigError(f"--{name}: must be at least {low}, got {value:g}")
+            if value is not None and value < minimum:
+                raise ConfigError(f"--{name}: must be at least {minimum}, got {value:g}")
         if not 0 < self.holdout < 1:
-            raise ConfigError(f"--holdout: must be a share between 0 and 1, got {self.holdout:g}", "such as 0.2")
+            raise ConfigError(f"--holdout: must be between 0 and 1, got {self.holdout:g}", "for example 0.2")
         if not self.batch_sizes:
-            raise ConfigError("--batch-sizes: names no size", "such as 1,32,128,full")
+            raise ConfigError("--batch-sizes: the list is empty", "for example 1,32,128,full")
         for size in self.batch_sizes:
             if size != FULL and int(size) < 1:
                 raise ConfigError(f"--batch-sizes: must be at least 1, got {size}")
 
 
 def parse_sizes(text: str) -> tuple[int | str, ...]:
-    """Return the sizes in "1,32,128,full".
+    """Parse a list of batch sizes such as "1,32,128,full".
 
     Raises:
-        ConfigError: one of them is neither a whole number nor full.
+        ConfigError: An item is neither a whole number nor "full".
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
         if word != FULL and not (word.isascii() and word.isdigit() and len(word) < 19):
-            raise ConfigError(f"--batch-sizes: {word!r} is neither a number nor full", "such as 1,32,128,full")
+            raise ConfigError(f"--batch-sizes: {word!r} is neither a number nor full", "for example 1,32,128,full")
     return tuple(word if word == FULL else int(word) for word in words)

@@ -1,4 +1,4 @@
-"""The answer of `vram compare`: what each batch size does to training, run by run and side by side."""
+"""Records of `vram compare`: the plan, each training run, and a summary per batch size."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from vram_cli.records import SCHEMA_VERSION, RunInfo, Scaling
 
 @dataclass(frozen=True, kw_only=True)
 class ComparePlan:
-    """What is trained, besides the batch sizes and how often: two runs can be compared only where it is the same."""
+    """Settings that all runs share. Runs are comparable only if their plans are equal."""
 
     samples: int
-    """Of the data set, chosen by the seed; hold-out and training samples together."""
+    """Samples drawn from the data set, for training and validation together."""
     holdout: float
-    """Share of them that is never trained on; without folds."""
+    """Fraction of the samples held out for validation; unused if `folds` is above 1."""
     folds: int
-    """1 for a hold-out; K for K runs, each validated on another K-th of the samples."""
+    """Folds of the cross-validation; 1 for a single hold-out set."""
     epochs: int
-    """Passes over the training samples: every size sees the same number of images."""
-    scaling: Scaling
-    """How the config's learning rate follows the batch size."""
+    """Passes over the training samples: the same for every batch size."""
+    lr_scaling: Scaling
+    """Rule that scales the config's learning rate with the batch size."""
     warmup: float
-    """Epochs over which a raised learning rate is reached, from the config's own."""
+    """Epochs in which the learning rate rises from the config's to the scaled one."""
     seed: int
-    """Of the samples, the weights and the order; repeat r adds r to the last two."""
+    """Random seed for samples, weights and shuffling; repeat r adds r for weights and shuffling."""
 
     @property
-    def trained(self) -> int:
-        """Samples that a run trains on, at most: folds differ by one."""
-        return self.samples - self.validated
+    def num_train_samples(self) -> int:
+        """Samples in the training set, at most: folds differ by one."""
+        return self.samples - self.num_val_samples
 
     @property
-    def validated(self) -> int:
-        """Samples that a run is validated on, at least."""
+    def num_val_samples(self) -> int:
+        """Samples in the validation set, at least."""
         if self.folds > 1:
             return self.samples // self.folds
         return min(max(1, round(self.samples * self.holdout)), self.samples - 1)
@@ -41,106 +41,107 @@ class ComparePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryCheck:
-    """Whether a batch size trains within the device's memory: some steps that were measured before any run."""
+    """Whether training with a batch size fits in memory, measured by a few steps before the runs."""
 
     batch_size: int
     fits: bool
     peak_bytes: int
-    """Reserved by the allocator at the peak, of a part where the whole does not fit; 0 where that is not known."""
+    """Peak memory reserved by the allocator, for a micro-batch if the batch does not fit; 0 if unknown."""
     message: str = ""
-    """Where it does not fit: how it failed."""
-    part: int | None = None
-    """Where it does not fit: samples of a part of it that does, with the gradients of `parts` added up."""
-    parts: int = 1
+    """How it failed, if it does not fit."""
+    micro_batch_size: int | None = None
+    """Samples per micro-batch that fits with gradient accumulation; None if the batch fits, or if no size does."""
+    micro_batches: int = 1
+    """Micro-batches per batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoisePoint:
-    """Gradients at one point of a run, of groups of training samples: what they share, and what sets them apart."""
+    """Mean and variance of the gradients of training samples at one point of a run."""
 
-    images: int
-    """Seen until then."""
+    samples: int
+    """Samples trained on so far."""
     signal: float
-    """Squared norm of the mean gradient, |G|^2, without bias: it may come out below 0."""
+    """Squared norm of the mean gradient, |G|^2; unbiased, so it can be negative."""
     variance: float
-    """Trace of the covariance of single samples' gradients, tr(S), without bias."""
+    """Trace of the covariance of per-sample gradients, tr(S); unbiased."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """The training loss over a stretch of a run."""
+    """Mean training loss over a section of a run."""
 
-    images: int
-    """Seen by the end of the stretch."""
+    samples: int
+    """Samples trained on by the end of the section."""
     loss: float
-    """Mean over its steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One training, from fresh weights to the validation."""
+class TrainingRun:
+    """One training, from new weights to validation."""
 
     batch_size: int
     repeat: int
     fold: int
-    parts: int = 1
-    """In how many a batch was trained."""
+    micro_batches: int = 1
+    """Micro-batches per batch."""
     learning_rate: float
     steps: int
-    """Of the optimizer."""
-    images: int
-    """Trained on, those of later epochs counted again."""
+    """Optimizer steps."""
+    samples: int
+    """Samples trained on, counted once per epoch."""
     seconds: float
-    """Of training alone: no validation, no look at gradients."""
+    """Training time, without validation and gradient noise measurements."""
     loss: float | None = None
-    """On the validation samples, mean of a sample; None where training diverged."""
+    """Mean validation loss per sample; None if training diverged."""
     accuracy: float | None = None
-    """Share of targets that the largest output names; None where outputs are no scores of classes."""
+    """Fraction of validation targets predicted correctly; None if the outputs are not class scores."""
     loss_noise: float | None = None
-    """Deviation of a step's loss from its trend; None for too few steps to tell."""
+    """Standard deviation of a step's loss around its trend; None if there are too few steps."""
     diverged_at: int | None = None
-    """The step whose loss was no longer finite; training ended there."""
+    """Step at which the loss became infinite or NaN, which ends the training."""
     curve: tuple[CurvePoint, ...] = ()
-    noise: tuple[NoisePoint, ...] = ()
+    """Training loss."""
+    gradient_noise: tuple[NoisePoint, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanStd:
-    """A figure over several runs."""
+    """Mean and standard deviation over several runs."""
 
     mean: float
-    deviation: float | None
-    """Standard deviation of a run; None for a single one."""
+    std: float | None
+    """Sample standard deviation; None for a single run."""
     runs: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizeSummary:
-    """One batch size, over all its runs."""
+    """All runs of one batch size. The figures leave out runs that diverged."""
 
     batch_size: int
     is_full: bool
-    """Whether each step sees all training samples."""
-    fit: MemoryCheck | None = None
-    """None where it was not measured before Ctrl-C."""
+    """Whether the batch holds the whole training set."""
+    memory_check: MemoryCheck | None = None
+    """None if the comparison was interrupted before it."""
     runs: int = 0
-    """That are finished."""
+    """Finished runs."""
     diverged: int = 0
-    """Of them, how many lost their way; the figures are those of the others."""
-    rose: int = 0
-    """Of them, how many ended with a training loss above the one that they began with."""
-    parts: int = 1
-    """In how many a batch was trained, gradients added up, since it does not fit whole."""
+    """Runs that diverged."""
+    loss_increased: int = 0
+    """Runs whose training loss was higher at the end than at the start."""
+    micro_batches: int = 1
+    """Micro-batches per batch, with gradient accumulation; 1 if the whole batch fits."""
     learning_rate: float | None = None
     steps_per_epoch: int
     accuracy: MeanStd | None = None
     loss: MeanStd | None = None
     loss_noise: MeanStd | None = None
     noise_scale: float | None = None
-    """tr(S) / |G|^2 over the second half of training, in samples (McCandlish et al. 2018, B_simple); None where the
-    mean gradient is lost in the noise, or nothing was measured."""
+    """Gradient noise scale tr(S) / |G|^2 over the second half of training, in samples (McCandlish et al. 2018,
+    B_simple); None if it was not measured, or if noise hides the mean gradient."""
     seconds_per_epoch: MeanStd | None = None
-    images_per_second: MeanStd | None = None
+    samples_per_second: MeanStd | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +152,13 @@ class Comparison:
     run: RunInfo
     plan: ComparePlan
     repeats: int
+    """Runs per batch size and fold."""
     sizes: tuple[BatchSizeSummary, ...]
-    """In the order in which they were asked for."""
+    """One summary per batch size, in the requested order."""
     findings: tuple[str, ...] = ()
-    """What the figures say, and what they do not; a sentence each."""
+    """Conclusions from the figures and their limits, one sentence each."""
     noise_exponent: float | None = None
-    """p of the fit loss noise ~ B^p; theory says -1/2 for sizes at the same weights. None for fewer than 3 sizes."""
-    runs: tuple[Run, ...] = ()
+    """Exponent p of the fit loss noise ~ B^p; theory predicts -1/2 at equal weights. None for fewer than 3 sizes."""
+    runs: tuple[TrainingRun, ...] = ()
     interrupted: bool = False
     schema_version: int = field(default=SCHEMA_VERSION)

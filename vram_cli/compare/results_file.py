@@ -1,14 +1,13 @@
-"""The file of a comparison: JSON, one line for what is compared and one for each thing that is finished.
+"""The results file of a comparison: JSON Lines, with the comparison in the first line and a result in each other one.
 
-A line is on the disk before the next training begins. So whatever ends the program, no more than the training that ran
-is lost: the same command finds what is there and goes on.
+Each result is flushed to disk before the next run starts, so an interrupted comparison resumes where it stopped.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,73 +15,75 @@ from typing import IO, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from vram_cli.compare.records import ComparePlan, MemoryCheck, Run
+from vram_cli.compare.records import ComparePlan, MemoryCheck, TrainingRun
+from vram_cli.config_diff import describe_change, differing_keys, flatten
 from vram_cli.errors import ConfigError
 from vram_cli.records import SCHEMA_VERSION
 
-_ELSEWHERE = "--results FILE keeps this comparison elsewhere; --fresh throws away what is there"
-_NO_MATTER = ("search", "data.root")
-"""Keys of the config that no result depends on."""
+_HINT = "--results FILE stores this comparison elsewhere; --fresh discards the existing results"
+_IRRELEVANT_KEYS = ("search", "data.root")
+"""Config keys that do not affect results."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulatedTraining:
-    """What is compared: lines of one file are about the same."""
+class ComparisonKey:
+    """Everything that results depend on: a file holds results of one key only."""
 
-    kind: Literal["subject"] = "subject"
+    kind: Literal["comparison"] = "comparison"
 
     config: dict[str, Any]
     plan: ComparePlan
     device: str
-    """Its name."""
+    """Device name."""
     versions: dict[str, str]
     schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitLine:
-    """A size that was measured before the trainings."""
+class MemoryCheckLine:
+    """The memory check of a batch size; a later line replaces it."""
 
-    kind: Literal["fit"] = "fit"
-    fit: MemoryCheck
+    kind: Literal["memory_check"] = "memory_check"
+    memory_check: MemoryCheck
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunLine:
-    """A training that is finished."""
+    """A finished run."""
 
     kind: Literal["run"] = "run"
-    run: Run
+    run: TrainingRun
 
 
-_LINE: TypeAdapter[SimulatedTraining | FitLine | RunLine] = TypeAdapter(SimulatedTraining | FitLine | RunLine)
+Line = ComparisonKey | MemoryCheckLine | RunLine
+_LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 
-class Journal:
-    """An open file of a comparison. A context manager.
+class ResultsFile:
+    """An open results file. A context manager.
 
     Args:
-        path: the file; made where it is not there, else read and gone on with.
-        subject: what is compared.
-        fresh: whether a file that is there is begun anew.
+        path: The file, which is created if it does not exist and resumed if it does.
+        key: The comparison.
+        fresh: Whether to discard existing results.
 
     Raises:
-        ConfigError: the file cannot be written, is none of vram's, or is about something else.
+        ConfigError: The file cannot be written, was not written by vram, or holds another comparison.
     """
 
-    def __init__(self, path: Path, subject: SimulatedTraining, *, fresh: bool = False) -> None:
-        self.fits: dict[int, MemoryCheck] = {}
-        """By batch size."""
-        self.runs: dict[tuple[int, int, int], Run] = {}
-        """By batch size, repeat and fold."""
+    def __init__(self, path: Path, key: ComparisonKey, *, fresh: bool = False) -> None:
+        self.memory_checks: dict[int, MemoryCheck] = {}
+        """Memory checks by batch size."""
+        self.runs: dict[tuple[int, int, int], TrainingRun] = {}
+        """Runs by batch size, repeat and fold."""
         self._path = path
         is_new = fresh or not path.exists() or (path.is_file() and not path.stat().st_size)
-        end = 0 if is_new else self._read(subject)
-        self._file = self._opened(end)
+        end = 0 if is_new else self._read(key)
+        self._file = self._open(end)
         if not end:
-            self._write(subject)
+            self._write(key)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> ResultsFile:
         return self
 
     def __exit__(
@@ -90,90 +91,77 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def keep_fit(self, fit: MemoryCheck) -> None:
-        """Write down a size that was measured, in place of what was known of it."""
-        self.fits[fit.batch_size] = fit
-        self._write(FitLine(fit=fit))
+    def add_memory_check(self, memory_check: MemoryCheck) -> None:
+        """Write a memory check, which replaces an earlier one of the same batch size."""
+        self.memory_checks[memory_check.batch_size] = memory_check
+        self._write(MemoryCheckLine(memory_check=memory_check))
 
-    def keep_run(self, run: Run) -> None:
-        """Write down a training that is finished."""
+    def add_run(self, run: TrainingRun) -> None:
+        """Write a finished run."""
         self.runs[run.batch_size, run.repeat, run.fold] = run
         self._write(RunLine(run=run))
 
-    def _write(self, line: SimulatedTraining | FitLine | RunLine) -> None:
+    def _write(self, line: Line) -> None:
         try:
             self._file.write(json.dumps(asdict(line)).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise ConfigError(f"{self._path}: cannot be written: {error.strerror}", "make room, and go on") from None
+            hint = "free some disk space, then run the same command to resume"
+            raise ConfigError(f"{self._path}: cannot be written: {error.strerror}", hint) from None
 
-    def _opened(self, end: int) -> IO[bytes]:
+    def _open(self, end: int) -> IO[bytes]:
         try:
             file = self._path.open("r+b" if end else "wb")
         except OSError as error:
-            hint = "choose a place that you may write to, by --results FILE"
+            hint = "choose a writable location with --results FILE"
             raise ConfigError(f"{self._path}: cannot be written: {error.strerror}", hint) from None
         file.truncate(end)
         file.seek(end)
         return file
 
-    def _read(self, subject: SimulatedTraining) -> int:
-        """Read what is there, and return where it ends: a last line that was not finished is written over.
+    def _read(self, key: ComparisonKey) -> int:
+        """Read the results, and return the offset of the end of the last complete line.
 
-        0 where nothing but the subject is there: that is lost with no loss, whatever it was.
+        Return 0 if there are no results: overwriting the key of another comparison then loses nothing.
         """
         try:
             content = self._path.read_bytes()
         except OSError as error:
-            raise ConfigError(f"{self._path}: cannot be read: {error.strerror}", _ELSEWHERE) from None
-        end, then = content.rfind(b"\n") + 1, subject
+            raise ConfigError(f"{self._path}: cannot be read: {error.strerror}", _HINT) from None
+        end, previous = content.rfind(b"\n") + 1, key
         for number, text in enumerate(content[:end].splitlines(), 1):
-            line = self._line(text, number)
-            if isinstance(line, SimulatedTraining) != (number == 1):
-                raise ConfigError(f"{self._path}:{number}: not what vram compare writes there", _ELSEWHERE)
-            if isinstance(line, SimulatedTraining):
-                then = line
-            elif isinstance(line, FitLine):
-                self.fits[line.fit.batch_size] = line.fit
+            line = self._parse(text, number)
+            if isinstance(line, ComparisonKey) != (number == 1):
+                raise ConfigError(f"{self._path}:{number}: not a results file of vram compare", _HINT)
+            if isinstance(line, ComparisonKey):
+                previous = line
+            elif isinstance(line, MemoryCheckLine):
+                self.memory_checks[line.memory_check.batch_size] = line.memory_check
             else:
                 self.runs[line.run.batch_size, line.run.repeat, line.run.fold] = line.run
         if end == 0:
-            raise ConfigError(f"{self._path}: no file of vram compare", _ELSEWHERE)
-        if not (self.fits or self.runs):
+            raise ConfigError(f"{self._path}: not a results file of vram compare", _HINT)
+        if not (self.memory_checks or self.runs):
             return 0
-        self._require_same(then, subject)
+        if difference := next(_differences(previous, key), None):
+            raise ConfigError(f"{self._path} holds another comparison: {difference}", _HINT)
         return end
 
-    def _line(self, text: bytes, number: int) -> SimulatedTraining | FitLine | RunLine:
+    def _parse(self, text: bytes, number: int) -> Line:
         try:
             return _LINE.validate_json(text)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
-            raise ConfigError(f"{self._path}:{number}: not a line of vram compare: {problem}", _ELSEWHERE) from None
-
-    def _require_same(self, then: SimulatedTraining, now: SimulatedTraining) -> None:
-        if reason := next(_differences(then, now), None):
-            raise ConfigError(f"{self._path} has another comparison in it: {reason}", _ELSEWHERE)
+            raise ConfigError(f"{self._path}:{number}: not a line of vram compare: {problem}", _HINT) from None
 
 
-def _differences(then: SimulatedTraining, now: SimulatedTraining) -> Iterator[str]:
-    pairs = [(_flat(side.config) | _flat(asdict(side.plan)) | {"device": side.device}) for side in (then, now)]
-    for package in ("vram", "torch"):
-        for side, flat in zip((then, now), pairs, strict=True):
-            flat[f"the version of {package}"] = side.versions.get(package, "unknown")
-    before, today = pairs
-    for key in {**today, **before}:
-        if before.get(key) != today.get(key) and not key.startswith(_NO_MATTER):
-            yield f"{key} was {_shown(before.get(key))}, is {_shown(today.get(key))}"
+def _differences(previous: ComparisonKey, current: ComparisonKey) -> Iterator[str]:
+    for change in differing_keys(_flatten(previous), _flatten(current)):
+        if not change[0].startswith(_IRRELEVANT_KEYS):
+            yield describe_change(*change)
 
 
-def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return flat
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)
+def _flatten(key: ComparisonKey) -> dict[str, Any]:
+    versions = {f"the version of {name}": key.versions.get(name, "unknown") for name in ("vram", "torch")}
+    return flatten(key.config) | flatten(asdict(key.plan)) | {"device": key.device} | versions

@@ -1,4 +1,4 @@
-"""How good a model is on a batch that it is not trained on."""
+"""Validation loss and accuracy."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from vram_cli.workload.workload import Workload
 
 @dataclass
 class Score:
-    """Sums over the samples looked at so far."""
+    """Running sums over validation batches."""
 
     samples: int = 0
     loss: float = 0.0
-    """Sum over samples of their batches' mean loss."""
+    """Sum over samples of the mean loss of their batch."""
     targets: int = 0
-    """0 where outputs are no scores of classes."""
-    right: int = 0
+    """Class targets; 0 if the outputs are not class scores."""
+    correct: int = 0
 
     @property
     def mean_loss(self) -> float:
-        """Loss of a sample."""
+        """Mean loss per sample."""
         return self.loss / self.samples
 
     @property
     def accuracy(self) -> float | None:
-        """Share of targets whose class has the largest output; None where there are none."""
-        return self.right / self.targets if self.targets else None
+        """Fraction of targets predicted correctly; None without class targets."""
+        return self.correct / self.targets if self.targets else None
 
 
 @torch.no_grad()
 def add_score(work: Workload, batch: Batch, score: Score) -> None:
-    """Add a batch to a score; the model is taken as it is, in the mode that it is in."""
+    """Add a batch to a score, with the model in its current mode."""
     outputs: list[Any] = []
     hook = work.model.register_forward_hook(lambda _model, _inputs, output: outputs.append(output))
     try:
@@ -47,23 +47,23 @@ def add_score(work: Workload, batch: Batch, score: Score) -> None:
     n = max(lengths_of(batch), default=1)
     score.samples += n
     score.loss += n * float(loss)
-    known = _right(logits_of(outputs[-1]), batch[1]) if isinstance(batch, tuple) and len(batch) == 2 else None
-    if known is not None:
-        score.right, score.targets = score.right + known[0], score.targets + known[1]
+    if isinstance(batch, tuple) and len(batch) == 2:
+        correct, targets = _count_correct(logits_of(outputs[-1]), batch[1])
+        score.correct, score.targets = score.correct + correct, score.targets + targets
 
 
-def _right(output: Any, targets: Any) -> tuple[int, int] | None:
-    """Return how many targets are named by the largest output of their classes, and of how many there are.
+def _count_correct(output: Any, targets: Any) -> tuple[int, int]:
+    """Return the number of correct predictions and of targets; (0, 0) if the outputs are not class scores.
 
-    Classes lie along dimension 1, as PyTorch has it, or along the last one, as language models return them. Targets
-    below 0 are left out, as cross entropy leaves out -100.
+    Classes are along dimension 1, as in PyTorch's losses, or along the last one, as in language models. Targets below 0
+    are ignored, like the -100 of cross entropy.
     """
     if not (isinstance(output, torch.Tensor) and isinstance(targets, torch.Tensor)):
-        return None
+        return 0, 0
     if output.dim() < 2 or targets.is_floating_point():
-        return None
-    along = next((dim for dim in (1, -1) if output.select(dim, 0).shape == targets.shape), None)
-    if along is None:
-        return None
+        return 0, 0
+    class_dim = next((dim for dim in (1, -1) if output.select(dim, 0).shape == targets.shape), None)
+    if class_dim is None:
+        return 0, 0
     counted = targets >= 0
-    return int(((output.argmax(along) == targets) & counted).sum()), int(counted.sum())
+    return int(((output.argmax(class_dim) == targets) & counted).sum()), int(counted.sum())

@@ -1,4 +1,4 @@
-"""Which samples are trained on, in which order, and which are kept to validate with."""
+"""Training and validation samples, and the order of the training samples."""
 
 from __future__ import annotations
 
@@ -10,39 +10,44 @@ import torch
 from vram_cli.compare.records import ComparePlan
 
 
-def split(length: int, plan: ComparePlan, fold: int) -> tuple[list[int], list[int]]:
-    """Return the places of training and of validation samples in a data set of `length`, for one of the plan's folds.
+def split(num_samples: int, plan: ComparePlan, fold: int) -> tuple[list[int], list[int]]:
+    """Return the indices of the training and the validation samples in a data set, for one fold of the plan.
 
-    The plan's samples are chosen by its seed alone: all sizes, repeats and folds share them. Every sample is in the
-    validation of exactly one fold; without folds the hold-out is always the same.
+    Only the plan's seed selects the samples, so all sizes, repeats and folds share them. Each sample validates exactly
+    one fold; without folds, the hold-out set is always the same.
     """
-    chosen = Random(plan.seed).sample(range(length), plan.samples)  # noqa: S311 - has to be the same each time
+    indices = Random(plan.seed).sample(range(num_samples), plan.samples)  # noqa: S311 - must be reproducible
     if plan.folds == 1:
-        return chosen[plan.validated :], chosen[: plan.validated]
+        return indices[plan.num_val_samples :], indices[: plan.num_val_samples]
     start, end = (plan.samples * edge // plan.folds for edge in (fold, fold + 1))
-    return chosen[:start] + chosen[end:], chosen[start:end]
+    return indices[:start] + indices[end:], indices[start:end]
 
 
-def steps_per_epoch(samples: int, per_step: int, per_batch: int) -> int:
-    """Return how many steps of the optimizer `updates` takes to see all samples once."""
-    whole, rest = divmod(samples, per_step)
-    return whole + (rest > 0 and not _is_left_out(rest, per_batch))
+def steps_per_epoch(num_samples: int, step_size: int, batch_size: int) -> int:
+    """Return the number of optimizer steps per epoch of `shuffled_steps`."""
+    whole, rest = divmod(num_samples, step_size)
+    return whole + (rest > 0 and not _is_dropped(rest, batch_size))
 
 
-def updates(
-    samples: int, per_step: int, per_batch: int, epochs: int, generator: torch.Generator
+def shuffled_steps(
+    num_samples: int, step_size: int, batch_size: int, epochs: int, generator: torch.Generator
 ) -> Iterator[list[torch.Tensor]]:
-    """Return the batches of each of the optimizer's steps, as places among the samples: shuffled anew in each epoch.
+    """Yield the batches of each optimizer step as indices of samples, shuffled in every epoch.
 
-    A step has `per_step` samples, in batches of `per_batch`; the last of an epoch has what is left. One sample by
-    itself is left out, since batch norm refuses it.
+    Args:
+        num_samples: Samples per epoch.
+        step_size: Samples per optimizer step; the last step of an epoch has the rest.
+        batch_size: Samples per batch, of which a step accumulates several. A batch of a single leftover sample is
+            dropped, since batch norm rejects it.
+        epochs: Passes over the samples.
+        generator: Source of the random order.
     """
     for _ in range(epochs):
-        for rows in torch.randperm(samples, generator=generator).split(per_step):
-            pieces = [piece for piece in rows.split(per_batch) if not _is_left_out(len(piece), per_batch)]
-            if pieces:
-                yield pieces
+        for indices in torch.randperm(num_samples, generator=generator).split(step_size):
+            batches = [batch for batch in indices.split(batch_size) if not _is_dropped(len(batch), batch_size)]
+            if batches:
+                yield batches
 
 
-def _is_left_out(samples: int, per_batch: int) -> bool:
-    return samples == 1 < per_batch
+def _is_dropped(samples: int, batch_size: int) -> bool:
+    return samples == 1 < batch_size

@@ -1,4 +1,4 @@
-"""The parent's side of trainings in a child process. Imports no torch."""
+"""The parent's side of trainings in a worker process. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from vram_cli.records import Outcome
 
 
 class TrainingClient:
-    """Trains a config again and again in a child process, which is replaced where it dies. A context manager.
+    """Trains a config in a worker process, which is replaced if it dies. A context manager.
 
     Args:
-        config: what to train.
-        plan: on what, and for how long.
-        device: where, such as "cuda:0".
-        largest: the largest batch that is known to fit: validation takes no larger ones.
-        download: whether missing data files may be downloaded.
+        config: The config to train.
+        plan: Data, epochs and learning rate rule.
+        device: Device string, such as "cuda:0".
+        max_eval_batch: Largest batch known to fit, and so the largest that validation may use.
+        download: Whether torchvision may download missing data files.
     """
 
-    def __init__(self, config: Config, plan: ComparePlan, *, device: str, largest: int, download: bool = False) -> None:
-        self._course = OpenTraining(
+    def __init__(
+        self, config: Config, plan: ComparePlan, *, device: str, max_eval_batch: int, download: bool = False
+    ) -> None:
+        self._session = OpenTraining(
             config=config.model_dump(mode="json"),
             download=download,
             folder=code_folder(config),
             device=device,
             plan=plan,
-            largest=largest,
+            max_eval_batch=max_eval_batch,
         )
         self._config = config
         self._worker: WorkerProcess | None = None
@@ -46,34 +48,34 @@ class TrainingClient:
     ) -> None:
         self._end()
 
-    def train(self, task: RunTraining, on_progress: Callable[[TrainingProgress], None]) -> TrainingDone:
-        """Run a training. If memory ran out or the worker was killed, the reply has no run and says why.
+    def train(self, request: RunTraining, report: Callable[[TrainingProgress], None]) -> TrainingDone:
+        """Run one training. If memory runs out or the worker is killed, the reply has a message instead of a run.
 
         Raises:
-            ConfigError: the data has no samples to choose from, or the config names code that cannot be used.
-            WorkloadError: the model, its data or its loss raise, or end the process.
-            ProbeError: the worker died in an unforeseen way.
+            ConfigError: The data has no real samples, or the config names code that cannot be used.
+            WorkloadError: The model, the data or the loss raised an error, or ended the process.
+            ProbeError: The worker died for another reason.
         """
         worker = self._worker or self._start()
         try:
-            done: TrainingDone = worker.request(task, on_progress)
+            reply: TrainingDone = worker.request(request, report)
         except WorkerStopped as stop:
-            killed = worker.was_killed or stop.outcome is Outcome.HOST_MEMORY
-            error = None if killed else ended_by_user_code(worker, self._config)
-            message = f"the training's process {stop.message}" if stop.outcome is Outcome.KILLED else stop.message
+            out_of_memory = worker.was_killed or stop.outcome is Outcome.HOST_MEMORY
+            error = None if out_of_memory else ended_by_user_code(worker, self._config)
+            message = f"the training process {stop.message}" if stop.outcome is Outcome.KILLED else stop.message
             cause = last_words.summary(worker.stderr())
             self._end()
-            if not killed:
+            if not out_of_memory:
                 raise error or ProbeError(message, cause) from None
             return TrainingDone(run=None, message=message)
-        if done.run is None:
+        if reply.run is None:
             self._end()
-        return done
+        return reply
 
     def _start(self) -> WorkerProcess:
-        # Without the malloc settings that make memory reproducible: they would slow training down.
+        # Without the allocator settings that make trials reproducible, which would slow down training.
         self._worker = worker = WorkerProcess({}, entry="vram_cli.compare.worker", replies=REPLY)
-        worker.send(self._course)
+        worker.send(self._session)
         return worker
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""The child's side of `vram compare`: trainings of one config on one device."""
+"""Trainings of one config on one device, in the worker process."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from vram_cli.workload import check_code, open_data, set_matmul_precision
 
 
 class TrainingWorker:
-    """Trains a config again and again, each time from fresh weights.
+    """Trains a config any number of times, each time from new weights.
 
     Raises:
-        ConfigError: the data has no samples to choose from, or the config names code that cannot be used.
+        ConfigError: The data has no real samples, or the config names code that cannot be used.
     """
 
-    def __init__(self, config: Config, course: OpenTraining) -> None:
+    def __init__(self, config: Config, session: OpenTraining) -> None:
         check_code(config)
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
-        self._config, self._course = config, course
-        self._data = open_data(config, download=course.download).indexed()
-        self._device = torch.device(course.device)
+        self._config, self._session = config, session
+        self._data = open_data(config, download=session.download).indexed()
+        self._device = torch.device(session.device)
         if self._device.type != "cpu":
             getattr(torch, self._device.type).set_device(self._device)
 
-    def train(self, task: RunTraining, tell: Callable[[TrainingProgress], None]) -> TrainingDone:
-        """Run a training and say what came of it; `tell` hears of its progress.
+    def train(self, request: RunTraining, report: Callable[[TrainingProgress], None]) -> TrainingDone:
+        """Run one training; `report` receives its progress.
 
         Raises:
-            WorkloadError: the model, its data or its loss raise.
+            WorkloadError: The model, the data or the loss raised an error.
         """
         try:
-            return TrainingDone(run=TrainingLoop(self._config, self._course, task, self._data, self._device).run(tell))
+            loop = TrainingLoop(self._config, self._session, request, self._data, self._device)
+            return TrainingDone(run=loop.run(report))
         except VramError:
             raise
-        except Exception as error:  # noqa: BLE001 - describe() says what it means
+        except Exception as error:  # noqa: BLE001 - describe() classifies it
             failure = describe(error, self._device.type)
         if failure.outcome is Outcome.ERROR:
             raise WorkloadError(
-                f"training with a batch of {task.batch_size:,} fails, and not for memory: {failure.message}",
-                "the traceback above is from the model, its data or its loss; mend that first",
+                f"training with a batch of {request.batch_size:,} fails, but not for lack of memory: {failure.message}",
+                "the traceback above comes from your model, data or loss; fix that first",
                 traceback=failure.traceback,
             )
         return TrainingDone(run=None, message=failure.message)

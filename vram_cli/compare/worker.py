@@ -1,4 +1,4 @@
-"""The worker process of `vram compare`: it trains one config again and again."""
+"""The worker process of `vram compare`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TrainingService:
-    """Opens a config for training, and trains it with one batch size after the other."""
+    """Opens a config for training, and trains it once per request."""
 
     requests: TypeAdapter[Any] = REQUEST
     replies: TypeAdapter[Any] = REPLY
@@ -34,5 +34,5 @@ class TrainingService:
 
 
 def main() -> None:
-    """Serve trainings until the parent closes the pipe."""
+    """Serve requests until the parent closes the pipe."""
     run(TrainingService())

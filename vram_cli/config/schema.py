@@ -116,6 +116,11 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
         )
 
     @property
+    def micro_batches_per_step(self) -> int:
+        """Batches per step: accumulated ones in training, one in evaluation."""
+        return self.train.gradient_accumulation_steps if self.mode == "train" else 1
+
+    @property
     def source(self) -> ConfigSource:
         """The origin of this config; not part of a dump."""
         return self._source

@@ -1,4 +1,4 @@
-"""Prediction: a training step on fake tensors of a target GPU, replayed in a model of its allocator."""
+"""Predictions without CUDA: a training step on fake tensors, replayed in a model of the caching allocator."""
 
 from __future__ import annotations
 

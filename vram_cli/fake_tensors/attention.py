@@ -1,8 +1,8 @@
-"""Which kernel CUDA chooses for scaled dot product attention, and the operator that calls it.
+"""Select the CUDA kernel for scaled dot product attention, and call its operator.
 
 The rules are those of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp and ../attention.cpp in pytorch/pytorch;
-brackets name the function. Without a GPU PyTorch would always take the plain formula, which keeps a matrix of
-(batch, heads, queries, keys).
+brackets name the function. Without a GPU, PyTorch would always use the math formula, which saves a matrix of (batch,
+heads, queries, keys).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ENABLED: dict[str, Callable[[], bool]] = {
 
 @dataclass(frozen=True)
 class Attention:
-    """The choice for a card of a compute capability (check_prefer_cudnn_attention, priority_order)."""
+    """Kernel selection for a compute capability (check_prefer_cudnn_attention, priority_order)."""
 
     capability: tuple[int, int]
 
@@ -34,7 +34,7 @@ class Attention:
         """Return "cudnn", "flash", "efficient" or "math" (select_sdp_backend).
 
         Raises:
-            RuntimeError: none that is left enabled (torch.nn.attention.sdpa_kernel) can do it, in PyTorch's words.
+            RuntimeError: no enabled kernel (torch.nn.attention.sdpa_kernel) supports the call; PyTorch's message.
         """
         if query.dim() == key.dim() == value.dim() == 4:
             call = _Call(query, key, value, self.capability, **options)
@@ -60,24 +60,24 @@ class Attention:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
-        """Be the operator `aten::scaled_dot_product_attention`; autocast has cast its arguments by then."""
-        chosen = self.choose(query, key, value, mask=attn_mask, dropout=dropout_p, causal=is_causal, gqa=enable_gqa)
-        if chosen == "math":
-            plain: torch.Tensor = _OPERATOR.decompose(
+        """Stand for the operator `aten::scaled_dot_product_attention`, after autocast has cast its arguments."""
+        kernel = self.choose(query, key, value, mask=attn_mask, dropout=dropout_p, causal=is_causal, gqa=enable_gqa)
+        if kernel == "math":
+            result: torch.Tensor = _OPERATOR.decompose(
                 query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
             )
-            return plain
-        if chosen == "flash":
+            return result
+        if kernel == "flash":
             return _flash((query, key, value), dropout_p, is_causal, scale)
         bias = _bias(attn_mask, query, key)
-        kept = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+        saves_statistics = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
         operation: Callable[..., Any] = (
             torch.ops.aten._scaled_dot_product_cudnn_attention
-            if chosen == "cudnn"
+            if kernel == "cudnn"
             else torch.ops.aten._scaled_dot_product_efficient_attention
         )
         tensors = (query, *(_repeat(tensor, query) for tensor in (key, value)))
-        output: torch.Tensor = operation(*tensors, bias, kept, dropout_p, is_causal, scale=scale)[0]
+        output: torch.Tensor = operation(*tensors, bias, saves_statistics, dropout_p, is_causal, scale=scale)[0]
         return output
 
 
@@ -170,7 +170,7 @@ class _Call:
 
 
 def _flash(tensors: tuple[torch.Tensor, ...], dropout: float, causal: bool, scale: float | None) -> torch.Tensor:
-    """Pad heads to a multiple of 8 as the kernel wants it, and cut the result (pad_last_dim)."""
+    """Pad heads to a multiple of 8, as the kernel requires, and slice the result (pad_last_dim)."""
     width = tensors[0].shape[-1]
     scale = width**-0.5 if scale is None else scale
     if width % 8:
@@ -181,7 +181,7 @@ def _flash(tensors: tuple[torch.Tensor, ...], dropout: float, causal: bool, scal
 
 
 def _bias(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor | None:
-    """Turn a mask into what is added to the scores, with rows of a multiple of 16 (preprocess_mask)."""
+    """Turn a mask into an additive bias, with rows padded to a multiple of 16 (preprocess_mask)."""
     if mask is None:
         return None
     if mask.dtype is torch.bool:
@@ -193,6 +193,6 @@ def _bias(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> 
 
 
 def _repeat(tensor: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """Give every query head its own key or value where several share one (enable_gqa)."""
+    """Repeat keys or values that several query heads share (enable_gqa)."""
     times = query.shape[1] // tensor.shape[1]
     return tensor if times == 1 else tensor.repeat_interleave(times, dim=1)

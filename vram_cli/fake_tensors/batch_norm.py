@@ -1,7 +1,7 @@
-"""What cuDNN's batch norm returns, said in one go.
+"""Shortcuts for the outputs of cuDNN's batch norm.
 
-By itself PyTorch takes two decompositions for its shapes (torch/_decomp/decompositions.py), of some twenty operations.
-They take a quarter of the time of a simulated ResNet.
+PyTorch derives their shapes by two decompositions of some twenty operations (torch/_decomp/decompositions.py), which
+take a quarter of the time of a simulated ResNet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Tensor = torch.Tensor
 def _forward(images: Tensor, weight: Tensor, *more: Any) -> Any:
     """Return output, mean, inverse deviation and reserve (cudnn/BatchNorm.cpp: cudnn_batch_norm).
 
-    The reserve has no bytes here: only cuDNN on the card tells how many it takes.
+    The reserve has no bytes here: cuDNN reports its size only on the GPU itself.
     """
     _bias, _mean, _variance, training, *_ = more
     if not training:
@@ -32,8 +32,8 @@ def _backward(images: Tensor, grad: Tensor, weight: Tensor, *_: Any) -> Any:  # 
     return torch.empty_like(images), torch.empty_like(weight), torch.empty_like(weight)
 
 
-SHORT_CUTS: dict[str, Callable[..., Any]] = {
+SHORTCUTS: dict[str, Callable[..., Any]] = {
     "aten.cudnn_batch_norm": _forward,
     "aten.cudnn_batch_norm_backward": _backward,
 }
-"""By operation, what makes tensors such as it returns."""
+"""Operation -> a function that allocates the same outputs."""

@@ -1,4 +1,4 @@
-"""What convolutions allocate for themselves: copies in another layout, and cuDNN's workspace as far as it is known."""
+"""Memory that convolutions allocate themselves: copies in another layout, and the known part of cuDNN's workspace."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 class PlanSearch:
-    """What cudnn.benchmark does to memory, as far as it can be known.
+    """The known effects of cudnn.benchmark on memory.
 
     The first convolution of its kind in a thread tries all of cuDNN's plans, and then empties the allocator's cache
-    (run_single_conv and get_plans_from_find in Conv_v8.cpp). It tries them in memory that is free, halves what it asks
-    for until it gets it, and gives it back (generate_and_filter_plans): it takes a lot for a moment and fails nothing,
-    so that moment is left out. Which plan will be the fastest is not known without the card: its workspace is taken to
-    be that of the plan without benchmark. That agrees with 29 of 30 of the timm rows in benchmarks/data, which were all
-    measured with cudnn.benchmark on.
+    (run_single_conv and get_plans_from_find in Conv_v8.cpp). It tries them in free memory, halving its request until it
+    succeeds, and frees that again (generate_and_filter_plans). This takes a lot of memory for a moment but never fails,
+    so it is left out. The fastest plan is unknown without the GPU: its workspace is assumed to be that of the plan
+    without benchmark. That agrees with 29 of 30 of the timm rows in benchmarks/data, which were all measured with
+    cudnn.benchmark on.
 
     Args:
-        in_backward: whether the backward pass is running; what was found is kept for each thread (benchmark_cache).
+        in_backward: whether the backward pass is running; each thread has its own results (benchmark_cache).
     """
 
     def __init__(self, in_backward: Callable[[], bool]) -> None:
         self._in_backward = in_backward
-        self._found: set[tuple[Any, ...]] = set()
+        self._seen: set[tuple[Any, ...]] = set()
 
     def __call__(
         self, operation: str, source: torch.Tensor, weight: torch.Tensor, settings: Sequence[Any]
     ) -> list[AllocatorCall]:
-        """Return what is done to the allocator before the plan runs; nothing where it is known (CacheKey)."""
+        """Return the allocator calls before the plan runs; none for a known convolution (CacheKey)."""
         shapes = (tuple(source.shape), tuple(weight.shape), source.dtype, _runs_channels_last(source, weight))
-        kind = (self._in_backward(), operation, *shapes, str(settings))
-        if kind in self._found:
+        key = (self._in_backward(), operation, *shapes, str(settings))
+        if key in self._seen:
             return []
-        self._found.add(kind)
+        self._seen.add(key)
         return [AllocatorCall.EMPTY_CACHE]
 
 
 class Convolutions:
-    """Workspaces of the forward and the backward pass on a card.
+    """Workspaces of the forward and the backward pass of convolutions.
 
-    Kernels for tensor cores want channels last; cuDNN transposes what lies otherwise into its workspace (NVIDIA's
-    "Convolutional Layers User's Guide", section on tensor layouts). What a plan takes beyond that is not known, and
-    taken to be nothing: cuDNN tells it on the card alone. Where a plan's workspace cannot be had, PyTorch takes the
-    next one (try_plans in Conv_v8.cpp).
+    Tensor core kernels require channels last; cuDNN transposes other layouts into its workspace (NVIDIA's
+    "Convolutional Layers User's Guide", section on tensor layouts). The rest of a plan's workspace is unknown and
+    assumed to be 0: cuDNN reports it only on the GPU itself. If a plan's workspace cannot be allocated, PyTorch takes
+    the next plan (try_plans in Conv_v8.cpp).
 
     Args:
-        capability: of the card; tensor cores take half precision since 7.0, TensorFloat-32 since 8.0.
+        capability: compute capability; tensor cores support half precision since 7.0, TensorFloat-32 since 8.0.
         tf32: whether float32 may run as TensorFloat-32.
-        search: for plans, where cudnn.benchmark is on.
+        search: the plan search, if cudnn.benchmark is on.
     """
 
     def __init__(self, capability: tuple[int, int], *, tf32: bool, search: PlanSearch | None = None) -> None:
@@ -67,19 +67,19 @@ class Convolutions:
 
     def _forward(self, args: tuple[Any, ...], result: Any) -> list[int | AllocatorCall]:
         source, weight = args[:2]
-        moved = _copies(source, weight, source, weight)
-        return [*moved, *self._plan("forward", source, weight, args[3:9], result, source, weight)]
+        copies = _copies(source, weight, source, weight)
+        return [*copies, *self._plan("forward", source, weight, args[3:9], result, source, weight)]
 
     def _backward(self, args: tuple[Any, ...], result: Any) -> list[int | AllocatorCall]:
-        """Gradient of the input first, of the weight second, each with a workspace of its own."""
+        """Return the workspaces for the gradients of the input and of the weight, in this order."""
         grad, source, weight = args[:3]
         to_source, to_weight = result[:2]
-        taken: list[int | AllocatorCall] = [*_copies(source, weight, grad, source, weight)]
+        allocations: list[int | AllocatorCall] = [*_copies(source, weight, grad, source, weight)]
         if to_source is not None:
-            taken += self._plan("input", source, weight, args[4:10], grad, weight, to_source)
+            allocations += self._plan("input", source, weight, args[4:10], grad, weight, to_source)
         if to_weight is not None:
-            taken += self._plan("weight", source, weight, args[4:10], grad, source, to_weight)
-        return taken
+            allocations += self._plan("weight", source, weight, args[4:10], grad, source, to_weight)
+        return allocations
 
     def _plan(
         self,
@@ -89,25 +89,25 @@ class Convolutions:
         settings: Sequence[Any],
         *operands: torch.Tensor,
     ) -> list[int | AllocatorCall]:
-        """Return what finding and running a plan takes; the last setting is the number of groups."""
+        """Return the allocations of finding and running a plan; the last setting is the number of groups."""
         if _is_depthwise(weight, settings[-1]):
             return []
-        found = self._search(operation, source, weight, settings) if self._search else []
-        wanted = self._half if source.dtype in _HALF else self._tf32 and source.dtype is torch.float32
-        if not wanted or source.dim() != 4 or _runs_channels_last(source, weight):
-            return [*found]
-        return [*found, sum(_bytes(operand) for operand in operands)]
+        calls = self._search(operation, source, weight, settings) if self._search else []
+        uses_tensor_cores = self._half if source.dtype in _HALF else self._tf32 and source.dtype is torch.float32
+        if not uses_tensor_cores or source.dim() != 4 or _runs_channels_last(source, weight):
+            return [*calls]
+        return [*calls, sum(_bytes(operand) for operand in operands)]
 
 
 def _copies(source: torch.Tensor, weight: torch.Tensor, *operands: torch.Tensor) -> list[int]:
-    """Return the operands that do not lie as the kernel is asked to take them (cudnn_convolution_forward)."""
-    last = source.dim() == 4 and _runs_channels_last(source, weight)
-    kind = torch.channels_last if last else torch.contiguous_format
-    return [_bytes(operand) for operand in operands if not operand.is_contiguous(memory_format=kind)]
+    """Return the sizes of operands that are copied to the kernel's layout (cudnn_convolution_forward)."""
+    channels_last = source.dim() == 4 and _runs_channels_last(source, weight)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return [_bytes(operand) for operand in operands if not operand.is_contiguous(memory_format=layout)]
 
 
 def _runs_channels_last(source: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether the input or the weight lies so (cudnn_conv_suggest_memory_format)."""
+    """Whether the input or the weight is in channels last (cudnn_conv_suggest_memory_format)."""
     return any(
         tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
         for tensor in (source, weight)
@@ -115,7 +115,7 @@ def _runs_channels_last(source: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 def _is_depthwise(weight: torch.Tensor, groups: int) -> bool:
-    """Those have kernels of their own (ConvParams::is_depthwise)."""
+    """Whether a convolution is depthwise and so runs on PyTorch's own kernels (ConvParams::is_depthwise)."""
     return groups > 1 and weight.shape[1] == 1
 
 

@@ -1,4 +1,4 @@
-"""What a prediction refuses to guess about."""
+"""Errors for trainings that cannot be predicted."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _NO_DRIVER = ("no nvidia driver", "cuda driver", "insufficientdriver", "hasprima
 
 
 class UnsupportedError(ConfigError):
-    """The training step does something whose memory a prediction cannot know."""
+    """The memory of the training step cannot be predicted."""
 
 
-def unsupported(what: str, module: str = "", hint: str = "") -> UnsupportedError:
-    """Return the error for something that only a real step can answer; `hint` is what may be done before that."""
+def unsupported(feature: str, module: str = "", hint: str = "") -> UnsupportedError:
+    """Return the error for a feature that only a real step can measure; `hint` is an alternative to real trials."""
     where = f" in {module}" if module else ""
-    way_out = "run real trials: on a GPU, or with --device cpu and a --memory-limit"
-    return UnsupportedError(f"{what}{where} cannot be predicted", f"{hint} {way_out}".lstrip())
+    real_trials = "run real trials: on a GPU, or with --device cpu and a --memory-limit"
+    return UnsupportedError(f"{feature}{where} cannot be predicted", f"{hint} {real_trials}".lstrip())
 
 
 @contextlib.contextmanager
-def refusing() -> Iterator[None]:
-    """Turn what fakes say of an operation that they cannot stand for into an `UnsupportedError` that names it."""
+def translate_fake_errors() -> Iterator[None]:
+    """Turn PyTorch's errors about operations on fake tensors into an `UnsupportedError` that names the operation."""
     try:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise unsupported(f"{_name(error.func)}, whose result depends on values,") from error
     except UnsupportedOperatorException as error:
-        raise unsupported(f"{_name(error.func)}, which has no kernel for fakes,") from error
+        raise unsupported(f"{_name(error.func)}, which has no kernel for fake tensors,") from error
     except (RuntimeError, AssertionError) as error:
-        if any(words in str(error).lower() for words in _NO_DRIVER):
-            raise unsupported("an operation that asks the GPU itself") from error
+        if any(text in str(error).lower() for text in _NO_DRIVER):
+            raise unsupported("an operation that queries the GPU itself") from error
         raise
 
 

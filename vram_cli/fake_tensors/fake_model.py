@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vram_cli.fake_tensors.hooks import move_hooks
+from vram_cli.fake_tensors.hooks import copy_hooks
 
 Build = Callable[[], nn.Module]
 
@@ -68,7 +68,7 @@ def _fake(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None)
     if not isinstance(tensor, nn.Parameter):
         return fake
     parameter = nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    move_hooks(tensor, parameter)
+    copy_hooks(tensor, parameter)
     return parameter
 
 

@@ -1,4 +1,4 @@
-"""Hooks on gradients: on tensors they run as under PyTorch's engine; on nodes and modules they are refused by name."""
+"""Gradient hooks: those on tensors run as in PyTorch's engine; those on nodes and modules are refused by name."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Grads = list[torch.Tensor | None]
 
 
 class TensorHooks:
-    """Hooks of tensors that are no leaves, by the node that made them and its output; a leaf carries its own.
+    """Hooks of non-leaf tensors, by the node that created the tensor and its output; leaves carry their own hooks.
 
-    Each runs once: graphs are not retained.
+    Each runs once, since graphs are not retained.
     """
 
     def __init__(self) -> None:
@@ -27,18 +27,18 @@ class TensorHooks:
         self._retaining: dict[tuple[Any, int], weakref.ref[torch.Tensor]] = {}
 
     def run(self, node: Any, position: int, grads: Grads) -> None:
-        """Let hooks see, and change, what flows into an output; retain_grad sees it last (call_tensor_pre_hooks)."""
+        """Run the hooks on the gradient of an output, and retain_grad after them (call_tensor_pre_hooks)."""
         run_all(self._hooks.pop((node, position), None), grads, position)
         retaining = self._retaining.pop((node, position), None)
         if retaining is not None:
             _retain(retaining(), grads[position])
 
     def patches(self) -> list[tuple[Any, str, Any]]:
-        """Return (owner, name, what stands there meanwhile), so that hooks are known as they are registered."""
+        """Return (owner, name, replacement), to learn of hooks as they are registered."""
         return [
             (torch.Tensor, "register_hook", self._register_hook()),
             (torch.Tensor, "retain_grad", self._retain_grad()),
-            # C++ nodes keep their hooks to themselves, and have this function make the handle.
+            # Hooks of C++ nodes cannot be read, but this function creates their handle.
             (torch.autograd.function._HookMixin, "_register_hook", staticmethod(_refuse_node_hook)),
         ]
 
@@ -65,30 +65,30 @@ class TensorHooks:
 
 
 def run_all(hooks: dict[int, Hook] | None, grads: Grads, position: int) -> None:
-    """Call hooks in the order of their registration; what one returns takes the gradient's place."""
+    """Call hooks in the order of their registration; a result replaces the gradient."""
     for hook in list((hooks or {}).values()):
-        changed = hook(grads[position])  # type: ignore[arg-type]
-        if changed is not None:
-            grads[position] = changed
+        result = hook(grads[position])  # type: ignore[arg-type]
+        if result is not None:
+            grads[position] = result
 
 
-def move_hooks(old: torch.Tensor, new: torch.Tensor) -> None:
-    """Move the hooks of a parameter to the one that stands for it, as `Module.to` leaves them where they are."""
-    for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
-        hooks = getattr(old, kind, None)
+def copy_hooks(old: torch.Tensor, new: torch.Tensor) -> None:
+    """Copy the hooks of a parameter to its fake, since `Module.to` keeps them."""
+    for attribute in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+        hooks = getattr(old, attribute, None)
         if hooks is not None:
-            setattr(new, kind, hooks)
+            setattr(new, attribute, hooks)
 
 
 def refuse_module_hooks(model: nn.Module) -> None:
-    """Refuse hooks on the backward pass of modules, which may keep or make tensors: they sit on nodes.
+    """Refuse backward hooks of modules, which may keep or allocate tensors: they are attached to nodes.
 
     Raises:
         UnsupportedError: a module has one.
     """
-    named = [name for name, module in model.named_modules() if module._backward_hooks or module._backward_pre_hooks]
-    if named or nn_module._global_backward_hooks or nn_module._global_backward_pre_hooks:
-        raise unsupported("a backward hook, which may keep or make tensors,", next(iter(named), ""))
+    names = [name for name, module in model.named_modules() if module._backward_hooks or module._backward_pre_hooks]
+    if names or nn_module._global_backward_hooks or nn_module._global_backward_pre_hooks:
+        raise unsupported("a backward hook, which may keep or allocate tensors,", next(iter(names), ""))
 
 
 def _refuse_node_hook(*_: Any) -> Any:
@@ -96,8 +96,8 @@ def _refuse_node_hook(*_: Any) -> Any:
 
 
 def _retain(tensor: torch.Tensor | None, grad: torch.Tensor | None) -> None:
-    """Keep a copy of the gradient of a tensor that is no leaf (VariableHooks::retain_grad)."""
+    """Copy the gradient of a non-leaf tensor to its `grad` (VariableHooks::retain_grad)."""
     if tensor is None or grad is None:
         return
-    copied = grad.clone(memory_format=torch.contiguous_format) if tensor.grad is None else tensor.grad + grad
-    tensor.grad = copied
+    copy = grad.clone(memory_format=torch.contiguous_format) if tensor.grad is None else tensor.grad + grad
+    tensor.grad = copy

@@ -1,4 +1,4 @@
-"""What has to be different in PyTorch while it runs a step for a GPU that is not there. All of it is put back."""
+"""Patches of PyTorch that let a step for an absent GPU run on fake tensors. All are undone afterwards."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from vram_cli.fake_tensors.errors import unsupported
 
 @contextlib.contextmanager
 def simulated_cuda(engine: Engine, attention: Attention | None) -> Iterator[None]:
-    """Run tensors as fakes, backward passes by our engine, and code that asks for a GPU as if there were one.
+    """Run with fake tensors, our backward engine, and PyTorch's GPU checks answered as if there were a GPU.
 
     Raises:
         MachineError: PyTorch was built without CUDA, and its device guard cannot be registered.
     """
     ensure_device_guard()
     with contextlib.ExitStack() as stack:
-        for owner, name, value in _as_if_there_were_a_gpu():
-            stack.enter_context(_replaced(owner, name, value))
-        # Every call passes here, whatever name the function was imported under, and from C++ too.
+        for owner, name, value in _gpu_patches():
+            stack.enter_context(_patch(owner, name, value))
+        # The dispatcher sees every call, whatever name the function was imported under, and calls from C++.
         library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
         if attention is not None:
             library.impl("scaled_dot_product_attention", attention, "AutogradCUDA")
         for name, key, operator in without_cuda.operators():
             library.impl(name, operator, key)
         for types in (_optimizer_types, _clipping_types):
-            stack.enter_context(_appended(types, FakeTensor))
+            stack.enter_context(_append(types, FakeTensor))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False))
         stack.enter_context(simulated_autograd(engine))
         yield
@@ -44,62 +44,62 @@ def simulated_cuda(engine: Engine, attention: Attention | None) -> Iterator[None
 
 @contextlib.contextmanager
 def simulated_autograd(engine: Engine) -> Iterator[None]:
-    """Run backward passes by our engine."""
+    """Run backward passes with our engine."""
     with contextlib.ExitStack() as stack:
-        for owner, name, value in (*_own_engine(engine), *engine.hooks.patches()):
-            stack.enter_context(_replaced(owner, name, value))
+        for owner, name, value in (*_autograd_patches(engine), *engine.hooks.patches()):
+            stack.enter_context(_patch(owner, name, value))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(engine.pack, engine.unpack))
         yield
 
 
-def _own_engine(engine: Engine) -> list[tuple[Any, str, Any]]:
-    """Return (owner, name, what stands there meanwhile)."""
+def _autograd_patches(engine: Engine) -> list[tuple[Any, str, Any]]:
+    """Return (owner, name, replacement)."""
     return [
         (torch.autograd, "backward", engine.backward),
-        (torch.autograd, "grad", _no_grad_function),
-        # Checkpointing recomputes once a backward pass: it tells them apart by this number.
+        (torch.autograd, "grad", _refuse_grad),
+        # Checkpointing recomputes once per backward pass, which it identifies by this number.
         (torch._C, "_current_graph_task_id", lambda: engine.pass_id),
-        (torch._C, "_will_engine_execute_node", engine.runs),
+        (torch._C, "_will_engine_execute_node", engine.will_execute),
         (torch._C, "_current_autograd_node", lambda: engine.node),
         (torch.autograd.function.FunctionCtx, "set_materialize_grads", _set_materialize_grads),
     ]
 
 
-def _as_if_there_were_a_gpu() -> list[tuple[Any, str, Any]]:
+def _gpu_patches() -> list[tuple[Any, str, Any]]:
     return [
         *without_cuda.replacements(),
-        # Autocast and the gradient scaler switch themselves off without a GPU.
+        # Autocast and the gradient scaler disable themselves without a GPU.
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
     ]
 
 
 def _set_materialize_grads(self: Any, value: bool) -> None:
-    self.materialize_grads = value  # PyTorch's own attribute cannot be read
+    self.materialize_grads = value  # this attribute of PyTorch cannot be read
     self.materializes_grads = value
 
 
-def _no_grad_function(*_: Any, **__: Any) -> Any:
+def _refuse_grad(*_: Any, **__: Any) -> Any:
     raise unsupported("torch.autograd.grad")
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = vars(owner).get(name)
+def _patch(owner: Any, name: str, value: Any) -> Iterator[None]:
+    original = vars(owner).get(name)
     setattr(owner, name, value)
     try:
         yield
     finally:
-        if before is None:  # it is inherited
+        if original is None:  # inherited
             delattr(owner, name)
         else:
-            setattr(owner, name, before)
+            setattr(owner, name, original)
 
 
 @contextlib.contextmanager
-def _appended(types: list[Any], kind: Any) -> Iterator[None]:
-    types.append(kind)
+def _append(types: list[Any], item: Any) -> Iterator[None]:
+    types.append(item)
     try:
         yield
     finally:
-        types.remove(kind)
+        types.remove(item)

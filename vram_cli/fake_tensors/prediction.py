@@ -28,11 +28,10 @@ from vram_cli.workload import error_summary
 class FakeTensorProbe:
     """Predicts batch sizes with fake tensors and a model of the allocator; a context manager like the real probe.
 
-    If two simulations differ only in bytes, each storage is `a + b * n`, and other sizes are read off that line. The
-    two sizes that prove an answer are simulated: the smallest that fails, and any size that is measured afresh. A size
-    that contradicts the line discards it, and every later size is simulated. Earlier readings may be wrong then, so a
-    size that fits is measured afresh before it becomes an answer, and a size is reported to fail only after the
-    smallest size that fails on the line has been simulated.
+    If two simulations differ only in bytes, each storage is `a + b * n`, and other sizes are read off that line. A size
+    that contradicts the line discards it, and every later size is simulated. Since readings may turn out wrong, the two
+    sizes that prove an answer are always simulated: `measure_afresh` confirms the size that fits, and a size is
+    reported to fail only after the smallest size that fails on the line has been simulated.
 
     Args:
         config: the training.

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.allocator.allocation_trace import AllocatorCall
-from vram_cli.fake_tensors.batch_norm import SHORT_CUTS
+from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
 
 KernelAllocation = tuple[int, bool] | AllocatorCall
@@ -24,6 +24,8 @@ WorkspaceRule = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], Iterabl
 """(operation, args, kwargs, result) -> allocations of its kernel, in order."""
 
 _RECURRENT = {"aten._cudnn_rnn", "aten.miopen_rnn"}
+_FUSED_LAYERS = {"aten._transformer_encoder_layer_fwd", "aten._native_multi_head_attention"}
+"""Kernels of evaluation whose parts, and so whose memory, never reach the dispatcher (torch.backends.mha)."""
 
 
 class Recorder(StorageTracker):
@@ -82,9 +84,12 @@ class Recorder(StorageTracker):
             return self._read_value(args[0])
         if name in _RECURRENT:
             raise unsupported(f"{name}, whose reserve size cuDNN reports only on the GPU itself,", self.module)
+        if name in _FUSED_LAYERS:
+            hint = "disable it by torch.backends.mha.set_fastpath_enabled(False) in the model's code; or"
+            raise unsupported(f"{name}, a fused layer whose memory only the GPU knows,", self.module, hint=hint)
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers work in place; not all of them have a fake kernel
-        result = super().__torch_dispatch__(SHORT_CUTS.get(name, func), types, args, kwargs)
+        result = super().__torch_dispatch__(SHORTCUTS.get(name, func), types, args, kwargs)
         if (formula := flop_registry.get(func.overloadpacket)) is not None:  # type: ignore[attr-defined]
             self.flops += formula(*args, **(kwargs or {}), out_val=result)
         for allocation in self._workspaces(name, args, kwargs or {}, result):

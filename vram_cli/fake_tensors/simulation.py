@@ -14,7 +14,7 @@ from vram_cli.allocator.allocation_trace import AllocationTrace, trace_from
 from vram_cli.fake_tensors.attention import Attention
 from vram_cli.fake_tensors.autograd_engine import Engine
 from vram_cli.fake_tensors.cuda_workspaces import Workspaces, no_workspaces
-from vram_cli.fake_tensors.errors import refusing, unsupported
+from vram_cli.fake_tensors.errors import translate_fake_errors, unsupported
 from vram_cli.fake_tensors.fake_model import FakeModel, build_without_memory
 from vram_cli.fake_tensors.hooks import refuse_module_hooks
 from vram_cli.fake_tensors.patches import simulated_cuda
@@ -83,7 +83,7 @@ class Simulation:
         workspaces: WorkspaceRule = no_workspaces
         if self._device.type == "cuda":
             workspaces = Workspaces(self._gpu, self._version, lambda: engine.running > 0, **self._rules)
-        with refusing(), simulated_cuda(engine, self._attention):
+        with translate_fake_errors(), simulated_cuda(engine, self._attention):
             modules = ModuleTracker(self._model)
             recorder = Recorder(self._device, modules, workspaces)
             recorder.attention = self._attention

@@ -26,6 +26,8 @@ class FindBatchResult(SearchResult):
     """At the largest size, or at the nearest size below it that could be measured."""
     throughput: Throughput | None = None
     """How fast sizes up to the largest train; only if `search.objective` asks for it and a size was timed."""
+    evaluation: SearchResult | None = None
+    """The search for the largest batch in evaluation; None if none was asked for."""
     shortfall_bytes: int | None = None
     """If nothing fits: the memory that the smallest batch lacked when it failed, at least."""
     interrupted: bool = False

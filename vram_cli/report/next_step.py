@@ -114,6 +114,7 @@ def _step(run: RunInfo, purpose: str, command: str, *words: str) -> Step:
 def _keys_set_by(words: tuple[str, ...]) -> set[str]:
     """Return the config keys that a command line sets."""
     flags = {
+        "--batch-size": "train.batch_size",
         "--no-dataset-limit": "search.limit_to_dataset",
         "--max-batch-size": "search.max_batch_size",
         "--time-limit": "search.time_limit",

@@ -8,10 +8,10 @@ from vram_cli.workload.build_workload import (
     set_matmul_precision,
     workload_of,
 )
-from vram_cli.workload.data import open_data
 from vram_cli.workload.data_source import DataSource, IndexedSamples
 from vram_cli.workload.losses import criterion_of, forward, supervised
 from vram_cli.workload.models import build_model
+from vram_cli.workload.open_data import open_data
 from vram_cli.workload.steps import evaluation_step, train_step, update
 from vram_cli.workload.user_code import add_import_path, config_key_of, error_summary
 from vram_cli.workload.workload import Workload

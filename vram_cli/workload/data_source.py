@@ -69,11 +69,7 @@ class DataSource(ABC):
         Raises:
             ConfigError: the source makes its batches up, so it has no samples.
         """
-        raise ConfigError(
-            f"data: {self.info.detail}: there is nothing to learn from synthetic samples",
-            "--download gets the files of mnist, fashion_mnist and cifar10, or set data.root to their folder; code of "
-            "your own can name a Dataset by data.factory",
-        )
+        raise ConfigError(f"data: {self.info.detail}: there is nothing to learn from synthetic samples")
 
 
 def tensor_facts(info: TensorInfo, batch_size: int) -> TensorFacts:

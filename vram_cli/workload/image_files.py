@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vram_cli.config import DATA_PRESETS
-from vram_cli.workload.user_code import torchvision
+from vram_cli.workload.user_code import import_torchvision
 
 _CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 _FOLDERS = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
@@ -39,7 +39,7 @@ def load_images(name: str, root: Path, *, download: bool) -> tuple[ImageFiles | 
     """Read a data set with torchvision; return None and the reason if that fails."""
     if not download and not (root / _FOLDERS[name]).is_dir():
         return None, f"{root / _FOLDERS[name]} does not exist"
-    datasets = torchvision("datasets")
+    datasets = import_torchvision("datasets")
     try:
         dataset: Any = getattr(datasets, _CLASSES[name])(os.fspath(root), train=True, download=download)
     except (RuntimeError, OSError, ValueError) as error:  # missing, corrupted, or no network

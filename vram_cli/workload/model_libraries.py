@@ -12,7 +12,7 @@ from torch import nn
 
 from vram_cli.errors import ConfigError
 from vram_cli.suggest import nearest
-from vram_cli.workload.user_code import errors_from, resolve, torchvision
+from vram_cli.workload.user_code import errors_from, import_torchvision, resolve
 
 
 def library_builder(reference: str) -> Callable[..., nn.Module] | None:
@@ -23,7 +23,7 @@ def library_builder(reference: str) -> Callable[..., nn.Module] | None:
 
 
 def _torchvision(name: str) -> Callable[..., nn.Module]:
-    models = torchvision("models")
+    models = import_torchvision("models")
     try:
         builder = models.get_model_builder(name)
     except ValueError as error:

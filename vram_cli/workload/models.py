@@ -13,7 +13,7 @@ from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.activation_checkpointing import apply_activation_checkpointing
 from vram_cli.workload.model_libraries import library_builder
-from vram_cli.workload.user_code import errors_from, instantiate, torchvision
+from vram_cli.workload.user_code import errors_from, import_torchvision, instantiate
 
 
 def build_model(config: Config) -> nn.Module:
@@ -98,7 +98,7 @@ def cnn(channels: int, classes: int) -> nn.Module:
 
 def resnet(name: str, channels: int, classes: int) -> nn.Module:
     """Return torchvision's ResNet, untrained, with as many input channels as the data has."""
-    model: nn.Module = torchvision("models").get_model(name, weights=None, num_classes=classes)
+    model: nn.Module = import_torchvision("models").get_model(name, weights=None, num_classes=classes)
     if channels != 3:
         # As in torchvision/models/resnet.py, which hard-codes 3 channels.
         model.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)

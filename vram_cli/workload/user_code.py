@@ -47,11 +47,11 @@ def resolve(reference: str, key: str) -> Any:
         raise ConfigError(f"{key}: {reference}: {_one_line(error)}", _FIX) from error
 
 
-def torchvision(part: str) -> Any:
-    """Import a part of torchvision, such as models, on first use: that takes seconds.
+def import_torchvision(part: str) -> Any:
+    """Import torchvision.models or another part only when it is needed, since that takes seconds.
 
     Raises:
-        MachineError: it does not load, for example because it was built for another PyTorch.
+        MachineError: the import fails, for example because torchvision was built for another PyTorch.
     """
     try:
         return importlib.import_module(f"torchvision.{part}")

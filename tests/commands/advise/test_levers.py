@@ -53,6 +53,8 @@ def test_a_plain_training_with_adam_on_a_gpu_is_offered_everything() -> None:
         ("train.zero_grad_set_to_none=false", {"optimizer in backward"}),
         ("train.optimizer_in_backward=true", {"fused optimizer", "optimizer in backward", "accumulate 2 batches"}),
         ("optimizer.name=adamw", set()),
+        ("optimizer.factory=torch.optim:AdamW", {"fused optimizer"}),
+        ("mode=eval", ALL - {"expandable segments", "channels last", "autocast to bfloat16", "autocast to float16"}),
         ("precision=tf32", set()),
     ],
 )

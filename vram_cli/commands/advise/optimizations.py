@@ -88,7 +88,8 @@ def _precision(config: Config, device: Device) -> Iterable[MemoryOptimization]:
             "autocast to bfloat16", ("precision=amp-bf16",), Cost.ARITHMETIC, "rounds to 8 bits of mantissa"
         )
     if _is_gpu(device) and (capability is None or capability >= (7, 0)):
-        yield MemoryOptimization("autocast to float16", ("precision=amp-fp16",), Cost.ARITHMETIC, "needs loss scaling")
+        costs = "needs loss scaling" if config.mode == "train" else "rounds to 11 bits of mantissa"
+        yield MemoryOptimization("autocast to float16", ("precision=amp-fp16",), Cost.ARITHMETIC, costs)
 
 
 def _capability(device: Device) -> tuple[int, int] | None:

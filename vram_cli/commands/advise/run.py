@@ -9,7 +9,7 @@ from typing import Any
 from vram_cli.commands.advise.accumulation import effective, fitting
 from vram_cli.commands.advise.advice_run import AdviceRun
 from vram_cli.commands.advise.trial_runner import TrialRunner
-from vram_cli.commands.learning_rate import base_batch, rate_for
+from vram_cli.commands.learning_rate import get_effective_batch_size, suggest_learning_rate
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import CutShortError, Interrupted, ProbeError, VramError
 from vram_cli.hardware.gpus import Gpu, find_gpu
@@ -87,9 +87,11 @@ def _rate(
 ) -> LearningRateSuggestion | None:
     """Return the learning rate for what is asked for, or else for the largest batch.
 
-    None for the batch that the config's own rate is of, or for another optimizer.
+    None for the batch that the config's own rate is of, for another optimizer, or for an evaluation.
     """
     config, asked = study.config, split or fit
+    if config.mode == "eval":
+        return None
     if asked is None:
         size = study.largest if _has_another_optimizer(config, study.best) else study.best_size
         samples = min(size, study.length or size) * config.train.gradient_accumulation_steps
@@ -97,7 +99,7 @@ def _rate(
         samples = 0
     else:
         samples = asked.wanted * (1 if asked is split else config.train.gradient_accumulation_steps)
-    return rate_for(config, samples) if samples not in (0, base_batch(config)) else None
+    return suggest_learning_rate(config, samples) if samples not in (0, get_effective_batch_size(config)) else None
 
 
 def _has_another_optimizer(config: Config, answer: OptimizationResult | AccumulationPlan | None) -> bool:

@@ -64,7 +64,7 @@ def check(
     progress.status("starting the worker process")
     with open_probe(config, download=download, calibrated=False) as probe:
         _require_named_gpu(config, probe.info)
-        before = comparable_baseline(probe.info, size, baseline, baseline_name) if baseline is not None else None
+        earlier = comparable_baseline(probe.info, size, baseline, baseline_name) if baseline is not None else None
         progress.status(f"running {config.search.steps} steps at batch size {size:,}")
         measurement = probe.measure(size, Detail.MODULES)
         _require_verdict(measurement, probe.info)
@@ -77,11 +77,15 @@ def check(
             shortfall_bytes=measurement.shortfall_bytes(probe.info.device.allocator_bytes),
             breakdown=breakdown,
         )
-    return judge(result, limits, before, baseline_name)
+    return judge(result, limits, earlier, baseline_name)
 
 
 def _require_named_gpu(config: Config, run: RunInfo) -> None:
-    """Raise if a GPU was expected and this machine has none."""
+    """Raise if a GPU is predicted that nobody named.
+
+    Raises:
+        MachineError: a GPU was expected, and there is none.
+    """
     if run.device.is_simulated and config.device.gpu is None:
         raise MachineError(
             "this machine has no GPU, and check does not guess which GPU to predict for",

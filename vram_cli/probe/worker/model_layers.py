@@ -14,7 +14,7 @@ from torchinfo.layer_info import LayerInfo
 
 from vram_cli.config import Config
 from vram_cli.errors import VramError
-from vram_cli.fake_tensors.errors import refusing
+from vram_cli.fake_tensors.errors import translate_fake_errors
 from vram_cli.fake_tensors.fake_model import FakeModel, build_without_memory
 from vram_cli.probe.devices.host_memory import available_bytes
 from vram_cli.probe.worker.output_shapes import Shapes
@@ -86,7 +86,7 @@ def _look(config: Config, source: DataSource) -> Seen:
 
 def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: Shapes) -> None:
     make, dtype = source.make_shapes(), parameter_dtype(config)
-    with refusing(), FakeTensorMode(allow_non_fake_inputs=True):
+    with translate_fake_errors(), FakeTensorMode(allow_non_fake_inputs=True):
         FakeModel(model).to(_CPU, dtype)
         batch = make(shapes.batch_size, _CPU, dtype)
         shapes.watch(model, lambda: forward(config, model, batch))

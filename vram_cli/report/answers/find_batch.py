@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vram_cli.records import Category, FindBatchResult, Limit, Outcome
+from dataclasses import replace
+
+from vram_cli.records import Category, FindBatchResult, Limit, Outcome, SearchResult
 from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks
@@ -66,7 +68,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
 
 
 def headline(result: FindBatchResult) -> list[doc.Line]:
-    """Return the answer in one to six lines: the sizes, and the limit that ended the search."""
+    """Return the answer in one to seven lines: the sizes, and the limit that ended the search."""
     if result.interrupted and result.limited_by is None:
         return [("Interrupted:", _known_so_far(result))]
     if result.max_batch_size is None:
@@ -79,6 +81,8 @@ def headline(result: FindBatchResult) -> list[doc.Line]:
         so_far = " so far:" if len(result.throughput.points) < result.throughput.sizes else ":"
         lines.append((f"Fastest{so_far}", fastest_words(result.throughput)))
         lines.append((f"Knee{so_far}", knee_words(result.throughput)))
+    if result.evaluation is not None:
+        lines.append(("Evaluation:", _evaluation(result, result.evaluation)))
     if result.interrupted:
         lines.append(("Interrupted:", _unmeasured(result)))
     return lines
@@ -86,6 +90,8 @@ def headline(result: FindBatchResult) -> list[doc.Line]:
 
 def _unmeasured(result: FindBatchResult) -> str:
     """Return what is missing, if the search itself was complete."""
+    if result.evaluation is not None:
+        return "before the search for evaluation ended"
     if setting(result.run, "search.objective") != "throughput":
         return "before the breakdown was measured"
     if result.throughput is None:
@@ -150,6 +156,21 @@ def _limited_by(result: FindBatchResult, limit: Limit, largest: int) -> str:
     if limit is Limit.MAX_BATCH_SIZE:
         return f"your maximum of {number(largest)}{_beyond(result)}"
     return f"{_LIMITS[limit]}{_failure(result)}{_beyond(result)}"
+
+
+def _evaluation(result: FindBatchResult, search: SearchResult) -> str:
+    """Return the largest size for evaluation and what limits it, in the words of the search for training."""
+    if search.max_batch_size is None:
+        return "no batch ran to the end"
+    if search.limited_by is None:
+        return f"{number(search.max_batch_size)} ran before the search was interrupted"
+    evaluated = replace(
+        result,
+        certificate=search.certificate,
+        extrapolated_batch_size=search.extrapolated_batch_size,
+    )
+    limit = _limited_by(evaluated, search.limited_by, search.max_batch_size)
+    return f"{number(search.max_batch_size)}, limited by {limit}"
 
 
 def _failure(result: FindBatchResult) -> str:

@@ -1,4 +1,4 @@
-"""Configs of models that nobody wrote for vram: one choice a section, what goes not together, dumped and read again."""
+"""Sections of a config: their subject, conflicts, overrides, user code and round trips."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def refused(text: str, *overrides: str) -> tuple[str, str]:
         (INPUTS.replace("image: {shape: [3, 8, 8]}, scale: {shape: []}", ""), "data.inputs", ""),
     ],
 )
-def test_each_section_is_about_one_thing(text: str, message: str, hint: str) -> None:
+def test_sections_have_one_subject(text: str, message: str, hint: str) -> None:
     told = refused(text)
     assert message in told[0]
     assert hint in told[1]
@@ -89,7 +89,7 @@ def test_each_section_is_about_one_thing(text: str, message: str, hint: str) -> 
     "target",
     ["mine", "mine:", ":build", "mine build", "mine/models:build", "my module:build", "../mine:build", "a:b:c"],
 )
-def test_a_target_is_a_module_and_a_name(target: str) -> None:
+def test_references_need_a_module_and_a_name(target: str) -> None:
     told = refused(OWN.replace("mine:build", target))
     assert told[0] == f"my.yaml:2: model.factory: expected module:name, got '{target}'"
     assert told[1].startswith("such as mycode.models:build")
@@ -105,7 +105,7 @@ def test_a_target_is_a_module_and_a_name(target: str) -> None:
         ("targets", "inputs"),
     ],
 )
-def test_data_by_code_takes_no_key_of_named_data(key: str, others: str) -> None:
+def test_data_factories_refuse_keys_of_presets(key: str, others: str) -> None:
     value = {"source": "files", "root": "here", "shape": [3, 8, 8], "classes": 3, "targets": {"shape": []}}[key]
     told = refused(OWN, f"data.{key}={json.dumps(value)}")
     assert told[0].endswith(f"data.{key}: does not apply to factory")
@@ -131,7 +131,7 @@ IN_BACKWARD = OWN + "train: {optimizer_in_backward: true}\n"
         ("train.zero_grad_set_to_none=false", "train.zero_grad_set_to_none"),
     ],
 )
-def test_a_step_of_ones_own_excludes_what_it_would_do_itself(override: str, key: str) -> None:
+def test_custom_step_conflicts(override: str, key: str) -> None:
     told = refused(STEP, override)
     assert told[0].endswith(f"{key}: does not apply to a custom step")
     assert "remove the key" in told[1]
@@ -151,7 +151,7 @@ def test_a_step_of_ones_own_excludes_what_it_would_do_itself(override: str, key:
         "optimizer.name=adam8bit",
     ],
 )
-def test_a_step_of_ones_own_goes_with_what_is_done_to_the_model(override: str) -> None:
+def test_custom_step_allows_model_options(override: str) -> None:
     assert load(STEP, override).step is not None
 
 
@@ -164,13 +164,13 @@ def test_a_step_of_ones_own_goes_with_what_is_done_to_the_model(override: str) -
         "train.zero_grad_set_to_none=false",
     ],
 )
-def test_an_optimizer_in_backward_excludes_what_needs_all_gradients(override: str) -> None:
+def test_optimizer_in_backward_conflicts(override: str) -> None:
     told = refused(IN_BACKWARD, override)
     assert told[0].endswith(f"{override.partition('=')[0]}: cannot be combined with train.optimizer_in_backward")
     load(OWN, override)
 
 
-def test_presets_follow_images_and_code_does_not() -> None:
+def test_preset_models_need_image_data() -> None:
     told = refused(INPUTS, "model.name=mlp")
     assert told[0].endswith("model.name: mlp needs image data, which data.inputs does not describe")
     assert "data.name" in told[1]
@@ -190,7 +190,7 @@ def test_presets_follow_images_and_code_does_not() -> None:
         ("''", False),
     ],
 )
-def test_checkpointing_is_a_word_or_a_pattern(how: str, good: bool) -> None:
+def test_checkpointing_values(how: str, good: bool) -> None:
     if good:
         assert load(OWN, f"train.activation_checkpointing={how}").train.activation_checkpointing == how
     else:
@@ -211,7 +211,7 @@ def test_checkpointing_is_a_word_or_a_pattern(how: str, good: bool) -> None:
         ({"dtype": "bool"}, (0, 2)),
     ],
 )
-def test_whole_numbers_have_a_range(tensor: dict[str, Any], values: tuple[int, int]) -> None:
+def test_integer_ranges(tensor: dict[str, Any], values: tuple[int, int]) -> None:
     assert TensorConfig.model_validate({"shape": [], **tensor}).values == values
 
 
@@ -231,7 +231,7 @@ def test_whole_numbers_have_a_range(tensor: dict[str, Any], values: tuple[int, i
         ("{shape: [], hihg: 3}", "unknown key data.inputs.x.hihg, did you mean data.inputs.x.high?"),
     ],
 )
-def test_a_tensor_that_is_wrong_is_told_by_its_own_key(tensor: str, message: str) -> None:
+def test_invalid_tensors_name_their_key(tensor: str, message: str) -> None:
     text = f"model: {{factory: 'a:b'}}\noptimizer: {{name: sgd}}\ndata:\n  inputs:\n    x: {tensor}\n"
     told = refused(text)
     assert told[0].startswith("my.yaml:")
@@ -241,7 +241,7 @@ def test_a_tensor_that_is_wrong_is_told_by_its_own_key(tensor: str, message: str
         assert told[1]
 
 
-def test_the_hint_of_a_nested_key_is_about_that_key() -> None:
+def test_hints_of_nested_keys() -> None:
     assert refused(INPUTS, "data.inputs.image.dtyp=x")[1] == "data.inputs.image takes shape, dtype, low, high"
     assert refused(INPUTS, "data.inputs.image.dtype=x")[1].startswith("one of float32, float16")
     assert refused(INPUTS, "data.targets.high=0")[1].startswith("Upper bound of the values")
@@ -251,7 +251,7 @@ def test_the_hint_of_a_nested_key_is_about_that_key() -> None:
 # Overridden
 
 
-def test_a_target_on_the_command_line_replaces_a_name_in_the_file_and_back() -> None:
+def test_factory_override_replaces_name_and_back() -> None:
     by_target = load(PRESET, "model.factory=mine:build", "model.kwargs={width: 3}")
     assert by_target.model_dump()["model"] == {"factory": "mine:build", "kwargs": {"width": 3}}
     back = load(OWN, "model.name=cnn", "data.name=mnist")
@@ -260,19 +260,19 @@ def test_a_target_on_the_command_line_replaces_a_name_in_the_file_and_back() -> 
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_order_of_overrides_does_not_matter(order: int) -> None:
+def test_override_order_does_not_matter(order: int) -> None:
     overrides = ["model.kwargs={width: 4}", "model.factory=mine:other"][::order]
     assert load(PRESET, *overrides).model.kwargs == {"width": 4}
 
 
-def test_data_by_another_way_drops_what_the_old_way_said() -> None:
+def test_another_data_choice_drops_old_keys() -> None:
     assert load(INPUTS, "data.factory=mine:batch").model_dump(exclude_unset=True)["data"] == {"factory": "mine:batch"}
     assert load(OWN, "data.inputs.x.shape=[3]").model_dump(exclude_unset=True)["data"] == {
         "inputs": {"x": {"shape": (3,)}}
     }
 
 
-def test_nested_keys_can_be_set_one_by_one() -> None:
+def test_nested_overrides() -> None:
     config = load(INPUTS, "data.inputs.image.shape=[3, 4, 4]", "data.targets.high=5", "model.kwargs.num_classes=5")
     assert config.data.inputs is not None
     assert config.data.inputs["image"].shape == (3, 4, 4)
@@ -283,7 +283,7 @@ def test_nested_keys_can_be_set_one_by_one() -> None:
     assert load(OWN, "model.kwargs.deep.er=[1]").model.kwargs == {"width": 3, "deep": {"er": [1]}}
 
 
-def test_a_bare_word_in_the_file_can_be_added_to() -> None:
+def test_overrides_extend_shorthand() -> None:
     assert load(OWN + "loss: model\n", "loss.factory=a:b").loss == load(OWN, "loss.factory=a:b").loss
     assert load(STEP, "step.function=a:b").step == load(OWN, "step=a:b").step
     assert load(STEP, "step=null").step is None
@@ -300,7 +300,7 @@ def test_a_bare_word_in_the_file_can_be_added_to() -> None:
         ("model.kwargs.x=.inf", "model.kwargs: expected a finite number, got inf"),
     ],
 )
-def test_overrides_that_name_nothing_are_refused(override: str, message: str) -> None:
+def test_unknown_nested_overrides(override: str, message: str) -> None:
     assert message in refused(INPUTS, override)[0]
 
 
@@ -320,9 +320,7 @@ def test_overrides_that_name_nothing_are_refused(override: str, message: str) ->
         (STEP, [], ("model.factory (mine:build)", "data.factory (mine:batch)", "step.function (mine:step)")),
     ],
 )
-def test_code_of_ones_own_is_known_and_a_librarys_is_none(
-    text: str, overrides: list[str], code: tuple[str, ...]
-) -> None:
+def test_user_code_excludes_libraries(text: str, overrides: list[str], code: tuple[str, ...]) -> None:
     assert load(text, *overrides).user_code == code
 
 
@@ -339,9 +337,14 @@ def test_code_of_ones_own_is_known_and_a_librarys_is_none(
         ('factory: "mine:Lion"', "other", False),
     ],
 )
-def test_optimizers_know_their_family(optimizer: str, family: str, needs_gpu: bool) -> None:
+def test_optimizer_family(optimizer: str, family: str, needs_gpu: bool) -> None:
     section = load(OWN.replace("name: sgd", optimizer)).optimizer
     assert (section.family, section.needs_gpu) == (family, needs_gpu)
+
+
+def test_evaluation_accumulates_no_batches() -> None:
+    config = load(OWN, "train.gradient_accumulation_steps=4")
+    assert (config.micro_batches_per_step, with_overrides(config, ["mode=eval"]).micro_batches_per_step) == (4, 1)
 
 
 # Dumped and read again
@@ -412,7 +415,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(deadline=None)
 @given(configs())
-def test_any_valid_config_survives_dump_yaml_and_json(written: dict[str, Any]) -> None:
+def test_round_trip_through_yaml_and_json(written: dict[str, Any]) -> None:
     config = Config.model_validate(written)
     dump = config.model_dump(mode="json")
     assert Config.model_validate(json.loads(json.dumps(dump))) == config
