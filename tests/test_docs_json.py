@@ -12,7 +12,7 @@ import pytest
 from vram_cli.hardware.gpus import all_gpus
 from vram_cli.report.formats.json import gpus_to_json, to_json
 
-from .compare.comparisons import WHOLE
+from .compare.comparisons import COMPLETE
 from .json_reference import reference
 from .report.advices import PREDICTED
 from .report.examples import detailed, detailed_search
@@ -46,7 +46,7 @@ def test_the_tables_are_those_of_the_records(request: pytest.FixtureRequest) -> 
 
 
 def test_every_key_of_an_answer_is_in_the_page() -> None:
-    records = (detailed(), detailed_search(), PREDICTED, WHOLE, FILES, *verdicts().values())
+    records = (detailed(), detailed_search(), PREDICTED, COMPLETE, FILES, *verdicts().values())
     answers = [gpus_to_json(all_gpus()), *map(to_json, records)]
     page = PAGE.read_text(encoding="utf-8")
     assert {key for answer in answers for key in keys(json.loads(answer)) if f"`{key}`" not in page} == set()

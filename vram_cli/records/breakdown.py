@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vram_cli.module_paths import parent_path
 from vram_cli.records.enums import Category, Phase
 
 
@@ -104,7 +105,7 @@ class Breakdown:
             raise ValueError(f"modules hold {self.modules[0].bytes} bytes, tensors {self.tensor_bytes}")
         known = {""}
         for share in self.modules[1:]:
-            if share.path in known or share.path.rpartition(".")[0] not in known:
+            if share.path in known or parent_path(share.path) not in known:
                 raise ValueError(f"module {share.path!r} is there twice, or before the one that it is in")
             known.add(share.path)
 
