@@ -29,19 +29,19 @@ from vram_cli.workload import Workload, supervised
 DATA = Path(__file__).parent / "data"
 
 TIMM_CONTEXT = 1_687_000_000
-"""RTX 3090, torch 1.8.2 + CUDA 11.1 without lazy loading: the nearest to theirs that was measured (pytorch#55277)."""
-TIMM_CARD = int(23.69 * GIB)
-"""What torch reported on that card; see data/README.md."""
+"""RTX 3090, torch 1.8.2 + CUDA 11.1 without lazy loading: the measurement closest to theirs (pytorch#55277)."""
+TIMM_TOTAL = int(23.69 * GIB)
+"""Total memory that torch reported on that GPU; see data/README.md."""
 XMEM_CONTEXT = 0
-"""Their figures are used memory above what was used as the monitor started: the base context is probably excluded."""
+"""Their figures are relative to the memory in use when the monitor started, so they probably exclude the context."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", default=["xmem", "timm"])
-    parser.add_argument("--every", type=int, default=1, help="take each N-th row only")
-    parser.add_argument("--start", type=int, default=0, help="skip so many rows")
-    parser.add_argument("--only", default="", help="rows whose model has this in its name")
+    parser.add_argument("--every", type=int, default=1, help="only every N-th row")
+    parser.add_argument("--start", type=int, default=0, help="rows to skip")
+    parser.add_argument("--only", default="", help="only models whose name contains this")
     options = parser.parse_args()
     for name in options.sets:
         rows = [row for row in _rows(name) if options.only in row["model"]][options.start :: options.every]
@@ -49,36 +49,36 @@ def main() -> None:
 
 
 def brackets(rows: list[dict[str, str]]) -> None:
-    """Print in which share of rows batch_fits is predicted to run and batch_failed to fail."""
+    """Print the share of rows in which batch_fits is predicted to run and batch_failed to fail."""
     os.environ["TIMM_FUSED_ATTN"] = "0"
-    gpu, inside, counted = find_gpu("rtx-3090"), 0, 0
+    gpu, num_inside, num_rows = find_gpu("rtx-3090"), 0, 0
     for row in rows:
         began = time.perf_counter()
         training = timm_training(row["model"], int(row["img_size"]), channels_last=row["channels_last"] == "True")
         try:
             simulation = Simulation(training, gpu, torch_version=(1, 12), fused_attention=False, cudnn_benchmark=True)
             ran, failed = (
-                replay(simulation.trace(int(row[column])), TIMM_CARD - TIMM_CONTEXT)
+                replay(simulation.trace(int(row[column])), TIMM_TOTAL - TIMM_CONTEXT)
                 for column in ("batch_fits", "batch_failed")
             )
         except Exception as error:  # noqa: BLE001 - a model that cannot be predicted is a row of the table
             print(f"{row['model']:42} {type(error).__name__}: {str(error)[:100]}", flush=True)
-            counted += 1
+            num_rows += 1
             continue
-        good = ran.failure is None and failed.failure is not None
-        inside, counted = inside + good, counted + 1
-        verdict = "inside" if good else "too high" if failed.failure is None else "too low"
+        is_inside = ran.failure is None and failed.failure is not None
+        num_inside, num_rows = num_inside + is_inside, num_rows + 1
+        verdict = "inside" if is_inside else "too high" if failed.failure is None else "too low"
         print(
-            f"{row['model']:42} {row['batch_fits']:>5} {_shown(ran)} {row['batch_failed']:>5} {_shown(failed)} "
+            f"{row['model']:42} {row['batch_fits']:>5} {_in_words(ran)} {row['batch_failed']:>5} {_in_words(failed)} "
             f"{verdict:9} {time.perf_counter() - began:5.1f} s",
             flush=True,
         )
-    print(f"timm: {inside} of {counted} inside the bracket ({inside / max(counted, 1):.1%})")
+    print(f"timm: {num_inside} of {num_rows} inside the bracket ({num_inside / max(num_rows, 1):.1%})")
 
 
 def xmem(rows: list[dict[str, str]]) -> None:
-    """Print the error of the reserved peak on rows that fit, and the share of right calls on all."""
-    errors, right, counted = [], 0, 0
+    """Print the error of the reserved peak in rows that fit, and the share of correct outcomes in all rows."""
+    errors, num_correct, num_rows = [], 0, 0
     for row in rows:
         training = xmem_training(row)
         if training is None:
@@ -89,7 +89,7 @@ def xmem(rows: list[dict[str, str]]) -> None:
         capacity = int(row["gpu_total_bytes"]) - gpu.context_bytes
         result = replay(simulation.trace(int(row["batch"])), capacity, steps=4)
         fits, fitted = result.failure is None, row["outcome"] == "fits"
-        right, counted = right + (fits == fitted), counted + 1
+        num_correct, num_rows = num_correct + (fits == fitted), num_rows + 1
         error = ""
         if fitted:
             errors.append(_peak(result) / int(row["measured"]) - 1)
@@ -102,11 +102,12 @@ def xmem(rows: list[dict[str, str]]) -> None:
         )
     sizes = sorted(map(abs, errors))
     p90 = quantiles(sizes, n=10)[-1] if len(sizes) > 1 else float("nan")
-    print(f"xmem: median {median(sizes):.2%}, p90 {p90:.2%}, worst {sizes[-1]:.2%}; {right} of {counted} calls right")
+    outcomes = f"{num_correct} of {num_rows} outcomes correct"
+    print(f"xmem: median {median(sizes):.2%}, p90 {p90:.2%}, worst {sizes[-1]:.2%}; {outcomes}")
 
 
 def timm_training(name: str, size: int, *, channels_last: bool) -> SimulatedTraining:
-    """The training of timm's benchmark.py: autocast around backward too, gradients zeroed in place."""
+    """Return the training of timm's benchmark.py: autocast includes backward, gradients are zeroed in place."""
     import timm
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -143,7 +144,7 @@ def timm_training(name: str, size: int, *, channels_last: bool) -> SimulatedTrai
 
 
 def xmem_training(row: dict[str, str]) -> SimulatedTraining | None:
-    """Float32 training of a torchvision model, every step with a batch of its own."""
+    """Return a float32 training of a torchvision model with a new batch in every step; None for other models."""
     from torchvision import models
 
     name = row["model"].lower().replace("convnext", "convnext_").replace("regnet", "regnet_")
@@ -154,23 +155,23 @@ def xmem_training(row: dict[str, str]) -> SimulatedTraining | None:
     classes = 10 if "num_classes=10;" in row["extra_setup"] else 1000
     between = "between forward and backward;" in row["extra_setup"].replace("(mode 1);", "")
     optimizer: Any = getattr(torch.optim, row["optimizer"])
-    wanted = [0]
+    batch_size = [0]
 
     def make_batch(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        wanted[0] = n
+        batch_size[0] = n
         return torch.empty(0, device=device), torch.empty(0, device=device, dtype=torch.int64)
 
-    held: list[torch.Tensor] = []
+    batch: list[torch.Tensor] = []
 
     def step(work: Workload, _: tuple[torch.Tensor, torch.Tensor], enter: Callable[[Phase], None]) -> torch.Tensor:
-        held[:] = [
-            torch.empty(wanted[0], 3, 86, 86, device=work.device),
-            torch.empty(wanted[0], device=work.device, dtype=torch.int64),
+        batch[:] = [
+            torch.empty(batch_size[0], 3, 86, 86, device=work.device),
+            torch.empty(batch_size[0], device=work.device, dtype=torch.int64),
         ]
         if not between:
             work.optimizer.zero_grad()
         enter(Phase.FORWARD)
-        loss = work.loss(work.model, (held[0], held[1]))
+        loss = work.loss(work.model, (batch[0], batch[1]))
         if between:
             work.optimizer.zero_grad()
         enter(Phase.BACKWARD)
@@ -201,14 +202,14 @@ def _workload(
 
 
 def _sized(create: Callable[..., nn.Module], name: str, size: int) -> nn.Module:
-    """Make the model for an image size, where it takes one."""
+    """Create the model for an image size, if it takes one."""
     try:
         return create(name, img_size=size)
     except TypeError:
         return create(name)
 
 
-def _shown(result: ReplayResult) -> str:
+def _in_words(result: ReplayResult) -> str:
     return f"{_peak(result) / GIB:6.2f} GiB {'OOM' if result.failure else '':3}"
 
 

@@ -1,8 +1,8 @@
-"""Our search and the finders of other projects, side by side in one run: `make bench`.
+"""vram's search and the batch-size finders of other projects, side by side: `make bench`.
 
     python benchmarks/finders.py --json results.json --markdown results.md
 
-Trials are cheap here and not on a GPU: there, each costs a start, up to 3 training steps, and its out-of-memory errors.
+Trials are cheap here. On a GPU, each costs a start, up to 3 training steps, and its out-of-memory errors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PACKAGES = ("vram-cli", "torch", "lightning", "accelerate", "toma", "batch-finde
 
 @dataclass(frozen=True)
 class Row:
-    """How one finder did at one limit."""
+    """The result of one finder at one limit."""
 
     limit: int
     finder: str
@@ -41,7 +41,7 @@ class Row:
     steps: int
     ooms: int
     samples: int
-    """In all steps that were started."""
+    """Samples in all steps that were started."""
     ran: bool
     """Whether the result itself ran."""
     seconds: float
@@ -59,15 +59,15 @@ def run(finder: Finder, limit: int) -> Row:
     except ImportError as error:
         note = "not installed" if finder.package else str(error)
     except GaveUpError:
-        note = f"stopped after {device.most_trials} trials"
-    except Exception as error:  # noqa: BLE001 - whatever a peer raises is its answer
+        note = f"stopped after {device.max_trials} trials"
+    except Exception as error:  # noqa: BLE001 - any exception of a peer is its result
         note = f"{type(error).__name__}: {error}".splitlines()[0][:80]
     return Row(
         limit=limit,
         finder=finder.name,
         setting=finder.setting,
         result=result,
-        trials=min(device.trials, device.most_trials),
+        trials=min(device.trials, device.max_trials),
         steps=len(device.steps),
         ooms=device.ooms,
         samples=sum(device.steps),
@@ -99,23 +99,23 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def conclusions(rows: list[Row]) -> list[str]:
-    """Say what was aimed at and what came of it, whichever way it went."""
-    ours = [row for row in rows if row.finder.startswith("vram,")]
-    over = sum(row.trials > bisection_trials(row.limit) for row in ours)
-    trials = [row.trials for row in ours]
+    """Return the aims and the results, good or bad."""
+    vram_rows = [row for row in rows if row.finder.startswith("vram,")]
+    more_than_plain = sum(row.trials > bisection_trials(row.limit) for row in vram_rows)
+    trials = [row.trials for row in vram_rows]
     lines = [
-        f"vram: exact in {sum(row.exact for row in ours)} of {len(ours)} cases.",
+        f"vram: exact in {sum(row.exact for row in vram_rows)} of {len(vram_rows)} cases.",
         f"vram: {median(trials):g} trials at the median (aim: at most 7), {max(trials)} at most.",
-        f"vram: more trials than doubling + bisection in {over} cases (aim: 0).",
+        f"vram: more trials than doubling + bisection in {more_than_plain} cases (aim: 0).",
     ]
     at = {row.finder: row for row in rows if row.limit == 50_000}
-    peer, mine = at["Lightning binsearch"], at["vram, smooth memory"]
+    peer, vram = at["Lightning binsearch"], at["vram, smooth memory"]
     if peer.result:
-        proof = 3 * 50_000 + 50_001
+        certificate = 3 * 50_000 + 50_001  # 3 steps of N and 1 of N + 1
         lines += [
-            f"samples at N = 50,000: vram {mine.samples:,}; Lightning binsearch {peer.samples:,} for {peer.result:,}.",
-            f"That is {peer.samples / mine.samples:.1f} times fewer (aim: at least 10).",
-            f"The proof alone, 3 steps of N and 1 of N + 1, is {proof:,}: {peer.samples / proof:.1f} times fewer.",
+            f"samples at N = 50,000: vram {vram.samples:,}; Lightning binsearch {peer.samples:,} for {peer.result:,}.",
+            f"That is {peer.samples / vram.samples:.1f} times fewer (aim: at least 10).",
+            f"The certificate alone is {certificate:,} samples: {peer.samples / certificate:.1f} times fewer.",
         ]
     return lines
 
@@ -142,9 +142,9 @@ def draw(rows: list[Row], console: Console) -> None:
         console.print(table)
 
 
-def markdown(rows: list[Row], found: dict[str, str], settings: dict[str, str]) -> str:
+def markdown(rows: list[Row], package_versions: dict[str, str], settings: dict[str, str]) -> str:
     lines = ["# Batch-size finders side by side", "", *__doc__.splitlines()[4:5], ""]
-    lines += ["Versions: " + ", ".join(f"{name} {number}" for name, number in found.items()) + ".", ""]
+    lines += ["Versions: " + ", ".join(f"{name} {number}" for name, number in package_versions.items()) + ".", ""]
     lines += [f"- {line}" for line in conclusions(rows)] + [""]
     lines += [f"- {name}: {setting}" for name, setting in settings.items()]
     for limit in LIMITS:
@@ -155,9 +155,9 @@ def markdown(rows: list[Row], found: dict[str, str], settings: dict[str, str]) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every row and all versions there")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
-    asked = parser.parse_args()
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every row and all versions to a file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to a file")
+    options = parser.parse_args()
     console, progress = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
     rows = []
     for finder in FINDERS:
@@ -167,14 +167,16 @@ def main() -> None:
     draw(rows, console)
     for line in conclusions(rows):
         console.print(line)
-    found = versions()
-    console.print(", ".join(f"{name} {number}" for name, number in found.items()), style="dim")
-    if asked.json:
+    package_versions = versions()
+    console.print(", ".join(f"{name} {number}" for name, number in package_versions.items()), style="dim")
+    if options.json:
         table = [asdict(row) | {"exact": row.exact} for row in rows]
-        asked.json.write_text(json.dumps({"versions": found, "rows": table}, indent=1) + "\n", encoding="utf-8")
-    if asked.markdown:
+        options.json.write_text(
+            json.dumps({"versions": package_versions, "rows": table}, indent=1) + "\n", encoding="utf-8"
+        )
+    if options.markdown:
         settings = {finder.name: finder.setting for finder in FINDERS}
-        asked.markdown.write_text(markdown(rows, found, settings), encoding="utf-8")
+        options.markdown.write_text(markdown(rows, package_versions, settings), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Batch-size finders of other projects and ours, each asked for the limit of the same counting device.
+"""Batch-size finders of other projects and vram's, each looking for the limit of the same counting device.
 
-The device is no hardware: a training step above the limit raises PyTorch's out-of-memory error, whatever the finder.
-Ours also reads memory, so it gets the peaks that go with that limit, in three shapes; the others do not read any.
+The device is not hardware: a training step above the limit raises PyTorch's out-of-memory error. vram also reads memory
+peaks, so it gets those that belong to the limit, in three shapes; the others read none.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from vram_cli.records import Measurement
 from vram_cli.search import find_largest
 
 STEPS = 3
-"""Steps of a trial, where a finder lets one choose: the default of Lightning and of vram."""
+"""Steps per trial, if a finder has that option: the default of Lightning and of vram."""
 
 REACH = 2**21
-"""What a finder is told to be the most to try, where it asks: above every limit of the benchmark."""
+"""The maximum for finders that need one: above every limit of the benchmark."""
 
 
 class GaveUpError(BaseException):
-    """Too many trials; not an Exception, because finders take any of those for "too large"."""
+    """Too many trials. Not an Exception, because finders read any Exception as "too large"."""
 
 
 @dataclass
 class Device:
-    """Something to train on that runs out of memory above a limit, and counts what is asked of it."""
+    """A device that runs out of memory above a limit, and counts trials and steps."""
 
     limit: int
-    most_trials: int = 200
+    max_trials: int = 200
     trials: int = 0
     steps: list[int] = field(default_factory=list)
 
     def begin(self) -> None:
-        """A trial begins."""
+        """Begin a trial."""
         self.trials += 1
-        if self.trials > self.most_trials:
+        if self.trials > self.max_trials:
             raise GaveUpError
 
     def step(self, batch_size: int) -> None:
@@ -62,13 +62,13 @@ class Device:
 
     @property
     def ooms(self) -> int:
-        """How many of the steps failed."""
+        """Number of steps that failed."""
         return sum(batch_size > self.limit for batch_size in self.steps)
 
 
 @dataclass(frozen=True)
 class Finder:
-    """One way to look for the limit; `package` is None where nothing has to be installed."""
+    """One way to find the limit; `package` is None if nothing has to be installed."""
 
     name: str
     package: str | None
@@ -77,7 +77,7 @@ class Finder:
 
 
 def vram(shape: str) -> Callable[[Device], int | None]:
-    """Our search alone, as a device with memory of this shape would steer it."""
+    """Return vram's search alone, on a device with memory of this shape."""
 
     def find(device: Device) -> int | None:
         memory, measure = _measured(device, shape)
@@ -87,11 +87,11 @@ def vram(shape: str) -> Callable[[Device], int | None]:
 
 
 def vram_all(device: Device) -> int | None:
-    """Our search as `vram find-batch` runs it: a second run of the answer, and the recommended size."""
+    """Run vram's search as `vram find-batch` does: with a second run of the answer, and the recommended size."""
     memory, measure = _measured(device, "2 MiB")
     margin = memory // 20
-    found = find_largest(measure, capacity_bytes=memory, margin_bytes=margin, multiple_of=8, confirm=measure)
-    return found.max_batch_size
+    result = find_largest(measure, capacity_bytes=memory, margin_bytes=margin, multiple_of=8, confirm=measure)
+    return result.max_batch_size
 
 
 def _measured(device: Device, shape: str) -> tuple[int, Callable[[int], Measurement]]:
@@ -106,7 +106,7 @@ def _measured(device: Device, shape: str) -> tuple[int, Callable[[int], Measurem
 
 
 def plain(device: Device) -> int | None:
-    """Doubling and bisection: what our search does when it is told nothing but yes and no."""
+    """Run vram's search without memory peaks: doubling and bisection."""
 
     def fits(batch_size: int) -> bool:
         try:
@@ -118,7 +118,7 @@ def plain(device: Device) -> int | None:
 
 
 def lightning(mode: str, **options: float) -> Callable[[Device], int | None]:
-    """Lightning's Tuner around its real training loop, with a data set that never ends a trial early."""
+    """Return Lightning's Tuner with its real training loop, and a data set that never ends a trial early."""
 
     def find(device: Device) -> int | None:
         import lightning.pytorch as pl
@@ -153,7 +153,7 @@ def lightning(mode: str, **options: float) -> Callable[[Device], int | None]:
                 return torch.utils.data.DataLoader(Rows(), batch_size=self.batch_size, collate_fn=lambda rows: rows)
 
         with tempfile.TemporaryDirectory() as folder:
-            trainer = pl.TrainingClient(
+            trainer = pl.Trainer(
                 accelerator="cpu",
                 max_epochs=1,
                 logger=False,
@@ -168,7 +168,7 @@ def lightning(mode: str, **options: float) -> Callable[[Device], int | None]:
 
 
 def accelerate(device: Device) -> int | None:
-    """It only shrinks, so it is started above the limit."""
+    """Start above the limit, because this finder only shrinks."""
     from accelerate.utils import find_executable_batch_size
 
     @find_executable_batch_size(starting_batch_size=_start(device))
@@ -179,14 +179,14 @@ def accelerate(device: Device) -> int | None:
 
 
 def toma(device: Device) -> int | None:
-    """It only shrinks, so it is started above the limit."""
+    """Start above the limit, because this finder only shrinks."""
     from toma import simple
 
     return int(simple.batch(device.trial, _start(device)))
 
 
 def batch_finder(device: Device) -> int | None:
-    """In this process, as trials in a process of their own could not be counted."""
+    """Run in this process: trials in a separate process could not be counted."""
     from batch_finder import find_max_minibatch
 
     class Model(torch.nn.Module):
@@ -198,7 +198,7 @@ def batch_finder(device: Device) -> int | None:
             device.trial(len(x))
             return self.layer(x[:1])
 
-    found = find_max_minibatch(
+    result = find_max_minibatch(
         Model,
         input_shapes=(-1, 1),
         forward_params=["x"],
@@ -207,16 +207,16 @@ def batch_finder(device: Device) -> int | None:
         memory_guided=False,
         n_attempts=100,
     )
-    return found[0] if found else None
+    return result[0] if result else None
 
 
 def _start(device: Device) -> int:
-    """Return the first power of two above the limit: nearer than a user could know, but not made to fit it."""
+    """Return the first power of two above the limit: closer than a user could guess, but not chosen to fit."""
     return 1 << device.limit.bit_length()
 
 
 def quietly(find: Callable[[Device], int | None], device: Device) -> int | None:
-    """Run a finder without what it prints and warns of."""
+    """Run a finder without its output and warnings."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -227,11 +227,11 @@ def quietly(find: Callable[[Device], int | None], device: Device) -> int | None:
 
 
 FINDERS = (
-    Finder("vram, smooth memory", None, vram("smooth"), f"{STEPS} steps a trial"),
-    Finder("vram, 2 MiB lumps", None, vram("2 MiB"), f"{STEPS} steps a trial"),
-    Finder("vram, optimizer-dominated", None, vram("optimizer"), f"{STEPS} steps a trial"),
+    Finder("vram, smooth memory", None, vram("smooth"), f"{STEPS} steps per trial"),
+    Finder("vram, 2 MiB lumps", None, vram("2 MiB"), f"{STEPS} steps per trial"),
+    Finder("vram, optimizer-dominated", None, vram("optimizer"), f"{STEPS} steps per trial"),
     Finder("vram find-batch, whole", None, vram_all, "with confirmation and recommended size"),
-    Finder("doubling + bisection", None, plain, f"{STEPS} steps a trial"),
+    Finder("doubling + bisection", None, plain, f"{STEPS} steps per trial"),
     Finder("Lightning binsearch", "lightning", lightning("binsearch", margin=0.0), f"margin 0, max_val {REACH}"),
     Finder("Lightning power", "lightning", lightning("power"), f"max_val {REACH}"),
     Finder("accelerate", "accelerate", accelerate, "started at the power of two above N"),

@@ -2,10 +2,10 @@
 
     python -m benchmarks.predicted [--quick] [--minutes M] [--results FOLDER]
 
-Each case is measured by `find_batch`, on the whole card and on cards cut down to a budget, and then predicted as if
-this card were not here: by its entry in the catalogue, without calibration. A round measures every case once, some of
-them on each card. A search takes about 25 seconds: the first round fits into the time that is set, all four rounds want
-half an hour.
+`find_batch` measures each case, with the whole memory of the GPU and under memory limits. The case is then predicted as
+if the GPU were in another machine: from its entry in the catalogue, without calibration. A round measures every case
+once, and spreads them over the limits. A search takes about 25 seconds: the default time suffices for the first round,
+and half an hour for all four.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from vram_cli.units import GIB, format_bytes
 
 RESULTS = Path(__file__).parent / "results"
 MINUTES, QUICK_MINUTES = 6.5, 2.0
-"""For measuring; predictions take a minute or two more."""
-BUDGETS = (3 * GIB, 6 * GIB, 12 * GIB)
+"""Minutes for measuring; predictions take a minute or two more."""
+MEMORY_LIMITS = (3 * GIB, 6 * GIB, 12 * GIB)
 LEAST_SECONDS = 30.0
-"""What a search may take, however late it begins."""
+"""Seconds that a search may take even if it begins late."""
 
 Measure = Callable[[Config], FindBatchResult]
 
@@ -51,11 +51,11 @@ class Case:
         return f"{self.model}, {self.optimizer.replace(': true', '')}, {self.precision}"
 
     def config(self) -> Config:
-        """Return the config to measure, without an end to its data and with nothing but the maximum to look for."""
+        """Return the config to measure: data without an end, and a search for the maximum only."""
         file, *more = MODELS[self.model]
-        own = [f"optimizer={{name: {self.optimizer}}}", f"precision={self.precision}", "device.name=cuda"]
+        overrides = [f"optimizer={{name: {self.optimizer}}}", f"precision={self.precision}", "device.name=cuda"]
         return load_config(
-            file, [*more, *own, "search.limit_to_dataset=false", "search.margin=0", "search.multiple_of=1"]
+            file, [*more, *overrides, "search.limit_to_dataset=false", "search.margin=0", "search.multiple_of=1"]
         )
 
 
@@ -89,84 +89,87 @@ CASES = (
 def main(
     arguments: Sequence[str] | None = None,
     *,
-    card: Callable[[], tuple[Device, dict[str, str]]] | None = None,
+    describe_gpu: Callable[[], tuple[Device, dict[str, str]]] | None = None,
     measure: Measure = find_batch,
     cases: Sequence[Case] = CASES,
 ) -> int:
-    """Run the benchmark and return its exit code; `card` and `measure` stand for a GPU where there is none."""
+    """Run the benchmark and return its exit code; tests pass `describe_gpu` and `measure` in place of a GPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"measure for {QUICK_MINUTES:g} minutes only")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="measure for so long (%(default)g)")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="write the results there")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="minutes to measure (default: %(default)g)")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="folder for the results")
+    options = parser.parse_args(arguments)
     try:
-        device, versions = (card or this_card)()
+        device, versions = (describe_gpu or describe_this_gpu)()
         gpu = recognise_gpu(device.name, device.capacity_bytes)
     except VramError as error:
-        print(f"This benchmark needs a GPU that the catalogue has: {error.message}", file=sys.stderr)
+        print(f"This benchmark needs a GPU of the catalogue: {error.message}", file=sys.stderr)
         return MachineError.exit_code
     began = time.monotonic()
-    end = began + 60 * (min(QUICK_MINUTES, asked.minutes) if asked.quick else asked.minutes)
+    end = began + 60 * (min(QUICK_MINUTES, options.minutes) if options.quick else options.minutes)
     plan = list(rounds(cases, device.capacity_bytes))
     measured = list(measure_until(end, plan, measure))
     rows = tuple(compare(case, gpu, result) for case, result in measured)
     report = Report(device, versions, gpu.name, rows, len(plan) - len(rows), time.monotonic() - began)
-    print(*report.summary(), *(f"written: {path}" for path in report.write(asked.results)), sep="\n")
+    print(*report.summary(), *(f"written: {path}" for path in report.write(options.results)), sep="\n")
     return 0
 
 
-def this_card() -> tuple[Device, dict[str, str]]:
-    """Return the GPU of this machine and the versions of all that matters, told by a child process.
+def describe_this_gpu() -> tuple[Device, dict[str, str]]:
+    """Return the GPU of this machine and the versions of its software, as a worker process reports them.
 
-    This process must not touch the card before all is measured: its own context would take memory there.
+    This process must not touch the GPU before everything is measured: its own context would take memory there.
 
     Raises:
-        MachineError: there is no GPU.
+        MachineError: There is no GPU.
     """
     with WorkerProbe(load_config("mlp_mnist.yaml", ["device.name=cuda", "data.source=synthetic"])) as probe:
         return probe.info.device, probe.info.versions
 
 
-def rounds(cases: Sequence[Case], card_bytes: int) -> Iterator[tuple[Case, int | None]]:
-    """Return each case with each budget, None for the whole card; in one round each case once, on cards in turn."""
-    budgets = (None, *(budget for budget in BUDGETS if budget < 0.9 * card_bytes))
-    for number in range(len(budgets)):
+def rounds(cases: Sequence[Case], gpu_bytes: int) -> Iterator[tuple[Case, int | None]]:
+    """Yield each case with each memory limit, None for the whole GPU; a round has each case once, limits alternate."""
+    limits = (None, *(limit for limit in MEMORY_LIMITS if limit < 0.9 * gpu_bytes))
+    for number in range(len(limits)):
         for i, case in enumerate(cases):
-            yield case, budgets[(i + number) % len(budgets)]
+            yield case, limits[(i + number) % len(limits)]
 
 
 def measure_until(
     end: float, plan: Sequence[tuple[Case, int | None]], measure: Measure
 ) -> Iterator[tuple[Row, FindBatchResult | None]]:
-    """Measure case by case until time is over, or Ctrl-C; what fails is a row that says why."""
-    for case, budget in plan:
+    """Measure case by case until the time is up, or Ctrl-C; a failure is a row with its reason."""
+    for case, memory_limit in plan:
         began = time.monotonic()
         if began >= end:
             return
-        config = limited(case.config(), budget, max(end - began, LEAST_SECONDS))
-        row = Row(case=str(case), memory_limit_bytes=budget, overrides=config.source.overrides)
+        config = limited(case.config(), memory_limit, max(end - began, LEAST_SECONDS))
+        row = Row(case=str(case), memory_limit_bytes=memory_limit, overrides=config.source.overrides)
         result = None
         try:
             result = measure(config)
         except KeyboardInterrupt:
             return
-        except Exception as error:  # noqa: BLE001 - whatever fails is the row's answer
+        except Exception as error:  # noqa: BLE001 - the failure is the result of the row
             row = replace(row, problem=f"measuring failed: {one_line(error)}")
         row = replace(row, seconds=time.monotonic() - began)
-        found = row.problem if result is None else f"largest batch {result.max_batch_size}"
-        print(f"{case}, {format_bytes(budget) if budget else 'whole card'}: {found}, {row.seconds:.0f} s", flush=True)
+        outcome = row.problem if result is None else f"largest batch {result.max_batch_size}"
+        print(
+            f"{case}, {format_bytes(memory_limit) if memory_limit else 'whole GPU'}: {outcome}, {row.seconds:.0f} s",
+            flush=True,
+        )
         yield row, result
 
 
 def limited(config: Config, memory_limit: int | None, seconds: float) -> Config:
-    """Return the config for a budget, with a search that ends in time."""
+    """Return the config with a memory limit, and a search that ends in time."""
     search = config.search.model_copy(update={"time_limit": seconds, "trial_timeout": seconds})
     device = config.device.model_copy(update={"memory_limit": memory_limit})
     return config.model_copy(update={"search": search, "device": device}).with_source(config.source)
 
 
 def compare(row: Row, gpu: Gpu, result: FindBatchResult | None) -> Row:
-    """Predict what was measured and put both side by side."""
+    """Predict a measured case and add both results to its row."""
     if result is None:
         return row
     context = result.breakdown.bytes_of(Category.CONTEXT) if result.breakdown else None
@@ -177,12 +180,12 @@ def compare(row: Row, gpu: Gpu, result: FindBatchResult | None) -> Row:
         row = replace(row, exact=None, problem=f"no exact maximum: {limit} ended the search")
     try:
         return predicted(row, gpu, result)
-    except Exception as error:  # noqa: BLE001 - whatever fails is the row's answer
+    except Exception as error:  # noqa: BLE001 - the failure is the result of the row
         return replace(row, problem=f"predicting failed: {one_line(error)}")
 
 
 def predicted(row: Row, gpu: Gpu, result: FindBatchResult) -> Row:
-    """Add the predicted maximum, and the predicted peaks of all sizes that ran."""
+    """Add the predicted maximum, and the predicted peaks of every size that ran."""
     config = Config.model_validate(result.run.config)
     target = DeviceConfig(gpu=gpu.name, memory_limit=result.run.device.capacity_bytes)
     trials = open_trials(config.model_copy(update={"device": target}), download=False, calibrated=False)
@@ -191,12 +194,12 @@ def predicted(row: Row, gpu: Gpu, result: FindBatchResult) -> Row:
         return trials.run(RunTrial(batch_size=n, confirm=confirm), lambda _: None).measurement
 
     room = trials.ready.device.capacity_bytes - trials.ready.outside_bytes
-    found = find_largest(run, capacity_bytes=room, multiple_of=1, confirm=lambda n: run(n, confirm=True))
+    prediction = find_largest(run, capacity_bytes=room, multiple_of=1, confirm=lambda n: run(n, confirm=True))
     ran = {trial.batch_size: trial for trial in result.trials if trial.fits}
     both = [(ran[n], run(n)) for n in sorted(ran)]
     peaks = tuple(Peak.of(real, fake) for real, fake in both if fake.fits)
     context = trials.ready.outside_bytes
-    return replace(row, predicted=found.max_batch_size, predicted_context=context, peaks=peaks)
+    return replace(row, predicted=prediction.max_batch_size, predicted_context=context, peaks=peaks)
 
 
 def one_line(error: Exception) -> str:

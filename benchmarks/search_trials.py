@@ -1,9 +1,9 @@
-"""How many trials the search takes over random models and cards, against doubling and bisection.
+"""The number of trials that the search takes for random models and GPUs, against doubling and bisection.
 
     python benchmarks/search_trials.py [CASES]
 
-Memory is a formula here, drawn at random: 8 to 80 GiB, N from 1 to 300,000, 0.05 to 80 % of the card resident, in half
-of the cases an optimizer's step that hides the batch. No GPU was measured.
+Memory is a random formula: 8 to 80 GiB, N from 1 to 300,000, 0.05 to 80 % of the memory resident, and in half of the
+cases an optimizer step that hides the batch. No GPU is involved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vram_cli.search.trial_budget import bisection_trials
 KINDS = ("smooth", "2 MiB lumps", "20 MiB lumps", "gradients hide the batch", "workspaces up to 2 %")
 
 
-def draw(random: Random, kind: str) -> FakeMemory:
+def random_memory(random: Random, kind: str) -> FakeMemory:
     capacity = int(random.choice([8, 11, 16, 24, 40, 80]) * 1024 * MIB * random.uniform(0.9, 1))
     resident = int(capacity * random.choice([random.uniform(0.0005, 0.02), random.uniform(0.02, 0.8)]))
     largest = 10 ** random.uniform(0, 5.48)
@@ -45,26 +45,24 @@ def draw(random: Random, kind: str) -> FakeMemory:
 
 def main() -> None:
     cases = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    print(
-        "| memory | mean | p50 | p95 | most | OOMs | for the recommended size | plain: mean | p95 | more than plain |"
-    )
+    print("| memory | mean | p50 | p95 | max | OOMs | for the recommended size | plain: mean | p95 | more than plain |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for kind in KINDS:
         random = Random(0)
-        trials, failed, extra, plain = [], [], [], []
+        trials, failures, extra, plain = [], [], [], []
         for _ in range(cases):
-            memory = draw(random, kind)
-            found = find_largest(memory, capacity_bytes=memory.capacity_bytes, multiple_of=1)
+            memory = random_memory(random, kind)
+            result = find_largest(memory, capacity_bytes=memory.capacity_bytes, multiple_of=1)
             trials.append(len(memory.asked))
-            failed.append(sum(not trial.fits for trial in found.trials))
-            plain.append(bisection_trials(found.max_batch_size or 0))
-            again = replace(memory, asked=[])
-            find_largest(again, capacity_bytes=again.capacity_bytes, margin_bytes=again.capacity_bytes // 20)
-            extra.append(len(again.asked) - len(memory.asked))
+            failures.append(sum(not trial.fits for trial in result.trials))
+            plain.append(bisection_trials(result.max_batch_size or 0))
+            fresh = replace(memory, asked=[])
+            find_largest(fresh, capacity_bytes=fresh.capacity_bytes, margin_bytes=fresh.capacity_bytes // 20)
+            extra.append(len(fresh.asked) - len(memory.asked))
         over = sum(ours > theirs for ours, theirs in zip(trials, plain, strict=True))
         ours, theirs = quantiles(trials, n=20), quantiles(plain, n=20)
         print(
-            f"| {kind} | {mean(trials):.1f} | {ours[9]:.0f} | {ours[18]:.0f} | {max(trials)} | {mean(failed):.1f} "
+            f"| {kind} | {mean(trials):.1f} | {ours[9]:.0f} | {ours[18]:.0f} | {max(trials)} | {mean(failures):.1f} "
             f"| {mean(extra):.1f} | {mean(plain):.1f} | {theirs[18]:.0f} | {over} |"
         )
 

@@ -1,4 +1,4 @@
-"""Sphinx reads this: `make docs` builds the pages of this folder."""
+"""Sphinx configuration: `make docs` builds the pages of this folder."""
 
 project = "vram"
 extensions = ["myst_parser"]

@@ -29,6 +29,9 @@ GOLDEN = Path(__file__).parent / "golden"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="skip each test as soon as it starts a process of Python")
     parser.addoption("--overwrite", action="store_true", help="write golden files anew instead of comparing with them")
+    parser.addoption(
+        "--overwrite-measured", action="store_true", help="also measure the outputs in README and docs again"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

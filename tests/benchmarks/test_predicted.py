@@ -1,4 +1,4 @@
-"""The whole flow of `benchmarks.predicted`, with predictions for another card in place of measurements."""
+"""The whole of `benchmarks.predicted`, with predictions in place of measurements."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from vram_cli.units import GIB
 predicted = pytest.importorskip("benchmarks.predicted")
 
 ROOT = Path(__file__).parents[2]
-CARD = Device(kind="real", name="Tesla T4", type="cuda:0", capacity_bytes=find_gpu("t4").memory_bytes)
+GPU = Device(kind="real", name="Tesla T4", type="cuda:0", capacity_bytes=find_gpu("t4").memory_bytes)
 CASES = (predicted.Case("mlp", "sgd"), predicted.Case("cnn", "adam, foreach: false", "amp-fp16"))
 
 
-def card() -> tuple[Device, dict[str, str]]:
-    return CARD, {"torch": "2.14.1", "driver": "580.65"}
+def describe_gpu() -> tuple[Device, dict[str, str]]:
+    return GPU, {"torch": "2.14.1", "driver": "580.65"}
 
 
 def measured_on(config: Config, gpu: str) -> FindBatchResult:
-    """Answer as a card would that takes what another one is predicted to take."""
-    capacity = config.device.memory_limit or CARD.capacity_bytes
+    """Return a prediction for a GPU, as if it were measured."""
+    capacity = config.device.memory_limit or GPU.capacity_bytes
     target = config.model_copy(update={"device": DeviceConfig(gpu=gpu, memory_limit=capacity)})
     trials = open_trials(target, download=False, calibrated=False)
 
     def measure(n: int) -> Measurement:
         return trials.run(RunTrial(batch_size=n), lambda _: None).measurement
 
-    found = find_largest(measure, capacity_bytes=capacity - trials.ready.outside_bytes, multiple_of=1)
+    report = find_largest(measure, capacity_bytes=capacity - trials.ready.outside_bytes, multiple_of=1)
     return FindBatchResult(
-        **vars(found),
+        **vars(report),
         run=RunInfo(
             config_name="",
             config=config.model_dump(mode="json"),
-            device=replace(CARD, capacity_bytes=capacity),
+            device=replace(GPU, capacity_bytes=capacity),
             data=None,
             versions={},
         ),
@@ -56,87 +56,93 @@ def measured_on(config: Config, gpu: str) -> FindBatchResult:
 def run(folder: Path, *, gpu: str = "t4", **options: object) -> dict[str, object]:
     """Run the benchmark and return its JSON file."""
     options = {"measure": lambda config: measured_on(config, gpu), "cases": CASES, **options}
-    assert predicted.main(["--results", str(folder)], card=card, **options) == 0
+    assert predicted.main(["--results", str(folder)], describe_gpu=describe_gpu, **options) == 0
     return json.loads(next(folder.glob("*.json")).read_text())
 
 
 @pytest.fixture
-def one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicted, "BUDGETS", (3 * GIB,))
+def one_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicted, "MEMORY_LIMITS", (3 * GIB,))
 
 
-@pytest.mark.usefixtures("one_budget")
-def test_a_card_that_does_what_is_predicted_has_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = run(tmp_path)
-    rows = found["rows"]
+@pytest.mark.usefixtures("one_memory_limit")
+def test_perfect_predictions_have_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = run(tmp_path)
+    rows = report["rows"]
     assert [(row["case"][:3], row["memory_limit_bytes"]) for row in rows] == [
-        (case, budget) for case, budget in (("mlp", None), ("cnn", 3 * GIB), ("mlp", 3 * GIB), ("cnn", None))
+        (case, limit) for case, limit in (("mlp", None), ("cnn", 3 * GIB), ("mlp", 3 * GIB), ("cnn", None))
     ]
     assert all(row["exact"] == row["predicted"] > 0 and row["problem"] == "" for row in rows)
     peaks = [peak for row in rows for peak in row["peaks"]]
     assert len(peaks) > 2 * len(rows)
     assert all(peak["measured_reserved"] == peak["predicted_reserved"] > 0 for peak in peaks)
     assert (
-        f"largest batch: median 0.00%, p90 0.00%, worst 0.00%, of {len(rows)}; exact in {len(rows)}" in found["summary"]
+        f"largest batch: median 0.00%, p90 0.00%, worst 0.00%, of {len(rows)}; exact in {len(rows)}"
+        in report["summary"]
     )
     assert all(row["predicted_context"] == find_gpu("t4").context_bytes for row in rows)
-    assert found["versions"]["driver"] == "580.65"
-    assert found["card"] == {"name": "Tesla T4", "capacity_bytes": CARD.capacity_bytes, "catalogue": "t4"}
+    assert report["versions"]["driver"] == "580.65"
+    assert report["gpu"] == {"name": "Tesla T4", "capacity_bytes": GPU.capacity_bytes, "catalogue": "t4"}
     printed = capsys.readouterr().out
-    assert all(line in printed for line in found["summary"])
+    assert all(line in printed for line in report["summary"])
 
 
-@pytest.mark.usefixtures("one_budget")
-def test_errors_are_those_of_the_two_cards(tmp_path: Path) -> None:
-    """An H100 takes larger workspaces and a larger context than the T4 that is predicted."""
-    found = run(tmp_path, gpu="h100", cases=CASES[:1])
-    for row in found["rows"]:
+@pytest.mark.usefixtures("one_memory_limit")
+def test_errors_between_two_gpus(tmp_path: Path) -> None:
+    """An H100 uses larger workspaces and a larger context than the predicted T4."""
+    report = run(tmp_path, gpu="h100", cases=CASES[:1])
+    for row in report["rows"]:
         assert row["predicted"] > row["exact"]
         assert row["error"] == row["predicted"] / row["exact"] - 1
     text = next(tmp_path.glob("*.md")).read_text()
     assert "# Predicted against measured on Tesla T4" in text
-    assert f"{found['rows'][0]['exact']:,} | {found['rows'][0]['predicted']:,}" in text
+    assert f"{report['rows'][0]['exact']:,} | {report['rows'][0]['predicted']:,}" in text
 
 
-@pytest.mark.usefixtures("one_budget")
-def test_what_fails_is_a_row_with_its_reason(tmp_path: Path) -> None:
-    def fails(config: Config) -> FindBatchResult:
+@pytest.mark.usefixtures("one_memory_limit")
+def test_a_failure_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    def measure(config: Config) -> FindBatchResult:
         if config.model.name == "mlp":
             raise ProbeError("the process was ended by SIGKILL")
         return replace(measured_on(config, "t4"), limited_by=Limit.TIME)
 
-    found = run(tmp_path, measure=fails)
-    problems = {row["case"][:3]: row["problem"] for row in found["rows"]}
+    report = run(tmp_path, measure=measure)
+    problems = {row["case"][:3]: row["problem"] for row in report["rows"]}
     assert problems["mlp"] == "measuring failed: ProbeError: the process was ended by SIGKILL"
     assert problems["cnn"] == "no exact maximum: time ended the search"
-    assert all(row["error"] is None for row in found["rows"])
-    assert any(row["peaks"] for row in found["rows"])  # what ran before is compared all the same
-    assert "largest batch: nothing to compare; exact in 0" in found["summary"]
+    assert all(row["error"] is None for row in report["rows"])
+    assert any(row["peaks"] for row in report["rows"])  # sizes that ran before are compared
+    assert "largest batch: nothing to compare; exact in 0" in report["summary"]
 
 
-def test_no_result_is_overwritten_and_time_is_kept(tmp_path: Path) -> None:
+def test_no_file_is_overwritten(tmp_path: Path) -> None:
     arguments = ["--results", str(tmp_path), "--minutes", "0"]
     for _ in range(2):
-        assert predicted.main(arguments, card=card, measure=lambda _: pytest.fail("time was over"), cases=CASES) == 0
+        assert (
+            predicted.main(
+                arguments, describe_gpu=describe_gpu, measure=lambda _: pytest.fail("no time left"), cases=CASES
+            )
+            == 0
+        )
     names = sorted(path.name for path in tmp_path.iterdir())
     assert len(names) == 4
     assert sum(name.endswith("-predicted-t4-2.json") for name in names) == 1
     assert json.loads((tmp_path / names[0]).read_text())["left"] == 8
 
 
-def test_every_case_of_the_benchmark_can_be_loaded() -> None:
+def test_every_case_loads() -> None:
     configs = [case.config() for case in predicted.CASES]
     assert len({str(case) for case in predicted.CASES}) == len(configs) >= 12
     assert all(config.device.name == "cuda" and config.search.limit_to_dataset is False for config in configs)
     assert all(config.data.length is None or config.data.name == "cifar10" for config in configs)
     plan = list(predicted.rounds(predicted.CASES, 80 * GIB))
     assert len(set(plan)) == len(plan) == 4 * len(configs)
-    first = {(case.model, budget) for case, budget in plan[: len(configs)]}
+    first = {(case.model, limit) for case, limit in plan[: len(configs)]}
     for model in predicted.MODELS:
         assert sum(name == model for name, _ in first) >= 3
 
 
-def test_without_a_gpu_it_says_so_and_exits_with_3() -> None:
+def test_exit_code_without_a_gpu() -> None:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "benchmarks.predicted", "--quick"]
     answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -28,12 +28,14 @@ class Answer(NamedTuple):
     stderr: str
 
 
-def vram(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, timeout: float = 300) -> Answer:
-    """Run a command in a process of its own."""
+def vram(
+    *arguments: str, folder: Path, env: Mapping[str, str] | None = None, timeout: float = 300, columns: int = 120
+) -> Answer:
+    """Run a command to its end."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "vram_cli", *arguments],
         cwd=folder,
-        env={**(env or os.environ), "COLUMNS": "120"},
+        env={**(env or os.environ), "COLUMNS": str(columns)},
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -42,15 +44,15 @@ def vram(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, ti
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> Answer:
-    """Run a command in this process, with its worker in a thread, which saves an import of torch.
+def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, columns: int = 120) -> Answer:
+    """Run a command to its end in this process, and what it predicts or looks at in a thread: no import of torch anew.
 
     For commands without trials and for predictions only: real trials limit the memory of their process.
     """
     stderr_console.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name, value in {**(env or {}), "COLUMNS": "120"}.items():
+        for name, value in {**(env or {}), "COLUMNS": str(columns)}.items():
             patch.setenv(name, value)
         stdout, stderr = io.StringIO(), io.StringIO()
         patch.setattr(sys, "stdout", stdout)

@@ -137,16 +137,16 @@ def test_show_saved_advice(advised: tuple[Path, dict[str, Any]]) -> None:
     folder, advice = advised
     assert json.loads(vram_here("show", "a.json", "--json", folder=folder).stdout) == advice
     text = vram_here("show", "a.json", folder=folder).stdout
-    assert text.startswith(f"As it is:             {advice['max_batch_size']:,} on NVIDIA A10, 400 MiB (predicted)")
-    assert (
-        "checkpoint every block     train.activation_checkpointing: full finds no repeated blocks in the model" in text
-    )
-    assert "The same on other cards (predicted)" in text
-    assert "Next: see where the memory goes with 5,000" in text
-    assert vram_here("show", "a.json", "--format", "markdown", folder=folder).stdout.startswith("### What would let")
-    refused = vram_here("show", "a.json", "--timeline", folder=folder)
-    assert refused.code == 2
-    assert "no timeline" in refused.stderr
+    assert f"Without changes:      {advice['max_batch_size']:,} on NVIDIA A10, 400 MiB (predicted)" in text
+    refused = "checkpoint every block      train.activation_checkpointing: full finds no repeated blocks in the model"
+    assert refused in text
+    assert "On other GPUs (predicted)" in text
+    assert "Next: see where the memory goes at 5,000" in text
+    markdown = vram_here("show", "a.json", "--format", "markdown", folder=folder).stdout
+    assert markdown.startswith("### Best together: ")
+    answer = vram_here("show", "a.json", "--timeline", folder=folder)
+    assert answer.code == 2
+    assert "without modules, timeline" in answer.stderr
     page = Page((folder / "a.html").read_text(encoding="utf-8"))
     assert f"Best together: {advice['best']['max_batch_size']:,}" in page.text
 
@@ -166,8 +166,8 @@ def test_model_that_fits_only_with_a_change(tmp_path: Path) -> None:
 def test_nothing_fits_with_any_change(tmp_path: Path) -> None:
     answer = vram_here("advise", *PLACE, "--set", "model.hidden=200000", "--fit-batch", "8", folder=tmp_path)
     assert answer.code == 4
-    assert answer.stdout.startswith("As it is:        nothing fits on NVIDIA A10")
-    assert "To train with 8: cannot be done: " in answer.stdout
+    assert "Without changes: nothing fits on NVIDIA A10" in answer.stdout
+    assert "To train with 8: not possible: " in answer.stdout
     assert "nothing fits with it either" in answer.stdout
     assert answer.stderr.splitlines()[:4] == [
         "no --config option: using the bundled mlp_mnist.yaml",
@@ -185,7 +185,7 @@ def test_nothing_fits_with_any_change(tmp_path: Path) -> None:
         (["--gpus", "t4,rtx-4091"], ["unknown GPU 'rtx-4091'", "rtx-4090"]),
         (["--fit-batch", "0"], ["--fit-batch"]),
         (["--json", "--format", "markdown"], ["two formats"]),
-        (["--report", "advice.md"], ["a page of HTML"]),
+        (["--report", "advice.md"], ["an HTML page"]),
         (["--save", "there.json"], ["exists already", "--force"]),
     ],
 )

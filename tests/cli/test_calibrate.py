@@ -67,7 +67,7 @@ def test_predictions_use_an_imported_calibration(run: Run, t4: Path, tmp_path: P
 
 
 def test_show_export_and_remove(run: Run, t4: Path, tmp_path: Path) -> None:
-    assert run("calibrate", "--show").stdout.startswith("No calibration is kept")
+    assert run("calibrate", "--show").stdout.startswith("No calibrations saved")
     run("calibrate", "--import", "t4.json")
     assert run("calibrate", "--show").stdout.startswith("Tesla T4, calibrated 2026-11-24")
     (shown,) = json.loads(run("calibrate", "--show", "--json").stdout)["calibrations"]

@@ -13,8 +13,6 @@ import pytest
 
 from tests.cli.running import Answer, vram, vram_here
 from tests.cli.test_bad_input import check_message
-from vram_cli.records import BreakdownResult
-from vram_cli.report.saved import load
 
 NET = """\
 from torch import nn
@@ -49,9 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = check(folder, "--update-baseline")
     assert answer.code == 0, answer.stderr
     assert "wrote the baseline to base.json" in answer.stderr
-    baseline = load(folder / "base.json")
-    assert isinstance(baseline, BreakdownResult)
-    assert baseline.measurement.batch_size == 128
+    assert json.loads((folder / "base.json").read_text())["measurement"]["batch_size"] == 128
     return folder
 
 
@@ -103,6 +99,13 @@ def test_changed_config_is_a_finding_with_the_key(clone: Path) -> None:
     assert any("model.kwargs.depth was 1, is 4" in remark for remark in verdict["remarks"])
 
 
+def test_report(clone: Path) -> None:
+    answer = check(clone, "--report", "out.html")
+    assert answer.code == 0, answer.stderr
+    assert "saved to out.html" in answer.stderr
+    assert "Passes" in (clone / "out.html").read_text(encoding="utf-8")
+
+
 def test_change_within_tolerance_passes(clone: Path) -> None:
     edit(clone / "net.py", "nn.Linear(width, 10)", "nn.Sequential(nn.Linear(width, 64), nn.Linear(64, 10))")
     edit(clone / "train.yaml", "name: sgd", "name: sgd, weight_decay: 0")
@@ -126,9 +129,7 @@ def test_baseline_of_another_version_on_github(clone: Path) -> None:
     edit(clone / "base.json", '"vram": "', '"vram": "0.0.1+')
     answer = check(clone, "--format", "github", "--summary", "summary.md")
     assert answer.code == 2
-    assert answer.stdout.startswith(
-        "::error title=vram check could not be made::base.json is not comparable: vram was "
-    )
+    assert answer.stdout.startswith("::error title=vram check could not run::base.json is not comparable: vram was ")
     assert "not comparable" in (clone / "summary.md").read_text()
 
 
@@ -183,13 +184,14 @@ BAD = {
     "a baseline that is no JSON": (["--baseline", "train.yaml"], ["train.yaml", "not JSON"]),
     "a baseline that is a folder": (["--baseline", "."], ["folder"]),
     "a baseline in no folder": (["--baseline", "no/b.json", "--update-baseline"], ["no"]),
-    "a baseline that would replace the config": (["--baseline", "train.yaml", "--update-baseline"], ["no result"]),
+    "a baseline that would replace the config": (["--baseline", "train.yaml", "--update-baseline"], ["not a result"]),
     "an update of nothing": (["--max-memory", "1GiB", "--update-baseline"], ["--update-baseline", "--baseline"]),
     "a tolerance of nothing": (["--max-memory", "1GiB", "--tolerance", "2%"], ["--tolerance", "--baseline"]),
-    "a bad size": (["--max-memory", "8GB"], ["8GB", "8GiB"]),
+    "a bad size": (["--max-memory", "8GB"], ["--max-memory", "8GB", "8GiB"]),
     "a bad share": (["--baseline", "base.json", "--tolerance", "2"], ["--tolerance", "2%"]),
     "a negative share": (["--baseline", "base.json", "--tolerance=-2%"], ["--tolerance", "2%"]),
     "two formats": (["--max-memory", "1GiB", "--json", "--format", "github"], ["--json", "github"]),
+    "a report that is no page": (["--max-memory", "1GiB", "--report", "r.pdf"], ["--report r.pdf", ".html"]),
     "a summary in no folder": (["--max-memory", "1GiB", "--summary", "no/s.md"], ["no/s.md"]),
 }
 

@@ -57,8 +57,8 @@ def test_default_config(tmp_path: Path) -> None:
     answer = vram("inspect", folder=tmp_path)
     assert (answer.code, answer.stderr) == (0, "no --config option: using the bundled mlp_mnist.yaml\n")
     lines = answer.stdout.splitlines()
-    assert lines[0] == "Data: mnist, synthetic"
-    assert any(line.split() == ["model", "Sequential", "128x10", "101,770", "398", "KiB"] for line in lines)
+    assert lines[0] == "mlp_mnist.yaml: mlp (101,770 parameters) on mnist (60,000 samples)"
+    assert any(line.split() == ["Sequential", "128x10", "101,770", "398", "KiB"] for line in lines)
     assert any(line.split() == ["images", "1x28x28", "float32", "3.06", "KiB", "392", "KiB"] for line in lines)
     assert "▀" not in answer.stdout  # a pipe is not a color terminal
     assert not any(tmp_path.iterdir())
@@ -91,7 +91,7 @@ CASES = {
     "no such module": (["--set", "model={factory: 'nowhere:Net'}"], ["model.factory", "nowhere"]),
     "no picture": (["--save", "run.json"], ["run.json", ".png"]),
     "no images": (["--save", "samples.png"], ["samples.png", "no image files", "cifar10"]),
-    "two answers": (["--json", "--preview"], ["--json", "--preview"]),
+    "two formats": (["--json", "--preview"], ["--preview", "json"]),
 }
 
 
@@ -117,3 +117,11 @@ def test_user_code_that_exits_is_named(tmp_path: Path) -> None:
     answer = vram("inspect", "--config", "mine.yaml", folder=tmp_path)
     assert answer.code == 2
     assert "error: model.factory (mine:build): the process that runs this code ended with exit code 7" in answer.stderr
+
+
+def test_report_and_markdown(project: Path) -> None:
+    arguments = ["--config", "train.yaml", "--report", "out.html", "--format", "markdown"]
+    answer = vram_here("inspect", *arguments, folder=project)
+    assert (answer.code, answer.stderr) == (0, "saved to out.html\n")
+    assert answer.stdout.startswith("### train.yaml: mine:Tagger")
+    assert "Tagger" in (project / "out.html").read_text(encoding="utf-8")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 import vram_cli
-from tests.fakes import RecordingProgress
+from tests.fakes import MIB, FakeMemory, RecordingProgress
 from tests.probe.conftest import small_config
 from vram_cli import breakdown, find_batch, find_largest, load_config
 from vram_cli.commands.user_errors import raise_user_error
-from vram_cli.errors import WorkloadError
-from vram_cli.records import Limit, Measurement, Outcome, Phase, SearchResult
+from vram_cli.config import Config
+from vram_cli.errors import ConfigError, Interrupted, WorkloadError
+from vram_cli.probe import OpenProbe
+from vram_cli.records import Detail, Device, Limit, Measurement, Outcome, Phase, RunInfo, SearchResult
+from vram_cli.report.answers.find_batch import headline
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 
@@ -62,4 +67,60 @@ def test_a_prediction_is_called_one() -> None:
     assert "published" in result.run.device.accuracy
     assert result.breakdown is not None
     assert result.breakdown.total_bytes == result.run.device.capacity_bytes
-    assert result.trials[0].peak_in(Phase.FORWARD) is not None
+    assert result.measurement.peak_in(Phase.FORWARD) is not None
+
+
+class Memory:
+    """A device that the tests' formula describes: evaluation takes a quarter of the memory per sample."""
+
+    def __init__(self, mode: str, interrupt: str = "") -> None:
+        device = Device(kind="real", name="test", type="cuda:0", capacity_bytes=100 * MIB)
+        self.info = RunInfo(config_name="", config={}, device=device, data=None, versions={})
+        self._mode, self._interrupt = mode, interrupt
+        self._memory = FakeMemory(100 * MIB, MIB, 80_000 if mode == "train" else 20_000)
+
+    def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
+        if self._interrupt == self._mode:
+            raise KeyboardInterrupt
+        return self._memory(batch_size)
+
+    confirm = measure
+
+
+def opener(opened: list[str], interrupt: str = "") -> OpenProbe:
+    @contextmanager
+    def open_memory(config: Config, **_: object) -> Iterator[Memory]:
+        opened.append(config.mode)
+        yield Memory(config.mode, interrupt)
+
+    return open_memory
+
+
+CONFIG = ["device.name=cpu", "search.limit_to_dataset=false"]
+
+
+def test_with_eval_searches_for_both() -> None:
+    opened: list[str] = []
+    config = load_config("mlp_mnist.yaml", CONFIG)
+    result = find_batch(config, with_eval=True, open_probe=opener(opened))
+    assert result.evaluation is not None
+    assert result.evaluation.max_batch_size > 3 * result.max_batch_size > 0
+    assert result.evaluation.certificate.smallest_failed == result.evaluation.max_batch_size + 1
+    assert set(opened) == {"train", "eval"}
+    assert find_batch(config, open_probe=opener([])).evaluation is None
+    assert dict(headline(result))["Evaluation:"].startswith(
+        f"{result.evaluation.max_batch_size:,}, limited by memory ("
+    )
+
+
+def test_interrupt_in_evaluation_keeps_the_answer_for_training() -> None:
+    with pytest.raises(Interrupted) as stop:
+        find_batch(load_config("mlp_mnist.yaml", CONFIG), with_eval=True, open_probe=opener([], interrupt="eval"))
+    assert stop.value.partial.max_batch_size > 1000
+    assert stop.value.partial.interrupted
+
+
+def test_with_eval_needs_a_training() -> None:
+    config = load_config("mlp_mnist.yaml", [*CONFIG, "mode=eval"])
+    with pytest.raises(ConfigError, match="mode is eval"):
+        find_batch(config, with_eval=True, open_probe=opener([]))

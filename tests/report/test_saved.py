@@ -76,7 +76,6 @@ TRIALS = records(
     breakdown=st.none() | breakdowns(),
 )
 RUNS = records(RunInfo, config=st.dictionaries(TEXT, VALUES, max_size=4), device=records(Device))
-EVALUATIONS = records(SearchResult, trials=st.lists(TRIALS, max_size=1).map(tuple))
 SEARCHES = records(
     FindBatchResult,
     command=st.just("find-batch"),
@@ -86,7 +85,7 @@ SEARCHES = records(
     trials=st.lists(TRIALS, max_size=3).map(tuple),
     breakdown=st.none() | breakdowns(),
     throughput=st.none() | throughputs(),
-    evaluation=st.none() | EVALUATIONS,
+    evaluation=st.none() | records(SearchResult, trials=st.lists(TRIALS, max_size=2).map(tuple)),
     schema_version=st.just(1),
 )
 RESULTS = SEARCHES | records(

@@ -115,7 +115,7 @@ def vram(
       0    the command has an answer; the batch fits; the check passes
       1    vram check: the check fails
       2    invalid command line or config, or an exception in your own code
-      3    missing device or package
+      3    environment: a missing device or package
       4    not even the smallest batch fits
       70   unexpected error, printed with its traceback
       130  interrupted by Ctrl-C or SIGTERM

@@ -124,8 +124,12 @@ def _limits(max_memory: str | None, tolerance: str | None, baseline: Path | None
         raise ConfigError(f"{flag} needs --baseline FILE", "for example --baseline vram-baseline.json")
     if baseline is None and max_memory is None:
         raise ConfigError("vram check has no limit to check against", "add --max-memory SIZE, --baseline FILE or both")
+    try:
+        max_memory_bytes = None if max_memory is None else parse_bytes(max_memory)
+    except ConfigError as error:
+        raise ConfigError(f"--max-memory: {error.message}", error.hint) from None
     return CheckLimits(
-        max_memory_bytes=None if max_memory is None else parse_bytes(max_memory),
+        max_memory_bytes=max_memory_bytes,
         tolerance=_share(tolerance or "2%"),
     )
 

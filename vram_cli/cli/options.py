@@ -67,7 +67,7 @@ SETTINGS = {
     "mode": Setting("mode", "train|eval", "Measure training or evaluation steps.", "train"),
     "batch_size": Setting("train.batch_size", "N", "Batch size to run.", "128", flags=("-n",)),
     "steps": Setting("search.steps", "N", "Steps per trial.", "3"),
-    "device": Setting("device.name", "NAME", "auto, cpu, cuda or cuda:N.", "auto", DEVICE),
+    "device": Setting("device.name", "NAME", "auto, cpu, cuda, cuda:N or mps.", "auto", DEVICE),
     "gpu": Setting("device.gpu", "NAME", "Predict for this GPU; `vram gpus` lists the names.", "none", DEVICE),
     "memory_limit": Setting(
         "device.memory_limit", "SIZE", "Use at most this much memory, such as 8GiB.", "all of the device's", DEVICE

@@ -54,7 +54,7 @@ class Files(NamedTuple):
             ConfigError, MachineError: as `check` does, or the picture needs a timeline that was not measured.
         """
         if self.plot is not None and document.picture is None:
-            raise ConfigError(f"--plot {self.plot}: this answer has no picture", "--report FILE writes a page")
+            raise ConfigError(f"--plot {self.plot}: this answer has no picture", "--report FILE writes it as a page")
         # Drawn before anything is written: drawing may fail.
         figure = document.picture() if self.plot is not None and document.picture is not None else None
         if self.save is not None:

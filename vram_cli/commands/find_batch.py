@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 
@@ -61,6 +62,7 @@ def find_batch(
         if probe.info.device.is_simulated:
             refuse_to_predict(config, probe.info.device.name)
         search, throughput, interrupted = _search(config, probe, detail, progress, open_probe), None, False
+        _require_prediction(search, probe.info.device)
         try:
             if search.max_batch_size and search.limited_by is not None:
                 search = _with_breakdown(config, probe, search, detail, progress)
@@ -75,11 +77,9 @@ def find_batch(
         interrupted = interrupted or search.limited_by is None
         evaluation = None
         if with_eval and not interrupted:
-            progress.status("searching for the largest evaluation batch")
-            evaluating = with_overrides(config, ["mode=eval"])
-            with open_probe(evaluating, download=download, deadline=deadline, reuse=probe) as eval_probe:
-                evaluation = _search(evaluating, eval_probe, Detail.NONE, progress, open_probe)
-            interrupted = evaluation.limited_by is None
+            with contextlib.suppress(KeyboardInterrupt):
+                evaluation = _search_for_evaluation(config, probe, deadline, progress, open_probe)
+            interrupted = evaluation is None or evaluation.limited_by is None
         result = _result(config, probe, search, throughput, evaluation, interrupted=interrupted)
     if interrupted:
         raise Interrupted(result)
@@ -90,7 +90,6 @@ def _search(config: Config, probe: Probe, detail: Detail, progress: Progress, op
     """Return what the search found; `limited_by` is None if Ctrl-C ended it."""
     search, device = config.search, probe.info.device
     max_batch_size, limit = _max_batch_size(config, probe.info.data)
-    interrupted = False
     try:
         with InitialGuess(config, device, max_batch_size, open_probe) as guess:
             result = find_largest(
@@ -107,11 +106,22 @@ def _search(config: Config, probe: Probe, detail: Detail, progress: Progress, op
                 progress=progress,
             )
     except Interrupted as stop:
-        result, interrupted = stop.partial, True
+        result = stop.partial
     raise_user_error(result)
-    if not interrupted:
-        _require_prediction(result, device)
     return result
+
+
+def _search_for_evaluation(
+    config: Config, training: Probe, deadline: float | None, progress: Progress, open_probe: OpenProbe
+) -> SearchResult:
+    """Search again in evaluation, in the worker process of the training and the time that it left."""
+    progress.status("searching for the largest evaluation batch")
+    overrides = ["mode=eval"]
+    if deadline is not None:
+        overrides.append(f"search.time_limit={max(deadline - time.monotonic(), 1.0)}")
+    config = with_overrides(config, overrides)
+    with open_probe(config, deadline=deadline, reuse=training) as probe:
+        return _search(config, probe, Detail.NONE, progress, open_probe)
 
 
 def _max_batch_size(config: Config, data: DataInfo | None) -> tuple[int | None, Limit]:

@@ -81,11 +81,7 @@ def check(
 
 
 def _require_named_gpu(config: Config, run: RunInfo) -> None:
-    """Raise if a GPU is predicted that nobody named.
-
-    Raises:
-        MachineError: a GPU was expected, and there is none.
-    """
+    """Raise if this machine has no GPU and none was named."""
     if run.device.is_simulated and config.device.gpu is None:
         raise MachineError(
             "this machine has no GPU, and check does not guess which GPU to predict for",

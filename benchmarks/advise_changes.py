@@ -1,11 +1,11 @@
-"""Each change that `vram advise` tries, predicted and real: the largest batch under a budget of the CPU's memory.
+"""The changes that `vram advise` tries: the largest batch on a CPU under a memory limit, predicted and measured.
 
-    python -m benchmarks.levers [--only WORD]
+    python -m benchmarks.advise_changes [--only WORD]
 
-The prediction runs the step on fake CPU tensors and takes the most that is alive at once; the real search runs real
-steps under RLIMIT_DATA. Of the budget, some MiB are no tensors (heap, Python's objects): how many, the training as
-it is tells, and the changes are predicted with that. Needs timm and transformers. An hour on two cores, most
-of it for bfloat16, for which many CPUs have no instructions.
+The prediction runs the step on fake CPU tensors and takes the highest sum of living tensors; the search runs real steps
+under RLIMIT_DATA. Some MiB of the limit are not tensors (heap, Python objects). The training without changes shows how
+many, and the predictions with changes use that figure. Needs timm and transformers. Takes an hour on two cores, most of
+it for bfloat16, for which many CPUs have no instructions.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], int]] = {
     ),
     "resnet18": ("resnet18_cifar10.yaml", ("data.source=synthetic", "optimizer.name=adamw"), 320 * MIB),
 }
-LEVERS: dict[str, tuple[str, ...]] = {
+CHANGES: dict[str, tuple[str, ...]] = {
     "as it is": (),
     "checkpoint every 2nd block": ("train.activation_checkpointing=every-2",),
     "checkpoint every block": ("train.activation_checkpointing=full",),
@@ -60,8 +60,8 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "optimizer in backward": ("train.optimizer_in_backward=true",),
     "frozen first layers": ("train.freeze={first}",),
 }
-QUICKLY = ("search.margin=0", "search.steps=2", "search.tolerance=0.005")
-"""Half a per cent is well below what is looked for, and saves a third of the real trials."""
+QUICK_SEARCH = ("search.margin=0", "search.steps=2", "search.tolerance=0.005")
+"""Half a percent is well below the gains of interest, and saves a third of the real trials."""
 FIRST = {
     "vit": "[patch_embed.*, 'blocks.[0-3].*', cls_token, pos_embed]",
     "gpt2": "[transformer.wte.*, transformer.wpe.*, 'transformer.h.[0-2].*']",
@@ -71,25 +71,25 @@ FIRST = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="rows that have this word in them")
+    parser.add_argument("--only", default="", help="only rows that contain this word")
     only = parser.parse_args().only
     print("| model | change | predicted | real | error | gain, predicted | real | seconds |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     errors = []
-    for case, (name, overrides, budget) in CASES.items():
-        base, room = (0, 0), budget
-        for lever, sets in LEVERS.items():
-            if only not in f"{case} {lever}":
+    for case, (name, overrides, memory_limit) in CASES.items():
+        base, tensor_bytes = (0, 0), memory_limit
+        for change, overrides_of_change in CHANGES.items():
+            if only not in f"{case} {change}":
                 continue
-            changed = [text.format(first=FIRST[case]) for text in sets]
-            config = load_config(name, [*overrides, "search.limit_to_dataset=false", *changed])
+            changes = [text.format(first=FIRST[case]) for text in overrides_of_change]
+            config = load_config(name, [*overrides, "search.limit_to_dataset=false", *changes])
             began = time.perf_counter()
-            predicted, real = predict(config, room), measure(config, budget)
-            if not sets:
-                base, room = (predicted, real), between(peak_of(config), real)
+            predicted, real = predict(config, tensor_bytes), measure(config, memory_limit)
+            if not overrides_of_change:
+                base, tensor_bytes = (predicted, real), limit_between(peak_of(config), real)
             errors.append(predicted / real - 1)
             print(
-                f"| {case}, {format_bytes(budget)} | {lever} | {predicted:,} | {real:,} | {errors[-1]:+.1%} "
+                f"| {case}, {format_bytes(memory_limit)} | {change} | {predicted:,} | {real:,} | {errors[-1]:+.1%} "
                 f"| x{predicted / base[0]:.2f} | x{real / base[1]:.2f} | {time.perf_counter() - began:.0f} |",
                 flush=True,
             )
@@ -97,32 +97,34 @@ def main() -> None:
     print(f"\nerror of the largest batch: median {median(sizes):.1%}, worst {sizes[-1]:.1%} of {len(sizes)}")
 
 
-def predict(config: Config, room: int) -> int:
-    """Return the largest batch whose tensors never take more than the room, on fake CPU tensors."""
+def predict(config: Config, tensor_bytes: int) -> int:
+    """Return the largest batch whose fake CPU tensors never exceed a size."""
     peak = peak_of(config)
-    # A line through two sizes says where to look: batch norm refuses one sample, and each size takes a second or two.
+    # A line through two sizes gives the first guess; each size takes a second or two. Batch norm refuses one sample.
     small, large = peak(8), peak(16)
-    expected = 8 + max((room - small) * 8 // max(large - small, 1), 0)
-    found = find_largest(lambda n: n < 2 or peak(n) <= room, multiple_of=1, initial_guess=lambda: expected)
-    return found.max_batch_size or 0
+    guess = 8 + max((tensor_bytes - small) * 8 // max(large - small, 1), 0)
+    result = find_largest(lambda n: n < 2 or peak(n) <= tensor_bytes, multiple_of=1, initial_guess=lambda: guess)
+    return result.max_batch_size or 0
 
 
 def peak_of(config: Config) -> Callable[[int], int]:
-    """Return what tells the most that is alive at once at a batch size, in bytes."""
+    """Return a function from batch size to the highest sum of living tensors in a step, in bytes."""
     training, _ = training_from_config(config)
     simulation = Simulation(training, find_gpu("t4"), fused_attention=False, device=torch.device("cpu"))
     return lambda n: simulation.run(n).peak_bytes
 
 
-def between(peak: Callable[[int], int], size: int) -> int:
-    """Return the room that tensors have where a size fits and the next does not, give or take half a sample."""
+def limit_between(peak: Callable[[int], int], size: int) -> int:
+    """Return the bytes available to tensors if a size fits and the next one does not, within half a sample."""
     return (peak(size) + peak(size + 1)) // 2
 
 
 def measure(config: Config, memory_limit: int) -> int:
-    """Return the largest batch that runs under the budget."""
-    found = find_batch(with_overrides(config, ["device.name=cpu", f"device.memory_limit={memory_limit}", *QUICKLY]))
-    return found.max_batch_size or 0
+    """Return the largest batch that runs under a memory limit."""
+    result = find_batch(
+        with_overrides(config, ["device.name=cpu", f"device.memory_limit={memory_limit}", *QUICK_SEARCH])
+    )
+    return result.max_batch_size or 0
 
 
 if __name__ == "__main__":
