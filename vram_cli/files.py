@@ -13,7 +13,7 @@ def write_file(content: str | bytes, path: Path, *, force: bool = False) -> None
     """Write a file: the whole of it or nothing. An existing one is replaced only with `force`.
 
     Raises:
-        ConfigError: The file cannot be written, or exists.
+        ConfigError: the file cannot be written, or exists.
     """
     check_writable(path, force=force)
     try:
@@ -26,7 +26,7 @@ def replace_file(content: str | bytes, path: Path) -> None:
     """Write a file under a temporary name beside it and move it into place. A link stays a link.
 
     Raises:
-        OSError: It cannot be written; an old file is unchanged.
+        OSError: it cannot be written; an old file is unchanged.
     """
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -41,7 +41,7 @@ def check_writable(path: Path, *, force: bool = False) -> None:
     """Check that `write_file` can write there.
 
     Raises:
-        ConfigError: As `write_file` does.
+        ConfigError: as `write_file` does.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", f"name a file in it, such as {path / 'run.json'}")

@@ -213,3 +213,4 @@ def test_starter_config_runs(tmp_path: Path) -> None:
 
 def test_schema_is_json(tmp_path: Path) -> None:
     assert "properties" in json.loads(vram_here("schema", folder=tmp_path).stdout)
+    assert "FindBatchResult" in json.loads(vram_here("schema", "--results", folder=tmp_path).stdout)["$defs"]

@@ -37,7 +37,13 @@ def run(*arguments: str) -> int:
 
 def test_show_needs_neither_torch_nor_matplotlib(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charts, "find_spec", lambda _: None)
-    code = "import sys\nsys.modules['torch'] = None\nsys.argv[0] = 'vram'\nfrom vram_cli.__main__ import main\nmain()"
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
+        "sys.argv[0] = 'vram'\n"
+        "from vram_cli.__main__ import main\n"
+        "main()"
+    )
     arguments = ["show", "detailed.json", "--report", "out.html", "--format", "markdown", "--by", "module"]
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=saved, check=True)

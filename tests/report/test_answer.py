@@ -145,7 +145,7 @@ def test_proof_quotes_the_exception() -> None:
 def test_trials_are_counted_by_outcome() -> None:
     trials = (ran(1, 30), ran(2, 31), failed(9), failed(8), failed(7, Outcome.KILLED, None))
     answer = flat(replace(MEMORY, trials=trials))
-    assert "trials 5 in 1 min 5 s: 2 ran to the end (3 training steps each), 2 out of memory, 1 killed" in answer
+    assert "trials 5 in 1 min 5 s: 2 ran to the end (3 steps each), 2 out of memory, 1 killed" in answer
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain, groupby
 
 from vram_cli.allocator.allocation_trace import AllocationTrace
+from vram_cli.module_paths import parent_path
 from vram_cli.records import Breakdown, Category, ModuleShare, Phase, Timeline, TimelinePoint
 
 MAX_POINTS = 400
@@ -107,7 +108,7 @@ def _in_tree_order(totals: dict[str, Counter[Category]]) -> Iterator[str]:
     """Yield each path before those inside it, and siblings in descending order of size."""
     children: defaultdict[str, list[str]] = defaultdict(list)
     for path in sorted(filter(None, totals), key=lambda path: (-totals[path].total(), path)):
-        children[path.rpartition(".")[0]].append(path)
+        children[parent_path(path)].append(path)
     stack = [""]
     while stack:
         path = stack.pop()

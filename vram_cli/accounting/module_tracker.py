@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from vram_cli.module_paths import parent_path
+
 
 class ModuleTracker:
     """Tracks the forward passes of a model's modules, and the nodes of the backward pass.
@@ -50,7 +52,7 @@ class ModuleTracker:
         """Leave all modules, including those left open by an exception, and look up which module owns a parameter."""
         self._stack.clear()
         self._backward_module = ""
-        self._parameter_modules = {id(p): name.rpartition(".")[0] for name, p in self._model.named_parameters()}
+        self._parameter_modules = {id(p): parent_path(name) for name, p in self._model.named_parameters()}
 
     def follow_backward_node(self) -> None:
         """Switch to the module that created the node which autograd runs in this thread, or owns its parameter."""

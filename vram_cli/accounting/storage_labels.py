@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from vram_cli.accounting.storage_tracker import StorageTracker
+from vram_cli.module_paths import parent_path
 from vram_cli.records import Category
 from vram_cli.workload import Batch, Workload, tensors_of
 
@@ -20,20 +21,16 @@ def label_storages(tracker: StorageTracker, work: Workload, batch: Batch) -> Non
     if work.criterion is not None:
         tracker.label([*work.criterion.parameters(), *work.criterion.buffers()], Category.PARAMETERS, "")
     for name, tensor in (*work.model.named_parameters(), *work.model.named_buffers()):
-        tracker.label([tensor], Category.PARAMETERS, _module_of(name))
+        tracker.label([tensor], Category.PARAMETERS, parent_path(name))
     label_gradients(tracker, work)
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in work.model.named_parameters()}
     states = {} if work.optimizer is None else work.optimizer.state
     for parameter, state in states.items():
-        tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, _module_of(names.get(parameter, "")))
+        tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, parent_path(names.get(parameter, "")))
 
 
 def label_gradients(tracker: StorageTracker, work: Workload) -> None:
     """Label the gradients that exist after the backward pass."""
     for name, parameter in work.model.named_parameters():
         if parameter.grad is not None:
-            tracker.label([parameter.grad], Category.GRADIENTS, _module_of(name))
-
-
-def _module_of(parameter: str) -> str:
-    return parameter.rpartition(".")[0]
+            tracker.label([parameter.grad], Category.GRADIENTS, parent_path(name))

@@ -32,8 +32,8 @@ class Files(NamedTuple):
         """Check that each can be written, before a long run rather than after it.
 
         Raises:
-            ConfigError: One cannot be written, exists already, or is named twice.
-            MachineError: A package is missing.
+            ConfigError: one cannot be written, exists already, or is named twice.
+            MachineError: a package is missing.
         """
         self._check_names()
         for path in filter(None, (self.save, self.snapshot)):
@@ -51,7 +51,7 @@ class Files(NamedTuple):
         """Write the files.
 
         Raises:
-            ConfigError, MachineError: As `check` does, or the picture needs a timeline that was not measured.
+            ConfigError, MachineError: as `check` does, or the picture needs a timeline that was not measured.
         """
         if self.plot is not None and document.picture is None:
             raise ConfigError(f"--plot {self.plot}: this answer has no picture", "--report FILE writes it as a page")
@@ -82,10 +82,10 @@ def deliver(record: Record, files: Files, form: str, **options: Any) -> None:
     """Write the files, then print: even if printing is cut short, the answer is saved.
 
     Args:
-        record: The answer.
-        files: The files to write.
-        form: The value of a `Format`: text, markdown or json.
-        options: Those of the answer's document: depth and timeline, or depth and preview. JSON has everything that was
+        record: the answer.
+        files: the files to write.
+        form: the value of a `Format`: text, markdown or json.
+        options: those of the answer's document: depth and timeline, or depth and preview. JSON has everything that was
             measured in any case.
     """
     document = document_of(record, **options)
@@ -123,7 +123,7 @@ def document_of(record: Record, **options: Any) -> Document:
     """Return an answer as a document; the options are those of the function that builds it.
 
     Raises:
-        ConfigError: An option asks for something that was not measured.
+        ConfigError: an option asks for something that was not measured.
     """
     if isinstance(record, FindBatchResult):
         from vram_cli.report.answers.find_batch import find_batch_document

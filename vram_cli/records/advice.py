@@ -15,71 +15,71 @@ Scaling = Literal["linear", "sqrt", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationResult:
-    """What one change of the training would do to the largest batch."""
+    """The effect of one change on the largest batch."""
 
     name: str
     """Such as "gradient checkpointing, every block"."""
     sets: tuple[str, ...]
     """The change as overrides of the config, such as "train.activation_checkpointing=full"; () for no change."""
     price: str
-    """What it costs, in words; "" where nothing is known to speak against it."""
+    """The cost in words; "" if none is known."""
     max_batch_size: int | None = None
-    """The largest batch with it; None where nothing fits, or where it could not be tried."""
+    """The largest batch with the change; None if nothing fits or it could not be tried."""
     pieces: int = 1
-    """How many times as many of these batches there are to a step of the optimizer as without it."""
+    """Micro-batches per optimizer step, as a multiple of those without the change."""
     saved_bytes: int | None = None
-    """What it leaves free at `Advice.at_batch_size`, below 0 what it takes; None where that was not measured."""
+    """Bytes saved at `Advice.at_batch_size`, negative for an increase; None if not measured."""
     saved_from: Category | None = None
     """The row of the breakdown that changes most."""
     compute: float | None = None
-    """Floating-point operations a step, as a part of those without it; counted from shapes, predictions only."""
+    """Floating-point operations per step, relative to no change; counted from shapes, predictions only."""
     seconds: float | None = None
-    """Seconds a step, as a part of those without it; measured, real trials only."""
+    """Seconds per step, relative to no change; measured, real trials only."""
     helps: bool = False
     why: str = ""
-    """Where it does not help: why."""
+    """The reason, if it does not help."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccumulationPlan:
-    """How a batch that does not fit, or that is wanted, is made of smaller ones."""
+    """A way to train a batch size that does not fit as it is."""
 
     wanted: int
     micro_batch_size: int | None
-    """What is in memory at once; None where even one sample does not fit."""
+    """Samples in memory at once; None if even one sample does not fit."""
     accumulate: int = 1
-    """Batches to a step of the optimizer."""
+    """Micro-batches per optimizer step."""
     sets: tuple[str, ...] = ()
-    """What else has to change."""
+    """Further changes that it needs, as overrides."""
     note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateSuggestion:
-    """A learning rate to begin with at another batch size."""
+    """An initial learning rate for another batch size."""
 
     from_batch_size: int
-    """Samples to a step of the optimizer, accumulated ones included; as is `batch_size`."""
+    """Samples per optimizer step, accumulated ones included, like `batch_size`."""
     from_rate: float
     batch_size: int
     rate: float
     rule: str
     """"linear" or "square root"."""
     note: str
-    """Where the rule is from, and how far it can be trusted."""
+    """The source of the rule, and its limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuEstimate:
-    """What one card would hold."""
+    """The largest batch predicted for one GPU."""
 
     name: str
     capacity_bytes: int
     max_batch_size: int | None
     best: OptimizationResult | None
-    """With the best combination of changes; None where none helps."""
+    """The best combination of changes; None if none helps."""
     why: str = ""
-    """Where nothing could be predicted for it: why."""
+    """The reason, if nothing could be predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +89,14 @@ class Advice:
     command: Literal["advise"] = "advise"
     run: RunInfo
     max_batch_size: int | None
-    """As the training is; None where nothing fits."""
+    """The largest batch without changes; None if nothing fits."""
     at_batch_size: int
-    """Where savings are measured: a size that fits as the training is."""
+    """The batch size at which savings are measured: one that fits without changes."""
     breakdown: Breakdown | None
-    """Of the training as it is, at that size."""
+    """The breakdown without changes, at that size."""
     levers: tuple[OptimizationResult, ...]
     best: OptimizationResult | None = None
-    """The combination of changes that gives the largest batch, of those that leave it whole; None where none helps."""
+    """The combination that gives the largest batch without accumulation; None if none helps."""
     fit: AccumulationPlan | None = None
     """For `--fit-batch`."""
     effective: AccumulationPlan | None = None
@@ -105,7 +105,7 @@ class Advice:
     cards: tuple[GpuEstimate, ...] = ()
     """For `--gpus`."""
     interrupted: bool = False
-    """Whether Ctrl-C ended it early: what is not here was not tried. Without levers, `max_batch_size` is the largest
-    that had run."""
+    """Whether Ctrl-C ended it early: the rest was not tried. Without levers, `max_batch_size` is the largest size
+    that ran."""
     notes: tuple[str, ...] = ()
     schema_version: int = field(default=SCHEMA_VERSION)

@@ -1,11 +1,11 @@
-"""The words that records use: how a trial ended, in which phase, what limits a search, what memory is for."""
+"""Enumerations of the records: outcomes, phases, limits, categories of memory."""
 
 from __future__ import annotations
 
 from enum import Enum
 
 SCHEMA_VERSION = 1
-"""Of the JSON that is printed and saved; it changes where a reader of the old one would be misled."""
+"""Version of the JSON; it changes if readers of the old version would be misled."""
 
 
 class Outcome(str, Enum):
@@ -13,17 +13,17 @@ class Outcome(str, Enum):
 
     FITS = "fits"
     OUT_OF_MEMORY = "out_of_memory"
-    """The device, or the budget that stands for it, had no memory left."""
+    """The device, or its memory limit, was exhausted."""
     KERNEL_LIMIT = "kernel_limit"
     """A kernel refused the size: grid dimensions, 32-bit indices, an unsupported shape."""
     HOST_MEMORY = "host_memory"
-    """The computer's own RAM, not the device, was about to run out."""
+    """The computer's RAM, not the device's memory, was about to run out."""
     KILLED = "killed"
-    """The process of the trial died: a signal, a crash in a driver."""
+    """The worker process died: a signal, a crash in a driver."""
     TIMED_OUT = "timed_out"
-    """The trial was stopped because its time was over."""
+    """The trial was stopped at its time limit."""
     ERROR = "error"
-    """The user's own code raised something that has nothing to do with memory."""
+    """The user's code raised an error unrelated to memory."""
 
 
 class Detail(str, Enum):
@@ -42,24 +42,24 @@ class Phase(str, Enum):
     """Where in a trial something happened, in the order in which they run."""
 
     BUILD = "build"
-    """Model and optimizer are made and moved to the device."""
+    """Model and optimizer are created and moved to the device."""
     BATCH = "batch"
     """The batch is collated and moved to the device."""
     FORWARD = "forward"
     """Model and loss."""
     BACKWARD = "backward"
     OPTIMIZER = "optimizer"
-    """The optimizer's step, with unscaling where a gradient scaler is used."""
+    """The optimizer's step, with unscaling if a gradient scaler is used."""
 
 
 class Limit(str, Enum):
-    """What stopped the search from going higher."""
+    """The limit that ended a search."""
 
     MEMORY = "memory"
     DATASET = "dataset"
-    """The data set has no more samples than that."""
+    """The number of samples in the data set."""
     MAX_BATCH_SIZE = "max_batch_size"
-    """The user's own maximum."""
+    """The user's maximum, `search.max_batch_size`."""
     KERNEL_LIMIT = "kernel_limit"
     HOST_MEMORY = "host_memory"
     TIME = "time"
@@ -77,11 +77,11 @@ class Category(str, Enum):
     OPTIMIZER_STATE = "optimizer_state"
     BATCH_DATA = "batch_data"
     ACTIVATIONS = "activations"
-    """Made in the forward pass and still alive when it ends: what the backward pass needs."""
+    """Created in the forward pass and needed by the backward pass."""
     TEMPORARIES = "temporaries"
-    """Everything else that a step allocates for a while, workspaces of cuBLAS and cuDNN among it."""
+    """All other allocations of a step, workspaces of cuBLAS and cuDNN included."""
     ALLOCATOR_SLACK = "allocator_slack"
-    """Reserved by the allocator and not handed out: rounding, fragmentation, cached blocks."""
+    """Reserved by the allocator but not allocated: rounding, fragmentation, cached blocks."""
     CONTEXT = "context"
     """Outside PyTorch's allocator: the CUDA context, libraries, other processes on the same device."""
     FREE = "free"

@@ -1,4 +1,4 @@
-"""What a probe says of one batch size, and what a search concludes from many."""
+"""The measurement of one batch size, and the result of a search over many."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ class PhasePeak:
 
     phase: Phase
     allocated_bytes: int
-    """Handed out to tensors. Grows smoothly with the batch."""
+    """Allocated to tensors. Grows smoothly with the batch."""
     reserved_bytes: int
-    """Taken from the device by the allocator; it is this that runs out. Grows in lumps."""
+    """Reserved from the device by the allocator; this is what runs out. Grows in steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What a probe says of one batch size."""
+    """The result of one trial."""
 
     batch_size: int
     outcome: Outcome
     phase: Phase | None = None
-    """The phase that failed; None where the trial fits, or where nobody can tell (a killed process)."""
+    """The phase that failed; None if the trial fits, or if it is not known (a killed process)."""
     peaks: tuple[PhasePeak, ...] = ()
     """Peaks of the phases that ran, the failing one included as far as it came."""
     resident_bytes: int = 0
     """Allocated as a forward pass begins, without the batch: parameters, buffers, optimizer state, and no gradients
-    (`zero_grad` has freed them). What does not grow with the batch; 0 where not known."""
+    (`zero_grad` has freed them). The part that does not grow with the batch; 0 if not known."""
     allocator_retries: int = 0
     """How often the allocator had to give its cache back to go on: above 0, the size runs but thrashes."""
     steps: int = 0
@@ -39,17 +39,17 @@ class Measurement:
     seconds: float = 0.0
     """The whole trial, building included."""
     step_seconds: float | None = None
-    """The fastest full step; None where none ran."""
+    """Seconds of the fastest full step; None if none ran."""
     timed_seconds: tuple[float, ...] = ()
     """Of a trial for the clock alone: seconds of each step after those that warm up. Empty for all others."""
     message: str = ""
-    """The exception's own words, or what is known of the process's end."""
+    """The exception's message, or how the process ended."""
     traceback: str = ""
-    """The formatted traceback, where an exception was raised."""
+    """The formatted traceback, if an exception was raised."""
     requested_bytes: int | None = None
-    """What the failing allocation asked for, where the allocator says it."""
+    """Size of the allocation that failed, if the allocator reports it."""
     held_bytes: int | None = None
-    """What tensors held as that allocation failed, at least."""
+    """Bytes held by tensors when that allocation failed, at least."""
     flops: int | None = None
     """Predictions: floating-point operations of one step in matrix products, convolutions and attention, counted from
     shapes (torch.utils.flop_counter); a multiplication and its addition are two."""
@@ -67,19 +67,19 @@ class Measurement:
 
     @property
     def peak_allocated_bytes(self) -> int:
-        """The highest memory handed out to tensors, over all phases; 0 where nothing was measured."""
+        """The highest allocated memory over all phases; 0 if nothing was measured."""
         return max((peak.allocated_bytes for peak in self.peaks), default=0)
 
     @property
     def peak_reserved_bytes(self) -> int:
-        """The highest memory taken from the device, over all phases; 0 where nothing was measured."""
+        """The highest reserved memory over all phases; 0 if nothing was measured."""
         return max((peak.reserved_bytes for peak in self.peaks), default=0)
 
     def shortfall_bytes(self, capacity_bytes: int) -> int | None:
-        """Return how much memory a trial that ran out of it was short of, at least; None where that cannot be told.
+        """Return the memory that a trial lacked when it failed, at least; None if that is not known.
 
         What tensors held when it failed, and what the failing allocation asked for, less what there is. Later
-        allocations would have asked for more; where only what is no tensor made it too much, it cannot be told.
+        allocations would have needed more. If only memory outside tensors made it fail, the shortfall is not known.
         """
         if self.outcome is not Outcome.OUT_OF_MEMORY or self.requested_bytes is None or self.held_bytes is None:
             return None
@@ -87,7 +87,7 @@ class Measurement:
         return missing if missing > 0 else None
 
     def peak_in(self, phase: Phase) -> PhasePeak | None:
-        """Return the peak of one phase, or None where it was not measured."""
+        """Return the peak of one phase, or None if it was not measured."""
         return next((peak for peak in self.peaks if peak.phase is phase), None)
 
 
@@ -124,16 +124,16 @@ class SearchResult:
     """What a search found. Every size named here has run to the end, except `extrapolated_batch_size`."""
 
     max_batch_size: int | None
-    """The largest size that ran; None where none did."""
+    """The largest size that ran; None if none did."""
     recommended_batch_size: int | None
-    """The largest round size that ran and left the margin free; None where there is none."""
+    """The largest size that ran, keeps the multiple and leaves the margin free; None if there is none."""
     limited_by: Limit | None
-    """What stopped the search; None where it was interrupted."""
+    """The limit that ended the search; None if it was interrupted."""
     certificate: Certificate | None
-    """None where nothing ran."""
+    """None if nothing ran."""
     trials: tuple[Measurement, ...]
     """Every trial, in the order in which they ran."""
     extrapolated_batch_size: int | None = None
-    """What memory alone would allow, by a line through the peaks; never run. Only where another limit came first."""
+    """The size that memory alone would allow, extrapolated from the peaks, never run; only if another limit applied."""
     notes: tuple[str, ...] = ()
-    """One sentence each on what a reader should know: thrashing, a size skipped, a tolerance."""
+    """Remarks such as thrashing, a skipped size or a tolerance, one sentence each."""

@@ -17,7 +17,7 @@ def load_baseline(path: Path) -> BreakdownResult | FindBatchResult:
     """Read a baseline.
 
     Raises:
-        ConfigError: The file does not exist, or is not a result of vram that has a peak.
+        ConfigError: the file does not exist, or is not a result of vram that has a peak.
     """
     if not path.exists():
         raise ConfigError(f"--baseline {path} does not exist", "--update-baseline writes it; then commit it")
@@ -31,7 +31,7 @@ def check_baseline(path: Path) -> None:
     """Check that a baseline can be written without replacing a file of another kind.
 
     Raises:
-        ConfigError: It cannot, or the file is not a baseline.
+        ConfigError: it cannot, or the file is not a baseline.
     """
     check_writable(path, force=True)
     # The mark is enough: a baseline with git's conflict markers should be replaced, a config should not.
@@ -43,6 +43,6 @@ def save_baseline(result: BreakdownResult, path: Path) -> None:
     """Write the baseline: the whole file or nothing.
 
     Raises:
-        ConfigError: The file cannot be written.
+        ConfigError: the file cannot be written.
     """
     save(result, path, force=True)

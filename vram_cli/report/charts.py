@@ -44,7 +44,7 @@ def check_plot(path: Path, *, force: bool = False) -> None:
     """Check that a picture can be written there, before a long run rather than after it.
 
     Raises:
-        ConfigError: The file's name does not end in a suffix of `SUFFIXES`, or it cannot be written.
+        ConfigError: the file's name does not end in a suffix of `SUFFIXES`, or it cannot be written.
         MachineError: matplotlib is not installed.
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -60,7 +60,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the suffix names; an existing file is replaced.
 
     Raises:
-        ConfigError, MachineError: As `check_plot` does.
+        ConfigError, MachineError: as `check_plot` does.
     """
     check_plot(path, force=True)
     write_file(_rendered(figure, path.suffix[1:].lower(), dpi=150), path, force=True)

@@ -29,7 +29,7 @@ def check_sheet(path: Path, *, force: bool = False) -> None:
     """Check that `save_sheet` could write there.
 
     Raises:
-        ConfigError: The file's name does not end in .png, or it cannot be written.
+        ConfigError: the file's name does not end in .png, or it cannot be written.
     """
     if path.suffix.lower() != ".png":
         hint = "choose a name that ends in .png; --json prints the facts about data and model"
@@ -41,7 +41,7 @@ def save_sheet(inspection: Inspection, path: Path, *, force: bool = False) -> No
     """Write the samples of an inspection as a picture: a row per class, with its name and number of samples.
 
     Raises:
-        ConfigError: As `check_sheet` does.
+        ConfigError: as `check_sheet` does.
     """
     check_sheet(path, force=force)
     buffer = io.BytesIO()

@@ -26,7 +26,7 @@ def save(record: Any, path: Path, *, force: bool = False) -> None:
     """Write a record as JSON: the whole file or nothing. An existing file is replaced only with `force`.
 
     Raises:
-        ConfigError: The file cannot be written, or exists.
+        ConfigError: the file cannot be written, or exists.
     """
     write_file(to_json(record) + "\n", path, force=force)
 
@@ -35,7 +35,7 @@ def load(path: Path) -> SavedResult:
     """Read a saved result.
 
     Raises:
-        ConfigError: The file cannot be read, or is not a saved result of this version of vram.
+        ConfigError: the file cannot be read, or is not a saved result of this version of vram.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", _HINT)
@@ -52,7 +52,7 @@ def from_json(text: str, source: str) -> SavedResult:
     Figures that follow from others are not read. Records check that theirs add up.
 
     Raises:
-        ConfigError: The text is not JSON, or not a result of this version of vram.
+        ConfigError: the text is not JSON, or not a result of this version of vram.
     """
     try:
         document = json.loads(text)

@@ -53,13 +53,13 @@ def comparable_baseline(
     """Return a baseline that answers the question asked now: of a search, its trial of that size.
 
     Args:
-        now: Config, device and versions of the run.
-        batch_size: Its batch size.
-        baseline: A saved result.
-        name: The baseline's file, for messages.
+        now: config, device and versions of the run.
+        batch_size: its batch size.
+        baseline: a saved result.
+        name: the baseline's file, for messages.
 
     Raises:
-        ConfigError: The baseline answers another question; the message names the difference.
+        ConfigError: the baseline answers another question; the message names the difference.
     """
     if isinstance(baseline, FindBatchResult):
         trials = [trial for trial in baseline.trials if trial.batch_size == batch_size and trial.fits]

@@ -16,12 +16,12 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
     """Return the answer of `vram breakdown`.
 
     Args:
-        result: The answer.
-        depth: Levels of modules to show in text and Markdown; None shows no modules.
-        timeline: Whether text and Markdown show memory over the step.
+        result: the answer.
+        depth: levels of modules to show in text and Markdown; None shows no modules.
+        timeline: whether text and Markdown show memory over the step.
 
     Raises:
-        ConfigError: Modules or timeline are asked for and were not measured.
+        ConfigError: modules or timeline are asked for and were not measured.
     """
     run = result.run
     return doc.Document(

@@ -31,12 +31,12 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
     """Return the answer of `vram find-batch`.
 
     Args:
-        result: The answer.
-        depth: Levels of modules to show in text and Markdown; None shows no modules.
-        timeline: Whether text and Markdown show memory over the step.
+        result: the answer.
+        depth: levels of modules to show in text and Markdown; None shows no modules.
+        timeline: whether text and Markdown show memory over the step.
 
     Raises:
-        ConfigError: Modules or timeline are asked for and were not measured.
+        ConfigError: modules or timeline are asked for and were not measured.
     """
     run, throughput = result.run, result.throughput
     heading, *summary = headline(result)

@@ -16,9 +16,9 @@ def inspection_document(inspection: Inspection, *, depth: int = 3, preview: bool
     """Return the answer of `vram inspect`.
 
     Args:
-        inspection: The answer.
-        depth: Levels of the model's layers to show.
-        preview: Whether text shows sample images.
+        inspection: the answer.
+        depth: levels of the model's layers to show.
+        preview: whether text shows sample images.
     """
     data, model = inspection.data, inspection.model
     images = preview and bool(inspection.samples)

@@ -41,7 +41,7 @@ def memory_blocks(
     """Return the breakdown, with modules and timeline in text and Markdown if asked for and on pages if measured.
 
     Raises:
-        ConfigError: Modules or timeline are asked for and were not measured.
+        ConfigError: modules or timeline are asked for and were not measured.
     """
     if depth is not None or timeline:
         require_detail(breakdown, command)
@@ -62,7 +62,7 @@ def require_detail(breakdown: Breakdown | None, command: str) -> tuple[Breakdown
     """Return a breakdown that has modules, and its timeline.
 
     Raises:
-        ConfigError: It has none.
+        ConfigError: it has none.
     """
     if breakdown is None or not breakdown.modules or breakdown.timeline is None:
         raise ConfigError(

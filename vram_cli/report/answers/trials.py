@@ -65,7 +65,7 @@ def trials_words(trials: Sequence[Measurement], device: Device) -> str:
         return "none"
     steps = max(trial.steps for trial in trials)
     completed = sum(trial.fits for trial in trials)
-    how = "predicted to fit" if device.is_simulated else f"ran to the end ({count(steps, 'training step')} each)"
+    how = "predicted to fit" if device.is_simulated else f"ran to the end ({count(steps, 'step')} each)"
     ends = [f"{number(completed)} {how}"] if completed else []
     failed = Counter(OUTCOME_LABELS[trial.outcome] for trial in trials if not trial.fits)
     ends += [f"{number(times)} {label}" for label, times in failed.items()]

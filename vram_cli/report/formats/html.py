@@ -24,7 +24,7 @@ def check_report(path: Path, *, force: bool = False) -> None:
     """Check that a page can be written there, before a long run rather than after it.
 
     Raises:
-        ConfigError: The file's name does not end in .html or .htm, or it cannot be written.
+        ConfigError: the file's name does not end in .html or .htm, or it cannot be written.
     """
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(
@@ -38,7 +38,7 @@ def save_report(document: doc.Document, path: Path, *, force: bool = False) -> N
     """Write a document as a page: the whole file or nothing. An existing file is replaced only with `force`.
 
     Raises:
-        ConfigError: As `check_report` does.
+        ConfigError: as `check_report` does.
     """
     check_report(path, force=force)
     write_file(to_html(document), path, force=force)
