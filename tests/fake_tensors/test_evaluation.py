@@ -64,7 +64,9 @@ def test_outputs_are_freed_before_the_next_but_one_layer(monkeypatch: pytest.Mon
     monkeypatch.setattr("tests.fake_tensors.test_training_options.N", n)
     training = Config.model_validate({**CHAIN, "optimizer": {"name": "sgd"}})
     fixed = 8 * 1000 * 1000 * 4 + outputs + n * 8  # weights and batch
-    evaluated_peak, training_peak = (run_real(settings)[1][Phase.FORWARD] for settings in (evaluation(training), training))
+    evaluated_peak, training_peak = (
+        run_real(settings)[1][Phase.FORWARD] for settings in (evaluation(training), training)
+    )
     assert evaluated_peak <= fixed + 2 * outputs + n * 8 + 4
     assert training_peak >= fixed + 8 * outputs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.fake_tensors.test_training_options import CPU, N, Peaks, fake, real
+from tests.fake_tensors.test_training_options import CPU, OUT_OF_PLACE, N, Peaks, run_fake, run_real
 from tests.workload.configs import HERE, config
 from vram_cli.accounting.storage_labels import label_storages
 from vram_cli.accounting.storage_tracker import StorageTracker
@@ -20,10 +20,10 @@ WEIGHTS = 4 * (4 * 2 + 2)
 
 @pytest.mark.parametrize("in_backward", [False, True])
 def test_a_factory_takes_the_same_bytes_on_fakes(in_backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vram_cli.fake_tensors.autograd_engine._is_ours", lambda *_: False)
+    monkeypatch.setattr(OUT_OF_PLACE, lambda *_: False)
     settings = config(optimizer={"factory": HERE + "SignDescent"}, train={"optimizer_in_backward": in_backward})
-    real(settings)  # the first step of a process imports modules that keep tensors of their own
-    (expected, expected_peaks), (predicted, predicted_peaks) = real(settings), fake(settings)
+    run_real(settings)  # the first step of a process imports modules that keep tensors of their own
+    (expected, expected_peaks), (predicted, predicted_peaks) = run_real(settings), run_fake(settings)
     assert predicted_peaks == expected_peaks
     assert predicted.peak_bytes == expected.peak_bytes
     assert predicted.bytes_at_peak()[Category.OPTIMIZER_STATE] == WEIGHTS
@@ -31,7 +31,7 @@ def test_a_factory_takes_the_same_bytes_on_fakes(in_backward: bool, monkeypatch:
 
 def test_a_factory_is_predicted_like_its_preset() -> None:
     def peaks(optimizer: dict[str, str]) -> Peaks:
-        return fake(config(optimizer=optimizer))[1]
+        return run_fake(config(optimizer=optimizer))[1]
 
     assert peaks({"factory": "torch.optim:AdamW"}) == peaks({"name": "adamw"})
 
