@@ -61,3 +61,8 @@ def test_answers_can_be_reproduced() -> None:
     )
     assert " ".join(again(broken_down).words) == "vram breakdown --config resnet50_imagenet.yaml --batch-size 128"
     assert after_breakdown(broken_down).words[:2] == ("vram", "find-batch")
+
+
+def test_mode_has_a_flag_of_its_own() -> None:
+    assert ("--mode", "eval") in zip(words("mode=eval"), words("mode=eval")[1:], strict=False)
+    assert "mode=eval" not in words("mode=eval")

@@ -105,8 +105,10 @@ def _step(run: RunInfo, purpose: str, command: str, *words: str) -> Step:
     same += ("--gpu", gpu) if isinstance(gpu, str) else ()
     same += ("--memory-limit", _size(limit)) if limit is not None else ()
     for override in run.overrides:
-        key = override.partition("=")[0]
-        if key not in _keys_set_by(words) and _concerns(key, command):
+        key, _, value = override.partition("=")
+        if key == "mode":
+            same += ("--mode", value)
+        elif key not in _keys_set_by(words) and _concerns(key, command):
             same += ("--set", override)
     return Step(purpose, ("vram", command, *_config(run), *same, *words))
 

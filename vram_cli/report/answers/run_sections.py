@@ -79,7 +79,8 @@ def _memory(device: Device) -> str:
 
 
 def _config(run: RunInfo) -> str:
-    keys = ("model.name", "model.factory", "step.function", "optimizer.name", "optimizer.factory", "precision")
+    steps = ("step.function", "optimizer.name", "optimizer.factory") if setting(run, "mode") != "eval" else ("mode",)
+    keys = ("model.name", "model.factory", *steps, "precision")
     values = ", ".join(str(value) for value in (setting(run, key) for key in keys) if value is not None)
     return f"{run.config_name}: {values}" if values else run.config_name
 
