@@ -44,9 +44,9 @@ def asked(command: str, name: str, folder: Path, *arguments: str) -> dict[str, A
 
 def searched(result: dict[str, Any]) -> list[str]:
     certificate = result["certificate"]
-    largest = next(trial for trial in result["trials"] if trial["batch_size"] == certificate["fits"])
+    largest = next(trial for trial in result["trials"] if trial["batch_size"] == certificate["largest_ok"])
     peaks = [f"{peak['phase']} {peak['allocated_bytes']} {peak['reserved_bytes']}" for peak in largest["peaks"]]
-    ends = [f"{key} {certificate[key]}" for key in ("fits", "fails", "message")]
+    ends = [f"{key} {certificate[key]}" for key in ("largest_ok", "smallest_failed", "message")]
     return ["find-batch", f"recommended {result['recommended_batch_size']}", *ends, *peaks]
 
 

@@ -44,3 +44,12 @@ def translate_fake_errors() -> Iterator[None]:
 
 def _name(operation: object) -> str:
     return str(operation).removesuffix(".default")
+
+
+_HOST_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
+"""Texts of DefaultCPUAllocator (on Windows as well), ENOMEM and the C++ runtime."""
+
+
+def is_out_of_host_memory(error: Exception) -> bool:
+    """Return whether an exception in a prediction means that the computer ran out of RAM."""
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _HOST_MEMORY)
