@@ -14,11 +14,11 @@ from vram_cli.files import check_writable, write_file
 def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text("precious")
-    with pytest.raises(ConfigError, match="exists already") as caught:
+    with pytest.raises(ConfigError, match="already exists") as caught:
         check_writable(path)
     assert "--force" in caught.value.hint
     assert caught.value.exit_code == 2
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         write_file("new", path)
     assert path.read_text() == "precious"
     check_writable(path, force=True)

@@ -186,7 +186,7 @@ def test_nothing_fits_with_any_change(tmp_path: Path) -> None:
         (["--fit-batch", "0"], ["--fit-batch"]),
         (["--json", "--format", "markdown"], ["two formats"]),
         (["--report", "advice.md"], ["an HTML page"]),
-        (["--save", "there.json"], ["exists already", "--force"]),
+        (["--save", "there.json"], ["already exists", "--force"]),
     ],
 )
 def test_bad_input_fails_before_any_trial(arguments: list[str], words: list[str], tmp_path: Path) -> None:

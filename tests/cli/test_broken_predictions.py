@@ -71,7 +71,7 @@ def run(command: str, config: Path, *arguments: str, path: str = "") -> Answer:
 
 def says_nothing_of_memory(answer: Answer, code: int, *words: str) -> None:
     assert (answer.code, answer.stdout) == (code, ""), answer.stderr
-    assert "does not" not in answer.stderr.replace("that does not help", "")
+    assert "does not" not in answer.stderr
     assert "Traceback" not in answer.stderr
     flat = " ".join(answer.stderr.split())
     for word in ("error: ", "hint: this says nothing about the GPU's memory", *words):
@@ -81,14 +81,16 @@ def says_nothing_of_memory(answer: Answer, code: int, *words: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_process_that_is_killed_is_no_verdict(command: str, tmp_path: Path) -> None:
     answer = run(command, dying(tmp_path, KILLED), *COMMANDS[command])
-    says_nothing_of_memory(answer, 70, "the prediction of batch", "for Tesla T4 broke off", "was ended by SIGKILL")
+    says_nothing_of_memory(answer, 70, "the prediction of batch", "for Tesla T4 failed", "was ended by SIGKILL")
 
 
 @linux
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_error_in_cpp_is_told_in_its_own_words_and_blamed_on_nobody(command: str, tmp_path: Path) -> None:
     answer = run(command, dying(tmp_path, UNCAUGHT), *COMMANDS[command])
-    says_nothing_of_memory(answer, 70, "SIGABRT: std::length_error: too long", "model.factory (dying:build) ran in")
+    says_nothing_of_memory(
+        answer, 70, "SIGABRT: std::length_error: too long", "that process also ran model.factory (dying:build)"
+    )
 
 
 def test_a_crash_in_the_users_code_is_told_as_theirs_with_the_line(tmp_path: Path) -> None:
@@ -114,12 +116,10 @@ def test_a_process_that_dies_beside_vrams_own_models_is_no_verdict_and_is_replac
     with WorkerProbe(load_config("mlp_mnist.yaml", ["device.gpu=t4"])) as probe:
         before = probe.measure(64).peaks
         os.kill(probe.pid or 0, signal.SIGKILL)
-        with pytest.raises(
-            ProbeError, match=r"the prediction of batch 128 for Tesla T4 broke off: .* SIGKILL"
-        ) as caught:
+        with pytest.raises(ProbeError, match=r"the prediction of batch 128 for Tesla T4 failed: .* SIGKILL") as caught:
             probe.measure(128)
         assert caught.value.exit_code == 70
-        assert "ran in that process" not in caught.value.hint
+        assert "also ran" not in caught.value.hint
         assert probe.measure(64).peaks == before
 
 
@@ -137,7 +137,9 @@ def test_a_guide_whose_process_dies_expects_nothing(tmp_path: Path) -> None:
 def test_a_hung_prediction_is_stopped_and_is_no_verdict(tmp_path: Path) -> None:
     config = dying(tmp_path, "time.sleep(600)")
     answer = run("find-batch", config, "--set", "search.trial_timeout=1")
-    says_nothing_of_memory(answer, 3, "the prediction of batch 1 for Tesla T4 did not end within 1 s", "trial_timeout")
+    says_nothing_of_memory(
+        answer, 3, "the prediction of batch 1 for Tesla T4 did not finish within 1 s", "trial_timeout"
+    )
 
 
 def test_time_that_is_over_before_the_first_prediction_is_no_verdict(tmp_path: Path) -> None:
@@ -169,7 +171,7 @@ def test_an_allocation_that_the_computer_refuses_is_no_verdict(tmp_path: Path) -
 def test_a_calibration_passes_on_that_a_prediction_died() -> None:
     with WorkerProbe(config_of(RUNS[0], {"gpu": "t4"}), calibrated=False) as probe:
         os.kill(probe.pid or 0, signal.SIGKILL)
-        with pytest.raises(ProbeError, match="broke off"):
+        with pytest.raises(ProbeError, match="the prediction of batch 8 .* failed"):
             probe.measure(8, Detail.ROWS)
 
 

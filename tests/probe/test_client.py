@@ -194,7 +194,7 @@ def test_a_device_that_is_not_there_is_told_before_any_trial() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with (
-        pytest.raises(MachineError, match=r"device\.name: cuda was asked for") as caught,
+        pytest.raises(MachineError, match=r"device\.name: PyTorch .* finds no cuda here") as caught,
         WorkerProbe(small_config("device={name: cuda}")),
     ):
         pass

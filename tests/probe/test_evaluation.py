@@ -9,7 +9,7 @@ import pytest
 from tests.probe.conftest import small_config
 from vram_cli import find_batch
 from vram_cli.probe import WorkerProbe
-from vram_cli.records import Phase
+from vram_cli.records import Detail, Phase
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 
@@ -35,5 +35,4 @@ def test_evaluation_ignores_keys_about_training_alone() -> None:
         assert measurement.fits
         assert [peak.phase for peak in measurement.peaks] == [Phase.BUILD, Phase.BATCH, Phase.FORWARD]
         assert measurement.steps == 3
-        probe.turn_to_timing()
-        assert probe.measure(64).timed_seconds
+        assert probe.measure(64, Detail.TIMES).timed_seconds

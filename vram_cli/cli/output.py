@@ -32,7 +32,7 @@ class Files(NamedTuple):
         """Check that each can be written, before a long run rather than after it.
 
         Raises:
-            ConfigError: One cannot be written, exists already, or is named twice.
+            ConfigError: One cannot be written, already exists, or is named twice.
             MachineError: A package is missing.
         """
         self._check_names()
