@@ -1,4 +1,4 @@
-"""When an output that a page shows is today's: to the letter, or, where figures are another machine's, in its words."""
+"""Comparison of an output on a page with the current one: exact, or only in words if the figures may differ."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 from importlib.metadata import version
 
 TORCH = "2.14"
-"""The PyTorch whose predictions the pages show; others take other workspaces, and so have other figures."""
+"""The PyTorch of the predictions on the pages; other versions have other workspaces, and so other figures."""
 
 
-def lasting(output: str) -> list[str]:
-    """Return the words of an output that are the same for other figures, on every machine."""
+def words_of(output: str) -> list[str]:
+    """Return the words of an output, without figures, which are the same on every machine."""
     output = re.sub(r"^  device .*\n(?: {11}.*\n)*", "", output, flags=re.MULTILINE)
     output = re.sub(r"\S*\.\.\.|[▏▎▍▌▋▊▉█]+|\b(?:[KMG]i)?B\b", "", output)
     return re.sub(r"(?:\d+ min )?\d[\d.,]*", "#", output).split()
 
 
 def agree(page: str, now: str, *, measured: bool = False) -> bool:
-    """Whether a page shows what is printed now."""
+    """Return whether an output on a page agrees with the current one."""
     if measured or not version("torch").startswith(f"{TORCH}."):
-        return lasting(page) == lasting(now)
+        return words_of(page) == words_of(now)
     return page == now

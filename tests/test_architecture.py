@@ -1,4 +1,4 @@
-"""Imports point down the table of rooms, and nothing on the way to `--help` loads torch."""
+"""Imports follow the table of rooms, and `--help` does not load torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vram_cli"
 
-# Room -> rooms that it may import. Everything stands on the floor.
+# Room -> rooms that it may import.
 FLOOR = {"errors", "units", "suggest", "records", "progress", "files", "module_paths", "config_diff", "validation"}
 MAY_IMPORT = {
     "errors": set(),
@@ -59,7 +59,7 @@ def imported(path: Path) -> set[str]:
 def test_imports_point_down(path: Path) -> None:
     room = room_of(path)
     rooms = {name.split(".")[1] for name in imported(path) if name.startswith("vram_cli.")} - {"__version__"}
-    assert rooms - {room} <= MAY_IMPORT[room], f"{path} reaches up"
+    assert rooms - {room} <= MAY_IMPORT[room], f"{path} imports a room above it"
     if room not in MAY_IMPORT_TORCH:
         assert not {name for name in imported(path) if name.split(".")[0] in ("torch", "torchvision")}
 
@@ -71,7 +71,7 @@ def test_importing_loads_no_torch(code: str) -> None:
     assert answer.stdout.strip() == "[]"
 
 
-def test_help_loads_neither_torch_nor_what_only_commands_need() -> None:
+def test_help_loads_no_heavy_package() -> None:
     code = (
         "import sys, runpy\nsys.argv = ['vram', '--help']\n"
         "try:\n    runpy.run_module('vram_cli', run_name='__main__')\n"

@@ -1,4 +1,4 @@
-"""Run `vram` commands: in a process of their own, or in this process if that shows the same and takes less time."""
+"""Run `vram` commands: in a separate process, or in this process if that tests the same and takes less time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 def vram(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, timeout: float = 300) -> Answer:
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "vram_cli", *arguments],
         cwd=folder,

@@ -74,7 +74,7 @@ class CudaMonitor(MemoryMonitor):
         return self._limit, max(0, outside - sum(size for _, size in self._others))
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of cuDNN and the driver, as far as they are known."""
+        """Return the versions of cuDNN and the driver, if available."""
         if self.device.type != "cuda":
             return {}
         driver = _nvidia_smi("--query-gpu=driver_version").splitlines()
@@ -87,7 +87,7 @@ class CudaMonitor(MemoryMonitor):
         return self._is_capped and outside + self._step_peak.reserved > capacity
 
     def set_limit(self) -> None:
-        """Cap what the allocator may reserve at the capacity less what lies outside it."""
+        """Cap the allocator's reserved memory at the capacity minus the memory outside the allocator."""
         if self._is_capped:
             capacity, outside = self.capacity()
             self._set_fraction(max(0, capacity - outside) / self._total)

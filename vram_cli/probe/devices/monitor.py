@@ -172,7 +172,7 @@ class MemoryMonitor(ABC):
 
     @abstractmethod
     def limit_enforced_by(self) -> str:
-        """Return what makes an allocation above the limit fail."""
+        """Return the mechanism that makes allocations above the limit fail."""
 
     @abstractmethod
     def capacity(self) -> tuple[int, int]:
