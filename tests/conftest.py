@@ -1,8 +1,6 @@
-"""Golden texts: what is printed is compared with `tests/golden/NAME.txt`; look at what differs, then `pytest
---overwrite` rewrites them.
+"""Golden files: output is compared with `tests/golden/NAME.txt`, which `pytest --overwrite` rewrites.
 
-Tests, and the processes that they start, see no calibrations of the user who runs them. `pytest --fast` starts no
-process of Python.
+Tests and their processes ignore the calibrations of the user who runs them. `pytest --fast` starts no Python process.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-settings.register_profile("vram", deadline=None)  # a machine under load is no failure
+settings.register_profile("vram", deadline=None)  # a busy machine is no failure
 settings.register_profile("fast", settings.get_profile("vram"), max_examples=10)
 settings.load_profile("vram")
 
@@ -27,29 +25,29 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="skip each test as soon as it starts a process of Python")
-    parser.addoption("--overwrite", action="store_true", help="write golden files anew instead of comparing with them")
+    parser.addoption("--fast", action="store_true", help="skip each test as soon as it starts a Python process")
+    parser.addoption("--overwrite", action="store_true", help="rewrite golden files instead of comparing with them")
     parser.addoption(
         "--overwrite-measured", action="store_true", help="also measure the outputs in README and docs again"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Before test modules are imported: some copy the environment as they are.
+    # Before test modules are imported, because some copy the environment.
     folder = os.environ["VRAM_CONFIG_DIR"] = tempfile.mkdtemp(prefix="vram-tests-")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("torchvision") and (why := _why_no_torchvision()):
-        pytest.skip(why)
+    if item.get_closest_marker("torchvision") and (reason := _torchvision_error()):
+        pytest.skip(reason)
 
 
 @cache
-def _why_no_torchvision() -> str:
+def _torchvision_error() -> str:
     try:
-        import torchvision  # noqa: F401 - whether it loads is what is asked
-    except (ImportError, OSError, RuntimeError) as error:  # it was built for another PyTorch
+        import torchvision  # noqa: F401 - tests the import
+    except (ImportError, OSError, RuntimeError) as error:  # built for another PyTorch
         return f"torchvision does not load: {error}"
     return ""
 
@@ -71,17 +69,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _skip(*_: object, **__: object) -> None:
-    pytest.skip("starts a process of Python")
+    pytest.skip("starts a Python process")
 
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], str]:
-    """Return a function that takes a name and what is printed, and returns what the golden file of that name has."""
+    """Return a function that takes a name and an output, and returns the content of the golden file."""
 
-    def read(name: str, printed: str) -> str:
+    def read(name: str, output: str) -> str:
         path = GOLDEN / (name if name.endswith((".html", ".md")) else f"{name}.txt")
         if request.config.getoption("--overwrite"):
-            path.write_text(printed, encoding="utf-8")
+            path.write_text(output, encoding="utf-8")
         return path.read_text(encoding="utf-8")
 
     return read

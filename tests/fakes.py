@@ -23,7 +23,7 @@ class FakeMemory:
         granularity_bytes: reserved bytes are multiples of this.
         workspace_bytes: maximum of a workspace in backward that varies at random with the batch size.
         unseen_bytes: scratch memory per sample that only the out-of-memory error shows.
-        asked: the sizes that were tried, in order.
+        sizes: the batch sizes of all trials, in order.
     """
 
     capacity_bytes: int
@@ -35,10 +35,10 @@ class FakeMemory:
     workspace_bytes: int = 0
     unseen_bytes: int = 0
     seed: int = 0
-    asked: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
     def __call__(self, batch_size: int) -> Measurement:
-        self.asked.append(batch_size)
+        self.sizes.append(batch_size)
         peaks, scratch = self.peaks(batch_size), batch_size * self.unseen_bytes
         failed = next((peak for peak in peaks if peak.reserved_bytes + scratch > self.capacity_bytes), None)
         return Measurement(
@@ -93,7 +93,7 @@ def _with_limit(memory: FakeMemory, largest: int) -> FakeMemory:
     at_limit = memory.resident_bytes - memory.gradient_bytes + largest * memory.sample_bytes
     resident = memory.resident_bytes + round_up(at_limit, granularity) - at_limit
     capacity = round_up(at_limit, granularity)
-    return replace(memory, resident_bytes=resident, capacity_bytes=capacity, asked=[])
+    return replace(memory, resident_bytes=resident, capacity_bytes=capacity, sizes=[])
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -101,7 +101,7 @@ def round_up(size: int, multiple: int) -> int:
 
 
 class RecordingProgress(Progress):
-    """Remembers everything that is reported."""
+    """Records everything that is reported."""
 
     def __init__(self) -> None:
         self.statuses: list[str] = []

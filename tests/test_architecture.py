@@ -1,4 +1,4 @@
-"""Imports point down the table of rooms, and nothing on the way to `--help` loads torch."""
+"""Imports follow the table of rooms, and `--help` does not load torch."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_importing_loads_no_torch(code: str) -> None:
     assert answer.stdout.strip() == "[]"
 
 
-def test_help_loads_neither_torch_nor_what_only_commands_need() -> None:
+def test_help_loads_no_heavy_package() -> None:
     code = (
         "import sys, runpy\nsys.argv = ['vram', '--help']\n"
         "try:\n    runpy.run_module('vram_cli', run_name='__main__')\n"

@@ -36,16 +36,16 @@ def keys(document: Any) -> Iterator[str]:
                 yield from keys(part)
 
 
-def test_the_tables_are_those_of_the_records(request: pytest.FixtureRequest) -> None:
+def test_tables_are_those_of_the_records(request: pytest.FixtureRequest) -> None:
     before = PAGE.read_text(encoding="utf-8")
     assert before.count(MARK) == 1
     after = before.partition(MARK)[0] + MARK + reference()
     if request.config.getoption("--overwrite"):
         PAGE.write_text(after, encoding="utf-8")
-    assert PAGE.read_text(encoding="utf-8") == after, "look, then run pytest --overwrite"
+    assert PAGE.read_text(encoding="utf-8") == after, "pytest --overwrite rewrites the page"
 
 
-def test_every_key_of_an_answer_is_in_the_page() -> None:
+def test_every_key_is_on_the_page() -> None:
     records = (detailed(), detailed_search(), PREDICTED, COMPLETE, FILES, *verdicts().values())
     answers = [gpus_to_json(all_gpus()), *map(to_json, records)]
     page = PAGE.read_text(encoding="utf-8")

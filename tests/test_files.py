@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and none is replaced without force."""
+"""Files are written atomically, and replaced only with `force`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from vram_cli.errors import ConfigError
 from vram_cli.files import check_writable, write_file
 
 
-def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
+def test_existing_file_is_replaced_only_with_force(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text("precious")
-    with pytest.raises(ConfigError, match="exists already") as caught:
+    with pytest.raises(ConfigError, match="already exists") as caught:
         check_writable(path)
     assert "--force" in caught.value.hint
     assert caught.value.exit_code == 2
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         write_file("new", path)
     assert path.read_text() == "precious"
     check_writable(path, force=True)
@@ -27,7 +27,7 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.json"
     path.write_text("precious")
 
@@ -41,7 +41,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monke
     assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_symbolic_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text("old")
     link = tmp_path / "link.json"
     link.symlink_to("real.json")
@@ -59,7 +59,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         ("file/run.json", "does not exist"),
     ],
 )
-def test_places_that_cannot_be_written(name: str, message: str, force: bool, tmp_path: Path) -> None:
+def test_unwritable_paths(name: str, message: str, force: bool, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=message) as caught:
         check_writable(tmp_path / name, force=force)
@@ -68,12 +68,12 @@ def test_places_that_cannot_be_written(name: str, message: str, force: bool, tmp
         write_file("new", tmp_path / name, force=force)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="devices and read-only folders are files of Unix here")
+@pytest.mark.skipif(os.name == "nt", reason="these paths are of Unix")
 @pytest.mark.parametrize(
     ("path", "message"),
     [("/dev/null", "is not a regular file"), ("/proc/self/run.json", "cannot be written")],
 )
-def test_unwritable_places_of_the_system(path: str, message: str) -> None:
+def test_unwritable_paths_of_the_system(path: str, message: str) -> None:
     if not Path(path).parent.is_dir():
         pytest.skip(f"no {Path(path).parent} here")
     with pytest.raises(ConfigError, match=message):

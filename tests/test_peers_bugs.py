@@ -1,6 +1,6 @@
-"""Bugs measured in other finders (Lightning 2.6.6, accelerate 1.15.0); each test is named after the bug we avoid.
+"""Bugs of other batch size finders (Lightning 2.6.6, accelerate 1.15.0), measured; each test is named after its bug.
 
-Bugs in the probe's part (random state, weights, loaders, messages of out-of-memory errors) are tested there.
+Bugs that concern the probe (random state, weights, loaders, out-of-memory messages) are tested in tests/probe.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ class TrainingLoop:
 
     def __init__(self, limit: int, outcome: Outcome = Outcome.OUT_OF_MEMORY) -> None:
         self.limit, self.outcome = limit, outcome
-        self.asked: list[int] = []
+        self.sizes: list[int] = []
 
     def __call__(self, batch_size: int) -> Measurement:
-        self.asked.append(batch_size)
+        self.sizes.append(batch_size)
         if batch_size > self.limit:
             return Measurement(batch_size=batch_size, outcome=self.outcome, message="CUDA out of memory.")
         return Measurement(batch_size=batch_size, outcome=Outcome.FITS, steps=3)
 
     @property
     def ran(self) -> set[int]:
-        return {size for size in self.asked if size <= self.limit}
+        return {size for size in self.sizes if size <= self.limit}
 
 
 def search(training: TrainingLoop, upper_bound: int | None = None, limit: Limit = Limit.MAX_BATCH_SIZE) -> SearchResult:
@@ -56,9 +56,9 @@ class TestLightning:
         assert result.max_batch_size == max(training.ran) == 50_000
         assert result.certificate is not None
         assert result.certificate.smallest_failed == 50_001
-        failed = [size for size in training.asked if size > 50_000]
+        failed = [size for size in training.sizes if size > 50_000]
         assert failed == sorted(failed, reverse=True)
-        assert len(set(training.asked)) == len(training.asked)
+        assert len(set(training.sizes)) == len(training.sizes)
 
     def test_4_failed_size_returned_at_the_data_set_limit(self) -> None:
         result = search(TrainingLoop(600), upper_bound=1000, limit=Limit.DATASET)
@@ -69,13 +69,13 @@ class TestLightning:
         training = TrainingLoop(10**6)
         result = search(training, upper_bound=length, limit=Limit.DATASET)
         assert (result.max_batch_size, result.limited_by) == (length, Limit.DATASET)
-        assert max(training.asked) == length
+        assert max(training.sizes) == length
 
     def test_5_first_size_above_the_data_set_fails_25_times(self) -> None:
         training = TrainingLoop(3000)
         assert search(training, upper_bound=5000, limit=Limit.DATASET).max_batch_size == 3000
-        assert training.asked[0] == 1
-        assert len(training.asked) == len(set(training.asked))
+        assert training.sizes[0] == 1
+        assert len(training.sizes) == len(set(training.sizes))
 
     def test_6_trial_runs_another_size(self) -> None:
         with pytest.raises(ValueError, match=r"measure\(1\) returned a measurement of batch size 16"):
@@ -90,7 +90,7 @@ class TestLightning:
         result = search(training)
         assert (result.max_batch_size, result.recommended_batch_size, result.certificate) == (None, None, None)
         assert result.limited_by is Limit.MEMORY
-        assert training.asked == [1]
+        assert training.sizes == [1]
 
     def test_8_failure_after_the_trial_ignored(self) -> None:
         result = find_largest(TrainingLoop(100), confirm=TrainingLoop(90), multiple_of=1)
@@ -104,7 +104,7 @@ class TestLightning:
         memory = limited_to(10**6)
         result = find_largest(memory, capacity_bytes=memory.capacity_bytes, upper_bound=50_000, multiple_of=1)
         assert result.max_batch_size == 50_000
-        assert len(memory.asked) <= 3
+        assert len(memory.sizes) <= 3
 
     def test_20614_kernel_limit_taken_for_out_of_memory(self) -> None:
         result = search(TrainingLoop(65_535, Outcome.KERNEL_LIMIT))
@@ -131,10 +131,10 @@ class TestAccelerate:
     def test_second_call_starts_where_the_first_ended(self) -> None:
         training = TrainingLoop(300)
         first = search(training)
-        asked, training.asked = training.asked, []
+        first_sizes, training.sizes = training.sizes, []
         training.limit = 3000
         assert (first.max_batch_size, search(training).max_batch_size) == (300, 3000)
-        assert training.asked[: len(asked) // 2] == asked[: len(asked) // 2]
+        assert training.sizes[: len(first_sizes) // 2] == first_sizes[: len(first_sizes) // 2]
 
     def test_332_error_lost_if_nothing_fits(self) -> None:
         result = search(TrainingLoop(0))

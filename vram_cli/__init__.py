@@ -1,4 +1,4 @@
-"""The largest batch that fits on a GPU, proved by real training steps, and where every byte of its memory goes.
+"""Find the largest batch that fits on a GPU, prove it by real training steps, and account for every byte of memory.
 
     from vram_cli import find_batch, breakdown, load_config
 
@@ -60,7 +60,7 @@ __all__ = [
     "load_config",
 ]
 
-_HOME = {
+_MODULES = {
     "Advice": "records",
     "BreakdownResult": "records",
     "CheckLimits": "records",
@@ -88,8 +88,8 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"vram_cli.{_HOME[name]}"), name)
+    return getattr(import_module(f"vram_cli.{_MODULES[name]}"), name)

@@ -11,10 +11,10 @@ def main() -> None:
     try:
         from vram_cli.cli import app
     except ImportError as error:
-        # Python would end with 1, which only a finding may.
-        sys.stderr.write(f"error: vram is not whole: {error}\nhint: pip install --force-reinstall vram-cli\n")
+        # Python would exit with 1, which is reserved for findings.
+        sys.stderr.write(f"error: vram is not fully installed: {error}\nhint: pip install --force-reinstall vram-cli\n")
         sys.exit(3)
-    # `timeout`, batch systems and cancelled CI jobs ask in this way: what is known is reported, as for Ctrl-C.
+    # `timeout`, batch systems and cancelled CI jobs send SIGTERM: report the partial answer, as for Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="vram")
 

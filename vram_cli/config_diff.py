@@ -16,14 +16,14 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield each key of two flat configs whose values differ, with both; a missing value is None."""
+    """Yield (key, before, now) for each key whose values differ; a missing value is None."""
     for key in {**now, **before}:
         if before.get(key) != now.get(key):
             yield key, before.get(key), now.get(key)
 
 
 def describe_change(key: str, before: Any, now: Any) -> str:
-    """Return a change in words, such as "model.hidden was null, is 256"."""
+    """Return a description of a change, such as "model.hidden was null, is 256"."""
     return f"{key} was {_shown(before)}, is {_shown(now)}"
 
 

@@ -1,12 +1,12 @@
-"""Errors that are reported to people as one line with a hint; each class owns its exit code.
+"""Errors for the user: a one-line message and a hint. Each class has its own exit code.
 
     VramError
-    ├── ConfigError        2   the command line or a YAML file says something wrong
-    │   └── WorkloadError  2   the user's own model, data or step raised; its traceback is carried
-    ├── MachineError       3   no such device, a missing package, a probe that cannot run here
+    ├── ConfigError        2   an invalid command line or YAML file
+    │   └── WorkloadError  2   the user's model, data or step raised an exception
+    ├── MachineError       3   a missing device or package
     │   └── CutShortError  3   a prediction ran out of time or RAM
-    ├── DoesNotFitError    4   not even the smallest batch fits
-    └── ProbeError        70   vram's own child process broke in an unforeseen way; of a prediction, however it ended
+    ├── DoesNotFitError    4   the batch does not fit, or not even the smallest one
+    └── ProbeError        70   the worker process failed unexpectedly, or ended during a prediction
 
 Exit code 1 is a finding of `vram check` and never an error; 130 is Ctrl-C or SIGTERM. Any exception that is not a
 `VramError` is a bug: its traceback is printed and the exit code is 70, because Python's own exit code for an uncaught
@@ -39,7 +39,7 @@ class VramError(Exception):
 
     Attributes:
         message: the problem and its place (file, key, value), in one line.
-        hint: the next step for the reader, or "".
+        hint: the next step for the user, or "".
     """
 
     exit_code = 70
@@ -69,13 +69,13 @@ class WorkloadError(ConfigError):
 
 
 class MachineError(VramError):
-    """This machine lacks something that the command needs: a device, a package, a folder that can be written."""
+    """This machine lacks something that the command needs: a device, a package, a writable folder."""
 
     exit_code = 3
 
 
 class CutShortError(MachineError):
-    """A prediction was stopped before it said anything: it ran out of time, or the computer out of RAM."""
+    """A prediction ended without a result: it ran out of time, or the computer ran out of RAM."""
 
 
 class DoesNotFitError(VramError):

@@ -1,4 +1,4 @@
-"""Files that a command writes: whole or not at all, and checked before a long run rather than after it."""
+"""Atomic file writes, and checks that a file can be written before a long run starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vram_cli.errors import ConfigError
 
 
 def write_file(content: str | bytes, path: Path, *, force: bool = False) -> None:
-    """Write a file: the whole of it or nothing. An existing one is replaced only with `force`.
+    """Write a file atomically. Replace an existing file only if `force` is set.
 
     Raises:
         ConfigError: the file cannot be written, or exists.
@@ -23,10 +23,10 @@ def write_file(content: str | bytes, path: Path, *, force: bool = False) -> None
 
 
 def replace_file(content: str | bytes, path: Path) -> None:
-    """Write a file under a temporary name beside it and move it into place. A link stays a link.
+    """Write to a temporary file in the same folder, then rename it. A symbolic link stays a link.
 
     Raises:
-        OSError: it cannot be written; an old file is unchanged.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -38,10 +38,10 @@ def replace_file(content: str | bytes, path: Path) -> None:
 
 
 def check_writable(path: Path, *, force: bool = False) -> None:
-    """Check that `write_file` can write there.
+    """Check that `write_file` can write to a path.
 
     Raises:
-        ConfigError: as `write_file` does.
+        ConfigError: it cannot.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", f"name a file in it, such as {path / 'run.json'}")
@@ -50,9 +50,9 @@ def check_writable(path: Path, *, force: bool = False) -> None:
     if path.exists() and not path.is_file():
         raise ConfigError(f"{path} is not a regular file", "name a file; --json prints the result to stdout")
     if path.exists() and not force:
-        raise ConfigError(f"{path} exists already", "choose another name, or add --force to replace it")
+        raise ConfigError(f"{path} already exists", "choose another name, or add --force to replace it")
     try:
-        # The only sure way to know: permissions say little to root, on a read-only disk, or on Windows.
+        # Only a write is conclusive: permission bits do not apply to root, a read-only disk or Windows.
         with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except OSError as error:

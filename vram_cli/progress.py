@@ -1,4 +1,4 @@
-"""How long work reports its progress."""
+"""The interface through which commands report their progress."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from vram_cli.records import Bracket, Measurement, ThroughputPoint
 
 
 class Progress:
-    """Receives what a command does while it runs. Every method does nothing; override the ones you need."""
+    """Receives the progress of a command. Every method does nothing; override the ones you need."""
 
     def status(self, text: str) -> None:
         """Report the current activity in a few words; the next call replaces it."""
 
     def note(self, text: str) -> None:
-        """Report an intermediate result, to be kept in view."""
+        """Report an intermediate result, which stays visible."""
 
     def trial_started(self, batch_size: int, bracket: Bracket) -> None:
-        """Report that a trial starts; `bracket` is what the search knows so far."""
+        """Report the start of a trial; `bracket` is the state of the search before it."""
 
     def trial_finished(self, measurement: Measurement, bracket: Bracket) -> None:
         """Report the result of a trial; `bracket` includes it."""

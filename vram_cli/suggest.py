@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Other words for the same thing, among them the keys of earlier versions; the first that is an option counts.
+# Synonyms, including the keys of earlier versions; the first that is an option is suggested.
 _SYNONYMS = {
     "lr": ("learning_rate",),
     "accumulate": ("gradient_accumulation_steps",),

@@ -1,7 +1,7 @@
-"""Byte sizes as text: "4.5GiB" <-> int. No other module knows the factor 1024.
+"""Byte sizes as text: "4.5GiB" <-> int.
 
-Sizes are printed in KiB, MiB and GiB (powers of 1024, IEC 80000-13). "GB" is refused, because it means 10^9 bytes to
-some and 2^30 to others, and the difference is 7 % of a GPU.
+Sizes are printed in KiB, MiB and GiB (powers of 1024, IEC 80000-13). "GB" is refused, because it can
+mean 10^9 or 2^30 bytes, and the difference is 7 % of a GPU's memory.
 """
 
 from __future__ import annotations

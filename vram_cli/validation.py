@@ -11,7 +11,7 @@ _LIMIT = 200
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first problem on one line: the field, and what is wrong with it."""
+    """Return the first problem in one line: the field and the reason."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     if first["type"] == "missing":

@@ -1,4 +1,4 @@
-"""Run `vram` commands: in a process of their own, or in this process if that shows the same and takes less time."""
+"""Run `vram` commands: in a separate process, or in this process if that tests the same and takes less time."""
 
 from __future__ import annotations
 

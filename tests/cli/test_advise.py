@@ -186,7 +186,7 @@ def test_nothing_fits_with_any_change(tmp_path: Path) -> None:
         (["--fit-batch", "0"], ["--fit-batch"]),
         (["--json", "--format", "markdown"], ["two formats"]),
         (["--report", "advice.md"], ["an HTML page"]),
-        (["--save", "there.json"], ["exists already", "--force"]),
+        (["--save", "there.json"], ["already exists", "--force"]),
     ],
 )
 def test_bad_input_fails_before_any_trial(arguments: list[str], words: list[str], tmp_path: Path) -> None:
@@ -211,8 +211,8 @@ def test_user_code_raises(user_project: Path) -> None:
 
 def test_change_breaks_user_code(user_project: Path) -> None:
     target = ["--set", "model.factory=net:OneDtype"]
-    asked = ["--set", "device.expandable_segments=true", "--fit-batch", "1000000", "--json", "--quiet"]
-    answer = vram_here("advise", "--config", "net.yaml", *PLACE, *target, *asked, folder=user_project)
+    options = ["--set", "device.expandable_segments=true", "--fit-batch", "1000000", "--json", "--quiet"]
+    answer = vram_here("advise", "--config", "net.yaml", *PLACE, *target, *options, folder=user_project)
     assert (answer.code, answer.stderr) == (0, "")
     advice = json.loads(answer.stdout)
     tried, fit = levers(advice), advice["fit"]
@@ -235,7 +235,7 @@ def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     for line in process.stderr:
         if "channels last" in line:
             break
-    child = psutil.Process(process.pid).children()
+    workers = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -244,7 +244,7 @@ def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     assert list(levers(advice))[:2] == ["fused optimizer", "expandable segments"]
     assert advice["max_batch_size"] > 1000
     assert "Traceback" not in stderr
-    assert not psutil.wait_procs(child, timeout=10)[1]
+    assert not psutil.wait_procs(workers, timeout=10)[1]
     assert "Interrupted:" in vram_here("show", "a.json", folder=tmp_path).stdout
 
 
@@ -260,9 +260,9 @@ def test_real_steps_under_a_memory_limit(user_project: Path) -> None:
         "--also-try",
         "train.activation_checkpointing=full",
     ]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # more of them wait for each other where cores are few
-    asked = ["--fit-batch", "8", "--save", "a.json", "--quiet"]
-    answer = vram("advise", *place, *sets, *asked, folder=user_project, env=one_thread)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads wait for each other on few cores
+    options = ["--fit-batch", "8", "--save", "a.json", "--quiet"]
+    answer = vram("advise", *place, *sets, *options, folder=user_project, env=one_thread)
     assert answer.code == 0, answer.stderr
     advice = json.loads((user_project / "a.json").read_text())
     assert (advice["run"]["device"]["kind"], advice["run"]["device"]["capacity_bytes"]) == ("real", 32 * 1024**2)

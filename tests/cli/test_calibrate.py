@@ -63,7 +63,7 @@ def test_predictions_use_an_imported_calibration(run: Run, t4: Path, tmp_path: P
     assert row(calibrated, "context") == 300 * MIB != row(plain, "context")
     assert row(calibrated, "temporaries") == row(plain, "temporaries") + 40 * MIB
     assert "context and workspaces calibrated" in calibrated["run"]["device"]["accuracy"]
-    assert "calibrated on a card" not in plain["run"]["device"]["accuracy"]
+    assert "workspaces calibrated" not in plain["run"]["device"]["accuracy"]
 
 
 def test_show_export_and_remove(run: Run, t4: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_show_export_and_remove(run: Run, t4: Path, tmp_path: Path) -> None:
 
 
 def test_import_replaces_only_with_force(run: Run, t4: Path, tmp_path: Path) -> None:
-    kept = tmp_path / "config" / "calibrations" / "t4.json"
+    saved = tmp_path / "config" / "calibrations" / "t4.json"
     assert run("calibrate", "--import", "t4.json").code == 0
     assert run("calibrate", "--import", "t4.json").code == 0  # the same one
     (tmp_path / "other.json").write_text(to_json(calibration(torch="2.9.0", context_bytes=77 * MIB)))
@@ -97,11 +97,11 @@ def test_import_replaces_only_with_force(run: Run, t4: Path, tmp_path: Path) -> 
     assert refused.code == 2
     assert "Tesla T4 has a calibration already, of 2026-11-24" in refused.stderr
     assert "other.json is of 2026-11-24, torch 2.9.0" in refused.stderr
-    assert kept.read_text() == t4.read_text()
+    assert saved.read_text() == t4.read_text()
     forced = run("calibrate", "--import", "other.json", "--force")
     assert forced.code == 0
     assert "replacing the earlier one" in forced.stderr
-    assert kept.read_text() == (tmp_path / "other.json").read_text()
+    assert saved.read_text() == (tmp_path / "other.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,11 @@ def test_export_of_several_needs_a_name(run: Run, t4: Path, tmp_path: Path) -> N
 
 def test_broken_file_stops_predictions_and_can_be_removed(run: Run, t4: Path, tmp_path: Path) -> None:
     run("calibrate", "--import", "t4.json")
-    kept = tmp_path / "config" / "calibrations" / "t4.json"
-    kept.write_text("{}")
+    saved = tmp_path / "config" / "calibrations" / "t4.json"
+    saved.write_text("{}")
     answer = run("breakdown", "--gpu", "t4", "--quiet")
     assert (answer.code, answer.stdout) == (2, "")
-    assert str(kept) in answer.stderr
+    assert str(saved) in answer.stderr
     assert "vram calibrate --remove --gpu t4" in answer.stderr
     assert run("calibrate", "--remove", "--gpu", "t4").code == 0
-    assert not kept.exists()
+    assert not saved.exists()

@@ -72,8 +72,8 @@ def edit(file: Path, old: str, new: str) -> None:
 def test_added_layer_is_a_finding_with_row_and_module(clone: Path) -> None:
     edit(clone / "net.py", "        self.head", f"{MORE}        self.head")
     edit(clone / "net.py", "self.blocks(self.stem(images))", "self.more(self.blocks(self.stem(images)))")
-    kept = (clone / "base.json").read_bytes()
-    (clone / "summary.md").write_text("what other steps said\n")
+    baseline = (clone / "base.json").read_bytes()
+    (clone / "summary.md").write_text("output of other steps\n")
     answer = check(clone, "--format", "github", "--summary", "summary.md", "--tolerance", "2%")
     assert answer.code == 1, answer.stderr
     assert answer.stdout.startswith("Fails: train.yaml at batch size 128: peak memory grew (predicted for Tesla T4)")
@@ -81,9 +81,9 @@ def test_added_layer_is_a_finding_with_row_and_module(clone: Path) -> None:
     assert "Grew most: activations +" in annotation
     assert "in more (new) +" in annotation
     summary = (clone / "summary.md").read_text()
-    assert summary.startswith("what other steps said\n### ")
+    assert summary.startswith("output of other steps\n### ")
     assert "| more (new) | - |" in summary
-    assert (clone / "base.json").read_bytes() == kept
+    assert (clone / "base.json").read_bytes() == baseline
 
 
 def test_changed_config_is_a_finding_with_the_key(clone: Path) -> None:
@@ -134,7 +134,7 @@ def test_baseline_of_another_version_on_github(clone: Path) -> None:
 
 
 def test_batch_that_does_not_fit_is_a_finding(clone: Path) -> None:
-    kept = (clone / "base.json").read_bytes()
+    baseline = (clone / "base.json").read_bytes()
     answer = check(clone, "--update-baseline", "--batch-size", "100000", "--json")
     assert answer.code == 1, answer.stderr
     verdict = json.loads(answer.stdout)
@@ -143,7 +143,7 @@ def test_batch_that_does_not_fit_is_a_finding(clone: Path) -> None:
     rows = verdict["result"]["breakdown"]["rows"]
     assert sum(row["bytes"] for row in rows) > verdict["result"]["run"]["device"]["capacity_bytes"]
     assert "did not write base.json" in answer.stderr
-    assert (clone / "base.json").read_bytes() == kept
+    assert (clone / "base.json").read_bytes() == baseline
 
 
 def test_real_steps_above_max_memory(clone: Path) -> None:
@@ -204,9 +204,9 @@ def test_bad_input(case: str, clone: Path, monkeypatch: pytest.MonkeyPatch, caps
     config = [] if "-c" in arguments else ["-c", "train.yaml"]
     code = run("check", *config, "--gpu", "t4", *arguments)
     printed = capsys.readouterr()
-    said = " ".join((printed.out + printed.err).split())
-    assert code == 2, said
-    assert all(word in said for word in words), said
+    text = " ".join((printed.out + printed.err).split())
+    assert code == 2, text
+    assert all(word in text for word in words), text
     assert {path.name: path.read_bytes() for path in clone.iterdir()} == before
 
 

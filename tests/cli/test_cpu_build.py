@@ -1,6 +1,6 @@
-"""Predictions say the same whatever PyTorch was built for: these are run on a build without CUDA too.
+"""Predictions are the same for every build of PyTorch: these also run on a build without CUDA.
 
-The golden figures are of PyTorch 2.13 and 2.14, which agree; from 2.15 on each matrix product has its own workspace.
+The golden figures are from PyTorch 2.13 and 2.14, which agree; since 2.15 each matrix product has its own workspace.
 `make test-cpu-build` runs them with a build without CUDA, and `make test` with the one that is installed.
 """
 
@@ -19,30 +19,32 @@ from vram_cli.fake_tensors.simulation import running_version
 
 CONFIGS = ("mlp_mnist", "mlp_cifar10", "cnn_mnist", "cnn_cifar10")
 
-of_this_torch = pytest.mark.skipif(running_version() >= PER_GEMM_SINCE, reason="workspaces are those of PyTorch 2.14")
+of_this_torch = pytest.mark.skipif(
+    running_version() >= PER_GEMM_SINCE, reason="the golden files have the workspaces of PyTorch 2.14"
+)
 
 
 @of_this_torch
 @pytest.mark.parametrize("name", CONFIGS)
 def test_figures_are_the_same_to_the_byte(name: str, tmp_path: Path, golden: Callable[[str, str], str]) -> None:
     lines = [
-        *searched(asked("find-batch", name, tmp_path, "--no-dataset-limit")),
-        *accounted(asked("breakdown", name, tmp_path)),
-        *advised(asked("advise", name, tmp_path)),
+        *search_lines(predict("find-batch", name, tmp_path, "--no-dataset-limit")),
+        *breakdown_lines(predict("breakdown", name, tmp_path)),
+        *advice_lines(predict("advise", name, tmp_path)),
     ]
-    printed = "\n".join(lines) + "\n"
-    assert printed == golden(f"predicted-{name.replace('_', '-')}", printed)
+    output = "\n".join(lines) + "\n"
+    assert output == golden(f"predicted-{name.replace('_', '-')}", output)
 
 
-def asked(command: str, name: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Return what a command says of a card that is not here."""
+def predict(command: str, name: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """Return the answer of a command for a T4."""
     answer = vram(command, "--config", f"{name}.yaml", "--gpu", "t4", *arguments, "--json", "--quiet", folder=folder)
     assert (answer.code, answer.stderr) == (0, "")
     result: dict[str, Any] = json.loads(answer.stdout)
     return result
 
 
-def searched(result: dict[str, Any]) -> list[str]:
+def search_lines(result: dict[str, Any]) -> list[str]:
     certificate = result["certificate"]
     largest = next(trial for trial in result["trials"] if trial["batch_size"] == certificate["largest_ok"])
     peaks = [f"{peak['phase']} {peak['allocated_bytes']} {peak['reserved_bytes']}" for peak in largest["peaks"]]
@@ -50,11 +52,11 @@ def searched(result: dict[str, Any]) -> list[str]:
     return ["find-batch", f"recommended {result['recommended_batch_size']}", *ends, *peaks]
 
 
-def accounted(result: dict[str, Any]) -> list[str]:
+def breakdown_lines(result: dict[str, Any]) -> list[str]:
     rows = [f"{row['category']} {row['bytes']}" for row in result["breakdown"]["rows"]]
     return ["", f"breakdown at {result['breakdown']['batch_size']}", *rows]
 
 
-def advised(result: dict[str, Any]) -> list[str]:
+def advice_lines(result: dict[str, Any]) -> list[str]:
     levers = [f"{lever['name']}: {lever['max_batch_size']}, saves {lever['saved_bytes']}" for lever in result["levers"]]
     return ["", f"advise: {result['max_batch_size']} as it is", *levers]

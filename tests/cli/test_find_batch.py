@@ -82,10 +82,10 @@ def test_show_saved_result(search: tuple[Path, dict[str, Any]]) -> None:
     folder, result = search
     again = vram_here("show", "run.json", "--json", folder=folder)
     assert json.loads(again.stdout) == result
-    drawn = vram_here("show", "run.json", folder=folder).stdout
-    assert drawn.startswith(f"Largest batch size: {result['max_batch_size']:,}")
-    assert "\x1b" not in drawn
-    rows = re.findall(r"(?:iB| B) +(-?[\d,]+) +-?[\d.]+ %", drawn)
+    text = vram_here("show", "run.json", folder=folder).stdout
+    assert text.startswith(f"Largest batch size: {result['max_batch_size']:,}")
+    assert "\x1b" not in text
+    rows = re.findall(r"(?:iB| B) +(-?[\d,]+) +-?[\d.]+ %", text)
     *parts, total = [int(row.replace(",", "")) for row in rows]
     assert len(parts) == 9
     assert sum(parts) == total == 64 * MIB
@@ -148,7 +148,7 @@ def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     process = start("find-batch", *SMALL, "--steps", "400", "--json", folder=tmp_path)
     await_trial(process, " fits")
     time.sleep(0.5)
-    child = psutil.Process(process.pid).children()
+    worker = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -157,14 +157,14 @@ def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     assert result["limited_by"] is None
     assert result["max_batch_size"] >= 1
     assert "Traceback" not in stderr
-    assert not psutil.wait_procs(child, timeout=10)[1]
+    assert not psutil.wait_procs(worker, timeout=10)[1]
 
 
 def test_killed_worker_is_reported_and_replaced(tmp_path: Path) -> None:
     process = start("find-batch", *SMALL, "--max-batch-size", "300", "--steps", "30", "--json", folder=tmp_path)
     await_trial(process, " fits")
-    (child,) = psutil.Process(process.pid).children()
-    child.kill()
+    (worker,) = psutil.Process(process.pid).children()
+    worker.kill()
     stdout, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     result = json.loads(stdout)

@@ -82,7 +82,7 @@ def test_two_formats_are_refused(name: str, saved: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        (["--report", "there.html"], ["there.html exists already", "--force"]),
+        (["--report", "there.html"], ["there.html already exists", "--force"]),
         (["--report", "out.pdf"], ["--report out.pdf", "ends in .html"]),
         (["--report", "nowhere/out.html"], ["nowhere"]),
         (["--report", "out.html", "--plot", "./out.html"], ["--report and --plot both name out.html"]),

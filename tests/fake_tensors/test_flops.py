@@ -53,7 +53,7 @@ def test_only_simulated_sizes_have_flops() -> None:
     per_sample = 2 * (2 * 784 * 128 + 3 * 128 * 10)
     assert [probe.measure(n).flops for n in (2, 9)] == [2 * per_sample, 9 * per_sample]
     assert probe.measure(100).flops is None  # read off the line through 2 and 9
-    assert probe.measure_afresh(100).flops == 100 * per_sample
+    assert probe.simulate(100).flops == 100 * per_sample
 
 
 def test_simulation_can_be_repeated() -> None:

@@ -56,10 +56,10 @@ def test_breakdown_adds_up_to_the_gpu() -> None:
 
 def test_largest_size_and_the_message_of_the_next() -> None:
     simulated = probe(overhead_bytes=100 * MIB, capacity_bytes=GIB)
-    result = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.measure_afresh)
+    result = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.simulate)
     assert result.max_batch_size is not None
     assert result.certificate is not None
-    failed = simulated.measure_afresh(result.max_batch_size + 1)
+    failed = simulated.simulate(result.max_batch_size + 1)
     assert failed.outcome is Outcome.OUT_OF_MEMORY
     assert failed.phase in {Phase.FORWARD, Phase.BACKWARD}
     assert failed.requested_bytes is not None
@@ -78,7 +78,7 @@ def test_line_agrees_with_simulations() -> None:
     line.measure(2)
     line.measure(9)
     for n in (64, 777):
-        a, b = line.measure(n), simulation.measure_afresh(n)
+        a, b = line.measure(n), simulation.simulate(n)
         assert (a.peaks, a.resident_bytes, a.steps) == (b.peaks, b.resident_bytes, b.steps)
 
 
@@ -106,15 +106,15 @@ def test_wrong_line_does_not_fail_a_size(small: int) -> None:
 
     simulated, other = lean_probe(), lean_probe()
     result = find_largest(
-        simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=1, confirm=simulated.measure_afresh
+        simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=1, confirm=simulated.simulate
     )
     assert result.certificate is not None
     assert (result.certificate.largest_ok, result.certificate.smallest_failed) == (
         result.max_batch_size,
         result.certificate.largest_ok + 1,
     )
-    assert other.measure_afresh(result.certificate.largest_ok).fits
-    assert other.measure_afresh(result.certificate.largest_ok + 1).outcome is Outcome.OUT_OF_MEMORY
+    assert other.simulate(result.certificate.largest_ok).fits
+    assert other.simulate(result.certificate.largest_ok + 1).outcome is Outcome.OUT_OF_MEMORY
     assert (result.max_batch_size > 1500) is (small < 1500)
 
 

@@ -1,4 +1,4 @@
-"""One child process for all tests that do no harm to it: starting one costs seconds."""
+"""One worker process for all tests that leave it running: starting one takes seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vram_cli.probe import WorkerProbe
 
 
 def small_config(*overrides: str) -> Config:
-    """An MLP on synthetic MNIST under 64 MiB of the CPU's memory: fails for real within milliseconds."""
+    """Return an MLP on synthetic MNIST under 64 MiB of CPU memory: it runs out of memory within milliseconds."""
     return load_config(
         "mlp_mnist.yaml", ["device.name=cpu", "device.memory_limit=64MiB", "data.source=synthetic", *overrides]
     )
@@ -19,5 +19,5 @@ def small_config(*overrides: str) -> Config:
 
 @pytest.fixture(scope="session")
 def probe() -> Iterator[WorkerProbe]:
-    with WorkerProbe(small_config()) as opened:
-        yield opened
+    with WorkerProbe(small_config()) as probe:
+        yield probe

@@ -17,11 +17,11 @@ CNN = ("model={name: cnn}", "search.limit_to_dataset=false", "search.tolerance=0
 
 
 def test_evaluation_fits_larger_batches_than_training() -> None:
-    training, evaluated = (find_batch(small_config(*CNN, f"mode={mode}")) for mode in ("train", "eval"))
+    training, evaluation = (find_batch(small_config(*CNN, f"mode={mode}")) for mode in ("train", "eval"))
     assert training.max_batch_size is not None
-    assert evaluated.max_batch_size is not None
-    assert evaluated.max_batch_size > 1.5 * training.max_batch_size
-    assert evaluated.breakdown is not None
+    assert evaluation.max_batch_size is not None
+    assert evaluation.max_batch_size > 1.5 * training.max_batch_size
+    assert evaluation.breakdown is not None
 
 
 def test_evaluation_ignores_keys_about_training_alone() -> None:

@@ -347,5 +347,5 @@ def test_a_saved_advice_is_drawn_again_and_is_no_baseline(tmp_path: Path) -> Non
     assert load(path) == PREDICTED
     with pytest.raises(ConfigError, match="saved by `vram advise`"):
         load_baseline(path)
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         save(PREDICTED, path)

@@ -113,6 +113,6 @@ def test_other_formats_are_refused(name: str, tmp_path: Path) -> None:
 def test_existing_file_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(charts, "find_spec", lambda _: object())
     (tmp_path / "step.png").write_text("precious")
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         check_plot(tmp_path / "step.png")
     check_plot(tmp_path / "step.png", force=True)

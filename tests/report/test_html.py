@@ -197,7 +197,7 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("precious")
     for attempt in (lambda: check_report(path), lambda: save_report(document_of(MEMORY), path)):
-        with pytest.raises(ConfigError, match="exists already"):
+        with pytest.raises(ConfigError, match="already exists"):
             attempt()
     assert path.read_text() == "precious"
     save_report(document_of(MEMORY), path, force=True)

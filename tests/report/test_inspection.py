@@ -195,7 +195,7 @@ def test_contact_sheet_has_room_for_long_names_and_empty_classes() -> None:
 def test_a_contact_sheet_overwrites_nothing_unless_told(tmp_path: Path) -> None:
     path = tmp_path / "samples.png"
     path.write_text("precious")
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         save_sheet(FILES, path)
     assert path.read_text() == "precious"
     save_sheet(FILES, path, force=True)

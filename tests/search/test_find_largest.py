@@ -133,17 +133,17 @@ def test_only_bisection_sizes_without_a_successful_jump() -> None:
 
 @pytest.mark.parametrize("largest", [*range(301), *HUGE])
 def test_bools_take_doubling_and_bisection(largest: int) -> None:
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def fits(size: int) -> bool:
-        asked.append(size)
+        sizes.append(size)
         return size <= largest
 
     result = find_largest(fits, multiple_of=1)
     assert_proved(result)
     assert (result.max_batch_size or 0) == largest
     assert result.limited_by is Limit.MEMORY
-    assert len(asked) == len(set(asked)) == doubling_and_bisection(largest)
+    assert len(sizes) == len(set(sizes)) == doubling_and_bisection(largest)
 
 
 @pytest.mark.parametrize("upper_bound", [1, 2, 3, 7, 8, 9, 33, 100])
@@ -185,7 +185,7 @@ def test_every_limit_is_proved_within_the_budget(shape: str) -> None:
         assert result.limited_by is Limit.MEMORY
         if shape != "workspace":
             assert (result.max_batch_size or 0) == largest
-        assert len(memory.asked) == len(set(memory.asked)) <= bisection_trials(result.max_batch_size or 0)
+        assert len(memory.sizes) == len(set(memory.sizes)) <= bisection_trials(result.max_batch_size or 0)
 
 
 @pytest.mark.parametrize("shape", ["smooth", "2 MiB", "20 MiB", "optimizer", "gradients"])
@@ -194,7 +194,7 @@ def test_median_is_seven_trials(shape: str) -> None:
     for largest in (1, 7, 100, 1000, 50_000, 1_000_003):
         memory = limited_to(largest, shape)
         search(memory)
-        trials.append(len(memory.asked))
+        trials.append(len(memory.sizes))
     assert median(trials) <= 7
     assert max(trials) <= 8
 
@@ -222,7 +222,7 @@ def test_random_monotone_memory(memory: FakeMemory, largest: int, gradients: flo
     )
     result = search(memory)
     assert_proved(result)
-    assert len(memory.asked) == len(set(memory.asked)) <= bisection_trials(result.max_batch_size or 0)
+    assert len(memory.sizes) == len(set(memory.sizes)) <= bisection_trials(result.max_batch_size or 0)
 
 
 @settings(max_examples=300, deadline=None)
@@ -236,7 +236,7 @@ def test_random_workspaces_cost_at_most_one_trial(memory: FakeMemory, largest: i
     )
     result = search(memory)
     assert_proved(result)
-    assert len(memory.asked) == len(set(memory.asked)) <= bisection_trials(result.max_batch_size or 0) + 1
+    assert len(memory.sizes) == len(set(memory.sizes)) <= bisection_trials(result.max_batch_size or 0) + 1
 
 
 def test_wrong_capacity_costs_only_trials() -> None:
@@ -245,7 +245,7 @@ def test_wrong_capacity_costs_only_trials() -> None:
         result = find_largest(memory, capacity_bytes=int(memory.capacity_bytes * factor), multiple_of=1)
         assert_proved(result)
         assert result.max_batch_size == 777
-        assert len(memory.asked) <= bisection_trials(777)
+        assert len(memory.sizes) <= bisection_trials(777)
 
 
 @pytest.mark.parametrize("shape", ["smooth", "2 MiB", "20 MiB", "optimizer", "gradients"])
@@ -254,7 +254,7 @@ def test_correct_guess_takes_three_trials(shape: str, largest: int) -> None:
     memory = limited_to(largest, shape)
     result = find_largest(memory, capacity_bytes=memory.capacity_bytes, multiple_of=1, initial_guess=lambda: largest)
     assert_proved(result)
-    assert memory.asked == [1, largest, largest + 1]
+    assert memory.sizes == [1, largest, largest + 1]
 
 
 @pytest.mark.parametrize("shape", ["smooth", "2 MiB", "20 MiB", "gradients"])
@@ -268,9 +268,9 @@ def test_guess_within_3_percent_saves_trials(shape: str) -> None:
                 memory, capacity_bytes=memory.capacity_bytes, multiple_of=1, initial_guess=lambda size=guess: size
             )
             assert result.max_batch_size == largest
-            with_guess.append(len(memory.asked))
+            with_guess.append(len(memory.sizes))
         search(memory := limited_to(largest, shape))
-        without.append(len(memory.asked))
+        without.append(len(memory.sizes))
     assert sum(with_guess) / 4 < sum(without)
 
 
@@ -280,13 +280,13 @@ def test_wrong_guess_costs_at_most_two_trials(memory: FakeMemory, largest: int, 
     memory = replace(memory, capacity_bytes=memory.resident_bytes + largest * memory.sample_bytes)
     result = find_largest(memory, capacity_bytes=memory.capacity_bytes, multiple_of=1, initial_guess=lambda: guess)
     assert_proved(result)
-    assert len(memory.asked) == len(set(memory.asked)) <= bisection_trials(result.max_batch_size or 0) + 2
+    assert len(memory.sizes) == len(set(memory.sizes)) <= bisection_trials(result.max_batch_size or 0) + 2
 
 
 def test_guess_respects_the_upper_bound() -> None:
     memory = limited_to(5000)
     result = find_largest(memory, capacity_bytes=memory.capacity_bytes, upper_bound=300, initial_guess=lambda: 4000)
-    assert (result.max_batch_size, memory.asked[1]) == (300, 300)
+    assert (result.max_batch_size, memory.sizes[1]) == (300, 300)
 
 
 def test_no_guess_if_the_smallest_size_fails() -> None:
@@ -312,9 +312,9 @@ def test_upper_bound_is_tried_early_and_memory_extrapolated(shape: str) -> None:
     )
     assert_proved(result, upper_bound=60_000)
     assert (result.max_batch_size, result.limited_by) == (60_000, Limit.DATASET)
-    assert len(memory.asked) <= 3
+    assert len(memory.sizes) <= 3
     assert result.extrapolated_batch_size == pytest.approx(2_000_000, rel=0.01)
-    assert result.extrapolated_batch_size not in memory.asked
+    assert result.extrapolated_batch_size not in memory.sizes
 
 
 @pytest.mark.parametrize("shape", SHAPES[:5])
@@ -325,8 +325,8 @@ def test_upper_bound_is_respected_within_the_budget(shape: str) -> None:
             result = search(memory, upper_bound=upper_bound)
             assert_proved(result, upper_bound)
             assert (result.max_batch_size or 0) == min(upper_bound, largest)
-            assert max(memory.asked) <= upper_bound
-            assert len(memory.asked) <= doubling_and_bisection(largest, upper_bound)
+            assert max(memory.sizes) <= upper_bound
+            assert len(memory.sizes) <= doubling_and_bisection(largest, upper_bound)
             assert result.extrapolated_batch_size is None or result.extrapolated_batch_size > upper_bound <= largest
 
 
@@ -367,7 +367,7 @@ def test_kernel_limit_below_the_memory_limit() -> None:
     assert_proved(result)
     assert (result.max_batch_size, result.limited_by) == (65_535, Limit.KERNEL_LIMIT)
     assert result.extrapolated_batch_size == pytest.approx(1_000_000, rel=0.01)
-    assert len(memory.asked) <= bisection_trials(65_535)
+    assert len(memory.sizes) <= bisection_trials(65_535)
 
 
 def test_error_at_one_if_two_runs() -> None:
@@ -427,7 +427,7 @@ def test_no_trial_starts_after_the_time_limit() -> None:
     result = find_largest(
         clock.slow(memory, 10), capacity_bytes=memory.capacity_bytes, time_limit=25, clock=clock, confirm=memory
     )
-    assert len(memory.asked) == 3
+    assert len(memory.sizes) == 3
     assert result.limited_by is Limit.TIME
     assert result.max_batch_size == max(trial.batch_size for trial in result.trials if trial.fits)
     assert any("time limit" in note for note in result.notes)
@@ -490,7 +490,7 @@ def test_interrupt_carries_the_partial_result(after: int) -> None:
     memory = limited_to(1000)
 
     def measure(size: int) -> Measurement:
-        if len(memory.asked) == after:
+        if len(memory.sizes) == after:
             raise KeyboardInterrupt
         return memory(size)
 
@@ -498,10 +498,10 @@ def test_interrupt_carries_the_partial_result(after: int) -> None:
         find_largest(measure, capacity_bytes=memory.capacity_bytes)
     assert isinstance(stop.value, Interrupted)
     partial = stop.value.partial
-    assert [trial.batch_size for trial in partial.trials] == memory.asked
+    assert [trial.batch_size for trial in partial.trials] == memory.sizes
     assert partial.limited_by is None
-    assert (partial.max_batch_size or 0) == max((size for size in memory.asked if size <= 1000), default=0)
-    failed = [size for size in memory.asked if size > 1000]
+    assert (partial.max_batch_size or 0) == max((size for size in memory.sizes if size <= 1000), default=0)
+    failed = [size for size in memory.sizes if size > 1000]
     if partial.certificate:
         assert partial.certificate.smallest_failed == min(failed, default=None)
 
@@ -592,7 +592,7 @@ def test_recommended_size_is_round_and_leaves_the_margin(shape: str, multiple_of
         assert (
             following > top or (unit == 1 and following == multiple_of) or not is_suitable(last[following], limit_bytes)
         )
-        extra_trials.append(len(memory.asked) - len(without.asked))
+        extra_trials.append(len(memory.sizes) - len(without.sizes))
     assert median(extra_trials) <= 3
 
 
@@ -600,7 +600,7 @@ def test_recommended_size_that_already_ran_costs_no_trial() -> None:
     memory = limited_to(1000)
     result = search(memory, multiple_of=8)
     assert result.recommended_batch_size == result.max_batch_size == 1000
-    assert memory.asked[-1] == 1001
+    assert memory.sizes[-1] == 1001
 
 
 @pytest.mark.parametrize(("largest", "recommended"), [(7, 7), (8, 8), (9, 8), (100, 96)])
@@ -616,7 +616,7 @@ def test_recommended_size_below_the_multiple() -> None:
     memory = FakeMemory(capacity_bytes=1100 * MIB, resident_bytes=0, sample_bytes=100 * MIB)
     result = search(memory, multiple_of=8, margin=450 * MIB)
     assert (result.max_batch_size, result.recommended_batch_size) == (11, 6)
-    assert {7, 8} <= set(memory.asked)
+    assert {7, 8} <= set(memory.sizes)
     assert any("no multiple of 8" in note for note in result.notes)
 
 
@@ -631,7 +631,7 @@ def test_no_trial_for_a_recommended_size_that_is_not_requested() -> None:
     margin = memory.capacity_bytes // 10
     result = find_largest(other, capacity_bytes=other.capacity_bytes, margin_bytes=margin, multiple_of=None)
     assert result.max_batch_size == search(memory, margin=margin).max_batch_size == 1000
-    assert other.asked == memory.asked[: len(other.asked)] != memory.asked
+    assert other.sizes == memory.sizes[: len(other.sizes)] != memory.sizes
 
 
 def test_thrashing_size_is_not_recommended() -> None:
@@ -642,9 +642,9 @@ def test_thrashing_size_is_not_recommended() -> None:
 
     result = find_largest(measure, capacity_bytes=memory.capacity_bytes, multiple_of=8)
     assert (result.max_batch_size, result.recommended_batch_size) == (1000, 896)
-    assert 904 in memory.asked
+    assert 904 in memory.sizes
     assert any("batch size 1000 ran only because" in note for note in result.notes)
-    assert len(memory.asked) <= 20
+    assert len(memory.sizes) <= 20
 
 
 # -- invalid results and arguments

@@ -92,10 +92,10 @@ def test_bound_that_excludes_one_size_is_ignored() -> None:
 def test_memory_outside_all_counters_costs_few_trials(unseen: int) -> None:
     for largest in (300, 2000, 50_000):
         memory = limited_to(largest)
-        memory = replace(memory, unseen_bytes=unseen, asked=[])
+        memory = replace(memory, unseen_bytes=unseen, sizes=[])
         result = search(memory)
         assert_proved(result)
-        assert len(memory.asked) <= 7
+        assert len(memory.sizes) <= 7
 
 
 @given(st.integers(0, 2**36), st.integers(1, 2**30), st.floats(0, 0.5), st.floats(1, 1000), st.integers(1, 50))

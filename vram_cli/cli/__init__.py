@@ -1,4 +1,4 @@
-"""The command line: flags in, exit codes out. One short file a command."""
+"""The command line: flags in, exit codes out. One short file per command."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _NEW_FLAGS = {
     "--cap": "--no-dataset-limit",
     "--try": "--also-try",
 }
-"""Options of earlier versions whose names today look different."""
+"""Options of earlier versions whose new names are not similar."""
 
 
 class VramGroup(TyperGroup):

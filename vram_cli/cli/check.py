@@ -155,7 +155,7 @@ def _print(verdict: CheckResult, files: Files, form: CheckFormat) -> None:
 
 
 def _report_error(error: VramError, form: CheckFormat, summary: Path | None) -> None:
-    """Report why there is no verdict, in the places where the verdict would have been."""
+    """Report an error that prevents a verdict, in place of the verdict."""
     if form is CheckFormat.GITHUB:
         from vram_cli.report.annotations import failure
         from vram_cli.report.console import print_document

@@ -56,11 +56,11 @@ class Setting:
         kind, default = (str | None, None) if self.value is None else (bool, False)
         return _parameter(name, Annotated[kind, option], default)
 
-    def override(self, given: str | bool | None) -> list[str]:
-        """Return "key=value" for the value of the option, or nothing if the option is absent."""
-        if given is None or given is False:
+    def override(self, argument: str | bool | None) -> list[str]:
+        """Return ["key=value"] for the argument of the option, or [] if the option is absent."""
+        if argument is None or argument is False:
             return []
-        return [f"{self.key}={given if self.value is None else self.value}"]
+        return [f"{self.key}={argument if self.value is None else self.value}"]
 
 
 SETTINGS = {

@@ -1,4 +1,4 @@
-"""Where an answer goes: stdout, and the files of `--save`, `--report` and `--plot`."""
+"""The output of an answer: to stdout, and to the files of `--save`, `--report` and `--plot`."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Record = FindBatchResult | BreakdownResult | Advice | CheckResult | Inspection |
 
 
 class Files(NamedTuple):
-    """The files that the command line asks for, each None if it does not."""
+    """The output files of a command line; None for those without an option."""
 
     save: Path | None = None
     report: Path | None = None
     plot: Path | None = None
     snapshot: Path | None = None
-    """Written by the trial itself."""
+    """Written by the trial."""
     force: bool = False
 
     def check(self) -> None:
-        """Check that each can be written, before a long run rather than after it.
+        """Check that each file can be written, before a long run starts.
 
         Raises:
-            ConfigError: one cannot be written, exists already, or is named twice.
+            ConfigError: a file cannot be written, already exists, or is named twice.
             MachineError: a package is missing.
         """
         self._check_names()
@@ -51,11 +51,11 @@ class Files(NamedTuple):
         """Write the files.
 
         Raises:
-            ConfigError, MachineError: as `check` does, or the picture needs a timeline that was not measured.
+            ConfigError, MachineError: as for `check`, or the picture needs a timeline that was not measured.
         """
         if self.plot is not None and document.picture is None:
             raise ConfigError(f"--plot {self.plot}: this answer has no picture", "--report FILE writes it as a page")
-        # Drawn before anything is written: drawing may fail.
+        # Drawn before any file is written, because drawing may fail.
         figure = document.picture() if self.plot is not None and document.picture is not None else None
         if self.save is not None:
             from vram_cli.report.saved import save
@@ -75,18 +75,17 @@ class Files(NamedTuple):
         for flag in ("save", "report", "plot", "snapshot"):
             path: Path | None = getattr(self, flag)
             if path is not None and (other := flags.setdefault(path.resolve(), flag)) != flag:
-                raise ConfigError(f"--{other} and --{flag} both name {path}", "give each a file of its own")
+                raise ConfigError(f"--{other} and --{flag} both name {path}", "give each its own file")
 
 
 def deliver(record: Record, files: Files, form: str, **options: Any) -> None:
-    """Write the files, then print: even if printing is cut short, the answer is saved.
+    """Write the files, then print: if printing is interrupted, the answer is already saved.
 
     Args:
         record: the answer.
         files: the files to write.
         form: the value of a `Format`: text, markdown or json.
-        options: those of the answer's document: depth and timeline, or depth and preview. JSON has everything that was
-            measured in any case.
+        options: options of the document: depth and timeline, or depth and preview. JSON always has all measurements.
     """
     document = document_of(record, **options)
     files.write(record, document)
@@ -96,7 +95,7 @@ def deliver(record: Record, files: Files, form: str, **options: Any) -> None:
 
 
 def deliver_failure(error: DoesNotFitError, form: str) -> None:
-    """Print the record of a batch that does not fit, if JSON is asked for: programs get an object in any case."""
+    """Print the record of a batch that does not fit, if the format is JSON: programs always get an object."""
     if error.result is not None and form == Format.JSON.value:
         from vram_cli.report.formats.json import to_json
 
@@ -123,7 +122,7 @@ def document_of(record: Record, **options: Any) -> Document:
     """Return an answer as a document; the options are those of the function that builds it.
 
     Raises:
-        ConfigError: an option asks for something that was not measured.
+        ConfigError: an option needs something that was not measured.
     """
     if isinstance(record, FindBatchResult):
         from vram_cli.report.answers.find_batch import find_batch_document

@@ -31,7 +31,7 @@ class FakeTensorProbe:
 
     If two simulations differ only in bytes, each storage is `a + b * n`, and other sizes are read off that line. A size
     that contradicts the line discards it, and every later size is simulated. Since readings may turn out wrong, the two
-    sizes that prove an answer are always simulated: `measure_afresh` confirms the size that fits, and a size is
+    sizes that prove an answer are always simulated: `simulate` confirms the size that fits, and a size is
     reported to fail only after the smallest size that fails on the line has been simulated.
 
     Args:
@@ -115,7 +115,7 @@ class FakeTensorProbe:
             predicted = self._measure(batch_size, self._line.at(batch_size), explain=explain)
             if predicted.fits or self._failure_is_certain(batch_size):
                 return predicted
-        return self.measure_afresh(batch_size, explain=explain)
+        return self.simulate(batch_size, explain=explain)
 
     def _failure_is_certain(self, n: int) -> bool:
         """Whether a simulation agrees at the smallest size that fails on the line, given that `n` fails on it."""
@@ -130,7 +130,7 @@ class FakeTensorProbe:
                 else:
                     smallest_failed = middle
             self._smallest_failed = smallest_failed
-            if self.measure_afresh(smallest_failed, explain=False).outcome is not Outcome.OUT_OF_MEMORY:
+            if self.simulate(smallest_failed, explain=False).outcome is not Outcome.OUT_OF_MEMORY:
                 return False
         return self._line is not None
 
@@ -139,7 +139,7 @@ class FakeTensorProbe:
             return True
         return self._replay(self._line.at(n)).failure is None
 
-    def measure_afresh(self, batch_size: int, *, explain: bool = True, detail: bool = False) -> Measurement:
+    def simulate(self, batch_size: int, *, explain: bool = True, detail: bool = False) -> Measurement:
         """Predict a batch size by simulating it; `detail` adds modules and a timeline to the breakdown."""
         start = time.perf_counter()
         try:

@@ -49,7 +49,7 @@ def _never_run(*_: Any, **__: Any) -> Any:
 
 
 def _refuse(*_: Any, **__: Any) -> Any:
-    raise unsupported("a recurrent layer, whose memory only cuDNN on the card can tell,")
+    raise unsupported("a recurrent layer, whose memory cuDNN reports only on the GPU itself,")
 
 
 def _batch_norm(  # noqa: PLR0917 - the signature is PyTorch's
@@ -124,7 +124,7 @@ def _of_convolutions() -> list[tuple[Any, str, Any]]:
 def _convolves(images: Tensor, weight: Tensor, backend: Any, settings: dict[str, Any]) -> bool:
     """Whether cuDNN takes a convolution (use_cudnn and use_cudnn_depthwise in Convolution.cpp).
 
-    Other kernels for depthwise ones take no channels last. A build with cuDNN asks the card whether it takes bfloat16,
+    Other kernels for depthwise ones take no channels last. A build with cuDNN asks the GPU whether it takes bfloat16,
     and says no where there is none: so it is here.
     """
     if images.device.type != "cuda" or not torch.backends.cudnn.enabled or "Empty" in str(backend):

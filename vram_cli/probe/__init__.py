@@ -1,4 +1,4 @@
-"""Probes: the parent's side of a trial. A probe measures one batch size; why it was asked for is not its business."""
+"""Probes, which run trials: the interface between the commands and a device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["OpenProbe", "Probe", "WorkerProbe", "open_probe"]
 
 
 class Probe(Protocol):
-    """Measures batch sizes of one config: the seam between the commands and the world. Tests hand in a fake."""
+    """Runs trials of one config: the seam between the commands and a device. Tests pass a fake."""
 
     @property
     def info(self) -> RunInfo:
@@ -22,16 +22,16 @@ class Probe(Protocol):
         ...
 
     def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
-        """Run a batch size and return how it went; running out of memory is an outcome, not an error."""
+        """Run a trial of a batch size; running out of memory is an outcome, not an error."""
         ...
 
     def confirm(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
-        """Run a batch size again from a clean state, to confirm that it really fits."""
+        """Run a trial from a clean state, to confirm that a batch size fits."""
         ...
 
 
 class OpenProbe(Protocol):
-    """How a command opens a probe; pass your own to run a command on something else."""
+    """The signature of `open_probe`. Pass your own function to run a command on another probe."""
 
     def __call__(
         self,
@@ -59,13 +59,13 @@ def open_probe(
     """Open a probe that runs a config in a worker process: on the device it names, or as a prediction.
 
     Args:
-        config: what to train, and where.
+        config: the training and its device.
         download: whether torchvision may download missing data files.
         calibrated: whether a prediction uses the calibration that `vram calibrate` saved for its GPU.
         deadline: `time.monotonic()` value at which a running trial is stopped.
         snapshot: file to which predictions with `Detail.ROWS` or more write a snapshot for PyTorch's memory_viz.
-        reuse: an open probe that is no longer needed. A prediction goes on in its worker process if it can, which
-            saves the seconds of importing everything again.
+        reuse: an open probe that is no longer needed. A prediction continues in its worker process if possible, which
+            saves the seconds that imports take.
 
     Returns:
         A context manager that yields the probe. Entering it raises:

@@ -1,4 +1,4 @@
-"""The parent's side of the worker process: trials are asked for, watched and interpreted. Imports no torch."""
+"""The parent's side of the worker process: requests, limits and failures of trials. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
 from vram_cli.records import Detail, Measurement, Outcome, Phase, RunInfo
 
 START_TIMEOUT_S = 600.0
-"""Time to import torch, to read or download the data, and for the warm-up."""
+"""Time limit for importing torch, reading or downloading the data, and the warm-up."""
 
 _NO_VERDICT = "this says nothing about the GPU's memory"
 
 
 class WorkerProbe:
-    """Measures batch sizes in a worker process, and replaces the process after anything that may have poisoned it.
+    """Runs trials in a worker process, and replaces the process after an error that may have poisoned it.
 
-    A context manager: entering it starts the worker, leaving it ends the worker, from any thread and in the middle of a
-    trial too. The arguments are those of `open_probe`.
+    A context manager: entering it starts the worker, and leaving it ends the worker, from any thread and even during a
+    trial. The arguments are those of `open_probe`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class WorkerProbe:
         self._is_closed = False
 
     def __enter__(self) -> WorkerProbe:
-        """Start the worker, so that a missing device or missing data is reported at once."""
+        """Start the worker, so that a missing device or missing data is reported immediately."""
         worker = self._reuse._hand_over(self._config) if self._reuse else None
         if worker is None:
             self._start()
@@ -67,7 +67,7 @@ class WorkerProbe:
         """End the worker for good."""
         self._is_closed = True
         if (worker := self._worker) is not None:
-            worker.kill()  # a trial that runs in another thread ends itself
+            worker.kill()  # a trial in another thread notices and ends
         self._end()
 
     @property
@@ -86,7 +86,7 @@ class WorkerProbe:
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id, while there is one."""
+        """The worker's process id; None if no worker is running."""
         return self._worker.pid if self._worker else None
 
     def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
@@ -95,16 +95,16 @@ class WorkerProbe:
         Raises:
             WorkloadError: code that the config names ended the worker.
             CutShortError: a prediction took longer than the trial timeout, or the computer ran out of RAM.
-            ProbeError: the worker died in a prediction, which says nothing about memory, or could not be started.
+            ProbeError: the worker ended during a prediction, or could not be started.
         """
         return self._run(batch_size, detail, confirm=False)
 
     def confirm(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
         """Run a batch size again from a clean state.
 
-        On a GPU in a new worker, because earlier trials shape the allocator's cache. On the CPU freed memory goes back
-        to the system, so trials in one process start alike; between processes the heap differs by some 100 KiB, which
-        is more than a sample of a small model. A prediction is simulated again.
+        On a GPU, the trial runs in a new worker, because earlier trials shape the allocator's cache. On the CPU, freed
+        memory returns to the system, so all trials of a process start from the same state; between processes the heap
+        differs by about 100 KiB, which is more than one sample of a small model. A prediction is simulated again.
 
         Raises:
             VramError: as `measure`.
@@ -147,7 +147,7 @@ class WorkerProbe:
         return measurement
 
     def _worker_for(self, detail: Detail) -> WorkerProcess:
-        """Return a worker for a trial: steps are timed in a process without anything that slows them down."""
+        """Return the worker for a trial. Timing has a process of its own, without the settings that slow steps down."""
         is_timing = detail is Detail.TIMES
         if self._worker is not None and self._ready is not None and is_timing == self._is_timing:
             return self._worker
@@ -159,10 +159,10 @@ class WorkerProbe:
         return timeout if self._deadline is None else min(timeout, max(0.0, self._deadline - time.monotonic()))
 
     def _error_of(self, stop: WorkerStopped, worker: WorkerProcess, batch_size: int) -> VramError | None:
-        """Return the error that a stopped trial stands for; None if it is an outcome of the trial.
+        """Return the error to raise for a stopped trial; None if stopping is an outcome of the trial.
 
-        A real trial may be killed or crash for lack of memory. A prediction may not: whatever ends it, it says nothing
-        about the GPU's memory. The deadline of a search is no error: the answer is what is known by then.
+        A real trial may be killed or crash because memory runs out. If a prediction ends early, the reason is unrelated
+        to the GPU's memory. The deadline of a search is not an error: the result so far is the answer.
         """
         if self._is_closed:
             return ProbeError("the probe has been closed")
@@ -175,33 +175,33 @@ class WorkerProbe:
         if stop.outcome is Outcome.KILLED:
             cause, code = last_words.summary(worker.stderr()), self._config.user_code
             return ProbeError(
-                f"{subject} broke off: its process {stop.message}" + (f": {cause}" if cause else ""),
-                f"{_NO_VERDICT}; run it again, and report it if that does not help"
-                + (f"; {', '.join(code)} ran in that process too" if code else ""),
+                f"{subject} failed: its process {stop.message}" + (f": {cause}" if cause else ""),
+                f"{_NO_VERDICT}; try again, and report the error if it persists"
+                + (f"; that process also ran {', '.join(code)}" if code else ""),
             )
         if stop.outcome is Outcome.HOST_MEMORY:
             return CutShortError(
                 f"{subject} was stopped: {stop.message}",
-                f"{_NO_VERDICT}; end other programs, or predict on a larger computer",
+                f"{_NO_VERDICT}; close other programs, or predict on a computer with more RAM",
             )
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return None
         return CutShortError(
-            f"{subject} did not end within {self._config.search.trial_timeout:.0f} s",
+            f"{subject} did not finish within {self._config.search.trial_timeout:.0f} s",
             f"{_NO_VERDICT}; give it more time with --set search.trial_timeout=SECONDS",
         )
 
     def _start(self) -> WorkerProcess:
         self._end()
         self._worker = worker = WorkerProcess(self._environment())
-        if self._is_closed:  # asked after the assignment: `__exit__` either sees the worker or is seen here
+        if self._is_closed:  # checked after the assignment: a concurrent `__exit__` sees the worker, or is noticed here
             self._end()
             raise ProbeError("the probe has been closed")
         self._open(worker)
         return worker
 
     def _open(self, worker: WorkerProcess) -> None:
-        """Open the session in a worker; one that refuses a prediction can still be asked for another one."""
+        """Open the session in a worker. A worker that refuses a prediction can still run another one."""
         try:
             reply = worker.request(self._session(), timeout=START_TIMEOUT_S)
         except WorkerStopped as stop:
@@ -212,13 +212,13 @@ class WorkerProbe:
             if not self._may_predict():
                 self._end()
             raise
-        # The first reply stays: a later worker may see the device differently, and an answer needs one heading.
+        # Keep the first reply: a later worker may report the device differently, and an answer has one heading.
         self._ready = self._ready or reply
 
     def _session(self) -> OpenSession:
         config = self._config
         if self._ready is not None and self._ready.device.type == "cpu":
-            # Free RAM changes; every worker of this probe gets the memory that the first one found.
+            # Free RAM changes, so later workers get the capacity that the first one measured.
             memory_limit = {"memory_limit": self._ready.device.capacity_bytes}
             config = config.model_copy(update={"device": config.device.model_copy(update=memory_limit)})
         return OpenSession(
@@ -230,16 +230,16 @@ class WorkerProbe:
         )
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment that PyTorch and the C library read as they start."""
+        """Return the environment variables that PyTorch and the C library read at startup."""
         device = self._config.device
         if device.gpu is not None:
-            # A GPU in this machine would answer for the one that is simulated, and lend it its context.
+            # A visible GPU would report its own properties instead of the simulated GPU's, and create a context.
             return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
         if device.name == "cpu" and not self._is_timing:
             return REPRODUCIBLE_MALLOC_ENV
         if not device.expandable_segments:
             return {}
-        # The older of its two names: PyTorch 2.9 reads this option under that name only (pytorch#183387).
+        # The older of the variable's two names: PyTorch 2.9 reads this option only from it (pytorch#183387).
         name = "PYTORCH_CUDA_ALLOC_CONF"
         return {name: ",".join(filter(None, (os.environ.get(name), "expandable_segments:True")))}
 
@@ -247,17 +247,17 @@ class WorkerProbe:
         return self._config.device.gpu is not None or self._config.device.name == "auto"
 
     def _hand_over(self, config: Config) -> WorkerProcess | None:
-        """Give the worker away if it can go on with another config; end it otherwise.
+        """Return the worker if it can continue with another config; otherwise end it and return None.
 
-        A prediction goes on after another one, with the same GPUs hidden and with code from the same folder: modules
-        that were imported from another folder would stand for those of the same name.
+        It can if both configs are predicted, with the same GPUs hidden and with code from the same folder: modules
+        imported from another folder would shadow those of the same name.
         """
-        worker, ours, theirs = self._worker, self._config, config
-        same = ours.device.gpu is None or theirs.device.gpu is not None
-        same = same and code_folder(ours) == code_folder(theirs)
-        predicts = self._ready is None or self._ready.device.is_simulated
-        goes_on = same and predicts and self._may_predict() and theirs.device.name == "auto"
-        if worker is None or not goes_on or worker.has_ended:
+        worker, current = self._worker, self._config
+        same_gpus_hidden = current.device.gpu is None or config.device.gpu is not None
+        same_code = code_folder(current) == code_folder(config)
+        was_predicted = self._may_predict() and (self._ready is None or self._ready.device.is_simulated)
+        can_continue = same_gpus_hidden and same_code and was_predicted and config.device.name == "auto"
+        if worker is None or not can_continue or worker.has_ended:
             self._end()
             return None
         self._worker = None
@@ -275,13 +275,13 @@ class WorkerProbe:
 
 
 def inspect_workload(config: Config, *, download: bool = False, samples: int = 0) -> WorkloadInspected:
-    """Return a description of a config's data and model, with so many images per class.
+    """Return a description of a config's data and model, with `samples` images per class.
 
     Raises:
         ConfigError: the data cannot be read, or the model cannot be built.
-        WorkloadError: code of the config raises or ends the process.
+        WorkloadError: code that the config names raises an exception or ends the process.
         MachineError: the computer runs out of RAM.
-        ProbeError: the worker process died.
+        ProbeError: the worker process ended unexpectedly.
     """
     request = InspectWorkload(
         config=config.model_dump(mode="json"), download=download, folder=code_folder(config), samples=samples
@@ -291,10 +291,10 @@ def inspect_workload(config: Config, *, download: bool = False, samples: int = 0
         reply: WorkloadInspected = worker.request(request, timeout=START_TIMEOUT_S)
     except WorkerStopped as stop:
         if stop.outcome is Outcome.HOST_MEMORY:
-            raise MachineError(stop.message, "inspect a smaller model, or end other programs") from None
+            raise MachineError(stop.message, "close other programs, or inspect a smaller model") from None
         error = ended_by_user_code(worker, config) if stop.outcome is Outcome.KILLED else None
         raise error or ProbeError(
-            f"the process that inspects data and model {stop.message}", last_words.summary(worker.stderr())
+            f"the worker process {stop.message} during the inspection", last_words.summary(worker.stderr())
         ) from None
     finally:
         worker.end()
@@ -303,7 +303,5 @@ def inspect_workload(config: Config, *, download: bool = False, samples: int = 0
 
 def _failed_start(stop: WorkerStopped, worker: WorkerProcess) -> VramError:
     if stop.outcome is Outcome.HOST_MEMORY:
-        return MachineError(stop.message, "end other programs, or train a smaller model")
-    return ProbeError(
-        f"the process for trials {stop.message} before its first trial", last_words.summary(worker.stderr())
-    )
+        return MachineError(stop.message, "close other programs, or train a smaller model")
+    return ProbeError(f"the worker process {stop.message} before its first trial", last_words.summary(worker.stderr()))

@@ -1,4 +1,4 @@
-"""What the parent and the worker process say to each other: one JSON object per line."""
+"""The messages between the parent and the worker process: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from vram_cli.records import (
 
 
 class Event:
-    """Marks a message of the worker that comes before its reply."""
+    """Base class of the messages that a worker sends before its reply."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSession:
-    """Parent to worker, first: what to train and where. A later one replaces it."""
+    """Parent to worker, first: open a session for a config. A later message replaces the session."""
 
     kind: Literal["open_session"] = "open_session"
 
@@ -49,7 +49,7 @@ class RunTrial:
     batch_size: int
     detail: Detail = Detail.NONE
     confirm: bool = False
-    """Whether a prediction must simulate this size itself, and not read it off a line through other sizes."""
+    """Whether a prediction must simulate this size, and not interpolate it from other sizes."""
     snapshot: str | None = None
     """File to which a prediction writes a snapshot for PyTorch's memory_viz."""
 
@@ -78,7 +78,7 @@ class Ready:
     data: DataInfo
     versions: dict[str, str]
     remark: str = ""
-    """What to know before reading the figures."""
+    """A remark on how to read the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)

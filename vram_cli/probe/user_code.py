@@ -1,4 +1,4 @@
-"""Whether the user's code ended a worker process, and the error to raise if it did."""
+"""Detects whether the user's code ended a worker process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def code_folder(config: Config) -> str:
 
 
 def ended_by_user_code(worker: WorkerProcess, config: Config) -> WorkloadError | None:
-    """Return the error for a worker that code of the config ended; None if something else did.
+    """Return the error for a worker that the user's code ended; None if the cause is another.
 
-    A process that exits does so because some code asked for it, and vram's own never does. If it crashed, the Python
-    code that was running decides: PyTorch crashes as well.
+    Only the user's code exits the process; vram's own never does. After a crash the Python code that was running
+    decides, because PyTorch can crash too.
     """
     if not config.user_code or not (worker.exited or worker.crashed_in(code_folder(config))):
         return None
     return WorkloadError(
         f"{', '.join(config.user_code)}: the process that runs this code {worker.ending()}",
-        "run the code on its own to see why; it must raise an error instead of exiting",
+        "run the code on its own to see why; it must raise an exception instead of exiting",
         "\n".join(last_words.tail(worker.stderr())),
     )

@@ -25,11 +25,10 @@ from vram_cli.probe.messages import REPLY, Event, Refused
 from vram_cli.records import Outcome
 
 POLL_SECONDS = 0.05
-"""How long to wait for a message before limits are checked again."""
+"""Time to wait for a message between checks of the limits."""
 
 HOST_FLOOR_BYTES = 256 * 1024**2
-"""RAM that a worker must leave to the rest of the computer. Below it the worker is ended, before the kernel ends
-another process."""
+"""RAM that must stay available. If less is left, the worker is ended before the kernel kills another process."""
 
 _START = """
 import sys
@@ -41,18 +40,18 @@ sys.modules["vram_cli"] = module_from_spec(spec)
 spec.loader.exec_module(sys.modules["vram_cli"])
 import_module(sys.argv.pop()).main()
 """
-"""`python -m` searches the current folder first, where a file may have the name of one of Python's own modules. So that
-folder is left out, and vram is imported from where this process has it."""
+"""`python -m` searches the current folder first, in which a file may shadow one of Python's own modules. So this script
+removes that folder, and imports vram from the location that this process uses."""
 
 _PACKAGE = os.fspath(Path(__file__).resolve().parents[1] / "__init__.py")
 
 
 class WorkerStopped(Exception):  # noqa: N818 - an outcome for the caller to interpret, not an error yet
-    """A worker gave no reply.
+    """A worker did not reply.
 
     Attributes:
         outcome: KILLED (the process ended), TIMED_OUT, HOST_MEMORY, or OUT_OF_MEMORY (above its resident limit).
-        message: how it ended, as the end of a sentence whose subject is the process.
+        message: the reason; for KILLED, the predicate of a sentence whose subject is the process.
     """
 
     def __init__(self, outcome: Outcome, message: str) -> None:
@@ -125,7 +124,7 @@ class WorkerProcess:
                 raise reply.to_error()
             if isinstance(reply, Event):
                 on_event(reply)
-                # Short steps send events without a pause: limits are checked all the same, but not after each.
+                # Short steps send events continuously: check the limits regularly, but not after each event.
                 if time.monotonic() - checked < POLL_SECONDS:
                     continue
             elif reply is not None:
@@ -167,7 +166,7 @@ class WorkerProcess:
         return self._stderr.read().decode(errors="replace")
 
     def crashed_in(self, folder: str) -> bool:
-        """Return whether code in a folder ran as the process crashed."""
+        """Return whether the process crashed while running code from a folder."""
         return last_words.crashed_in(self.stderr(), folder)
 
     def kill(self) -> None:
@@ -180,7 +179,7 @@ class WorkerProcess:
         self._process.wait()
         self._reader.join()
         for stream in (self._stdin, self._stdout, self._stderr):
-            with contextlib.suppress(BrokenPipeError):  # text in the buffer of a pipe to a process that was killed
+            with contextlib.suppress(BrokenPipeError):  # unsent text for a process that was killed
                 stream.close()
 
     def _receive(self) -> Any:

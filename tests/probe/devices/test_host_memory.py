@@ -1,4 +1,4 @@
-"""What the computer and other processes leave: cgroup files and nvidia-smi's words, as they really look."""
+"""Available RAM and GPU processes, from real cgroup files and real output of nvidia-smi."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ def group(folder: Path, limit: str, used: int, inactive: int = 0) -> int | None:
     return _headroom(folder / "memory.max", folder / "memory.current")
 
 
-def test_a_containers_limit_less_its_use(tmp_path: Path) -> None:
+def test_container_limit_minus_its_use(tmp_path: Path) -> None:
     assert group(tmp_path, str(4096 * MIB), 1024 * MIB) == 3072 * MIB
 
 
-def test_page_cache_that_the_kernel_would_give_up_does_not_count_as_used(tmp_path: Path) -> None:
+def test_reclaimable_page_cache_counts_as_available(tmp_path: Path) -> None:
     assert group(tmp_path, str(4096 * MIB), 3072 * MIB, inactive=2048 * MIB) == 3072 * MIB
 
 
-def test_no_limit_and_no_file_say_nothing(tmp_path: Path) -> None:
+def test_no_limit_and_no_file(tmp_path: Path) -> None:
     assert group(tmp_path, "max", 5) is None
     assert _headroom(tmp_path / "nowhere", tmp_path / "nothing") is None
 
 
-def test_a_group_over_its_limit_has_no_room(tmp_path: Path) -> None:
+def test_group_over_its_limit_has_no_headroom(tmp_path: Path) -> None:
     assert group(tmp_path, "100", 200) == 0
 
 
-def test_available_memory_is_never_more_than_the_systems_figure() -> None:
+def test_available_memory_is_at_most_the_total() -> None:
     assert 0 < available_bytes() <= psutil.virtual_memory().total
 
 
-def test_other_processes_on_the_card_are_named_with_their_memory() -> None:
+def test_other_processes_on_the_gpu() -> None:
     text = (
         f"GPU-{UUID}, 4242, /usr/bin/python3, 1024\n"
         f"GPU-{UUID}, 99, /opt/my app, with comma/run, 300\n"
         f"GPU-{UUID}, 7, /usr/bin/self, 2048\n"
-        "GPU-aaaa, 8, /usr/bin/other-card, 512\n"
+        "GPU-aaaa, 8, /usr/bin/other-gpu, 512\n"
         f"GPU-{UUID}, 12, [Not Found], [N/A]\n"
         "\n"
     )
@@ -60,12 +60,12 @@ def test_other_processes_on_the_card_are_named_with_their_memory() -> None:
     ]
 
 
-def test_no_nvidia_smi_means_no_words() -> None:
+def test_no_processes_without_nvidia_smi() -> None:
     assert parse_processes("", UUID, own_pid=1) == []
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu"])
-def test_a_device_that_is_not_here_or_counts_nothing_is_refused(name: str) -> None:
+def test_missing_device_is_refused(name: str) -> None:
     with pytest.raises(MachineError, match=r"device\.name: ") as caught:
         open_monitor(name, None)
     assert caught.value.exit_code == 3

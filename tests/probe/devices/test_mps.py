@@ -20,7 +20,7 @@ CACHED = 16 * MIB
 
 
 class FakeMetal:
-    """Answers as `torch.mps`: it holds 16 MiB more than the tensors that the monitor tracks."""
+    """Replaces `torch.mps`: its memory is that of the tracked tensors and 16 MiB more."""
 
     def __init__(self) -> None:
         self.monitor: MpsMonitor | None = None
@@ -42,11 +42,11 @@ class FakeMetal:
 
 def monitor(memory_limit: int | None = None, metal: Any = None) -> tuple[MpsMonitor, FakeMetal]:
     metal = metal or FakeMetal()
-    metal.monitor = made = MpsMonitor(torch.device("cpu"), memory_limit, metal)
-    return made, metal
+    metal.monitor = mps = MpsMonitor(torch.device("cpu"), memory_limit, metal)
+    return mps, metal
 
 
-def test_a_limit_is_a_fraction_of_the_recommended_memory_while_a_trial_runs() -> None:
+def test_limit_is_a_fraction_of_the_recommended_memory() -> None:
     mps, metal = monitor(2 * GIB)
     mps.start_trial()
     mps.remove_limit()
@@ -56,12 +56,12 @@ def test_a_limit_is_a_fraction_of_the_recommended_memory_while_a_trial_runs() ->
     assert device.limit_enforced_by == "the allocator's memory fraction"
 
 
-def test_without_a_limit_the_capacity_is_what_metal_recommends() -> None:
+def test_capacity_without_a_limit() -> None:
     mps, _ = monitor()
     assert mps.describe().capacity_bytes == TOTAL
 
 
-def test_peaks_are_those_of_the_tensors_and_of_the_driver() -> None:
+def test_peaks_of_tensors_and_driver() -> None:
     mps, _ = monitor()
     mps.start_trial()
     with mps.tracker:
@@ -90,7 +90,7 @@ def test_peaks_are_those_of_the_tensors_and_of_the_driver() -> None:
         ("MPS allocated: 9.00 GiB, other allocations: 1 KiB, max allowed: 9 GiB). Tried to allocate 2.00 GiB", 2 * GIB),
     ],
 )
-def test_its_error_is_out_of_memory(text: str, requested: int) -> None:
+def test_out_of_memory_error(text: str, requested: int) -> None:
     failure = describe(RuntimeError(f"MPS backend out of memory ({text} on private pool."), "mps")
     assert failure.outcome is Outcome.OUT_OF_MEMORY
     assert failure.requested_bytes == requested
@@ -98,15 +98,15 @@ def test_its_error_is_out_of_memory(text: str, requested: int) -> None:
     assert failure.held_bytes > 8 * GIB
 
 
-def test_what_pytorch_does_not_offer_is_refused() -> None:
+def test_missing_function_and_too_large_limit_are_refused() -> None:
     with pytest.raises(MachineError, match=r"has no torch\.mps\.recommended_max_memory"):
         monitor(metal=SimpleNamespace(driver_allocated_memory=None, set_per_process_memory_fraction=None))
     with pytest.raises(MachineError, match="more than Metal recommends"):
         monitor(9 * GIB)
 
 
-@pytest.mark.skipif(torch.backends.mps.is_available(), reason="an mps device is here")
-def test_a_missing_mps_device_is_refused_with_a_way_out() -> None:
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has an mps device")
+def test_missing_mps_device_suggests_the_cpu() -> None:
     with pytest.raises(MachineError, match="finds no mps device") as caught:
         open_monitor("mps", None)
     assert "--device cpu" in caught.value.hint

@@ -1,4 +1,4 @@
-"""Training that a config names by code, real and predicted alike: what is wrong with it is told by its key."""
+"""Trainings in user code, real and predicted: errors in it name the config key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLACES = {"real": {"name": "cpu"}, "predicted": {"gpu": "t4"}}
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Limit nothing and set nothing of this process; its own modules are those of the folder that a test opens."""
+    """Set no limit and no state of this process, and unload the modules of the examples afterwards."""
     monkeypatch.setattr("vram_cli.probe.devices.cpu.ENFORCED", False)
     monkeypatch.setattr("vram_cli.probe.worker.trials.set_matmul_precision", lambda _: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -34,24 +34,24 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
-def measured(trained: Config, n: int) -> Measurement:
-    trials = open_trials(trained, download=False)
+def measure(config: Config, n: int) -> Measurement:
+    trials = open_trials(config, download=False)
     return trials.run(RunTrial(batch_size=n, detail=Detail.ROWS), lambda _: None).measurement
 
 
-def told(trained: Config, n: int = 5) -> str:
-    """What a user is told, as the child process puts it; a hint or a traceback goes with it."""
+def error_message(config: Config, n: int = 5) -> str:
+    """Return the message of the error, if it has a hint or a traceback as it must."""
     try:
-        failed = measured(trained, n)
+        measurement = measure(config, n)
     except VramError as error:
         return error.message if error.hint and error.exit_code == 2 else ""
-    except Exception as error:  # noqa: BLE001 - as the worker does
+    except Exception as error:  # noqa: BLE001 - as in the worker
         return error_summary(error)
-    return failed.message if failed.outcome is Outcome.ERROR and failed.traceback else ""
+    return measurement.message if measurement.outcome is Outcome.ERROR and measurement.traceback else ""
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
-    "a module that is not there": (
+    "a missing module": (
         {"model": {"factory": "nowhere:build"}},
         "model.factory: nowhere:build",
         "ModuleNotFoundError: No module named 'nowhere'",
@@ -64,9 +64,13 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "no model": ({"model": {"factory": HERE + "no_model"}}, "model.factory", "not a model"),
     "a factory that exits": ({"model": {"factory": HERE + "leaves"}}, "model.factory", "SystemExit: bye"),
-    "no number": ({"loss": {"factory": HERE + "no_number"}}, "loss.factory", "the loss is a tensor of ["),
+    "a loss that is no number": (
+        {"loss": {"factory": HERE + "no_number"}},
+        "loss.factory",
+        "the loss is a tensor of [",
+    ),
     "a loss that raises": ({"loss": {"factory": HERE + "raises_in_loss"}}, "loss.factory", "KeyError"),
-    "no loss of the model's own": (
+    "a model without a loss": (
         {"loss": "model", "data": {"inputs": {"x": {"shape": [4]}}}},
         "loss: model",
         "the loss is a tensor of [",
@@ -96,7 +100,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "data.factory",
         "asked for a batch of 5, got one of 4",
     ),
-    "no tensors": ({"data": {"factory": HERE + "no_tensors"}}, "data.factory", "no tensor in it"),
+    "data without tensors": ({"data": {"factory": HERE + "no_tensors"}}, "data.factory", "no tensor in it"),
     "data that raises": ({"data": {"factory": HERE + "raises_in_data"}}, "data.factory", "no such file: images.tar"),
     "a sample that raises": ({"data": {"factory": HERE + "Broken"}}, "data.factory", "LookupError: no file for sample"),
     "a collate that raises": (
@@ -104,7 +108,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "data.collate_fn",
         "TypeError",
     ),
-    "no pair": (
+    "data without targets": (
         {"data": {"factory": HERE + "Sentences", "collate_fn": HERE + "padded"}},
         "data.factory",
         "(inputs, targets)",
@@ -115,7 +119,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "the loss is a NoneType",
     ),
     "a step that raises": ({"step": HERE + "step_that_raises"}, "step.function", "RuntimeError: the step is broken"),
-    "a step that is not there": ({"step": HERE + "stepp"}, "step.function", "has no attribute 'stepp'"),
+    "a missing step": ({"step": HERE + "stepp"}, "step.function", "has no attribute 'stepp'"),
     "nothing to checkpoint": (
         {"train": {"activation_checkpointing": "full"}},
         "train.activation_checkpointing",
@@ -127,27 +131,27 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_told_by_its_key(case: str, place: str) -> None:
+def test_error_names_the_config_key(case: str, place: str) -> None:
     sections, key, words = BAD[case]
-    message = told(config(**sections, device=PLACES[place]))
+    message = error_message(config(**sections, device=PLACES[place]))
     assert message.startswith(key), message
     assert words in message
     assert "\n" not in message
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_step_of_ones_own_on_its_own_data_runs_as_a_whole(place: str) -> None:
+def test_user_step_on_user_data(place: str) -> None:
     sections = {"data": {"factory": HERE + "batch"}, "step": HERE + "step", "optimizer": {"name": "adam"}}
-    found = measured(config(**sections, device=PLACES[place]), 4)
-    assert found.fits
-    assert found.breakdown is not None
+    measurement = measure(config(**sections, device=PLACES[place]), 4)
+    assert measurement.fits
+    assert measurement.breakdown is not None
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_model_that_reads_values_while_it_is_built(place: str) -> None:
-    found = measured(config(model={"factory": HERE + "ReadsValues"}, device=PLACES[place]), 4)
-    assert found.breakdown is not None, found.message
-    assert found.breakdown.bytes_of(Category.PARAMETERS) == 4 * (4 * 5 + 5 + 5 * 6 + 6 + 6 * 2 + 2)
+def test_model_that_reads_values_while_it_is_built(place: str) -> None:
+    measurement = measure(config(model={"factory": HERE + "ReadsValues"}, device=PLACES[place]), 4)
+    assert measurement.breakdown is not None, measurement.message
+    assert measurement.breakdown.bytes_of(Category.PARAMETERS) == 4 * (4 * 5 + 5 + 5 * 6 + 6 + 6 * 2 + 2)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -157,8 +161,8 @@ def test_channels_last_reaches_images_and_weights(place: str) -> None:
         "data": {"name": "synthetic", "shape": [3, 8, 8], "classes": 2},
         "device": PLACES[place],
     }
-    assert measured(config(**sections, train={"channels_last": True}), 4).fits
-    assert told(config(**sections)).endswith("ValueError: channels come first")
+    assert measure(config(**sections, train={"channels_last": True}), 4).fits
+    assert error_message(config(**sections)).endswith("ValueError: channels come first")
 
 
 def example(name: str, *overrides: str) -> Config:
@@ -171,7 +175,7 @@ def example(name: str, *overrides: str) -> Config:
 YAMLS = sorted(str(file.relative_to(EXAMPLES)) for file in EXAMPLES.rglob("*.yaml"))
 
 
-def test_there_are_examples_of_each_kind_none_longer_than_25_lines() -> None:
+def test_examples_of_each_library_in_25_lines() -> None:
     lines = {name: (EXAMPLES / name).read_text().splitlines() for name in YAMLS}
     assert len(lines) >= 6
     assert all(len(text) <= 25 for text in lines.values())
@@ -199,25 +203,25 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", YAMLS)
-def test_examples_are_predicted_or_refused_for_what_they_read(name: str) -> None:
-    trained = example(name, "device.gpu=t4", *SMALL.get(name, []))
+def test_examples_are_predicted(name: str) -> None:
+    config = example(name, "device.gpu=t4", *SMALL.get(name, []))
     if name == "detection.yaml":
-        assert told(trained).startswith("reading a tensor's value (.item(), float(), bool()")
+        assert error_message(config).startswith("reading a tensor's value (.item(), float(), bool()")
         return
-    found = measured(trained, trained.train.batch_size)
-    assert found.fits, found.message
-    assert found.breakdown is not None
-    assert found.breakdown.total_bytes == sum(row.bytes for row in found.breakdown.rows)
+    measurement = measure(config, config.train.batch_size)
+    assert measurement.fits, measurement.message
+    assert measurement.breakdown is not None
+    assert measurement.breakdown.total_bytes == sum(row.bytes for row in measurement.breakdown.rows)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_examples_train_for_real_in_small(name: str) -> None:
-    found = measured(example(name, "device.name=cpu", "search.steps=2", *SMALL[name]), 2)
-    assert found.fits, found.message + found.traceback
-    assert found.steps == 2
+def test_small_examples_train_for_real(name: str) -> None:
+    measurement = measure(example(name, "device.name=cpu", "search.steps=2", *SMALL[name]), 2)
+    assert measurement.fits, measurement.message + measurement.traceback
+    assert measurement.steps == 2
 
 
-def test_a_refused_prediction_names_the_way_out() -> None:
+def test_refused_prediction_suggests_real_steps() -> None:
     with pytest.raises(ConfigError) as caught:
-        measured(example("detection.yaml", "device.gpu=t4"), 2)
+        measure(example("detection.yaml", "device.gpu=t4"), 2)
     assert "--device cpu and a --memory-limit" in caught.value.hint

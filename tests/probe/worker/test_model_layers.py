@@ -1,4 +1,4 @@
-"""What is told of models: parameters as papers count them, and the shapes that layers really return."""
+"""The description of models: parameters as papers count them, and the output shapes of a forward pass."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torchinfo import summary
 
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError
-from vram_cli.probe.worker import model_layers as layers
+from vram_cli.probe.worker import model_layers
 from vram_cli.probe.worker.model_layers import model_facts
 from vram_cli.records import LayerFacts, ModelFacts
 from vram_cli.workload import build_model, open_data
 
-MODULE = "models_to_look_at"
+MODULE = "models_to_describe"
 
 
 class Answer:
-    """An output that nobody can look into."""
+    """An output of an unknown class."""
 
     __slots__ = ("logits",)
 
@@ -33,7 +33,7 @@ class Answer:
 
 
 class Net(nn.Module):
-    """A body that can be frozen, a head that shares no weights, and a tensor of its own."""
+    """A body, a head, a parameter and a buffer."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Broken(Net):
         self.head = nn.Linear(17, 10)
 
 
-class Unmade(Broken):
+class Lazy(Broken):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Flatten(), nn.LazyLinear(16), nn.LazyLinear(16))
@@ -95,80 +95,80 @@ class Pair(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def _code_to_name() -> Iterator[None]:
+def _module() -> Iterator[None]:
     module = types.ModuleType(MODULE)
-    for made in (Net, Structured, Dependent, Broken, Tied, Repeated, Pair, Unmade, pruned):
-        setattr(module, made.__name__, made)
+    for factory in (Net, Structured, Dependent, Broken, Tied, Repeated, Pair, Lazy, pruned):
+        setattr(module, factory.__name__, factory)
     sys.modules[MODULE] = module
     yield
     del sys.modules[MODULE]
 
 
-def looked_at(name: str, *overrides: str) -> ModelFacts:
-    return of(
+def describe(name: str, *overrides: str) -> ModelFacts:
+    return facts_of(
         load_config("mlp_mnist.yaml", [f"model={{factory: '{MODULE}:{name}'}}", "data.source=synthetic", *overrides])
     )
 
 
-def of(config: Config) -> ModelFacts:
+def facts_of(config: Config) -> ModelFacts:
     return model_facts(config, open_data(config))
 
 
-def by_path(found: ModelFacts) -> dict[str, LayerFacts]:
-    return {layer.path: layer for layer in found.layers}
+def by_path(facts: ModelFacts) -> dict[str, LayerFacts]:
+    return {layer.path: layer for layer in facts.layers}
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("mlp_mnist.yaml", 101_770), ("mlp_cifar10.yaml", 394_634)])
-def test_the_lessons_models_have_the_parameters_that_it_says(name: str, parameters: int) -> None:
-    found = of(load_config(name, ["data.source=synthetic"]))
-    assert found.parameters == found.trainable_parameters == found.layers[0].parameters == parameters
-    assert found.layers[0].bytes == found.dtypes[0].parameter_bytes == 4 * parameters
-    assert found.layers[-1].output_shape == (128, 10)
-    assert found.notes == ()
+def test_parameters_of_the_models_of_the_lesson(name: str, parameters: int) -> None:
+    facts = facts_of(load_config(name, ["data.source=synthetic"]))
+    assert facts.parameters == facts.trainable_parameters == facts.layers[0].parameters == parameters
+    assert facts.layers[0].bytes == facts.dtypes[0].parameter_bytes == 4 * parameters
+    assert facts.layers[-1].output_shape == (128, 10)
+    assert facts.notes == ()
 
 
-def test_shapes_and_counts_are_those_of_a_real_forward_pass_by_torchinfo() -> None:
+def test_shapes_and_counts_agree_with_torchinfo() -> None:
     config = load_config("resnet18_cifar10.yaml", ["data.source=synthetic", "train.batch_size=2"])
-    found = by_path(of(config))
+    layers = by_path(facts_of(config))
     model = build_model(config)
     paths = {id(module): path for path, module in model.named_modules()}
-    seen = summary(model, input_data=torch.zeros(2, 3, 32, 32), verbose=0).summary_list
-    assert {path for path, layer in found.items() if layer.calls} == {paths[info.layer_id] for info in seen}
-    for info in seen:
-        layer = found[paths[info.layer_id]]
+    reference = summary(model, input_data=torch.zeros(2, 3, 32, 32), verbose=0).summary_list
+    assert {path for path, layer in layers.items() if layer.calls} == {paths[info.layer_id] for info in reference}
+    for info in reference:
+        layer = layers[paths[info.layer_id]]
         assert (layer.parameters, layer.trainable_parameters) == (info.num_params, info.trainable_params)
         if not info.is_recursive and layer.calls == 1:
             assert layer.output_shape == tuple(info.output_size)
 
 
-def test_every_module_is_listed_once_below_the_one_that_it_is_in() -> None:
+def test_every_module_is_listed_once_below_its_parent() -> None:
     config = load_config("resnet18_cifar10.yaml", ["data.source=synthetic"])
-    paths = [layer.path for layer in of(config).layers]
+    paths = [layer.path for layer in facts_of(config).layers]
     assert sorted(paths) == sorted(dict(build_model(config).named_modules()))
     for index, path in enumerate(paths[1:], 1):
         assert path.rpartition(".")[0] in paths[:index]
 
 
-def test_frozen_and_partly_frozen_layers_are_told() -> None:
-    found = looked_at("Net", "train.freeze=['body.*']")
-    trained = {path: layer.trained for path, layer in by_path(found).items()}
+def test_frozen_and_partly_frozen_layers() -> None:
+    facts = describe("Net", "train.freeze=['body.*']")
+    trained = {path: layer.trained for path, layer in by_path(facts).items()}
     assert trained == {"": "partly", "body": "no", "body.0": "", "body.1": "no", "body.2": "", "head": "yes"}
-    assert (found.parameters, found.trainable_parameters) == (12560 + 170 + 3, 173)
-    assert found.dtypes[0].buffers == 5
+    assert (facts.parameters, facts.trainable_parameters) == (12560 + 170 + 3, 173)
+    assert facts.dtypes[0].buffers == 5
 
 
 def test_pure_bf16_halves_the_bytes() -> None:
-    (dtype,) = looked_at("Net", "precision=bf16").dtypes
+    (dtype,) = describe("Net", "precision=bf16").dtypes
     assert (dtype.dtype, dtype.parameter_bytes, dtype.buffer_bytes) == ("bfloat16", 2 * 12733, 10)
 
 
-def test_an_output_of_an_unknown_class_costs_one_shape_only() -> None:
-    found = by_path(looked_at("Structured"))
-    assert found[""].output_shape is None
-    assert found["head"].output_shape == (128, 10)
+def test_output_of_an_unknown_class_has_no_shape() -> None:
+    facts = by_path(describe("Structured"))
+    assert facts[""].output_shape is None
+    assert facts["head"].output_shape == (128, 10)
 
 
-def test_the_shape_of_a_dict_is_not_that_of_its_loss() -> None:
+def test_shape_of_a_dict_is_not_that_of_its_loss() -> None:
     config = Config.model_validate(
         {
             "model": {"factory": f"{MODULE}:Pair"},
@@ -182,68 +182,68 @@ def test_the_shape_of_a_dict_is_not_that_of_its_loss() -> None:
             "train": {"batch_size": 4},
         }
     )
-    assert by_path(of(config))[""].output_shape == (4, 12, 8)
+    assert by_path(facts_of(config))[""].output_shape == (4, 12, 8)
 
 
-def test_a_model_that_reads_values_is_run_for_real_with_a_small_batch() -> None:
-    found = looked_at("Dependent")
-    assert found.batch_size == 2
-    assert by_path(found)["head"].output_shape == (2, 10)
-    assert "Run for real on the CPU" in found.notes[0]
-    assert "_local_scalar_dense" in found.notes[0]
+def test_model_that_reads_values_is_run_for_real() -> None:
+    facts = describe("Dependent")
+    assert facts.batch_size == 2
+    assert by_path(facts)["head"].output_shape == (2, 10)
+    assert "Run for real on the CPU" in facts.notes[0]
+    assert "_local_scalar_dense" in facts.notes[0]
 
 
-def test_a_large_model_is_not_run_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "available_bytes", lambda: 50_000)
-    found = looked_at("Dependent")
-    assert found.batch_size is None
-    assert "too little RAM" in found.notes[0]
-    assert found.parameters == 12733
+def test_large_model_is_not_run_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_layers, "available_bytes", lambda: 50_000)
+    facts = describe("Dependent")
+    assert facts.batch_size is None
+    assert "too little RAM" in facts.notes[0]
+    assert facts.parameters == 12733
 
 
-def test_a_forward_pass_that_fails_is_told_with_what_it_came_to() -> None:
-    found = looked_at("Broken")
-    shapes = {path: layer.output_shape for path, layer in by_path(found).items()}
+def test_failed_forward_pass_has_shapes_up_to_the_error() -> None:
+    facts = describe("Broken")
+    shapes = {path: layer.output_shape for path, layer in by_path(facts).items()}
     assert shapes["body"] == (2, 16)
     assert shapes[""] is shapes["head"] is None
-    assert "data.name, as the model is called with it: RuntimeError: " in found.notes[0]
+    assert "data.name, as the model is called with it: RuntimeError: " in facts.notes[0]
 
 
-def test_pruned_parameters_are_counted_whole_as_they_lie_in_memory() -> None:
-    found = looked_at("pruned")
-    assert found.parameters == found.layers[0].parameters == 12733
-    assert by_path(found)["head"].output_shape == (128, 10)
+def test_pruned_parameters_are_counted_in_full() -> None:
+    facts = describe("pruned")
+    assert facts.parameters == facts.layers[0].parameters == 12733
+    assert by_path(facts)["head"].output_shape == (128, 10)
 
 
-def test_parameters_that_have_no_size_yet_are_left_out() -> None:
-    found = looked_at("Unmade")
-    assert by_path(found)["body"].parameters == 784 * 16 + 16 + 16 * 16 + 16  # both of them have run by then
-    assert "mat1 and mat2" in found.notes[0]
+def test_uninitialized_parameters_are_left_out() -> None:
+    facts = describe("Lazy")
+    assert by_path(facts)["body"].parameters == 784 * 16 + 16 + 16 * 16 + 16  # both have run
+    assert "mat1 and mat2" in facts.notes[0]
 
 
 def test_shared_parameters_are_counted_once_in_the_totals() -> None:
-    found = looked_at("Tied")
-    assert found.parameters == 12733
-    assert by_path(found)["again"].parameters == 784 * 16
-    assert "share" in found.notes[-1]
+    facts = describe("Tied")
+    assert facts.parameters == 12733
+    assert by_path(facts)["again"].parameters == 784 * 16
+    assert "share" in facts.notes[-1]
 
 
 def test_calls_are_counted() -> None:
-    found = by_path(looked_at("Repeated"))
-    assert (found["body.2"].calls, found["head"].calls) == (2, 1)
+    facts = by_path(describe("Repeated"))
+    assert (facts["body.2"].calls, facts["head"].calls) == (2, 1)
 
 
-def test_a_wrong_pattern_for_checkpointing_can_be_looked_up_here() -> None:
-    assert looked_at("Net", "train.activation_checkpointing=nonsense.*").parameters == 12733
+def test_wrong_checkpointing_pattern_is_ignored() -> None:
+    assert describe("Net", "train.activation_checkpointing=nonsense.*").parameters == 12733
     with pytest.raises(ConfigError, match=r"train\.freeze"):
-        looked_at("Net", "train.freeze=nonsense.*")
+        describe("Net", "train.freeze=nonsense.*")
 
 
-def test_a_model_larger_than_memory_takes_none() -> None:
+def test_model_larger_than_memory() -> None:
     config = load_config("mlp_mnist.yaml", ["model.hidden=1000000000", "data.source=synthetic"])
-    assert of(config).parameters == 1_000_000_000 * (784 + 1 + 10) + 10
+    assert facts_of(config).parameters == 1_000_000_000 * (784 + 1 + 10) + 10
 
 
-def test_a_step_of_ones_own_is_not_needed() -> None:
-    found = looked_at("Net", "step=not_there_yet:step")
-    assert by_path(found)["head"].output_shape == (128, 10)
+def test_user_step_is_not_imported() -> None:
+    facts = describe("Net", "step=not_there_yet:step")
+    assert by_path(facts)["head"].output_shape == (128, 10)

@@ -1,4 +1,4 @@
-"""Every shape of running out of memory that finders of other projects have missed, and what only looks like it."""
+"""Classification of out-of-memory errors, including those that other projects missed, and of similar errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ KERNEL_LIMIT = [
     torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),  # pytorch#85005
 ]
 
-OWN_ERRORS = [
+USER_ERRORS = [
     ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 512, 1, 1])"),
     RuntimeError("mat1 and mat2 shapes cannot be multiplied (8x784 and 3072x128)"),
     RuntimeError("Given input size: (128x0x0). Calculated output size: (128x0x0). Output size is too small"),
@@ -51,18 +51,18 @@ OWN_ERRORS = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:40])
-def test_out_of_memory_in_all_its_shapes(error: Exception) -> None:
+def test_out_of_memory_errors(error: Exception) -> None:
     assert classify(error, "cuda") is Outcome.OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize("error", KERNEL_LIMIT, ids=lambda error: str(error)[:40])
-def test_limits_of_kernels_are_not_out_of_memory(error: Exception) -> None:
+def test_kernel_limits(error: Exception) -> None:
     assert classify(error, "cuda") is Outcome.KERNEL_LIMIT
 
 
-@pytest.mark.parametrize("error", OWN_ERRORS, ids=lambda error: str(error)[:40])
+@pytest.mark.parametrize("error", USER_ERRORS, ids=lambda error: str(error)[:40])
 @pytest.mark.parametrize("device_type", ["cuda", "cpu"])
-def test_everything_else_is_the_users_own_error(error: Exception, device_type: str) -> None:
+def test_user_errors(error: Exception, device_type: str) -> None:
     assert classify(error, device_type) is Outcome.ERROR
 
 
@@ -70,7 +70,7 @@ def test_everything_else_is_the_users_own_error(error: Exception, device_type: s
     "error",
     [MemoryError(), RuntimeError(CPU_OOM), RuntimeError("std::bad_alloc"), OSError(12, "Cannot allocate memory")],
 )
-def test_the_hosts_memory_is_the_device_only_on_the_cpu(error: Exception) -> None:
+def test_host_memory_is_device_memory_on_the_cpu(error: Exception) -> None:
     assert classify(error, "cpu") is Outcome.OUT_OF_MEMORY
     assert classify(error, "cuda") is Outcome.HOST_MEMORY
 
@@ -79,7 +79,7 @@ def test_the_hosts_memory_is_the_device_only_on_the_cpu(error: Exception) -> Non
     ("text", "size"),
     [(CPU_OOM, 627200000), (CUDA_OOM, int(2.5 * 1024**3)), ("Tried to allocate 20.00 MiB", 20 * 1024**2), ("no", None)],
 )
-def test_what_the_failing_allocation_asked_for(text: str, size: int | None) -> None:
+def test_requested_bytes(text: str, size: int | None) -> None:
     assert requested_bytes(text) == size
 
 
@@ -91,19 +91,17 @@ def test_what_the_failing_allocation_asked_for(text: str, size: int | None) -> N
         ("Of the allocated memory 0 bytes is allocated by PyTorch", 0, 0),
     ],
 )
-def test_what_was_handed_out_as_it_failed_is_at_least_what_the_message_says(
-    text: str, least: float, most: float
-) -> None:
+def test_held_bytes_are_a_lower_bound(text: str, least: float, most: float) -> None:
     failure = describe(torch.OutOfMemoryError(text), "cuda")
     assert failure.held_bytes is not None
     assert least <= failure.held_bytes / 1024**3 <= most
 
 
-def test_a_message_without_it_says_nothing_of_what_was_handed_out() -> None:
+def test_message_without_held_bytes() -> None:
     assert describe(torch.OutOfMemoryError(CUDA_OOM), "cuda").held_bytes is None
 
 
-def test_a_cuda_error_poisons_the_process_and_an_allocators_refusal_does_not() -> None:
+def test_cuda_error_poisons_the_process() -> None:
     assert describe(torch.AcceleratorError("CUDA error: out of memory"), "cuda").poisoned
     assert describe(RuntimeError("CUDA error: device-side assert triggered"), "cuda").poisoned
     assert not describe(torch.OutOfMemoryError(CUDA_OOM), "cuda").poisoned
@@ -111,7 +109,7 @@ def test_a_cuda_error_poisons_the_process_and_an_allocators_refusal_does_not() -
     assert describe(RuntimeError("could not create a primitive"), "cpu").poisoned
 
 
-def test_the_message_is_one_line_with_the_exceptions_name() -> None:
+def test_message_is_one_line_with_the_exception_name() -> None:
     failure = describe(RuntimeError("first line\nsecond line"), "cpu")
     assert failure.message == "RuntimeError: first line"
     assert describe(MemoryError(), "cpu").message == "MemoryError"
@@ -120,18 +118,18 @@ def test_the_message_is_one_line_with_the_exceptions_name() -> None:
     )
 
 
-def test_a_failure_holds_no_reference_to_its_exception() -> None:
+def test_failure_holds_no_reference_to_the_exception() -> None:
     import gc
     import weakref
 
-    class Held:
+    class Tensor:
         pass
 
-    def fail() -> tuple[object, weakref.ref[Held]]:
-        held = Held()
-        reference = weakref.ref(held)
+    def fail() -> tuple[object, weakref.ref[Tensor]]:
+        tensor = Tensor()
+        reference = weakref.ref(tensor)
         try:
-            raise RuntimeError("with a frame that holds something")
+            raise RuntimeError("with a frame that holds a tensor")
         except RuntimeError as error:
             failure = describe(error, "cpu")
         return failure, reference

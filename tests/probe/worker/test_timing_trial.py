@@ -1,4 +1,4 @@
-"""Trials for the clock alone: enough steps, whole steps, and nothing that watches them."""
+"""Timing trials: the number of steps, complete steps, and no settings that slow them down."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from vram_cli.records import Detail, Outcome
 
 @dataclass
 class Steps:
-    """Steps that take a given time on a clock of their own; the first is slow, as first steps are."""
+    """Steps of constant duration on a fake clock; the first may take longer."""
 
     seconds: float
     first: float = 0.0
     now: float = 0.0
-    ran: int = 0
+    count: int = 0
 
     def __call__(self) -> None:
-        self.now += self.seconds + (self.first if self.ran == 0 else 0)
-        self.ran += 1
+        self.now += self.seconds + (self.first if self.count == 0 else 0)
+        self.count += 1
 
     def clock(self) -> float:
         return self.now
 
 
 @pytest.mark.parametrize(
-    ("seconds", "many"),
+    ("seconds", "count"),
     [
         (0.0001, 2000),  # never more than that
         (0.01, 100),  # a second of them
@@ -45,28 +45,28 @@ class Steps:
         (60.0, LONG_STEPS[1]),  # and never fewer than that
     ],
 )
-def test_how_many_steps_are_timed(seconds: float, many: int) -> None:
+def test_number_of_timed_steps(seconds: float, count: int) -> None:
     steps = Steps(seconds)
-    taken = time_steps(steps, steps.clock)
-    assert len(taken) == pytest.approx(many, abs=1)
-    assert taken == pytest.approx([seconds] * len(taken))
+    times = time_steps(steps, steps.clock)
+    assert len(times) == pytest.approx(count, abs=1)
+    assert times == pytest.approx([seconds] * len(times))
 
 
-def test_steps_that_warm_up_are_left_out() -> None:
+def test_warmup_steps_are_not_timed() -> None:
     steps = Steps(0.1, first=5.0)
-    taken = time_steps(steps, steps.clock)
-    assert max(taken) < 0.2
-    assert steps.ran == len(taken) + WARMUP_STEPS
+    times = time_steps(steps, steps.clock)
+    assert max(times) < 0.2
+    assert steps.count == len(times) + WARMUP_STEPS
 
 
-def test_warming_up_takes_no_longer_than_the_limit() -> None:
+def test_warmup_of_long_steps_is_one_step() -> None:
     steps = Steps(60.0)
     assert len(time_steps(steps, steps.clock)) == LONG_STEPS[1]
-    assert steps.ran == LONG_STEPS[1] + 1
+    assert steps.count == LONG_STEPS[1] + 1
 
 
 class Counting(torch.nn.Module):
-    """A linear layer that counts how often any of its kind was called."""
+    """A linear layer that counts the calls of all its instances."""
 
     calls = 0
 
@@ -85,7 +85,7 @@ def in_this_process(*overrides: str) -> TimingTrials:
     return TimingTrials(load_config("mlp_mnist.yaml", [model, data, "device.name=cpu", *overrides]), download=False)
 
 
-def test_a_step_runs_all_accumulated_batches_and_not_two_of_them_as_for_memory() -> None:
+def test_timed_step_runs_all_micro_batches() -> None:
     Counting.calls = 0
     done = in_this_process("train.gradient_accumulation_steps=5").run(RunTrial(batch_size=2), lambda _: None)
     measured = done.measurement
@@ -95,26 +95,26 @@ def test_a_step_runs_all_accumulated_batches_and_not_two_of_them_as_for_memory()
     assert measured.peaks == ()
 
 
-def test_an_error_is_an_outcome() -> None:
+def test_error_is_an_outcome() -> None:
     done = in_this_process("model.kwargs={surprise: 1}").run(RunTrial(batch_size=2), lambda _: None)
     assert done.measurement.outcome is Outcome.ERROR
     assert "surprise" in done.measurement.message
     assert done.measurement.timed_seconds == ()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux shows a process's environment so")
-def test_the_process_that_times_is_another_one_without_what_slows_steps_down() -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the environment from /proc")
+def test_timing_process_has_no_malloc_settings() -> None:
     def environment(pid: int | None) -> dict[str, str]:
         entries = Path(f"/proc/{pid}/environ").read_text().split("\0")
         return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
-    with WorkerProbe(small_config()) as own:
-        first, capacity = own.pid, own.info.device.allocator_bytes
+    with WorkerProbe(small_config()) as probe:
+        first, capacity = probe.pid, probe.info.device.allocator_bytes
         assert environment(first).items() >= REPRODUCIBLE_MALLOC_ENV.items()
-        measured = own.measure(16, Detail.TIMES)
-        assert own.pid != first
-        assert not environment(own.pid).keys() & REPRODUCIBLE_MALLOC_ENV.keys()
+        measured = probe.measure(16, Detail.TIMES)
+        assert probe.pid != first
+        assert not environment(probe.pid).keys() & REPRODUCIBLE_MALLOC_ENV.keys()
         assert measured.fits
         assert len(measured.timed_seconds) >= ENOUGH[1]
         assert measured.step_seconds == min(measured.timed_seconds)
-        assert own.info.device.allocator_bytes == capacity
+        assert probe.info.device.allocator_bytes == capacity

@@ -1,1 +1,1 @@
-"""Devices: who counts the memory, and what enforces the limit."""
+"""Devices: how their memory is measured, and how a limit is enforced."""

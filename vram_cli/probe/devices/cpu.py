@@ -1,6 +1,6 @@
 """The CPU under a memory limit that the system enforces: real out-of-memory errors without a GPU.
 
-On Linux the limit is `RLIMIT_DATA`, counted from the start of each trial: it is what training itself may allocate,
+On Linux the limit is `RLIMIT_DATA`, counted from the start of each trial: it covers the memory of the training,
 without the interpreter and its libraries. Other systems enforce no such limit; there the parent process watches
 resident memory (see `worker_process.py`).
 """
@@ -28,11 +28,11 @@ DEFAULT_SHARE = 0.8
 """Share of the available RAM that is the capacity if no limit is given."""
 
 SAMPLE_SECONDS = 0.002
-"""Between two samples of the data segment: kernel scratch that matters lives longer."""
+"""Interval between samples of the data segment; kernel scratch of any size lives longer."""
 
 
 class CpuMonitor(MemoryMonitor):
-    """Counts tensors by the storage tracker, and the process's data segment by the system."""
+    """Measures tensors with the storage tracker, and the process's data segment with the system's counter."""
 
     has_peak_counters = False
     limits_timed_steps = False  # enforcing it needs malloc settings that slow steps down
@@ -49,20 +49,20 @@ class CpuMonitor(MemoryMonitor):
         self._is_sampling = False
 
     def name(self) -> str:
-        """Return the processor's name and how many cores this process may use."""
+        """Return the processor's name and the number of cores that this process may use."""
         return f"CPU ({_processor_name()})"
 
     def limit_enforced_by(self) -> str:
-        """Return "RLIMIT_DATA" on Linux, the parent's guard elsewhere."""
+        """Return "RLIMIT_DATA" on Linux, the parent's guard on other systems."""
         return "RLIMIT_DATA" if ENFORCED else "a guard on resident memory"
 
     def capacity(self) -> tuple[int, int]:
-        """Return the limit; nothing of it lies outside, since it is counted from the start of the trial."""
+        """Return the limit, and 0 bytes outside it, since it is counted from the start of the trial."""
         return self._capacity, 0
 
     @property
     def memory_limit(self) -> int | None:
-        """The memory limit that the user gave."""
+        """The memory limit in the config."""
         return self._limit
 
     @property
@@ -83,8 +83,8 @@ class CpuMonitor(MemoryMonitor):
 
     def set_limit(self) -> None:
         """Limit the data segment to its present size plus the capacity."""
-        # Free heap can hold small tensors, so it counts as taken from the start. In whole pads, and never less than
-        # before: a few KiB more or less would move the limit from one trial to the next.
+        # Free heap can hold small tensors, so it counts as used from the start. It is rounded up to whole pads and
+        # never decreases: otherwise a few KiB would move the limit from one trial to the next.
         free = self._memory.free_heap()
         if free > self._heap:
             self._heap = (free // HEAP_PAD_BYTES + 1) * HEAP_PAD_BYTES
@@ -111,11 +111,11 @@ class CpuMonitor(MemoryMonitor):
         """
         self._sample()
         growth = self._peak - self._base
-        taken = max(self.tracker.phase_peak_bytes, growth - self._heap)
-        return PeakStats(taken, taken, max(taken, growth))
+        allocated = max(self.tracker.phase_peak_bytes, growth - self._heap)
+        return PeakStats(allocated, allocated, max(allocated, growth))
 
     def reset_peak(self) -> None:
-        """Start from what is in use now."""
+        """Reset the peak to the current use."""
         with self._lock:
             self._peak = self._memory.data()
 
@@ -131,10 +131,10 @@ class CpuMonitor(MemoryMonitor):
                 trim(HEAP_PAD_BYTES)
 
     def _sample_forever(self) -> None:
-        """Sample from a thread of its own: kernels run without Python's lock."""
+        """Sample in a thread, which also runs during kernels, since they release the GIL."""
         while True:
             time.sleep(SAMPLE_SECONDS)
-            with contextlib.suppress(MemoryError):  # at the very limit; the next sample will do
+            with contextlib.suppress(MemoryError):  # close to the limit; the next sample replaces it
                 self._sample()
 
     def _sample(self) -> None:

@@ -19,11 +19,11 @@ from vram_cli.records import Phase
 
 
 class CudaMonitor(MemoryMonitor):
-    """Reads `torch.cuda`'s (or `torch.xpu`'s) allocator statistics, and asks the driver for the rest of the GPU.
+    """Reads `torch.cuda`'s (or `torch.xpu`'s) allocator statistics, and queries the driver for the rest of the GPU.
 
     Args:
         device: such as cuda:0.
-        memory_limit: makes the GPU act as a smaller one; the CUDA context is part of it.
+        memory_limit: makes the GPU act as a smaller one; it includes the CUDA context.
     """
 
     has_peak_counters = True
@@ -32,7 +32,7 @@ class CudaMonitor(MemoryMonitor):
     def __init__(self, device: torch.device, memory_limit: int | None) -> None:
         super().__init__(device)
         self._backend: Any = getattr(torch, device.type)
-        self._backend.set_device(device)  # for code that says "cuda" and means the current one
+        self._backend.set_device(device)  # for user code in which "cuda" means the current device
         torch.empty(1, device=device)  # creates the context
         self._total = int(self._backend.mem_get_info(device)[1])
         if memory_limit is not None and memory_limit > self._total:
@@ -58,7 +58,7 @@ class CudaMonitor(MemoryMonitor):
 
     @property
     def memory_limit(self) -> int | None:
-        """The memory limit that the user gave."""
+        """The memory limit in the config."""
         return self._limit
 
     def capacity(self) -> tuple[int, int]:
@@ -74,7 +74,7 @@ class CudaMonitor(MemoryMonitor):
         return self._limit, max(0, outside - sum(size for _, size in self._others))
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of cuDNN and the driver, as far as they are known."""
+        """Return the versions of cuDNN and the driver, if available."""
         if self.device.type != "cuda":
             return {}
         driver = _nvidia_smi("--query-gpu=driver_version").splitlines()
@@ -82,12 +82,12 @@ class CudaMonitor(MemoryMonitor):
         return {name: version for name, version in versions.items() if version}
 
     def exceeded_limit(self) -> bool:
-        """Whether kernels loaded during the trial made the context grow into what the cap had left to the allocator."""
+        """Return whether kernels loaded during the trial made the context grow into the allocator's share."""
         capacity, outside = self.capacity()
         return self._is_capped and outside + self._step_peak.reserved > capacity
 
     def set_limit(self) -> None:
-        """Cap what the allocator may reserve at the capacity less what lies outside it."""
+        """Cap the allocator's reserved memory at the capacity minus the memory outside the allocator."""
         if self._is_capped:
             capacity, outside = self.capacity()
             self._set_fraction(max(0, capacity - outside) / self._total)
@@ -98,7 +98,7 @@ class CudaMonitor(MemoryMonitor):
             self._set_fraction(1.0)
 
     def start_trial(self) -> None:
-        """Return all cached memory, then start."""
+        """Return all cached memory to the driver, then start the trial."""
         gc.collect()
         self._backend.empty_cache()
         self._earlier_retries = self._stat("num_alloc_retries")
@@ -110,10 +110,10 @@ class CudaMonitor(MemoryMonitor):
         self.allocator_retries = self._stat("num_alloc_retries") - self._earlier_retries
 
     def discard_first_step_peak(self) -> None:
-        """Forget the memory in which cuDNN tried its plans: all that was free, halved until the allocation succeeded.
+        """Discard the memory in which cuDNN tried its plans: all free memory, halved until the allocation succeeded.
 
         No step fails for lack of it, and it has been freed (generate_and_filter_plans in Conv_v8.cpp): later steps
-        show what the training takes.
+        show the memory of the training.
         """
         if self.device.type == "cuda" and torch.backends.cudnn.benchmark:
             self._peaks = {phase: self._peaks[phase] for phase in (Phase.BUILD, Phase.BATCH)}
@@ -167,13 +167,13 @@ def _other_processes(device: torch.device) -> list[tuple[str, int]]:
 
 
 def _nvidia_smi(query: str) -> str:
-    """Return the lines of a query, "" if there is no `nvidia-smi` or it does not answer."""
+    """Return the output of a query, or "" if `nvidia-smi` is missing or fails."""
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed words
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed arguments
     except (OSError, subprocess.SubprocessError):
         return ""
-    return answer.stdout
+    return done.stdout
 
 
 def parse_processes(text: str, uuid: str, own_pid: int) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""How much RAM this computer still has, cgroup limits of a container included."""
+"""The available RAM of this computer, including the cgroup limits of a container."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Return the RAM that a process could still take: the system's figure, or a container's if that is less."""
+    """Return the available RAM of the system, or of the container if that is less."""
     return min([int(psutil.virtual_memory().available), *_cgroup_headrooms()])
 
 
@@ -27,22 +27,22 @@ def _cgroup_headrooms() -> list[int]:
                 folders.append((_CGROUP / inside, "memory.max", "memory.current"))
             elif inside and "memory" in controllers.split(","):
                 folders.append((_CGROUP / "memory" / inside, "memory.limit_in_bytes", "memory.usage_in_bytes"))
-    rooms = (_headroom(folder / limit, folder / usage) for folder, limit, usage in folders)
-    return [room for room in rooms if room is not None]
+    headrooms = (_headroom(folder / limit, folder / usage) for folder, limit, usage in folders)
+    return [headroom for headroom in headrooms if headroom is not None]
 
 
 def _headroom(limit: Path, usage: Path) -> int | None:
     try:
-        most, used = limit.read_text().strip(), int(usage.read_text())
+        maximum, used = limit.read_text().strip(), int(usage.read_text())
     except OSError:
         return None
-    if not most.isdigit():  # "max": no limit here
+    if not maximum.isdigit():  # "max": no limit here
         return None
-    return max(0, int(most) - used + _reclaimable(limit.parent / "memory.stat"))
+    return max(0, int(maximum) - used + _reclaimable(limit.parent / "memory.stat"))
 
 
 def _reclaimable(stat: Path) -> int:
-    """Return the page cache that the kernel gives up before it kills anybody; it is counted in the group's use."""
+    """Return the page cache that the kernel reclaims before it kills a process; the group's usage includes it."""
     try:
         lines = [line.split() for line in stat.read_text().splitlines()]
     except OSError:

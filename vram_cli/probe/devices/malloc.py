@@ -1,15 +1,15 @@
 """Settings of the C library's allocator that make memory on the CPU reproducible from trial to trial.
 
-They slow Python down by some 60 %, so only real trials on the CPU get them; the C runtime and oneDNN read them as the
+They slow Python down by about 60 %, so only real trials on the CPU use them. The C runtime and oneDNN read them as the
 worker process starts.
 """
 
 from __future__ import annotations
 
 HEAP_PAD_BYTES = 128 * 1024
-"""Bytes of free heap that glibc keeps when it grows or trims. Free heap counts as taken (`cpu.py`), and a large tensor
-that happens to find room in it gets that room twice. With 4 MiB, the largest batch of a small network under 32 MiB was
-anything from 1,699 to 1,835; with this value it is 1,943 to 1,959."""
+"""Bytes of free heap that glibc keeps when it grows or trims. Free heap counts as used (`cpu.py`), and a large tensor
+that happens to fit into it gets that memory twice. With 4 MiB, the largest batch of a small network under 32 MiB varied
+from 1,699 to 1,835; with this value it is 1,943 to 1,959."""
 
 REPRODUCIBLE_MALLOC_ENV = {
     # glibc raises its mmap threshold as blocks are freed, after which freed batches stay in the heap. One arena and a
@@ -17,7 +17,7 @@ REPRODUCIBLE_MALLOC_ENV = {
     # left holes of 4 to 15 MiB in the heap; with 16 KiB, 2 to 3 MiB.
     "MALLOC_MMAP_THRESHOLD_": "16384",
     "MALLOC_ARENA_MAX": "1",
-    # Small objects come from a heap that grows in small steps. Python's own arenas of 1 MiB could decide about a batch.
+    # Small objects come from a heap that grows in small steps. Python's arenas take 1 MiB at once.
     "MALLOC_TOP_PAD_": str(HEAP_PAD_BYTES),
     "PYTHONMALLOC": "malloc",
     # MKL caches packed copies of the matrices that it has multiplied.

@@ -1,4 +1,4 @@
-"""What a device must offer so that its memory can be measured: counters, a limit, and a breakdown that adds up."""
+"""The interface of a device: memory counters, a limit, and a breakdown that adds up."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class PeakStats(NamedTuple):
     """Peak memory since the last reset, in bytes."""
 
     requested: int
-    """Bytes that tensors and workspaces asked for."""
+    """Bytes that tensors and workspaces requested."""
     allocated: int
     """Bytes that the allocator handed out for them, rounded up."""
     reserved: int
-    """Bytes that the allocator holds of the device."""
+    """Bytes that the allocator reserved on the device."""
 
 
 class MemoryMonitor(ABC):
     """Measures peak memory per phase on one device.
 
-    One trial at a time: `start_trial`, then phases, `remove_limit`, `empty_cache`. What a device can do is said by the
-    class attributes, so that nothing else has to ask for its type.
+    One trial at a time: `start_trial`, then the phases, `remove_limit`, `empty_cache`. Class attributes describe the
+    capabilities of a device, so that no other code checks its type.
     """
 
     has_peak_counters: ClassVar[bool]
@@ -54,7 +54,7 @@ class MemoryMonitor(ABC):
         self.reset_peak()
 
     def start_step(self) -> None:
-        """Forget the peak of earlier steps."""
+        """Discard the peak of earlier steps."""
         self._step_peak = PeakStats(0, 0, 0)
         self.tracker.reset_peak()
 
@@ -97,10 +97,10 @@ class MemoryMonitor(ABC):
         return self._step_peak
 
     def breakdown(self, batch_size: int, peak: PeakStats) -> Breakdown:
-        """Account for the whole device at a step's peak, from what the tracker saw of that step or of one like it.
+        """Account for the whole device at a step's peak, from the storages of that or an equal tracked step.
 
-        If the counters show more than the tracker, kernels allocated the difference themselves: workspaces. If they
-        show less, the difference is a temporary that only a tracked step makes.
+        If the counters show more than the tracker, kernels allocated the difference as workspaces. If they show less,
+        the difference is a temporary that only a tracked step creates.
         """
         capacity, outside = self.capacity()
         totals: Counter[Category] = self.tracker.bytes_at_peak()
@@ -136,7 +136,7 @@ class MemoryMonitor(ABC):
 
     @property
     def memory_limit(self) -> int | None:
-        """The memory limit that the user gave, in bytes; None for the whole device."""
+        """The memory limit in the config, in bytes; None for the whole device."""
         return None
 
     @property
@@ -145,7 +145,7 @@ class MemoryMonitor(ABC):
         return None
 
     def discard_first_step_peak(self) -> None:  # noqa: B027 - most devices keep it
-        """Forget memory that only the first step takes."""
+        """Discard memory that only the first step takes."""
 
     def new_tracker(self) -> StorageTracker:
         """Return an empty tracker for a trial."""
@@ -163,16 +163,16 @@ class MemoryMonitor(ABC):
         return {}
 
     def exceeded_limit(self) -> bool:
-        """Whether the trial took more than the limit although that was in force, so that it has to run again."""
+        """Return whether the trial exceeded the limit although that was in force, so that it must be repeated."""
         return False
 
     @abstractmethod
     def name(self) -> str:
-        """Return the device's name, for people."""
+        """Return the device's name."""
 
     @abstractmethod
     def limit_enforced_by(self) -> str:
-        """Return what makes an allocation above the limit fail."""
+        """Return the mechanism that makes allocations above the limit fail."""
 
     @abstractmethod
     def capacity(self) -> tuple[int, int]:
@@ -192,7 +192,7 @@ class MemoryMonitor(ABC):
 
     @abstractmethod
     def reset_peak(self) -> None:
-        """Start to measure the peak from what is in use now."""
+        """Reset the peak to the current use."""
 
     @abstractmethod
     def allocated_bytes(self) -> int:

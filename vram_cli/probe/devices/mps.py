@@ -1,4 +1,4 @@
-"""Apple's GPU: tensors counted by the storage tracker, the rest by Metal, the limit set in PyTorch's allocator.
+"""Real steps on Apple's GPU, measured by the storage tracker and Metal, under a limit of PyTorch's allocator.
 
 PyTorch has no peak counters for `mps`. It offers `torch.mps.driver_allocated_memory` (all memory that Metal holds for
 this process), `recommended_max_memory`, and `set_per_process_memory_fraction`, above which its allocator raises.
@@ -19,14 +19,14 @@ _NEEDED = ("driver_allocated_memory", "recommended_max_memory", "set_per_process
 
 
 class MpsMonitor(MemoryMonitor):
-    """Counts tensors by the storage tracker; samples what Metal holds whenever a storage is allocated.
+    """Measures tensors with the storage tracker, and samples Metal's memory whenever a storage is allocated.
 
-    Memory that kernels allocate and free between two samples is not seen. The limit is enforced in any case.
+    Memory that kernels allocate and free between two samples is not measured, but the limit applies to it.
 
     Args:
         device: mps, or another device whose tensors are tracked in tests.
         memory_limit: bytes to stay within; None for Metal's recommended maximum.
-        backend: the module that answers for the device, `torch.mps`.
+        backend: the module with the device's functions, `torch.mps`.
     """
 
     has_peak_counters = False
@@ -60,12 +60,12 @@ class MpsMonitor(MemoryMonitor):
         return "the allocator's memory fraction"
 
     def capacity(self) -> tuple[int, int]:
-        """Return Metal's recommended maximum (or the limit); Metal's own share is part of what it reports."""
+        """Return Metal's recommended maximum (or the limit), and 0 bytes outside it: Metal counts its own share."""
         return self._limit or self._total, 0
 
     @property
     def memory_limit(self) -> int | None:
-        """The memory limit that the user gave."""
+        """The memory limit in the config."""
         return self._limit
 
     def new_tracker(self) -> StorageTracker:
@@ -73,7 +73,7 @@ class MpsMonitor(MemoryMonitor):
         return StorageTracker(self.device, on_alloc=self._sample)
 
     def start_trial(self) -> None:
-        """Return all cached memory, then start."""
+        """Return all cached memory to Metal, then start the trial."""
         self._backend.empty_cache()
         super().start_trial()
 
@@ -96,7 +96,7 @@ class MpsMonitor(MemoryMonitor):
         return PeakStats(tensors, tensors, max(tensors, self._peak))
 
     def reset_peak(self) -> None:
-        """Start from what is in use now."""
+        """Reset the peak to the current use."""
         self._peak = int(self._backend.driver_allocated_memory())
 
     def allocated_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""From a device's name to its memory monitor."""
+"""Open the memory monitor of a device by name."""
 
 from __future__ import annotations
 

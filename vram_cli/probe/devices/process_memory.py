@@ -1,4 +1,4 @@
-"""What the system says of this process's memory."""
+"""The memory of this process, as reported by the system."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 import psutil
 
 ENFORCED = sys.platform.startswith("linux")
-"""Whether this is a system that makes an allocation above RLIMIT_DATA fail."""
+"""Whether the system makes allocations above RLIMIT_DATA fail."""
 
 
 class ProcessMemory:
-    """Reads Linux's counter (proc(5)); elsewhere resident memory stands in for it."""
+    """Reads Linux's counter (proc(5)), or resident memory on other systems."""
 
     def __init__(self) -> None:
-        # An open file makes a reading cost microseconds.
+        # With the file kept open, a reading takes microseconds.
         self._statm = os.open("/proc/self/statm", os.O_RDONLY) if ENFORCED else None
         self._page = os.sysconf("SC_PAGE_SIZE") if ENFORCED else 1
         self._process = psutil.Process()
 
     def data(self) -> int:
-        """Return the bytes of private writable memory, the main thread's stack included; elsewhere resident memory."""
+        """Return the bytes of private writable memory, including the main thread's stack, or resident memory."""
         if self._statm is None:
             return int(self._process.memory_info().rss)
         return int(os.pread(self._statm, 256, 0).split()[5]) * self._page
@@ -36,12 +36,12 @@ class ProcessMemory:
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmStk:")), 0)
 
     def free_heap(self) -> int:
-        """Return the bytes that the C library holds and has not handed out; 0 where it does not tell (not glibc)."""
-        ask = getattr(ctypes.CDLL(None), "mallinfo2", None) if ENFORCED else None  # since glibc 2.33
-        if ask is None:
+        """Return the bytes of free heap in the C library; 0 if it does not report them (only glibc does)."""
+        mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None) if ENFORCED else None  # since glibc 2.33
+        if mallinfo2 is None:
             return 0
-        ask.restype = _MallInfo
-        return int(ask().fordblks)
+        mallinfo2.restype = _MallInfo
+        return int(mallinfo2().fordblks)
 
 
 class _MallInfo(ctypes.Structure):

@@ -1,1 +1,1 @@
-"""The worker process: everything that runs on the far side of the pipe."""
+"""The code that runs in the worker process."""

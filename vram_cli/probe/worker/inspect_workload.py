@@ -1,4 +1,4 @@
-"""What `vram inspect` has the child process look at: the data and the model of a config, with nothing trained."""
+"""Describe the data and the model of a config for `vram inspect`, without training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vram_cli.workload import open_data
 
 
 def inspect_workload(config: Config, *, download: bool, samples: int) -> WorkloadInspected:
-    """Return what data and model are, with some images of each class where there are files of them.
+    """Return a description of data and model, with `samples` images per class if the data are image files.
 
     Raises:
-        ConfigError: the data cannot be had, or the model cannot be built.
-        Exception: what code of the config's raises, blamed on its key.
+        ConfigError: the data cannot be loaded, or the model cannot be built.
+        Exception: any exception of code that the config names, annotated with its key.
     """
     source = open_data(config, download=download)
     return WorkloadInspected(

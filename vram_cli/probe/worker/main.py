@@ -1,7 +1,7 @@
-"""The worker process: it answers requests from its parent over a pipe, one JSON object a line.
+"""The main loop of the worker process: it answers requests from its parent over pipes, one JSON object per line.
 
-It keeps one CUDA context and one import of torch from trial to trial. It ignores Ctrl-C (the parent decides) and exits
-with its parent: when the pipe from it closes.
+The process keeps its CUDA context and its imports from trial to trial. It ignores Ctrl-C, which the parent handles, and
+exits when the parent closes the pipe.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class Service(Protocol):
-    """What a worker process does: it turns requests into replies."""
+    """Handles the requests of a worker process."""
 
     requests: TypeAdapter[Any]
     replies: TypeAdapter[Any]
 
     def handle(self, request: Any, send: Callable[[Any], None]) -> Any:
-        """Return the reply to a request, None if it has none; `send` sends events before that."""
+        """Return the reply to a request, or None if it has none; `send` sends events before the reply."""
         ...
 
 
@@ -86,7 +86,7 @@ def run(service: Service) -> None:
 
 
 def serve(service: Service, lines: queue.Queue[str], write: Callable[[str], None]) -> None:
-    """Answer one line after the other, without end."""
+    """Answer requests in order, without end."""
 
     def send(reply: Any) -> None:
         write(service.replies.dump_json(reply).decode())
@@ -104,7 +104,7 @@ def serve(service: Service, lines: queue.Queue[str], write: Callable[[str], None
 
 
 def read_config(values: dict[str, Any], folder: str) -> Config:
-    """Return the config of a request; its code is looked for in `folder` first, if there is one."""
+    """Return the config of a request. The code that it names is imported from `folder` first, if set."""
     from vram_cli.config import Config
     from vram_cli.workload import add_import_path
 
@@ -114,7 +114,7 @@ def read_config(values: dict[str, Any], folder: str) -> Config:
 
 
 def _refusal(error: Exception) -> Refused | None:
-    """Return the reply for an error that is meant for people; None for a bug."""
+    """Return the reply for an error that the user can fix, or None for a bug."""
     if isinstance(error, VramError):
         kind = next((base for base in (ConfigError, MachineError) if isinstance(error, base)), None)
         trace = error.traceback if isinstance(error, WorkloadError) else ""
@@ -130,23 +130,23 @@ def _refusal(error: Exception) -> Refused | None:
 
 
 def _claim_stdout() -> TextIO:
-    """Keep standard output for replies; whatever else prints there goes to standard error."""
+    """Reserve standard output for replies; other output goes to standard error."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return replies
 
 
 def _claim_stdin() -> TextIO:
-    """Keep standard input for requests; whatever else reads it finds the end of the file."""
+    """Reserve standard input for requests; other readers see the end of the file."""
     requests = os.fdopen(os.dup(0), encoding="utf-8")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(devnull, 0)
+    os.close(devnull)
     return requests
 
 
 def _read_lines(stdin: TextIO) -> queue.Queue[str]:
-    """Read lines in a thread, which ends the process when the parent is gone, in the middle of a trial too."""
+    """Read lines in a thread that exits the process when the parent has gone, even during a trial."""
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:

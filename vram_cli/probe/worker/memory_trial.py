@@ -1,4 +1,4 @@
-"""One trial: build the training, collate a batch of n, run full steps, and report how it went."""
+"""A trial: build the workload, make a batch, run full steps, and report the outcome."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ from vram_cli.workload import (
 
 
 class MemoryTrial:
-    """Runs one batch size on one device and remembers how far it came.
+    """Runs one batch size on one device, and records phases, peaks and steps.
 
     Args:
         monitor: measures the device's memory.
         on_phase: called as each phase starts.
-        detail: whether the measurement carries a breakdown of the last step, and whether that has modules and a
-            timeline, for which every module call is tracked.
+        detail: the level of the breakdown of the last step. Modules and a timeline need every module call tracked.
     """
 
     def __init__(self, monitor: MemoryMonitor, on_phase: Callable[[Phase], None], detail: Detail = Detail.NONE) -> None:
@@ -54,7 +53,7 @@ class MemoryTrial:
         """Return the measurement, and whether the process may be poisoned.
 
         Raises:
-            VramError: the config names code that cannot be used, or that returns something wrong.
+            VramError: the config names code that cannot be used, or that returns an invalid value.
         """
         started, failure, phase = time.perf_counter(), None, None
         self._monitor.start_trial()
@@ -63,13 +62,13 @@ class MemoryTrial:
         except VramError:
             self._monitor.remove_limit()
             raise
-        except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
+        except Exception as error:  # noqa: BLE001 - every exception is an outcome
             self._monitor.remove_limit()
             failure = describe(error, self._monitor.device.type)
             failure = replace(failure, held_bytes=self._held_at_failure(failure))
             phase = self._monitor.phase
             self._monitor.end_phase(failed=True)
-        # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
+        # Outside the except block, the traceback no longer keeps frames and their tensors alive (pytorch#18853).
         self._clean_up(failure)
         poisoned = self._poisoned or bool(failure and failure.poisoned)
         return self._measurement(batch_size, time.perf_counter() - started, phase, failure), poisoned
@@ -91,18 +90,18 @@ class MemoryTrial:
                 self._account(work, batch, batch_size)
 
     def _held_at_failure(self, failure: Failure) -> int | None:
-        """Return the bytes, at least, that tensors held as an allocation failed: by now, backward has freed many."""
+        """Return at least how many bytes tensors held as an allocation failed; backward has since freed many."""
         if failure.requested_bytes is None:
             return None
         failed_at = self._monitor.tracker.failed_at_bytes
         return max(failure.held_bytes or 0, self._monitor.allocated_bytes()) if failed_at is None else failed_at
 
     def _account(self, work: Workload, batch: Batch, batch_size: int) -> None:
-        """Make the breakdown of the last step; if that was not tracked, run one more step for it.
+        """Create the breakdown of the last step; if that was not tracked, run another step for it.
 
-        While tensors are tracked, PyTorch adds gradients out of place: it never reuses a tensor that Python has seen.
-        So the peak is that of the step before. At the very limit there may be no room to track a step: then there is
-        no breakdown.
+        While tensors are tracked, PyTorch accumulates gradients out of place, because it never reuses a tensor that
+        Python has seen. So the peak is that of the step before. Close to the limit a tracked step may not fit; then the
+        measurement has no breakdown.
         """
         monitor, peak = self._monitor, self._monitor.step_peak
         self._peaks, self._retries = monitor.peaks, monitor.allocator_retries
@@ -126,19 +125,19 @@ class MemoryTrial:
         monitor = self._monitor
         is_forward_seen = False
         label_storages(monitor.tracker, work, batch)
-        tracking: AbstractContextManager[object] = nullcontext()
+        storage_tracking: AbstractContextManager[object] = nullcontext()
         if is_detailed and monitor.has_peak_counters:
-            tracking = monitor.tracker
-        following: AbstractContextManager[object] = nullcontext()
+            storage_tracking = monitor.tracker
+        module_tracking: AbstractContextManager[object] = nullcontext()
         if is_detailed and self._detail is Detail.MODULES:
             modules = monitor.tracker.modules = ModuleTracker(work.model)
-            following = modules.tracking()
+            module_tracking = modules.tracking()
         monitor.start_step()
         monitor.tracker.mark_step()
 
         def start_phase(phase: Phase) -> None:
             nonlocal is_forward_seen
-            if phase is Phase.FORWARD and not is_forward_seen:  # later micro-batches find gradients there
+            if phase is Phase.FORWARD and not is_forward_seen:  # gradients exist in later micro-batches
                 is_forward_seen = True
                 self._resident_bytes = monitor.allocated_bytes() - _bytes_on(monitor.device, batch)
             if phase is Phase.OPTIMIZER:
@@ -146,7 +145,7 @@ class MemoryTrial:
             self._start_phase(phase)
 
         started = time.perf_counter()
-        with following, tracking:
+        with module_tracking, storage_tracking:
             work.step(work, batch, start_phase)
             monitor.end_phase()
         if not is_detailed or not monitor.has_peak_counters:

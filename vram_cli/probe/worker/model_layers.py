@@ -1,4 +1,4 @@
-"""What the model is: its layers as torchinfo lists them, and their output shapes, without memory if that works."""
+"""Describe a model: its layers as torchinfo lists them, and their output shapes, without memory if possible."""
 
 from __future__ import annotations
 
@@ -17,42 +17,43 @@ from vram_cli.errors import VramError
 from vram_cli.fake_tensors.errors import translate_fake_errors
 from vram_cli.fake_tensors.fake_model import FakeModel, build_without_memory
 from vram_cli.probe.devices.host_memory import available_bytes
-from vram_cli.probe.worker.output_shapes import Shapes
+from vram_cli.probe.worker.output_shapes import OutputShapes
 from vram_cli.records import DtypeFacts, LayerFacts, ModelFacts
 from vram_cli.workload import DataSource, build_model, error_summary, forward, parameter_dtype
 
 _CPU = torch.device("cpu")
-_SMALL = 2
-"""Samples of a batch that is really run: batch norm refuses a single one."""
-_ROOM = 2
-"""A model is really run where it takes no more than one part in so many of the RAM that is free."""
+_REAL_BATCH_SIZE = 2
+"""Samples of a batch that is run for real: batch norm refuses a single one."""
+_RAM_FACTOR = 2
+"""A model is run for real only if this multiple of its bytes is available as RAM."""
 
 
-class Seen(NamedTuple):
-    """A model after a forward pass, whether that came to its end or not."""
+class ForwardPass(NamedTuple):
+    """A model after a forward pass, complete or not."""
 
     model: nn.Module
-    listed: Sequence[LayerInfo]
-    shapes: Shapes
+    layers: Sequence[LayerInfo]
+    shapes: OutputShapes
     notes: tuple[str, ...] = ()
 
 
 def model_facts(config: Config, source: DataSource) -> ModelFacts:
-    """Return what is known of a config's model, for batches of its data.
+    """Return the description of a config's model, for batches of its data.
 
     Raises:
-        ConfigError: the model cannot be built, or a pattern of `train.freeze` names nothing in it.
-        Exception: whatever its target raises, blamed on `model.factory`. What its forward pass raises is a note.
+        ConfigError: the model cannot be built, or a pattern of `train.freeze` matches nothing in it.
+        Exception: any exception of its factory, annotated with `model.factory`. One in the forward pass becomes a note.
     """
-    # Checkpointing changes no layer; and whoever gave it a wrong pattern is here to look up the right names.
+    # Checkpointing changes no layer, and the user may need these names to correct a wrong pattern for it.
     config = config.model_copy(update={"train": config.train.model_copy(update={"activation_checkpointing": "none"})})
-    model, listed, shapes, notes = _look(config, source)
-    if _shares(model):
-        notes = (*notes, "Modules share parameters: each row has all that its module uses, the totals have each once.")
+    model, layers, shapes, notes = _run_forward(config, source)
+    if _shares_parameters(model):
+        note = "Modules share parameters: a row counts all that its module uses, the totals count each parameter once."
+        notes = (*notes, note)
     return ModelFacts(
         name=str(config.model.factory or config.model.name),
-        # A module with two names is listed by its first.
-        layers=tuple(_layer(info, shapes) for info in listed if not info.is_recursive),
+        # A module with two names is listed under the first.
+        layers=tuple(_layer(info, shapes) for info in layers if not info.is_recursive),
         dtypes=_dtypes(model),
         trainable_parameters=_trainable(model),
         batch_size=shapes.batch_size if shapes.outputs else None,
@@ -60,31 +61,31 @@ def model_facts(config: Config, source: DataSource) -> ModelFacts:
     )
 
 
-def _look(config: Config, source: DataSource) -> Seen:
-    """Run a forward pass on fakes, or where that does not work for real."""
+def _run_forward(config: Config, source: DataSource) -> ForwardPass:
+    """Run a forward pass on fake tensors, or for real if that fails."""
     model, dtype = build_without_memory(lambda: build_model(config)), parameter_dtype(config)
-    shapes = Shapes(config.train.batch_size)
+    shapes = OutputShapes(config.train.batch_size)
     try:
-        listed = _listed(model)  # counts the ones in masks of pruned layers, which fakes cannot
+        layers = _layers(model)  # counts the ones in masks of pruned layers, which fake tensors do not have
         _run_on_fakes(config, source, model, shapes)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the layers can be listed
-        why = _words(error)
+    except Exception as error:  # noqa: BLE001 - the layers can be listed after any error
+        reason = _message(error)
     else:
-        return Seen(model, listed, shapes)
-    if _bytes(model) * _ROOM > available_bytes():
-        note = f"Output shapes are missing: {why}. To run it for real, there is too little RAM."
-        return Seen(model, _listed(model), shapes, (note,))
-    model, shapes = build_model(config).to(dtype=dtype), Shapes(_SMALL)
-    note = f"Run for real on the CPU, with a batch of {_SMALL}: {why}"
+        return ForwardPass(model, layers, shapes)
+    if _bytes(model) * _RAM_FACTOR > available_bytes():
+        note = f"Output shapes are missing: {reason}. There is too little RAM to run the model for real."
+        return ForwardPass(model, _layers(model), shapes, (note,))
+    model, shapes = build_model(config).to(dtype=dtype), OutputShapes(_REAL_BATCH_SIZE)
+    note = f"Run for real on the CPU, with a batch of {_REAL_BATCH_SIZE}: {reason}"
     try:
-        batch = source.make_batch(_SMALL, _CPU, dtype)
+        batch = source.make_batch(_REAL_BATCH_SIZE, _CPU, dtype)
         shapes.watch(model, lambda: forward(config, model, batch))
     except Exception as error:  # noqa: BLE001 - as above
-        note = f"Output shapes are missing: {_words(error)}"
-    return Seen(model, _listed(model), shapes, (note,))
+        note = f"Output shapes are missing: {_message(error)}"
+    return ForwardPass(model, _layers(model), shapes, (note,))
 
 
-def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: Shapes) -> None:
+def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: OutputShapes) -> None:
     make, dtype = source.make_shapes(), parameter_dtype(config)
     with translate_fake_errors(), FakeTensorMode(allow_non_fake_inputs=True):
         FakeModel(model).to(_CPU, dtype)
@@ -92,12 +93,12 @@ def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: 
         shapes.watch(model, lambda: forward(config, model, batch))
 
 
-def _listed(model: nn.Module) -> list[LayerInfo]:
+def _layers(model: nn.Module) -> list[LayerInfo]:
     return summary(model, verbose=0).summary_list
 
 
-def _layer(info: LayerInfo, shapes: Shapes) -> LayerFacts:
-    # Not torchinfo's own counts: it leaves out what a mask hides, and that lies in memory all the same.
+def _layer(info: LayerInfo, shapes: OutputShapes) -> LayerFacts:
+    # torchinfo's own counts leave out parameters that a mask hides, which take memory all the same.
     parameters = _parameters(info.module)
     return LayerFacts(
         path=_path(info),
@@ -133,7 +134,7 @@ def _dtypes(model: nn.Module) -> tuple[DtypeFacts, ...]:
 
 
 def _parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters, but those of lazy modules that have not run: they have no size yet."""
+    """Return the parameters, without those of lazy modules that have not run: they have no size yet."""
     return [tensor for tensor in module.parameters() if not is_lazy(tensor)]
 
 
@@ -145,10 +146,10 @@ def _bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*_parameters(model), *model.buffers()))
 
 
-def _shares(model: nn.Module) -> bool:
-    held = (tensor for module in model.modules() for tensor in module._parameters.values() if tensor is not None)
-    return sum(1 for _ in held) > sum(1 for _ in model.parameters())
+def _shares_parameters(model: nn.Module) -> bool:
+    uses = (tensor for module in model.modules() for tensor in module._parameters.values() if tensor is not None)
+    return sum(1 for _ in uses) > sum(1 for _ in model.parameters())
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return error.message if isinstance(error, VramError) else error_summary(error)

@@ -1,7 +1,7 @@
-"""Which exception is which outcome: the one place that knows the shapes of running out of memory.
+"""Classification of exceptions: the types and texts of all out-of-memory errors.
 
-Types are asked first and texts last. The texts are those that PyTorch, CUDA, ROCm, oneDNN and the C++ runtime use;
-where a report taught one, it is named beside it.
+Types are checked first, then texts. The texts are those of PyTorch, CUDA, ROCm, oneDNN and the C++ runtime; a comment
+names the issue that reported one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _DEVICE_MEMORY = (
     "cublas_status_alloc_failed",
     "hipblas_status_alloc_failed",
     "cudnn_status_alloc_failed",
-    "cudnn_status_internal_error",  # what cuDNN says when its workspace does not fit, pytorch#81620
+    "cudnn_status_internal_error",  # cuDNN, if its workspace does not fit, pytorch#81620
     "miopenstatusallocfailed",
-    "handles_.at(i) internal assert failed",  # the caching allocator at the edge, torch-max-mem#45
-    "unable to find an engine to execute",  # every cuDNN plan failed for want of workspace
+    "handles_.at(i) internal assert failed",  # cuBLAS, close to the limit, torch-max-mem#45
+    "unable to find an engine to execute",  # every cuDNN plan failed for lack of workspace
 )
 _HOST_MEMORY = (
     "can't allocate memory",  # DefaultCPUAllocator
@@ -46,13 +46,13 @@ _KERNEL_LIMIT = (
     "cudnn_status_not_initialized",
     "invalid buffer size",
     "too many resources requested for launch",
-    "an illegal memory access",  # at a size above one that ran: 32-bit offsets that wrapped, pytorch#85005
+    "an illegal memory access",  # 32-bit offsets that wrapped at a large size, pytorch#85005
     "storage size calculation overflowed",
 )
 _POISON = (
     "CUDA error",
     "HIP error",
-    "could not create a primitive",  # oneDNN 3.12: from then on it makes none, not even for one sample
+    "could not create a primitive",  # oneDNN 3.12 then creates no other primitive, not even for one sample
 )
 _REQUESTED = (
     re.compile(r"you tried to allocate (\d+) bytes"),
@@ -60,27 +60,27 @@ _REQUESTED = (
 )
 _HELD = re.compile(r"(?:MPS allocated: )?([\d.]+) (bytes|[KMG]i?B)(?: is allocated by PyTorch|, other allocations)")
 _HALF_A_DIGIT = 0.005
-"""PyTorch says sizes with two decimals (format_size of c10/cuda/CUDACachingAllocator.cpp)."""
+"""PyTorch prints sizes with two decimals (format_size of c10/cuda/CUDACachingAllocator.cpp)."""
 _FACTORS = {"bytes": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 """PyTorch's units are powers of 1024; for mps it calls them KB, MB and GB up to 2.9 (MPSAllocator.h)."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception put into words; holds no reference to it, since a traceback pins the memory of its frames."""
+    """A description of an exception, without a reference to it: its traceback would keep tensors alive."""
 
     outcome: Outcome
     message: str
     traceback: str
     requested_bytes: int | None
     held_bytes: int | None
-    """What was handed out as it failed, at least, where that is known."""
+    """At least this many bytes were allocated as it failed; None if unknown."""
     poisoned: bool
     """Whether the process should not run another trial."""
 
 
 def describe(error: Exception, device_type: str) -> Failure:
-    """Say what an exception raised in a trial on a device means."""
+    """Return the description of an exception that was raised in a trial."""
     text = str(error)
     return Failure(
         outcome=classify(error, device_type),
@@ -93,7 +93,7 @@ def describe(error: Exception, device_type: str) -> Failure:
 
 
 def classify(error: Exception, device_type: str) -> Outcome:
-    """Return the outcome that an exception stands for; `ERROR` where it has nothing to do with the batch's size."""
+    """Return the outcome for an exception; `ERROR` if it is unrelated to the batch size."""
     host = Outcome.OUT_OF_MEMORY if device_type == "cpu" else Outcome.HOST_MEMORY
     if isinstance(error, torch.OutOfMemoryError):
         return Outcome.OUT_OF_MEMORY
@@ -103,12 +103,12 @@ def classify(error: Exception, device_type: str) -> Outcome:
         return Outcome.ERROR
     text = str(error).lower()
     rules = ((_HOST_MEMORY, host), (_DEVICE_MEMORY, Outcome.OUT_OF_MEMORY), (_KERNEL_LIMIT, Outcome.KERNEL_LIMIT))
-    found = (outcome for words, outcome in rules if any(word in text for word in words))
-    return next(found, Outcome.ERROR)
+    matches = (outcome for words, outcome in rules if any(word in text for word in words))
+    return next(matches, Outcome.ERROR)
 
 
 def requested_bytes(text: str) -> int | None:
-    """Return what the failing allocation asked for, where the allocator's message says it."""
+    """Return the bytes that the failed allocation requested; None if the message lacks them."""
     for pattern in _REQUESTED:
         match = pattern.search(text)
         if match:
@@ -118,7 +118,7 @@ def requested_bytes(text: str) -> int | None:
 
 
 def held_bytes(text: str) -> int | None:
-    """Return what was handed out as an allocation failed, at least, where the allocator's message says it."""
+    """Return at least how many bytes were allocated as an allocation failed; None if the message lacks them."""
     match = _HELD.search(text)
     return max(int((float(match.group(1)) - _HALF_A_DIGIT) * _factor(match.group(2))), 0) if match else None
 

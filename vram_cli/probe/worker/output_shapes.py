@@ -1,6 +1,6 @@
-"""What the modules of a model return in a forward pass.
+"""The shapes of the outputs of a model's modules in a forward pass.
 
-torchinfo 1.8 could tell too, but raises on outputs of classes that it does not know, and of a dict takes the last one.
+torchinfo 1.8 records them too, but raises on outputs of unknown classes, and takes the last value of a dict.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import nn
 from vram_cli.workload import tensors_of
 
 
-class Shapes:
-    """What modules return in a forward pass, by the module's id; as far as it came, if it failed."""
+class OutputShapes:
+    """Output shapes by the module's id; those before the failure if the forward pass fails."""
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
@@ -24,8 +24,8 @@ class Shapes:
         self.calls: Counter[int] = Counter()
 
     def watch(self, model: nn.Module, run: Callable[[], object]) -> None:
-        """Run something that calls the model, with nothing kept for a backward pass."""
-        hooks = [module.register_forward_hook(self._note) for module in model.modules()]
+        """Record the outputs while `run` calls the model, without gradients."""
+        hooks = [module.register_forward_hook(self._record) for module in model.modules()]
         try:
             with torch.no_grad():
                 run()
@@ -33,7 +33,7 @@ class Shapes:
             for hook in hooks:
                 hook.remove()
 
-    def _note(self, module: nn.Module, _: Any, output: Any) -> None:
+    def _record(self, module: nn.Module, _: Any, output: Any) -> None:
         self.calls[id(module)] += 1
         shapes = [tuple(tensor.shape) for tensor in tensors_of(output)]
         if shapes:

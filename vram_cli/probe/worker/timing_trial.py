@@ -1,7 +1,7 @@
 """Trials that time their steps: full steps without any tracking, each timed separately.
 
-Counting memory slows a step down: on a CPU by the storage tracker and by `malloc.REPRODUCIBLE_MALLOC_ENV`, on a GPU by
-the synchronization at the end of each phase. So these trials run in a process of their own, without any of it.
+Measuring memory slows steps down: on the CPU through the storage tracker and `malloc.REPRODUCIBLE_MALLOC_ENV`, on a GPU
+through the synchronization at the end of each phase. So these trials run in a process of their own without it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from vram_cli.workload import (
 )
 
 WARMUP_STEPS = 3
-"""Steps that are not timed: the first makes the optimizer's state, and kernels are loaded, compiled and chosen."""
+"""Untimed steps, which create the optimizer's state, and load, compile and select kernels."""
 
 ENOUGH = (1.0, 20)
-"""Seconds and steps after which a size has been timed: the quartiles of 20 steps do not depend on one of them."""
+"""Seconds and steps after which timing ends: the quartiles of 20 steps do not depend on a single one."""
 
 LONG_STEPS = (10.0, 3)
 """If steps are long: after this many seconds, this many steps are enough."""
 
 _MAX_STEPS = 2000
-"""More timed steps would add nothing for the smallest models."""
+"""Limit for the smallest models, whose quartiles more steps would not change."""
 
 
 class TimingTrials:
@@ -62,9 +62,9 @@ class TimingTrials:
             monitor.start_trial()
         try:
             seconds = self._time(trial.batch_size, on_phase)
-        except Exception as error:  # noqa: BLE001 - every exception is an outcome; describe() says which
+        except Exception as error:  # noqa: BLE001 - every exception is an outcome
             failure = describe(error, monitor.device.type)
-        # Out here the traceback is gone, and with it the frames that held the tensors (pytorch#18853).
+        # Outside the except block, the traceback no longer keeps frames and their tensors alive (pytorch#18853).
         monitor.remove_limit()
         gc.collect()
         if failure is None or not failure.poisoned:
@@ -85,7 +85,7 @@ class TimingTrials:
         config, device = self._config, self._monitor.device
         on_phase(Phase.BUILD)
         work = build_workload(config, device)
-        # As many micro-batches as in training: a memory trial runs two of them at most.
+        # Run all micro-batches, as in training; a memory trial runs at most two.
         work = replace(work, micro_batches=work.gradient_accumulation_steps)
         on_phase(Phase.BATCH)
         batch = self._data.make_batch(batch_size, device, parameter_dtype(config))
@@ -102,8 +102,8 @@ def time_steps(step: Callable[[], None], clock: Callable[[], float] = time.perf_
     """Return the seconds of consecutive steps, after a warm-up.
 
     Args:
-        step: runs one step to its end.
-        clock: seconds, rising.
+        step: runs one complete step.
+        clock: returns the time in seconds.
     """
     started = clock()
     for _ in range(WARMUP_STEPS):

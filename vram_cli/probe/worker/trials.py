@@ -1,4 +1,4 @@
-"""The trials that a worker serves: real ones on a device of this machine, or predictions for one that is not here."""
+"""The trials of a worker: real ones on a device of this machine, or predictions for another GPU."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from vram_cli.records import Detail, Phase
 from vram_cli.workload import check_code, open_data, set_matmul_precision
 
 DEFAULT_GPU = "t4"
-"""The GPU that is predicted if this machine has none and the config names none: that of a free notebook."""
+"""The GPU to predict for if this machine has none and the config names none: the one in free notebooks."""
 
 _UNKNOWN_PLANS = (
-    "cudnn.benchmark is on: the kernels that cuDNN finds fastest are only known on the GPU itself. The prediction "
-    "leaves out their workspaces, and the memory that the first step takes for a moment to try them."
+    "cudnn.benchmark is on: the kernels that cuDNN selects are known only on the GPU itself. The prediction leaves out "
+    "their workspaces, and the memory that the first step briefly uses to try them."
 )
 
 
 class Trials(Protocol):
-    """Runs one batch size after the other."""
+    """Runs trials."""
 
     ready: Ready
 
@@ -45,7 +45,7 @@ def open_trials(config: Config, *, download: bool, calibrated: bool = True, time
     """Return real trials; or predictions, if the config names a GPU to predict for, or `auto` finds none.
 
     Args:
-        config: what to train, and where.
+        config: the training and its device.
         download: whether torchvision may download missing data files.
         calibrated: whether a prediction uses the saved calibration of its GPU.
         timed: whether trials time their steps instead of measuring memory.
@@ -82,10 +82,10 @@ class RealTrials:
                 "compiled code cannot be tracked",
                 "leave it out, or run on a CUDA GPU",
             )
-        # A small trial without a limit first: modules that are imported and kernels that are loaded at their first use
-        # stay, and would count as memory of the training. An error here occurs again in the first real trial.
+        # Run a small trial without a limit first: modules and kernels that are loaded on first use stay in memory, and
+        # would count as memory of the training. An error here occurs again in the first real trial.
         MemoryTrial(open_monitor(config.device.name, None), lambda _: None).run(config, self._data, 2, 2)
-        # Everything that lives now stays: a garbage collection after each trial can skip it, which saves 0.2 s.
+        # All objects alive now stay alive: the garbage collection after each trial can skip them, which saves 0.2 s.
         gc.freeze()
         self.ready = Ready(
             device=monitor.describe(),
@@ -95,7 +95,7 @@ class RealTrials:
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
-        """Run a trial; run it again if the context grew meanwhile, so that the limit was exceeded."""
+        """Run a trial, and repeat it if the CUDA context grew during it, so that the limit was exceeded."""
         for _ in range(2):
             memory_trial = MemoryTrial(self._monitor, on_phase, trial.detail)
             steps = self._config.search.steps
@@ -125,12 +125,12 @@ class PredictedTrials:
             remark=" ".join(filter(None, (remark, _UNKNOWN_PLANS if device.cudnn_benchmark else ""))),
         )
 
-    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - nothing to watch
-        """Predict a batch size; one with a breakdown is simulated itself, not read off a line through other sizes."""
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - it has no phases
+        """Predict a batch size; a breakdown is always simulated, not interpolated from other sizes."""
         size, with_rows = trial.batch_size, trial.detail in (Detail.ROWS, Detail.MODULES)
         if with_rows or trial.confirm:
             is_detailed = trial.detail is Detail.MODULES
-            measurement = self._probe.measure_afresh(size, explain=with_rows, detail=is_detailed)
+            measurement = self._probe.simulate(size, explain=with_rows, detail=is_detailed)
         else:
             measurement = self._probe.measure(size)
         if trial.snapshot is not None and with_rows:

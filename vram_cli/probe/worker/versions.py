@@ -1,4 +1,4 @@
-"""The versions that a measurement depends on: compare like with like."""
+"""The versions that a measurement depends on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of vram, Python, torch and what it was built for, torchvision and the system."""
-    found = {
+    """Return the versions of vram, Python, torch, its CUDA or HIP, torchvision and the system."""
+    result = {
         "vram": metadata.version("vram-cli"),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -18,7 +18,7 @@ def versions() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
     if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
+        result["cuda"] = torch.version.cuda
     if torch.version.hip:
-        found["hip"] = torch.version.hip
-    return found
+        result["hip"] = torch.version.hip
+    return result

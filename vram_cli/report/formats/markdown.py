@@ -30,7 +30,7 @@ def to_markdown(document: doc.Document) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text for the inside of a line, shown as it is; an @name in it notifies nobody on GitHub."""
+    """Return text escaped for the inside of a line; an @name in it sends no notification on GitHub."""
     line = _SPECIAL.sub(r"\\\g<0>", " ".join(spelled(text).split()).replace("&", "&amp;"))
     return line.replace("@", _NO_MENTION)
 
