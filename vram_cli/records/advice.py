@@ -10,102 +10,109 @@ from vram_cli.records.enums import SCHEMA_VERSION, Category
 from vram_cli.records.run_info import RunInfo
 
 Scaling = Literal["linear", "sqrt", "none"]
-"""How a learning rate follows the batch size."""
+"""How the learning rate scales with the batch size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationResult:
-    """What one change of the training would do to the largest batch."""
+    """The effect of one change, or of a combination of changes, on the largest batch size."""
 
     name: str
-    """Such as "gradient checkpointing, every block"."""
-    sets: tuple[str, ...]
-    """The change as overrides of the config, such as "train.activation_checkpointing=full"; () for no change."""
-    price: str
-    """What it costs, in words; "" where nothing is known to speak against it."""
+    """Such as "checkpoint every block"."""
+    overrides: tuple[str, ...]
+    """Overrides of the config that make the change, such as "train.activation_checkpointing=full"."""
+    cost: str
+    """The cost in words; "" if none is known."""
     max_batch_size: int | None = None
-    """The largest batch with it; None where nothing fits, or where it could not be tried."""
-    pieces: int = 1
-    """How many times as many of these batches there are to a step of the optimizer as without it."""
+    """The largest batch size with the change; None if nothing fits, or if it could not be tried."""
+    micro_batches: int = 1
+    """Micro-batches per optimizer step, relative to the training without changes."""
     saved_bytes: int | None = None
-    """What it leaves free at `Advice.at_batch_size`, below 0 what it takes; None where that was not measured."""
+    """Memory freed at the peak at `Advice.at_batch_size`, negative if more is used; None if not measured."""
     saved_from: Category | None = None
-    """The row of the breakdown that changes most."""
-    compute: float | None = None
-    """Floating-point operations a step, as a part of those without it; counted from shapes, predictions only."""
-    seconds: float | None = None
-    """Seconds a step, as a part of those without it; measured, real trials only."""
+    """The category of the breakdown that changes most."""
+    flops_ratio: float | None = None
+    """Floating-point operations per step relative to the training without changes; predictions only, counted from
+    shapes."""
+    step_time_ratio: float | None = None
+    """Time per step relative to the training without changes; real trials only."""
     helps: bool = False
-    why: str = ""
-    """Where it does not help: why."""
+    """Whether the largest batch grows."""
+    reason: str = ""
+    """If it does not help, the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccumulationPlan:
-    """How a batch that does not fit, or that is wanted, is made of smaller ones."""
+    """How to train with a given batch size: whole, with changes, or in micro-batches."""
 
-    wanted: int
+    batch_size: int
+    """The requested batch size."""
     micro_batch_size: int | None
-    """What is in memory at once; None where even one sample does not fit."""
-    accumulate: int = 1
-    """Batches to a step of the optimizer."""
-    sets: tuple[str, ...] = ()
-    """What else has to change."""
+    """Samples in memory at once; None if not even one fits."""
+    gradient_accumulation_steps: int = 1
+    """Micro-batches per optimizer step."""
+    overrides: tuple[str, ...] = ()
+    """Further overrides of the config."""
     note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateSuggestion:
-    """A learning rate to begin with at another batch size."""
+    """A starting point for the learning rate at another batch size."""
 
     from_batch_size: int
-    """Samples to a step of the optimizer, accumulated ones included; as is `batch_size`."""
-    from_rate: float
+    """Samples per optimizer step in the config, accumulated micro-batches included."""
+    from_learning_rate: float
     batch_size: int
-    rate: float
+    """Samples per optimizer step that the suggestion is for."""
+    learning_rate: float
     rule: str
     """"linear" or "square root"."""
     note: str
-    """Where the rule is from, and how far it can be trusted."""
+    """The source of the rule and its limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuEstimate:
-    """What one card would hold."""
+    """The predicted batch sizes of a GPU of the catalogue."""
 
     name: str
     capacity_bytes: int
     max_batch_size: int | None
+    """The largest batch size without changes; None if nothing fits."""
     best: OptimizationResult | None
-    """With the best combination of changes; None where none helps."""
-    why: str = ""
-    """Where nothing could be predicted for it: why."""
+    """The best combination of changes; None if none helps."""
+    reason: str = ""
+    """If nothing could be predicted for it, the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """What would let a larger batch fit: the answer of `vram advise`."""
+    """The answer of `vram advise`: the changes that let a larger batch fit."""
 
     command: Literal["advise"] = "advise"
     run: RunInfo
     max_batch_size: int | None
-    """As the training is; None where nothing fits."""
+    """The largest batch size without changes; None if nothing fits."""
     at_batch_size: int
-    """Where savings are measured: a size that fits as the training is."""
+    """The batch size at which savings are measured: one that fits without changes."""
     breakdown: Breakdown | None
-    """Of the training as it is, at that size."""
-    levers: tuple[OptimizationResult, ...]
+    """The breakdown without changes at `at_batch_size`."""
+    optimizations: tuple[OptimizationResult, ...]
+    """The changes, each tried on its own."""
     best: OptimizationResult | None = None
-    """The combination of changes that gives the largest batch, of those that leave it whole; None where none helps."""
-    fit: AccumulationPlan | None = None
-    """For `--fit-batch`."""
-    effective: AccumulationPlan | None = None
-    """For `--effective-batch`."""
-    rate: LearningRateSuggestion | None = None
-    cards: tuple[GpuEstimate, ...] = ()
-    """For `--gpus`."""
+    """The combination with the largest batch, gradient accumulation excluded; None if no change helps."""
+    fit_batch: AccumulationPlan | None = None
+    """The plan for `--fit-batch`."""
+    effective_batch: AccumulationPlan | None = None
+    """The plan for `--effective-batch`."""
+    learning_rate: LearningRateSuggestion | None = None
+    gpus: tuple[GpuEstimate, ...] = ()
+    """The GPUs of `--gpus`."""
     interrupted: bool = False
-    """Whether Ctrl-C ended it early: what is not here was not tried. Without levers, `max_batch_size` is the largest
-    that had run."""
+    """Whether Ctrl-C ended the run early, so that the answer covers only the trials until then. Without any
+    `optimizations`, `max_batch_size` is the largest size that had run."""
     notes: tuple[str, ...] = ()
+    """Further remarks, one sentence each."""
     schema_version: int = field(default=SCHEMA_VERSION)

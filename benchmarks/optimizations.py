@@ -1,6 +1,6 @@
 """Each change that `vram advise` tries, predicted and real: the largest batch under a budget of the CPU's memory.
 
-    python -m benchmarks.levers [--only WORD]
+    python -m benchmarks.optimizations [--only WORD]
 
 The prediction runs the step on fake CPU tensors and takes the most that is alive at once; the real search runs real
 steps under RLIMIT_DATA. Of the budget, some MiB are no tensors (heap, Python's objects): how many, the training as
