@@ -89,18 +89,18 @@ def user_project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def levers(advice: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {lever["name"]: lever for lever in advice["levers"]}
+def optimizations(advice: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {result["name"]: result for result in advice["optimizations"]}
 
 
 def test_each_change_and_the_best_combination(advised: tuple[Path, dict[str, Any]]) -> None:
     _, advice = advised
-    tried = levers(advice)
+    tried = optimizations(advice)
     assert {"fused optimizer", "expandable segments", "channels last", "model.hidden=2048"} <= tried.keys()
     assert tried["autocast to bfloat16"]["max_batch_size"] > 1.5 * advice["max_batch_size"]
     assert tried["autocast to bfloat16"]["saved_from"] in ("activations", "temporaries")
-    assert tried["model.hidden=2048"]["compute"] == pytest.approx(0.5, abs=0.01)
-    best = max(lever["max_batch_size"] or 0 for lever in tried.values() if lever["helps"])
+    assert tried["model.hidden=2048"]["flops_ratio"] == pytest.approx(0.5, abs=0.01)
+    best = max(result["max_batch_size"] or 0 for result in tried.values() if result["helps"])
     assert advice["best"]["max_batch_size"] >= best
     assert sum(row["bytes"] for row in advice["breakdown"]["rows"]) == 400 * 1024**2
     assert advice["at_batch_size"] < advice["max_batch_size"]
@@ -108,20 +108,20 @@ def test_each_change_and_the_best_combination(advised: tuple[Path, dict[str, Any
 
 
 def test_refused_change_has_a_reason(advised: tuple[Path, dict[str, Any]]) -> None:
-    refused = levers(advised[1])["checkpoint every block"]
+    refused = optimizations(advised[1])["checkpoint every block"]
     assert refused["max_batch_size"] is None
-    assert refused["why"] == "train.activation_checkpointing: full finds no repeated blocks in the model"
+    assert refused["reason"] == "train.activation_checkpointing: full finds no repeated blocks in the model"
 
 
 def test_answers_to_fit_batch_effective_batch_and_gpus(advised: tuple[Path, dict[str, Any]]) -> None:
     _, advice = advised
-    assert advice["fit"]["micro_batch_size"] == 5000
-    assert advice["fit"]["sets"] == ["precision=amp-bf16"]  # cheaper than a smaller model
-    effective = advice["effective"]
-    assert effective["micro_batch_size"] * effective["accumulate"] == 10_000
+    assert advice["fit_batch"]["micro_batch_size"] == 5000
+    assert advice["fit_batch"]["overrides"] == ["precision=amp-bf16"]  # cheaper than a smaller model
+    effective = advice["effective_batch"]
+    assert effective["micro_batch_size"] * effective["gradient_accumulation_steps"] == 10_000
     assert effective["micro_batch_size"] <= advice["max_batch_size"]
-    assert advice["rate"]["rate"] == pytest.approx(0.01 * (10_000 / 128) ** 0.5)
-    t4, l4 = advice["cards"]
+    assert advice["learning_rate"]["learning_rate"] == pytest.approx(0.01 * (10_000 / 128) ** 0.5)
+    t4, l4 = advice["gpus"]
     assert (t4["name"], l4["name"]) == ("t4", "l4")
     assert t4["capacity_bytes"] < l4["capacity_bytes"]
     assert t4["max_batch_size"] < l4["max_batch_size"]
@@ -129,7 +129,7 @@ def test_answers_to_fit_batch_effective_batch_and_gpus(advised: tuple[Path, dict
 
 def test_changes_for_fit_batch_make_it_fit(advised: tuple[Path, dict[str, Any]]) -> None:
     folder, advice = advised
-    sets = [word for text in advice["fit"]["sets"] for word in ("--set", text)]
+    sets = [word for text in advice["fit_batch"]["overrides"] for word in ("--set", text)]
     assert vram_here("breakdown", *WIDE, *sets, "--batch-size", "5000", folder=folder).code == 0
 
 
@@ -160,7 +160,7 @@ def test_model_that_fits_only_with_a_change(tmp_path: Path) -> None:
     advice = json.loads(answer.stdout)
     assert advice["max_batch_size"] is None
     assert advice["best"]["max_batch_size"] >= 1
-    assert levers(advice)["SGD with momentum"]["helps"]
+    assert optimizations(advice)["SGD with momentum"]["helps"]
 
 
 def test_nothing_fits_with_any_change(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_nothing_fits_with_any_change(tmp_path: Path) -> None:
     assert answer.stderr.splitlines()[:4] == [
         "no --config option: using the bundled mlp_mnist.yaml",
         "starting the worker process",
-        "trying the training as it is",
+        "trying the training without changes",
         "trying fused optimizer",
     ]
 
@@ -184,6 +184,7 @@ def test_nothing_fits_with_any_change(tmp_path: Path) -> None:
         (["--also-try", "precision=half"], ["precision", "amp-fp16"]),
         (["--gpus", "t4,rtx-4091"], ["unknown GPU 'rtx-4091'", "rtx-4090"]),
         (["--fit-batch", "0"], ["--fit-batch"]),
+        (["--mode", "eval", "--effective-batch", "64"], ["--effective-batch", "mode is eval", "set mode to train"]),
         (["--json", "--format", "markdown"], ["two formats"]),
         (["--report", "advice.md"], ["an HTML page"]),
         (["--save", "there.json"], ["already exists", "--force"]),
@@ -194,7 +195,7 @@ def test_bad_input_fails_before_any_trial(arguments: list[str], words: list[str]
     answer = vram_here("advise", *PLACE, *arguments, folder=tmp_path)
     assert answer.code == 2
     assert answer.stdout == ""
-    assert "starting the process" not in answer.stderr
+    assert "starting the worker process" not in answer.stderr
     for word in words:
         assert word in answer.stderr
     assert (tmp_path / "there.json").read_text() == "mine"
@@ -215,10 +216,10 @@ def test_change_breaks_user_code(user_project: Path) -> None:
     answer = vram_here("advise", "--config", "net.yaml", *PLACE, *target, *options, folder=user_project)
     assert (answer.code, answer.stderr) == (0, "")
     advice = json.loads(answer.stdout)
-    tried, fit = levers(advice), advice["fit"]
-    assert fit["accumulate"] > 1
-    assert fit["micro_batch_size"] * fit["accumulate"] == 1_000_000
-    assert "TypeError: float32 or nothing" in tried["autocast to bfloat16"]["why"]
+    tried, fit = optimizations(advice), advice["fit_batch"]
+    assert fit["gradient_accumulation_steps"] > 1
+    assert fit["micro_batch_size"] * fit["gradient_accumulation_steps"] == 1_000_000
+    assert "TypeError: float32 or nothing" in tried["autocast to bfloat16"]["reason"]
     assert tried["checkpoint every block"]["helps"]
 
 
@@ -241,7 +242,7 @@ def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     assert process.returncode == 130
     advice = json.loads(stdout)
     assert advice["interrupted"]
-    assert list(levers(advice))[:2] == ["fused optimizer", "expandable segments"]
+    assert list(optimizations(advice))[:2] == ["fused optimizer", "expandable segments"]
     assert advice["max_batch_size"] > 1000
     assert "Traceback" not in stderr
     assert not psutil.wait_procs(workers, timeout=10)[1]
@@ -266,12 +267,12 @@ def test_real_steps_under_a_memory_limit(user_project: Path) -> None:
     assert answer.code == 0, answer.stderr
     advice = json.loads((user_project / "a.json").read_text())
     assert (advice["run"]["device"]["kind"], advice["run"]["device"]["capacity_bytes"]) == ("real", 32 * 1024**2)
-    (full,) = advice["levers"]
+    (full,) = advice["optimizations"]
     assert (full["name"], full["helps"]) == ("train.activation_checkpointing=full", True)
     assert (full["saved_from"], full["saved_bytes"] > 2 * 1024**2) == ("activations", True)
-    assert full["seconds"] > 0
-    assert full["compute"] is None
+    assert full["step_time_ratio"] > 0
+    assert full["flops_ratio"] is None
     assert advice["best"]["max_batch_size"] == full["max_batch_size"] > advice["max_batch_size"]
     assert "(measured)" in answer.stdout
-    assert "To train with 8: it fits as it is" in answer.stdout
+    assert "To train with 8: fits without changes" in answer.stdout
     assert "real searches stop within 2 % below the largest size" in answer.stdout

@@ -58,5 +58,5 @@ def breakdown_lines(result: dict[str, Any]) -> list[str]:
 
 
 def advice_lines(result: dict[str, Any]) -> list[str]:
-    levers = [f"{lever['name']}: {lever['max_batch_size']}, saves {lever['saved_bytes']}" for lever in result["levers"]]
-    return ["", f"advise: {result['max_batch_size']} as it is", *levers]
+    lines = [f"{one['name']}: {one['max_batch_size']}, saves {one['saved_bytes']}" for one in result["optimizations"]]
+    return ["", f"advise: {result['max_batch_size']} without changes", *lines]

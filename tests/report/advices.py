@@ -1,4 +1,4 @@
-"""Answers of `vram advise` of the kinds that a reader meets."""
+"""Examples of answers of `vram advise`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vram_cli.units import GIB, MIB
 
 from .examples import CPU, GPU, VERSIONS, breakdown, config
 
-CARD = replace(
+DEVICE = replace(
     GPU,
     kind="simulated",
     name="NVIDIA GeForce RTX 4090",
@@ -28,64 +28,64 @@ CARD = replace(
 )
 HALF = OptimizationResult(
     name="autocast to bfloat16",
-    sets=("precision=amp-bf16",),
-    price="rounds to 8 bits of mantissa",
+    overrides=("precision=amp-bf16",),
+    cost="rounds to 8 significant bits",
     max_batch_size=495,
     saved_bytes=10_847 * MIB,
     saved_from=Category.ACTIVATIONS,
-    compute=1.0,
+    flops_ratio=1.0,
     helps=True,
 )
 FULL = OptimizationResult(
     name="checkpoint every block",
-    sets=("train.activation_checkpointing=full",),
-    price="computes activations twice",
+    overrides=("train.activation_checkpointing=full",),
+    cost="recomputes activations",
     max_batch_size=1548,
     saved_bytes=11_878 * MIB,
     saved_from=Category.ACTIVATIONS,
-    compute=1.333,
+    flops_ratio=1.333,
     helps=True,
 )
 SEGMENTS = OptimizationResult(
     name="expandable segments",
-    sets=("device.expandable_segments=true",),
-    price="",
+    overrides=("device.expandable_segments=true",),
+    cost="",
     max_batch_size=281,
     saved_bytes=2_406 * MIB,
     saved_from=Category.ALLOCATOR_SLACK,
-    compute=1.0,
+    flops_ratio=1.0,
     helps=True,
 )
-PIECES = OptimizationResult(
+ACCUMULATE = OptimizationResult(
     name="accumulate 2 batches",
-    sets=("train.gradient_accumulation_steps=2",),
-    price="any batch norm sees each piece by itself",
+    overrides=("train.gradient_accumulation_steps=2",),
+    cost="batch norm normalizes each micro-batch separately",
     max_batch_size=248,
-    pieces=2,
+    micro_batches=2,
     saved_bytes=-98 * MIB,
     saved_from=Category.GRADIENTS,
     helps=True,
 )
 USELESS = OptimizationResult(
     name="fused optimizer",
-    sets=("optimizer.foreach=null", "optimizer.fused=true"),
-    price="",
+    overrides=("optimizer.foreach=null", "optimizer.fused=true"),
+    cost="",
     max_batch_size=250,
     saved_bytes=16 * MIB,
     saved_from=Category.TEMPORARIES,
-    compute=1.0,
-    why="saves 16.0 MiB at 235, which makes no room for 1 % more samples",
+    flops_ratio=1.0,
+    reason="saves 16.0 MiB at 235, not enough for 1 % more samples",
 )
 REFUSED = OptimizationResult(
     name="8-bit AdamW",
-    sets=("optimizer.name=adamw8bit",),
-    price="state in 8 bits; bitsandbytes",
-    why="optimizer.name: adamw8bit needs bitsandbytes: No module named 'bitsandbytes'",
+    overrides=("optimizer.name=adamw8bit",),
+    cost="8-bit state; needs bitsandbytes",
+    reason="optimizer.name: adamw8bit needs bitsandbytes: No module named 'bitsandbytes'",
 )
 BEST = OptimizationResult(
     name="checkpoint every block + autocast to bfloat16 + expandable segments",
-    sets=("train.activation_checkpointing=full", "precision=amp-bf16", "device.expandable_segments=true"),
-    price="computes activations twice; rounds to 8 bits of mantissa",
+    overrides=("train.activation_checkpointing=full", "precision=amp-bf16", "device.expandable_segments=true"),
+    cost="recomputes activations; rounds to 8 significant bits",
     max_batch_size=2171,
     helps=True,
 )
@@ -95,7 +95,7 @@ PREDICTED = Advice(
         config_name="resnet50_imagenet.yaml",
         config=config("resnet50"),
         overrides=("optimizer.nesterov=true",),
-        device=CARD,
+        device=DEVICE,
         data=None,
         versions=VERSIONS,
     ),
@@ -103,7 +103,7 @@ PREDICTED = Advice(
     at_batch_size=235,
     breakdown=breakdown(
         235,
-        CARD,
+        DEVICE,
         102_441_032,
         8_196_000,
         102_228_128,
@@ -113,26 +113,36 @@ PREDICTED = Advice(
         2_649_729_560,
         508_559_360,
     ),
-    levers=(USELESS, SEGMENTS, HALF, FULL, PIECES, REFUSED),
+    optimizations=(USELESS, SEGMENTS, HALF, FULL, ACCUMULATE, REFUSED),
     best=BEST,
-    fit=AccumulationPlan(
-        wanted=512,
+    fit_batch=AccumulationPlan(
+        batch_size=512,
         micro_batch_size=512,
-        sets=("device.expandable_segments=true", "precision=amp-bf16"),
+        overrides=("device.expandable_segments=true", "precision=amp-bf16"),
         note="expandable segments + autocast to bfloat16",
     ),
-    effective=AccumulationPlan(
-        wanted=1021, micro_batch_size=1, accumulate=1021, note="5 pieces of 204 would make 1,020"
+    effective_batch=AccumulationPlan(
+        batch_size=1021,
+        micro_batch_size=1,
+        gradient_accumulation_steps=1021,
+        note="5 micro-batches of 204 would make 1,020",
     ),
-    rate=LearningRateSuggestion(
-        from_batch_size=256, from_rate=0.1, batch_size=1021, rate=0.3988, rule="linear", note="linear scaling for SGD"
+    learning_rate=LearningRateSuggestion(
+        from_batch_size=256,
+        from_learning_rate=0.1,
+        batch_size=1021,
+        learning_rate=0.3988,
+        rule="linear",
+        note="linear scaling for SGD",
     ),
-    cards=(
+    gpus=(
         GpuEstimate(name="t4", capacity_bytes=15 * GIB, max_batch_size=146, best=replace(HALF, max_batch_size=167)),
         GpuEstimate(name="l4", capacity_bytes=23_680_000_000, max_batch_size=236, best=None),
-        GpuEstimate(name="h100", capacity_bytes=85 * GIB, max_batch_size=None, best=None, why="refused: why"),
+        GpuEstimate(
+            name="h100", capacity_bytes=85 * GIB, max_batch_size=None, best=None, reason="not in the catalogue"
+        ),
     ),
-    notes=("the data set has 2,000 samples, and no batch can be larger; sizes here are of memory",),
+    notes=("the data set has 2,000 samples, so no batch can be larger; the sizes here consider memory alone",),
 )
 
 REAL = replace(
@@ -145,55 +155,59 @@ REAL = replace(
         device=replace(CPU, accuracy=""),
     ),
     breakdown=None,
-    levers=(
-        replace(HALF, saved_bytes=None, saved_from=None, compute=None, seconds=1.42),
-        replace(FULL, saved_bytes=None, saved_from=None, compute=None, seconds=0.998, price=""),
+    optimizations=(
+        replace(HALF, saved_bytes=None, saved_from=None, flops_ratio=None, step_time_ratio=1.42),
+        replace(FULL, saved_bytes=None, saved_from=None, flops_ratio=None, step_time_ratio=0.998, cost=""),
     ),
-    best=replace(HALF, seconds=None, compute=None),
-    fit=AccumulationPlan(wanted=100, micro_batch_size=100, note="it fits as it is"),
-    effective=None,
-    rate=None,
-    cards=(),
-    notes=("real searches stop within 2 % below the largest size: what gains less is not said to help",),
+    best=replace(HALF, step_time_ratio=None, flops_ratio=None),
+    fit_batch=AccumulationPlan(batch_size=100, micro_batch_size=100, note="fits without changes"),
+    effective_batch=None,
+    learning_rate=None,
+    gpus=(),
+    notes=("real searches stop within 2 % below the largest size, so a smaller gain does not count as help",),
 )
 
-NOTHING_AS_IT_IS = replace(
+FITS_WITH_A_CHANGE = replace(
     PREDICTED,
     run=replace(PREDICTED.run, remark="There is no GPU here: this is a prediction."),
     max_batch_size=None,
     at_batch_size=1,
     breakdown=None,
-    levers=(
-        replace(HALF, max_batch_size=12, saved_bytes=None, saved_from=None, compute=None),
-        replace(USELESS, max_batch_size=None, saved_bytes=None, why="nothing fits with it either"),
+    optimizations=(
+        replace(HALF, max_batch_size=12, saved_bytes=None, saved_from=None, flops_ratio=None),
+        replace(USELESS, max_batch_size=None, saved_bytes=None, reason="nothing fits with it either"),
     ),
     best=replace(HALF, max_batch_size=12),
-    fit=AccumulationPlan(wanted=512, micro_batch_size=None, note="nothing fits as it is"),
-    effective=None,
-    rate=None,
-    cards=(),
+    fit_batch=AccumulationPlan(batch_size=512, micro_batch_size=None, note="nothing fits"),
+    effective_batch=None,
+    learning_rate=None,
+    gpus=(),
 )
 
-NOTHING_AT_ALL = replace(NOTHING_AS_IT_IS, levers=(NOTHING_AS_IT_IS.levers[1],), best=None, fit=None)
+NOTHING_FITS = replace(
+    FITS_WITH_A_CHANGE, optimizations=(FITS_WITH_A_CHANGE.optimizations[1],), best=None, fit_batch=None
+)
 
 INTERRUPTED = replace(
     PREDICTED,
-    levers=(USELESS, SEGMENTS),
+    optimizations=(USELESS, SEGMENTS),
     best=SEGMENTS,
-    fit=None,
-    effective=None,
-    rate=None,
-    cards=(),
+    fit_batch=None,
+    effective_batch=None,
+    learning_rate=None,
+    gpus=(),
     interrupted=True,
 )
 
-AT_ONCE = replace(INTERRUPTED, levers=(), best=None, breakdown=None, max_batch_size=128, at_batch_size=1)
+INTERRUPTED_FIRST = replace(
+    INTERRUPTED, optimizations=(), best=None, breakdown=None, max_batch_size=128, at_batch_size=1
+)
 
 ADVICES = {
     "predicted": PREDICTED,
     "real": REAL,
-    "nothing-as-it-is": NOTHING_AS_IT_IS,
-    "nothing-at-all": NOTHING_AT_ALL,
+    "fits-with-a-change": FITS_WITH_A_CHANGE,
+    "nothing-fits": NOTHING_FITS,
     "interrupted": INTERRUPTED,
-    "at-once": AT_ONCE,
+    "interrupted-first": INTERRUPTED_FIRST,
 }

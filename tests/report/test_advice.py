@@ -21,7 +21,18 @@ from vram_cli.report.next_step import to_use
 from vram_cli.report.saved import from_json, load, save
 from vram_cli.units import MIB
 
-from .advices import ADVICES, AT_ONCE, BEST, CARD, FULL, HALF, INTERRUPTED, NOTHING_AS_IT_IS, PREDICTED, REAL
+from .advices import (
+    ADVICES,
+    BEST,
+    DEVICE,
+    FITS_WITH_A_CHANGE,
+    FULL,
+    HALF,
+    INTERRUPTED,
+    INTERRUPTED_FIRST,
+    PREDICTED,
+    REAL,
+)
 from .drawing import WIDTHS, assert_within, body, html, markdown, text
 from .page import Page, assert_page_needs_nothing
 from .test_html import HOSTILE, VISIBLE
@@ -30,20 +41,22 @@ from .test_saved import RUNS, breakdowns, records
 
 HELPING = "Changes that help, each on its own"
 COUNTS = st.integers(0, 2**50)
-CHANGE = records(OptimizationResult, pieces=st.integers(1, 100), max_batch_size=st.none() | COUNTS)
-SPLIT = records(AccumulationPlan, wanted=COUNTS, micro_batch_size=st.none() | COUNTS, accumulate=COUNTS)
+CHANGE = records(OptimizationResult, micro_batches=st.integers(1, 100), max_batch_size=st.none() | COUNTS)
+SPLIT = records(
+    AccumulationPlan, batch_size=COUNTS, micro_batch_size=st.none() | COUNTS, gradient_accumulation_steps=COUNTS
+)
 ADVICE = records(
     Advice,
     run=RUNS,
     max_batch_size=st.none() | COUNTS,
     at_batch_size=COUNTS,
     breakdown=st.none() | breakdowns(),
-    levers=st.lists(CHANGE, max_size=4).map(tuple),
+    optimizations=st.lists(CHANGE, max_size=4).map(tuple),
     best=st.none() | CHANGE,
-    fit=st.none() | SPLIT,
-    effective=st.none() | SPLIT,
-    rate=st.none() | records(LearningRateSuggestion),
-    cards=st.lists(records(GpuEstimate, best=st.none() | CHANGE), max_size=2).map(tuple),
+    fit_batch=st.none() | SPLIT,
+    effective_batch=st.none() | SPLIT,
+    learning_rate=st.none() | records(LearningRateSuggestion),
+    gpus=st.lists(records(GpuEstimate, best=st.none() | CHANGE), max_size=2).map(tuple),
     schema_version=st.just(1),
 )
 
@@ -90,15 +103,21 @@ def long(advice: Advice) -> Advice:
     """Return the advice with figures and names that take more room than any that a reader meets."""
     name = "train.freeze=[" + "features.very_long.names.of.layers.*," * 4 + "]"
     change = replace(
-        HALF, name=name, max_batch_size=12_345_678, saved_bytes=-1023 * MIB, pieces=16, price=name, seconds=12.34
+        HALF,
+        name=name,
+        max_batch_size=12_345_678,
+        saved_bytes=-1023 * MIB,
+        micro_batches=16,
+        cost=name,
+        step_time_ratio=12.34,
     )
     return replace(
         advice,
         max_batch_size=11_234_567,
         at_batch_size=10_987_654,
-        levers=(change, replace(change, helps=False, why=name)),
+        optimizations=(change, replace(change, helps=False, reason=name)),
         best=change,
-        cards=(replace(PREDICTED.cards[0], max_batch_size=11_234_567, best=change),),
+        gpus=(replace(PREDICTED.gpus[0], max_batch_size=11_234_567, best=change),),
     )
 
 
@@ -135,17 +154,17 @@ def test_gains_count_accumulated_samples_and_the_strongest_comes_first() -> None
 
 
 @pytest.mark.parametrize(
-    ("lever", "costs"),
+    ("result", "costs"),
     [
-        (FULL, "+33 % operations; computes activations twice"),
-        (replace(FULL, seconds=1.205), "+20 % step time, measured; computes activations twice"),
-        (replace(FULL, seconds=0.8, compute=None), "-20 % step time, measured; computes activations twice"),
-        (replace(FULL, seconds=1.004, compute=None), "computes activations twice"),
-        (replace(FULL, compute=1.0, price=""), "nothing known"),
+        (FULL, "+33 % operations; recomputes activations"),
+        (replace(FULL, step_time_ratio=1.205), "+20 % step time, measured; recomputes activations"),
+        (replace(FULL, step_time_ratio=0.8, flops_ratio=None), "-20 % step time, measured; recomputes activations"),
+        (replace(FULL, step_time_ratio=1.004, flops_ratio=None), "recomputes activations"),
+        (replace(FULL, flops_ratio=1.0, cost=""), "none known"),
     ],
 )
-def test_costs_are_measured_before_they_are_counted(lever: OptimizationResult, costs: str) -> None:
-    assert rows(replace(PREDICTED, levers=(lever,)), HELPING)[0][-1] == costs
+def test_costs_are_measured_before_they_are_counted(result: OptimizationResult, costs: str) -> None:
+    assert rows(replace(PREDICTED, optimizations=(result,)), HELPING)[0][-1] == costs
 
 
 def test_savings_keep_their_sign_and_say_their_row() -> None:
@@ -157,7 +176,7 @@ def test_savings_keep_their_sign_and_say_their_row() -> None:
 
 def test_changes_that_do_not_help_say_why() -> None:
     assert rows(PREDICTED, "Changes that do not help") == [
-        ("fused optimizer", "250: saves 16.0 MiB at 235, which makes no room for 1 % more samples"),
+        ("fused optimizer", "250: saves 16.0 MiB at 235, not enough for 1 % more samples"),
         ("8-bit AdamW", "optimizer.name: adamw8bit needs bitsandbytes: No module named 'bitsandbytes'"),
     ]
 
@@ -171,15 +190,20 @@ def test_interrupted_advice_says_how_far_it_came() -> None:
     lines = summary(INTERRUPTED)
     assert lines["Best so far:"] == "281 (x1.12) with expandable segments"
     assert lines["Interrupted:"] == "after 2 changes; the rest was not tried"
-    assert summary(AT_ONCE)["Without changes:"].startswith("at least 128 on")
-    assert summary(replace(AT_ONCE, max_batch_size=None))["Without changes:"].startswith("nothing known yet on")
+    assert summary(INTERRUPTED_FIRST)["Without changes:"].startswith("at least 128 on")
+    assert summary(replace(INTERRUPTED_FIRST, max_batch_size=None))["Without changes:"].startswith("not known yet on")
+
+
+def test_plan_in_evaluation() -> None:
+    run = replace(PREDICTED.run, config={**PREDICTED.run.config, "mode": "eval"})
+    assert "To evaluate with 512:" in summary(replace(PREDICTED, run=run))
 
 
 def test_gpu_that_cannot_be_predicted_says_why() -> None:
     assert rows(PREDICTED, "On other GPUs (predicted)") == [
         ("t4", "15.0 GiB", "146", "167", "autocast to bfloat16"),
         ("l4", "22.1 GiB", "236", "-", "nothing helps"),
-        ("h100", "85.0 GiB", "-", "-", "refused: why"),
+        ("h100", "85.0 GiB", "-", "-", "not in the catalogue"),
     ]
 
 
@@ -187,19 +211,19 @@ def test_gpu_that_cannot_be_predicted_says_why() -> None:
 
 
 def test_next_command_uses_the_plan_or_else_the_best() -> None:
-    asked = to_use(PREDICTED).words
-    assert asked[:4] == ("vram", "breakdown", "--config", "resnet50_imagenet.yaml")
-    assert asked[-6:] == (
+    words = to_use(PREDICTED).words
+    assert words[:4] == ("vram", "breakdown", "--config", "resnet50_imagenet.yaml")
+    assert words[-6:] == (
         "--batch-size", "512", "--set", "device.expandable_segments=true", "--set", "precision=amp-bf16",
     )  # fmt: skip
-    assert "optimizer.nesterov=true" in asked
-    pieces = to_use(replace(PREDICTED, fit=None)).words
-    assert pieces[-4:] == ("--batch-size", "1", "--set", "train.gradient_accumulation_steps=1021")
-    best = to_use(replace(PREDICTED, fit=None, effective=None)).words
+    assert "optimizer.nesterov=true" in words
+    accumulated = to_use(replace(PREDICTED, fit_batch=None)).words
+    assert accumulated[-4:] == ("--batch-size", "1", "--set", "train.gradient_accumulation_steps=1021")
+    best = to_use(replace(PREDICTED, fit_batch=None, effective_batch=None)).words
     assert best[1] == "find-batch"
-    assert [word for word in best if word in BEST.sets] == list(BEST.sets)
-    assert to_use(replace(PREDICTED, fit=None, effective=None, best=None)).words[1] == "find-batch"
-    nothing = to_use(replace(NOTHING_AS_IT_IS, best=None))
+    assert [word for word in best if word in BEST.overrides] == list(BEST.overrides)
+    assert to_use(replace(PREDICTED, fit_batch=None, effective_batch=None, best=None)).words[1] == "find-batch"
+    nothing = to_use(replace(FITS_WITH_A_CHANGE, best=None))
     assert nothing.words[-2:] == ("--set", "precision=bf16")
 
 
@@ -258,8 +282,8 @@ def test_any_advice_becomes_a_well_formed_page(advice: Advice) -> None:
 
 
 def hostile() -> Advice:
-    """Return an advice whose every text of a stranger is hostile."""
-    helping, other = replace(HALF, name=HOSTILE, sets=(HOSTILE,), price=HOSTILE), replace(HALF, helps=False)
+    """Return an advice with hostile text in every field that may hold the user's text."""
+    helping, other = replace(HALF, name=HOSTILE, overrides=(HOSTILE,), cost=HOSTILE), replace(HALF, helps=False)
     return replace(
         PREDICTED,
         run=replace(
@@ -267,16 +291,16 @@ def hostile() -> Advice:
             config_name=HOSTILE,
             config={"model": {HOSTILE: HOSTILE}},
             overrides=(f"model.name={HOSTILE}",),
-            device=replace(CARD, name=HOSTILE, type=HOSTILE, accuracy=HOSTILE),
+            device=replace(DEVICE, name=HOSTILE, type=HOSTILE, accuracy=HOSTILE),
             versions={HOSTILE: HOSTILE},
             remark=HOSTILE,
         ),
-        levers=(helping, replace(other, name=HOSTILE, why=HOSTILE)),
+        optimizations=(helping, replace(other, name=HOSTILE, reason=HOSTILE)),
         best=helping,
-        fit=AccumulationPlan(wanted=1, micro_batch_size=1, sets=(HOSTILE,), note=HOSTILE),
-        cards=(
+        fit_batch=AccumulationPlan(batch_size=1, micro_batch_size=1, overrides=(HOSTILE,), note=HOSTILE),
+        gpus=(
             GpuEstimate(name=HOSTILE, capacity_bytes=1, max_batch_size=1, best=helping),
-            GpuEstimate(name=HOSTILE, capacity_bytes=1, max_batch_size=None, best=None, why=HOSTILE),
+            GpuEstimate(name=HOSTILE, capacity_bytes=1, max_batch_size=None, best=None, reason=HOSTILE),
         ),
         notes=(HOSTILE,),
     )
@@ -307,21 +331,24 @@ def test_the_keys_that_readers_of_the_json_rely_on() -> None:
     document = json.loads(to_json(PREDICTED))
     assert (document["schema_version"], document["command"]) == (1, "advise")
     assert (document["max_batch_size"], document["at_batch_size"]) == (250, 235)
-    change = document["levers"][3]
-    assert {key: change[key] for key in ("name", "sets", "max_batch_size", "saved_bytes", "saved_from", "helps")} == {
+    change = document["optimizations"][3]
+    assert {
+        key: change[key] for key in ("name", "overrides", "max_batch_size", "saved_bytes", "saved_from", "helps")
+    } == {
         "name": "checkpoint every block",
-        "sets": ["train.activation_checkpointing=full"],
+        "overrides": ["train.activation_checkpointing=full"],
         "max_batch_size": 1548,
         "saved_bytes": 11_878 * MIB,
         "saved_from": "activations",
         "helps": True,
     }
-    assert document["levers"][4]["pieces"] == 2
+    assert document["optimizations"][4]["micro_batches"] == 2
     assert document["best"]["max_batch_size"] == 2171
-    assert document["fit"]["sets"] == ["device.expandable_segments=true", "precision=amp-bf16"]
-    assert (document["effective"]["micro_batch_size"], document["effective"]["accumulate"]) == (1, 1021)
-    assert document["rate"]["rate"] == 0.3988
-    assert document["cards"][0]["best"]["max_batch_size"] == 167
+    assert document["fit_batch"]["overrides"] == ["device.expandable_segments=true", "precision=amp-bf16"]
+    effective_batch = document["effective_batch"]
+    assert (effective_batch["micro_batch_size"], effective_batch["gradient_accumulation_steps"]) == (1, 1021)
+    assert document["learning_rate"]["learning_rate"] == 0.3988
+    assert document["gpus"][0]["best"]["max_batch_size"] == 167
     assert document["breakdown"]["rows"][0] == {"category": "parameters", "bytes": 102_441_032}
     assert document["interrupted"] is False
 
@@ -329,7 +356,7 @@ def test_the_keys_that_readers_of_the_json_rely_on() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"levers": [{"name": "x"}]}, r"levers\[0\].sets is missing"),
+        ({"optimizations": [{"name": "x"}]}, r"optimizations\[0\].overrides is missing"),
         ({"max_batch_size": "many"}, "max_batch_size"),
         ({"schema_version": 2}, "schema_version is 2"),
         ({"command": "find-batch"}, "is missing|limited_by"),

@@ -52,7 +52,7 @@ def advise(
         with SearchProgress(quiet=quiet, keep_status=True) as progress:
             advice = run(
                 config,
-                own=also_try or [],
+                also_try=also_try or [],
                 fit_batch=fit_batch,
                 effective_batch=effective_batch,
                 gpus=[name.strip() for name in (gpus or "").split(",") if name.strip()],

@@ -9,14 +9,14 @@ from vram_cli.records import LearningRateSuggestion, Scaling
 
 _LINEAR = "linear scaling for SGD (Goyal et al. 2017, arXiv 1706.02677)"
 _WARMUP = (
-    ", with a warm-up from the old rate over the first epochs, 5 in the paper; it held up to a batch of 8,192 on "
-    "ImageNet, and fails sooner on small data"
+    ", with a warm-up from the old learning rate over the first epochs, 5 in the paper; valid up to a batch of 8,192 "
+    "on ImageNet, less on small data sets"
 )
 _SQRT = (
     "square root scaling for Adam and RMSprop (Malladi et al. 2022, arXiv 2205.10287), which scales the betas as well; "
-    "an approximation for small rates and noisy gradients"
+    "an approximation for small learning rates and noisy gradients"
 )
-_VALIDATE = ": compare by validation"
+_VALIDATE = ": check by validation"
 
 
 def choose_scaling(config: Config) -> Scaling:
@@ -38,15 +38,15 @@ def scale_learning_rate(config: Config, samples: int, scaling: Scaling) -> float
 def suggest_learning_rate(config: Config, samples: int) -> LearningRateSuggestion:
     """Suggest a learning rate for `samples` per optimizer step."""
     scaling = choose_scaling(config)
-    rate = scale_learning_rate(config, samples, scaling)
+    learning_rate = scale_learning_rate(config, samples, scaling)
     note = _SQRT
-    if scaling == "linear":  # a lower rate than one that is known to train needs no warm-up
-        note = _LINEAR + (_WARMUP if rate > config.train.learning_rate else "")
+    if scaling == "linear":  # only a higher learning rate than the config's needs a warm-up
+        note = _LINEAR + (_WARMUP if learning_rate > config.train.learning_rate else "")
     return LearningRateSuggestion(
         from_batch_size=get_effective_batch_size(config),
-        from_rate=config.train.learning_rate,
+        from_learning_rate=config.train.learning_rate,
         batch_size=samples,
-        rate=rate,
+        learning_rate=learning_rate,
         rule="linear" if scaling == "linear" else "square root",
         note=note + _VALIDATE,
     )

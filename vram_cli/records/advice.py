@@ -10,102 +10,109 @@ from vram_cli.records.enums import SCHEMA_VERSION, Category
 from vram_cli.records.run_info import RunInfo
 
 Scaling = Literal["linear", "sqrt", "none"]
-"""How a learning rate follows the batch size."""
+"""How the learning rate scales with the batch size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationResult:
-    """The effect of one change on the largest batch."""
+    """The effect of one change, or of a combination of changes, on the largest batch size."""
 
     name: str
-    """Such as "gradient checkpointing, every block"."""
-    sets: tuple[str, ...]
-    """The change as overrides of the config, such as "train.activation_checkpointing=full"; () for no change."""
-    price: str
+    """Such as "checkpoint every block"."""
+    overrides: tuple[str, ...]
+    """Overrides of the config that make the change, such as "train.activation_checkpointing=full"."""
+    cost: str
     """The cost in words; "" if none is known."""
     max_batch_size: int | None = None
-    """The largest batch with the change; None if nothing fits or it could not be tried."""
-    pieces: int = 1
-    """Micro-batches per optimizer step, as a multiple of those without the change."""
+    """The largest batch size with the change; None if nothing fits, or if it could not be tried."""
+    micro_batches: int = 1
+    """Micro-batches per optimizer step, relative to the training without changes."""
     saved_bytes: int | None = None
-    """Bytes saved at `Advice.at_batch_size`, negative for an increase; None if not measured."""
+    """Memory freed at the peak at `Advice.at_batch_size`, negative if more is used; None if not measured."""
     saved_from: Category | None = None
-    """The row of the breakdown that changes most."""
-    compute: float | None = None
-    """Floating-point operations per step, relative to no change; counted from shapes, predictions only."""
-    seconds: float | None = None
-    """Seconds per step, relative to no change; measured, real trials only."""
+    """The category of the breakdown that changes most."""
+    flops_ratio: float | None = None
+    """Floating-point operations per step relative to the training without changes; predictions only, counted from
+    shapes."""
+    step_time_ratio: float | None = None
+    """Time per step relative to the training without changes; real trials only."""
     helps: bool = False
-    why: str = ""
-    """The reason, if it does not help."""
+    """Whether the largest batch grows."""
+    reason: str = ""
+    """If it does not help, the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccumulationPlan:
-    """A way to train a batch size that does not fit as it is."""
+    """How to train with a given batch size: whole, with changes, or in micro-batches."""
 
-    wanted: int
+    batch_size: int
+    """The requested batch size."""
     micro_batch_size: int | None
-    """Samples in memory at once; None if even one sample does not fit."""
-    accumulate: int = 1
+    """Samples in memory at once; None if not even one fits."""
+    gradient_accumulation_steps: int = 1
     """Micro-batches per optimizer step."""
-    sets: tuple[str, ...] = ()
-    """Further changes that it needs, as overrides."""
+    overrides: tuple[str, ...] = ()
+    """Further overrides of the config."""
     note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateSuggestion:
-    """An initial learning rate for another batch size."""
+    """A starting point for the learning rate at another batch size."""
 
     from_batch_size: int
-    """Samples per optimizer step, accumulated ones included, like `batch_size`."""
-    from_rate: float
+    """Samples per optimizer step in the config, accumulated micro-batches included."""
+    from_learning_rate: float
     batch_size: int
-    rate: float
+    """Samples per optimizer step that the suggestion is for."""
+    learning_rate: float
     rule: str
     """"linear" or "square root"."""
     note: str
-    """The source of the rule, and its limits."""
+    """The source of the rule and its limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuEstimate:
-    """The largest batch predicted for one GPU."""
+    """The predicted batch sizes of a GPU of the catalogue."""
 
     name: str
     capacity_bytes: int
     max_batch_size: int | None
+    """The largest batch size without changes; None if nothing fits."""
     best: OptimizationResult | None
     """The best combination of changes; None if none helps."""
-    why: str = ""
-    """The reason, if nothing could be predicted."""
+    reason: str = ""
+    """If nothing could be predicted for it, the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """What would let a larger batch fit: the answer of `vram advise`."""
+    """The answer of `vram advise`: the changes that let a larger batch fit."""
 
     command: Literal["advise"] = "advise"
     run: RunInfo
     max_batch_size: int | None
-    """The largest batch without changes; None if nothing fits."""
+    """The largest batch size without changes; None if nothing fits."""
     at_batch_size: int
     """The batch size at which savings are measured: one that fits without changes."""
     breakdown: Breakdown | None
-    """The breakdown without changes, at that size."""
-    levers: tuple[OptimizationResult, ...]
+    """The breakdown without changes at `at_batch_size`."""
+    optimizations: tuple[OptimizationResult, ...]
+    """The changes, each tried on its own."""
     best: OptimizationResult | None = None
-    """The combination that gives the largest batch without accumulation; None if none helps."""
-    fit: AccumulationPlan | None = None
-    """For `--fit-batch`."""
-    effective: AccumulationPlan | None = None
-    """For `--effective-batch`."""
-    rate: LearningRateSuggestion | None = None
-    cards: tuple[GpuEstimate, ...] = ()
-    """For `--gpus`."""
+    """The combination with the largest batch, gradient accumulation excluded; None if no change helps."""
+    fit_batch: AccumulationPlan | None = None
+    """The plan for `--fit-batch`."""
+    effective_batch: AccumulationPlan | None = None
+    """The plan for `--effective-batch`."""
+    learning_rate: LearningRateSuggestion | None = None
+    gpus: tuple[GpuEstimate, ...] = ()
+    """The GPUs of `--gpus`."""
     interrupted: bool = False
-    """Whether Ctrl-C ended it early: the rest was not tried. Without levers, `max_batch_size` is the largest size
-    that ran."""
+    """Whether Ctrl-C ended the run early, so that the answer covers only the trials until then. Without any
+    `optimizations`, `max_batch_size` is the largest size that had run."""
     notes: tuple[str, ...] = ()
+    """Further remarks, one sentence each."""
     schema_version: int = field(default=SCHEMA_VERSION)

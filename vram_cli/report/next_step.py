@@ -45,20 +45,21 @@ def again(result: FindBatchResult | BreakdownResult) -> Step:
 
 def to_use(advice: Advice) -> Step:
     """Return the command that applies an advice: the plan that was asked for, or else the best changes."""
-    for split in (advice.fit, advice.effective):
-        if split is not None and split.micro_batch_size is not None:
-            steps = (f"train.gradient_accumulation_steps={split.accumulate}",) if split.accumulate > 1 else ()
-            words = ("breakdown", "--batch-size", str(split.micro_batch_size), *_flags((*split.sets, *steps)))
-            return _step(advice.run, f"see where the memory goes at {split.wanted:,}", *words)
+    for plan in (advice.fit_batch, advice.effective_batch):
+        if plan is not None and plan.micro_batch_size is not None:
+            steps = plan.gradient_accumulation_steps
+            overrides = (*plan.overrides, *((f"train.gradient_accumulation_steps={steps}",) if steps > 1 else ()))
+            words = ("breakdown", "--batch-size", str(plan.micro_batch_size), *_flags(overrides))
+            return _step(advice.run, f"see where the memory goes at {plan.batch_size:,}", *words)
     if advice.best is not None:
-        return _step(advice.run, "search for the largest batch with them", "find-batch", *_flags(advice.best.sets))
-    if advice.max_batch_size is None and advice.levers:
+        return _step(advice.run, "search for the largest batch with them", "find-batch", *_flags(advice.best.overrides))
+    if advice.max_batch_size is None and advice.optimizations:
         return _after_nothing(advice.run)
     return _step(advice.run, "search for the largest batch without changes", "find-batch")
 
 
-def _flags(sets: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word for text in sets for word in ("--set", text))
+def _flags(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for override in overrides for word in ("--set", override))
 
 
 def _after_nothing(run: RunInfo) -> Step:

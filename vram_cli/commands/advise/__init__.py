@@ -1,4 +1,4 @@
-"""`vram advise`: which changes of a training let a larger batch fit, each tried like any other config."""
+"""`vram advise`: try changes of a training one by one, and report which let a larger batch fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch that is wanted, made to fit: by the cheapest changes, or in pieces whose gradients are added up."""
+"""Plans for a given batch size: the cheapest changes that make it fit, or micro-batches with accumulated gradients."""
 
 from __future__ import annotations
 
@@ -10,55 +10,71 @@ from vram_cli.errors import ConfigError
 from vram_cli.records import AccumulationPlan
 
 
-def fitting(study: AdviceRun, wanted: int) -> AccumulationPlan:
-    """Return the cheapest way to train with a batch: as it is, with changes, or else in pieces."""
-    if wanted <= study.largest:
-        return AccumulationPlan(wanted=wanted, micro_batch_size=wanted, note="it fits as it is")
-    found = study.cheapest(wanted)
-    if found is not None:
-        return AccumulationPlan(wanted=wanted, micro_batch_size=wanted, sets=found.sets, note=found.name)
-    split = effective(study, wanted * study.config.train.gradient_accumulation_steps)
-    note = "; ".join(filter(None, ("with no set of changes that was tried it fits whole", split.note)))
+def plan_fit_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
+    """Return the cheapest way to run a batch: without changes, with changes, or else in micro-batches."""
+    if batch_size <= run.max_batch_size:
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=batch_size, note="fits without changes")
+    combination = run.cheapest_combination(batch_size)
+    if combination is not None:
+        return AccumulationPlan(
+            batch_size=batch_size,
+            micro_batch_size=batch_size,
+            overrides=combination.overrides,
+            note=combination.name,
+        )
+    note = "no combination of the changes tried makes it fit whole"
+    if run.config.mode == "eval":  # without gradients there is nothing to accumulate
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=note)
+    plan = plan_effective_batch(run, batch_size * run.config.train.gradient_accumulation_steps)
     return AccumulationPlan(
-        wanted=wanted, micro_batch_size=split.micro_batch_size, accumulate=split.accumulate, note=note
+        batch_size=batch_size,
+        micro_batch_size=plan.micro_batch_size,
+        gradient_accumulation_steps=plan.gradient_accumulation_steps,
+        note="; ".join(filter(None, (note, plan.note))),
     )
 
 
-def effective(study: AdviceRun, wanted: int) -> AccumulationPlan:
-    """Return the largest equal pieces that fit, with the gradients that wait between them."""
-    if study.config.train.gradient_accumulation_steps == 1 and wanted <= study.largest:
-        return AccumulationPlan(wanted=wanted, micro_batch_size=wanted, note="it fits in one piece")
+def plan_effective_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
+    """Return the largest equal micro-batches that fit beside the gradients accumulated between them."""
+    if run.config.train.gradient_accumulation_steps == 1 and batch_size <= run.max_batch_size:
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=batch_size, note="fits without accumulation")
+    counts = micro_batch_counts(batch_size, run.max_batch_size)
     try:
-        count = next((count for count in pieces(wanted, study.largest) if _fits(study, wanted // count, count)), None)
+        steps = next((count for count in counts if _fits(run, batch_size // count, count)), None)
     except ConfigError as error:
-        return AccumulationPlan(wanted=wanted, micro_batch_size=None, note=error.message)
-    if count is None:
-        note = "not even one sample fits with gradients kept" if study.largest else "nothing fits as it is"
-        return AccumulationPlan(wanted=wanted, micro_batch_size=None, note=note)
-    sets, note = (
-        ((), _nearby(study, wanted, count)) if count > 1 else (("train.gradient_accumulation_steps=1",), "in one piece")
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=error.message)
+    if steps is None:
+        note = "not even one sample fits beside accumulated gradients" if run.max_batch_size else "nothing fits"
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=note)
+    single = steps == 1
+    return AccumulationPlan(
+        batch_size=batch_size,
+        micro_batch_size=batch_size // steps,
+        gradient_accumulation_steps=steps,
+        overrides=("train.gradient_accumulation_steps=1",) if single else (),
+        note="without accumulation" if single else _nearby_plan(run, batch_size, steps),
     )
-    return AccumulationPlan(wanted=wanted, micro_batch_size=wanted // count, accumulate=count, sets=sets, note=note)
 
 
-def pieces(wanted: int, largest: int) -> list[int]:
-    """Return into how many equal pieces a batch may be cut so that each is at most `largest`, the fewest first.
+def micro_batch_counts(batch_size: int, largest: int) -> list[int]:
+    """Return the numbers of equal micro-batches of at most `largest` samples, in ascending order.
 
-    All divide `wanted`: a prime number above `largest` can only be cut into single samples.
+    All divide `batch_size`, so that a prime number above `largest` leaves only micro-batches of one sample.
     """
-    small = [count for count in range(1, isqrt(wanted) + 1) if wanted % count == 0]
-    return [count for count in sorted({*small, *(wanted // count for count in small)}) if wanted <= count * largest]
+    divisors = [count for count in range(1, isqrt(batch_size) + 1) if batch_size % count == 0]
+    divisors = sorted({*divisors, *(batch_size // count for count in divisors)})
+    return [count for count in divisors if batch_size <= count * largest]
 
 
-def _fits(study: AdviceRun, size: int, count: int) -> bool:
-    config = with_overrides(study.config, [f"train.gradient_accumulation_steps={count}"])
-    return study.fits(config, size, f"{count:,} pieces of {size:,}")
+def _fits(run: AdviceRun, size: int, count: int) -> bool:
+    config = with_overrides(run.config, [f"train.gradient_accumulation_steps={count}"])
+    return run.fits(config, size, f"{count:,} micro-batches of {size:,}")
 
 
-def _nearby(study: AdviceRun, wanted: int, count: int) -> str:
-    """Return another batch that takes far fewer pieces, where `wanted` has no divisor near the fewest possible."""
-    fewest = -(-wanted // study.largest)
-    size = wanted // fewest
-    if count <= 2 * fewest or not _fits(study, size, fewest):
+def _nearby_plan(run: AdviceRun, batch_size: int, steps: int) -> str:
+    """Return a similar batch size that takes far fewer micro-batches, if `batch_size` has no suitable divisor."""
+    fewest = -(-batch_size // run.max_batch_size)
+    size = batch_size // fewest
+    if steps <= 2 * fewest or not _fits(run, size, fewest):
         return ""
-    return f"{fewest:,} pieces of {size:,} would make {fewest * size:,}"
+    return f"{fewest:,} micro-batches of {size:,} would make {fewest * size:,}"

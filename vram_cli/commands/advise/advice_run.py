@@ -1,196 +1,213 @@
-"""A training as it is, and what changes do to it: found step by step, so that it can be told at any moment."""
+"""A training and the changes tried on it, one after the other, so that the results so far can be read at any time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vram_cli.commands.advise.combinations import GAIN, cheapest_set, growing_sets, grows
-from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization, levers_for
-from vram_cli.commands.advise.reasons import saved, why_not
+from vram_cli.commands.advise.combinations import MIN_GAIN, cheapest_combination, growing_combinations, grows
+from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization, applicable_optimizations
+from vram_cli.commands.advise.reasons import memory_saved, reason_not_helpful
 from vram_cli.commands.advise.trial_runner import TrialRunner
 from vram_cli.config import Config, with_overrides
 from vram_cli.errors import ConfigError, CutShortError, Interrupted, ProbeError, VramError
 from vram_cli.records import Device, Measurement, OptimizationResult
 
-_ROOMS = (16, 4, 2)
-"""Savings are measured one part in so many below the largest batch, so that there is room to watch a step; where that
-was not room enough, further below."""
+_HEADROOM = (16, 4, 2)
+"""Savings are measured at the largest size less a sixteenth of it, because tracking a step needs memory as well; if
+that is too little room, less a quarter or a half."""
 
-_BROKEN = (CutShortError, ProbeError)
-"""Errors that say nothing about a change, nor about memory; other errors say why a change cannot be made."""
+_FATAL = (CutShortError, ProbeError)
+"""Errors that say nothing about a change, nor about memory; all others are the reason why a change cannot be made."""
 
 
 class AdviceRun:
-    """A training on a bench.
+    """A training, the changes tried on it, and their results so far.
 
     Args:
-        bench: where it is tried.
-        config: the training.
-        own: overrides to try as well.
-        name: what it is called where there are several.
+        runner: runs the trials.
+        config: the training without changes.
+        also_try: further overrides to try.
+        name: a prefix of the status texts, to tell several runs apart.
 
     Attributes:
-        gain: the share by which a batch has to grow for a change to help.
-        largest: the largest batch as it is; 0 where nothing fits.
-        at: where savings are measured.
-        base: the training as it is, at that size.
-        answers: of the levers, in their order, as far as they were tried.
-        best: the best set of changes that is known.
+        min_gain: the share by which the batch has to grow for a change to help.
+        max_batch_size: the largest batch size without changes; 0 if nothing fits.
+        at_batch_size: the batch size at which savings are measured.
+        baseline: the training without changes at that size.
+        results: the results of `optimizations`, in the same order, as far as they were tried.
+        best: the best combination so far.
 
     Raises:
-        VramError: it cannot run, or cannot be predicted, here.
+        VramError: the training cannot run, or cannot be predicted, on this device.
     """
 
-    def __init__(self, bench: TrialRunner, config: Config, own: Sequence[str] = (), name: str = "") -> None:
-        self.bench, self.config, self._name = bench, config, f"{name}: " if name else ""
-        bench.open(config, f"{self._name}the training as it is")
-        self.device: Device = bench.device
-        self.run_info, self.length = bench.run_info, bench.num_samples
-        self.gain = max(GAIN, bench.tolerance)
-        self.levers = levers_for(config, self.device, own)
-        self.largest, self.at = 0, 1
-        self.base: Measurement | None = None
-        self.answers: list[OptimizationResult] = []
+    def __init__(self, runner: TrialRunner, config: Config, also_try: Sequence[str] = (), name: str = "") -> None:
+        self.runner, self.config, self._prefix = runner, config, f"{name}: " if name else ""
+        self._unchanged = f"{self._prefix}the training without changes"
+        runner.open(config, self._unchanged)
+        self.device: Device = runner.device
+        self.run_info, self.num_samples = runner.run_info, runner.num_samples
+        self.min_gain = max(MIN_GAIN, runner.tolerance)
+        self.optimizations = applicable_optimizations(config, self.device, also_try)
+        self.max_batch_size, self.at_batch_size = 0, 1
+        self.baseline: Measurement | None = None
+        self.results: list[OptimizationResult] = []
         self.best: OptimizationResult | None = None
 
     @property
-    def best_size(self) -> int:
-        """The largest batch that is known, with changes or without; 0 where nothing fits."""
-        return (self.best.max_batch_size or 0) if self.best else self.largest
+    def best_batch_size(self) -> int:
+        """The largest batch size so far, with or without changes; 0 if nothing fits."""
+        return (self.best.max_batch_size or 0) if self.best else self.max_batch_size
 
     def run(self) -> None:
-        """Try the training as it is, each change by itself, and those that help together.
+        """Try the training without changes, each change on its own, and combinations of those that help.
 
         Raises:
-            WorkloadError: its own code raises at the smallest batch.
-            KeyboardInterrupt: Ctrl-C; what was found by then is there.
+            WorkloadError: the user's code raises at the smallest batch.
+            KeyboardInterrupt: Ctrl-C; the results so far can be read.
         """
-        self._as_it_is()
-        for lever in self.levers:
-            answer = self._answer(lever)
-            self.answers.append(answer)
-            size = answer.max_batch_size or 0
-            if lever.price is not Cost.SPLIT and grows(self.best_size, size, self.gain):
-                self.best = _together([lever], size)
-        sizes = [(lever, answer.max_batch_size or 0) for lever, answer in self._tried()]
-        for chosen, size in growing_sets(sizes, self.largest, self._largest_with, self.gain):
-            self.best = _together(chosen, size)
+        self._run_baseline()
+        for optimization in self.optimizations:
+            result = self._try(optimization)
+            self.results.append(result)
+            size = result.max_batch_size or 0
+            if optimization.cost is not Cost.ACCUMULATION and grows(self.best_batch_size, size, self.min_gain):
+                self.best = _combined([optimization], size)
+        sizes = [(optimization, result.max_batch_size or 0) for optimization, result in self._tried()]
+        for combination, size in growing_combinations(sizes, self.max_batch_size, self._largest_with, self.min_gain):
+            self.best = _combined(combination, size)
 
-    def cheapest(self, batch_size: int) -> OptimizationResult | None:
-        """Return the cheapest set of changes with which a batch fits; only such as save something are looked at.
+    def cheapest_combination(self, batch_size: int) -> OptimizationResult | None:
+        """Return the cheapest combination with which a batch fits, out of the changes that save memory.
 
-        None where the batch is above the best that is known.
+        None if the batch is larger than the best so far.
         """
-        if self.best is None or batch_size > self.best_size:
+        if self.best is None or batch_size > self.best_batch_size:
             return None
         useful = [
-            lever
-            for lever, answer in self._tried()
-            if (answer.helps and answer.pieces == 1) or (answer.saved_bytes or 0) > 0
+            optimization
+            for optimization, result in self._tried()
+            if (result.helps and result.micro_batches == 1) or (result.saved_bytes or 0) > 0
         ]
-        chosen = cheapest_set(useful, lambda levers: self._fits_with(levers, batch_size))
-        return _together(chosen, batch_size) if chosen else self.best
+        combination = cheapest_combination(useful, lambda changes: self._fits_with(changes, batch_size))
+        return _combined(combination, batch_size) if combination else self.best
 
-    def fits(self, config: Config, batch_size: int, what: str) -> bool:
-        """Whether a batch fits with a config; False where it cannot be had."""
+    def fits(self, config: Config, batch_size: int, description: str) -> bool:
+        """Return whether a batch fits with a config; False if the config cannot run."""
         try:
-            return self.bench.fits(config, batch_size, self._name + what)
-        except _BROKEN:
+            return self.runner.fits(config, batch_size, self._prefix + description)
+        except _FATAL:
             raise
         except VramError:
             return False
 
-    def _as_it_is(self) -> None:
-        what = f"{self._name}the training as it is"
+    def _run_baseline(self) -> None:
         try:
-            self.largest = self.bench.largest(self.config, what).max_batch_size or 0
+            self.max_batch_size = self.runner.largest(self.config, self._unchanged).max_batch_size or 0
         except Interrupted as stop:
-            self.largest = stop.partial.max_batch_size or 0
+            self.max_batch_size = stop.partial.max_batch_size or 0
             raise
-        if not self.largest:
+        if not self.max_batch_size:
             return
-        for size in dict.fromkeys(self.largest - self.largest // room for room in _ROOMS):  # once each, where few fit
-            self.at, self.base = size, self.bench.at(self.config, size, what)
-            if self.base.breakdown is not None or self.config.train.compile:  # compiled code has none at any size
+        # If few samples fit, some of these sizes are the same.
+        sizes = dict.fromkeys(self.max_batch_size - self.max_batch_size // part for part in _HEADROOM)
+        for size in sizes:
+            self.at_batch_size, self.baseline = size, self.runner.measure(self.config, size, self._unchanged)
+            if self.baseline.breakdown is not None or self.config.train.compile:  # compiled code has no breakdown
                 return
 
-    def _answer(self, lever: MemoryOptimization) -> OptimizationResult:
-        """Try one change by itself."""
-        answer = OptimizationResult(name=lever.name, sets=lever.sets, price=lever.words)
+    def _try(self, optimization: MemoryOptimization) -> OptimizationResult:
+        """Try one change on its own."""
+        result = OptimizationResult(
+            name=optimization.name, overrides=optimization.overrides, cost=optimization.cost_text
+        )
+        description = self._prefix + optimization.name
         try:
-            config = self._changed([lever])
-            found = self.bench.largest(config, self._name + lever.name, self.at)
-            measured = self.bench.at(config, self.at, self._name + lever.name) if self.base else None
-        except _BROKEN:
+            config = self._changed([optimization])
+            search = self.runner.largest(config, description, self.at_batch_size)
+            measurement = self.runner.measure(config, self.at_batch_size, description) if self.baseline else None
+        except _FATAL:
             raise
         except VramError as error:
-            return replace(answer, why=error.message)
-        size, pieces = (
-            found.max_batch_size or 0,
-            max(config.train.gradient_accumulation_steps // self.config.train.gradient_accumulation_steps, 1),
-        )
-        helps = grows(self.largest, size * pieces, self.gain)
-        answer = replace(answer, max_batch_size=size or None, pieces=pieces, helps=helps)
-        return self._compared(answer, measured)
+            return replace(result, reason=error.message)
+        size = search.max_batch_size or 0
+        steps = config.train.gradient_accumulation_steps, self.config.train.gradient_accumulation_steps
+        micro_batches = max(steps[0] // steps[1], 1)
+        helps = grows(self.max_batch_size, size * micro_batches, self.min_gain)
+        result = replace(result, max_batch_size=size or None, micro_batches=micro_batches, helps=helps)
+        return self._compared(result, measurement)
 
-    def _compared(self, answer: OptimizationResult, measured: Measurement | None) -> OptimizationResult:
-        """Add how a change differs from the training as it is, where that runs too."""
-        base = self.base
-        if base is None or measured is None:
-            return answer if answer.helps else replace(answer, why="nothing fits with it either")
-        if not measured.fits or measured.thrashing:
-            why = f"does not fit at {self.at:,}, as the training as it is does"
-            return answer if answer.helps else replace(answer, why=why)
-        whole = answer.pieces == 1  # a step of several batches does as many times the work
-        answer = replace(
-            answer,
-            compute=_ratio(measured.flops, base.flops) if whole else None,
-            seconds=_ratio(measured.step_seconds, base.step_seconds) if whole else None,
-        )
-        if base.breakdown is None or measured.breakdown is None:
-            return answer if answer.helps else replace(answer, why=f"the batch does not grow by {100 * self.gain:g} %")
-        amount, row = saved(base.breakdown, measured.breakdown)
-        cap = self.config.search.max_batch_size if answer.max_batch_size == self.config.search.max_batch_size else None
-        why = "" if answer.helps else why_not(amount, self.at, measured.breakdown.peak_phase, gain=self.gain, cap=cap)
-        return replace(answer, saved_bytes=amount, saved_from=row, why=why)
+    def _compared(self, result: OptimizationResult, measurement: Measurement | None) -> OptimizationResult:
+        """Add the differences from the training without changes and, if the change does not help, the reason."""
+        reason, baseline = "", self.baseline
+        if baseline is None or measurement is None:
+            reason = "nothing fits with it either"
+        elif not measurement.fits or measurement.thrashing:
+            reason = f"does not fit at {self.at_batch_size:,}, which fits without it"
+        else:
+            if result.micro_batches == 1:  # otherwise a step does a multiple of the work
+                result = replace(
+                    result,
+                    flops_ratio=_ratio(measurement.flops, baseline.flops),
+                    step_time_ratio=_ratio(measurement.step_seconds, baseline.step_seconds),
+                )
+            if baseline.breakdown is None or measurement.breakdown is None:
+                reason = f"the batch does not grow by {100 * self.min_gain:g} %"
+            else:
+                saved_bytes, category = memory_saved(baseline.breakdown, measurement.breakdown)
+                result = replace(result, saved_bytes=saved_bytes, saved_from=category)
+                limit = self.config.search.max_batch_size
+                reason = reason_not_helpful(
+                    saved_bytes,
+                    self.at_batch_size,
+                    measurement.breakdown.peak_phase,
+                    min_gain=self.min_gain,
+                    max_batch_size=limit if result.max_batch_size == limit else None,
+                )
+        return result if result.helps else replace(result, reason=reason)
 
-    def _largest_with(self, levers: Sequence[MemoryOptimization]) -> int:
-        """Return the largest batch with changes; 0 where it cannot be had."""
+    def _largest_with(self, combination: Sequence[MemoryOptimization]) -> int:
+        """Return the largest batch size with a combination; 0 if it cannot run."""
         try:
-            found = self.bench.largest(self._changed(levers), self._name + _names(levers), self.best_size)
-        except _BROKEN:
+            config = self._changed(combination)
+            search = self.runner.largest(config, self._prefix + _names(combination), self.best_batch_size)
+        except _FATAL:
             raise
         except VramError:
             return 0
-        return found.max_batch_size or 0
+        return search.max_batch_size or 0
 
-    def _fits_with(self, levers: Sequence[MemoryOptimization], batch_size: int) -> bool:
+    def _fits_with(self, combination: Sequence[MemoryOptimization], batch_size: int) -> bool:
         try:
-            config = self._changed(levers)
+            config = self._changed(combination)
         except ConfigError:
             return False
-        return self.fits(config, batch_size, _names(levers))
+        return self.fits(config, batch_size, _names(combination))
 
-    def _changed(self, levers: Sequence[MemoryOptimization]) -> Config:
-        return with_overrides(self.config, [text for lever in levers for text in lever.sets])
+    def _changed(self, combination: Sequence[MemoryOptimization]) -> Config:
+        return with_overrides(self.config, _overrides(combination))
 
     def _tried(self) -> list[tuple[MemoryOptimization, OptimizationResult]]:
-        return list(zip(self.levers, self.answers, strict=False))
+        return list(zip(self.optimizations, self.results, strict=False))
 
 
-def _together(levers: Sequence[MemoryOptimization], size: int) -> OptimizationResult:
+def _combined(combination: Sequence[MemoryOptimization], size: int) -> OptimizationResult:
     return OptimizationResult(
-        name=_names(levers),
-        sets=tuple(text for lever in levers for text in lever.sets),
-        price="; ".join(dict.fromkeys(lever.words for lever in levers if lever.words)),
+        name=_names(combination),
+        overrides=_overrides(combination),
+        cost="; ".join(dict.fromkeys(change.cost_text for change in combination if change.cost_text)),
         max_batch_size=size,
         helps=True,
     )
 
 
-def _names(levers: Sequence[MemoryOptimization]) -> str:
-    return " + ".join(lever.name for lever in levers)
+def _overrides(combination: Sequence[MemoryOptimization]) -> tuple[str, ...]:
+    return tuple(override for change in combination for override in change.overrides)
+
+
+def _names(combination: Sequence[MemoryOptimization]) -> str:
+    return " + ".join(change.name for change in combination)
 
 
 def _ratio(after: float | None, before: float | None) -> float | None:

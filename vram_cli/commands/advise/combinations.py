@@ -1,4 +1,4 @@
-"""Sets of changes: the one with the largest batch, and the cheapest that makes a wanted batch fit."""
+"""Combinations of changes: the one with the largest batch, and the cheapest one that makes a given batch fit."""
 
 from __future__ import annotations
 
@@ -7,68 +7,81 @@ from itertools import combinations
 
 from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization
 
-GAIN = 0.01
-"""A change helps if the batch grows by more than this share, and by more than searches may stop below the largest."""
+MIN_GAIN = 0.01
+"""A change helps if the batch grows by more than this share, and by more than the tolerance of the search."""
 
-_MOST = 3
-"""No cheapest set is looked for among larger ones: there are too many."""
+_MAX_CHANGES = 3
+"""Changes in a cheapest combination; there are too many larger ones to try."""
 
-Largest = Callable[[Sequence[MemoryOptimization]], int]
-"""The largest batch with a set of changes; 0 where it cannot be had."""
+LargestBatch = Callable[[Sequence[MemoryOptimization]], int]
+"""The largest batch size with a combination of changes; 0 if nothing fits or they cannot be made."""
 
 
-def growing_sets(
-    levers: Sequence[tuple[MemoryOptimization, int]], start: int, largest: Largest, gain: float = GAIN
+def growing_combinations(
+    optimizations: Sequence[tuple[MemoryOptimization, int]],
+    unchanged: int,
+    largest_batch: LargestBatch,
+    min_gain: float = MIN_GAIN,
 ) -> Iterator[tuple[list[MemoryOptimization], int]]:
-    """Add the changes that help by themselves, the strongest first, as long as each makes the batch grow.
+    """Add the changes that help on their own, the strongest first, as long as each makes the batch grow.
 
-    Yields each set with its batch, which is larger than that of the one before; the last is the best. Changes that
-    split the batch make no larger one fit, and are left out.
+    Yields each combination with its largest batch size, which grows from one to the next: the last is the best.
+    Gradient accumulation makes no larger micro-batch fit, and is left out.
 
     Args:
-        levers: with the largest batch that each gives by itself.
-        start: the largest batch without any.
-        largest: tries a set.
-        gain: the share by which a batch has to grow.
+        optimizations: changes with the largest batch size of each on its own.
+        unchanged: the largest batch size without changes.
+        largest_batch: tries a combination.
+        min_gain: the share by which the batch has to grow.
     """
-    helping = sorted(
-        (pair for pair in levers if grows(start, pair[1], gain) and pair[0].price is not Cost.SPLIT),
-        key=lambda pair: (-pair[1], pair[0].price),
+    helpful = sorted(
+        (
+            pair
+            for pair in optimizations
+            if grows(unchanged, pair[1], min_gain) and pair[0].cost is not Cost.ACCUMULATION
+        ),
+        key=lambda pair: (-pair[1], pair[0].cost),
     )
-    chosen: list[MemoryOptimization] = []
-    reached = start
-    for lever, alone in helping:
-        if not agrees(lever, chosen):
+    combination: list[MemoryOptimization] = []
+    largest = unchanged
+    for optimization, size_alone in helpful:
+        if not is_compatible(optimization, combination):
             continue
-        size = largest([*chosen, lever]) if chosen else alone
-        if grows(reached, size, gain):
-            chosen, reached = [*chosen, lever], size
-            yield chosen, reached
+        size = largest_batch([*combination, optimization]) if combination else size_alone
+        if grows(largest, size, min_gain):
+            combination, largest = [*combination, optimization], size
+            yield combination, largest
 
 
-def cheapest_set(
-    levers: Sequence[MemoryOptimization], fits: Callable[[Sequence[MemoryOptimization]], bool]
+def cheapest_combination(
+    optimizations: Sequence[MemoryOptimization], fits: Callable[[Sequence[MemoryOptimization]], bool]
 ) -> list[MemoryOptimization] | None:
-    """Return the cheapest set of at most three changes with which something fits; None where there is none."""
-    return next((chosen for chosen in _by_price(levers) if fits(chosen)), None)
+    """Return the cheapest combination of at most three changes that fits; None if there is none."""
+    return next((combination for combination in _by_cost(optimizations) if fits(combination)), None)
 
 
-def grows(before: int, after: int, gain: float = GAIN) -> bool:
-    """Whether a batch has grown by enough to speak of."""
-    return after > before * (1 + gain)
+def grows(before: int, after: int, min_gain: float = MIN_GAIN) -> bool:
+    """Return whether a batch size grows by more than `min_gain`."""
+    return after > before * (1 + min_gain)
 
 
-def agrees(lever: MemoryOptimization, others: Sequence[MemoryOptimization]) -> bool:
-    """Whether a change sets nothing that others set too, nor a part of it."""
-    return not any(_overlap(one, two) for other in others for one in lever.keys for two in other.keys)
+def is_compatible(optimization: MemoryOptimization, others: Sequence[MemoryOptimization]) -> bool:
+    """Return whether a change sets no key that another one sets, nor a part of such a key."""
+    return not any(
+        _overlap(key, other_key) for other in others for key in optimization.keys for other_key in other.keys
+    )
 
 
-def _overlap(one: str, two: str) -> bool:
-    return f"{one}.".startswith(f"{two}.") or f"{two}.".startswith(f"{one}.")
+def _overlap(first: str, second: str) -> bool:
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
-def _by_price(levers: Sequence[MemoryOptimization]) -> Iterator[list[MemoryOptimization]]:
-    usable = [lever for lever in levers if lever.price is not Cost.SPLIT]
-    sets = [list(chosen) for count in range(1, _MOST + 1) for chosen in combinations(usable, count)]
-    sets = [chosen for chosen in sets if all(agrees(a, [b]) for a, b in combinations(chosen, 2))]
-    yield from sorted(sets, key=lambda chosen: (sum(lever.price for lever in chosen), len(chosen)))
+def _by_cost(optimizations: Sequence[MemoryOptimization]) -> Iterator[list[MemoryOptimization]]:
+    candidates = [optimization for optimization in optimizations if optimization.cost is not Cost.ACCUMULATION]
+    compatible = [
+        list(combination)
+        for count in range(1, _MAX_CHANGES + 1)
+        for combination in combinations(candidates, count)
+        if all(is_compatible(first, [second]) for first, second in combinations(combination, 2))
+    ]
+    yield from sorted(compatible, key=lambda changes: (sum(change.cost for change in changes), len(changes)))

@@ -1,4 +1,4 @@
-"""The changes that can be tried on a training, and what speaks against each."""
+"""The changes that `vram advise` tries, and the cost of each."""
 
 from __future__ import annotations
 
@@ -13,57 +13,56 @@ from vram_cli.records import Device
 
 
 class Cost(IntEnum):
-    """What a change costs, from nothing to another training; of sets that do the same, the cheapest sum is taken."""
+    """The cost of a change; of the combinations that fit, the one with the smallest sum is preferred."""
 
     NOTHING = 1
-    ARITHMETIC = 3
-    """Numbers are rounded earlier."""
-    FREEDOM = 4
-    """Something else cannot be done any more."""
+    PRECISION = 3
+    """Lower numerical precision."""
+    RESTRICTION = 4
+    """Rules out another option."""
     COMPUTE = 6
-    SPLIT = 20
-    """The batch is made of smaller ones."""
-    TRAINING = 30
-    """Another optimizer, or whatever the user asks to be tried."""
+    """More computation per step."""
+    ACCUMULATION = 20
+    """More micro-batches per optimizer step."""
+    TUNING = 30
+    """Another optimizer, or a change that the user requests: it may need other hyperparameters."""
 
 
 @dataclass(frozen=True)
 class MemoryOptimization:
-    """One change."""
+    """A change of the config that may save memory."""
 
     name: str
-    sets: tuple[str, ...]
-    """Overrides of the config."""
-    price: Cost
-    words: str = ""
-    """The price, in words."""
+    overrides: tuple[str, ...]
+    cost: Cost
+    cost_text: str = ""
+    """The cost in words."""
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys that it sets."""
-        return frozenset(text.partition("=")[0].strip() for text in self.sets)
+        """The config keys that it sets."""
+        return frozenset(override.partition("=")[0].strip() for override in self.overrides)
 
 
-def levers_for(config: Config, device: Device, own: Sequence[str] = ()) -> list[MemoryOptimization]:
-    """Return the changes that make sense for a config and are not made already.
+def applicable_optimizations(config: Config, device: Device, also_try: Sequence[str] = ()) -> list[MemoryOptimization]:
+    """Return the changes that suit a config and that it does not have yet.
 
     Args:
-        config: the training as it is.
-        device: what it runs on, or is predicted for.
-        own: overrides that the user wants tried as well.
+        config: the training without changes.
+        device: the device that it runs on, or is predicted for.
+        also_try: overrides that the user requests.
     """
-    found = [*_free(config, device), *_precision(config, device)]
+    optimizations = [*_without_cost(config, device), *_precision(config, device)]
     if config.mode == "train":
-        found += [*_steps(config), *_optimizer(config, device)]
-    found += [MemoryOptimization(text, (text,), Cost.TRAINING, "as you ask") for text in own]
-    return found
+        optimizations += [*_training_step(config), *_optimizer(config, device)]
+    optimizations += [
+        MemoryOptimization(override, (override,), Cost.TUNING, "effect on training not assessed")
+        for override in also_try
+    ]
+    return optimizations
 
 
-def _is_gpu(device: Device) -> bool:
-    return device.is_gpu
-
-
-def _free(config: Config, device: Device) -> Iterable[MemoryOptimization]:
+def _without_cost(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     optimizer = config.optimizer
     if (
         config.mode == "train"
@@ -71,9 +70,9 @@ def _free(config: Config, device: Device) -> Iterable[MemoryOptimization]:
         and not optimizer.fused
         and not config.train.optimizer_in_backward
     ):
-        sets = ("optimizer.foreach=null", "optimizer.fused=true")
-        yield MemoryOptimization("fused optimizer", sets, Cost.NOTHING)
-    if _is_gpu(device) and not config.device.expandable_segments:
+        overrides = ("optimizer.foreach=null", "optimizer.fused=true")
+        yield MemoryOptimization("fused optimizer", overrides, Cost.NOTHING)
+    if device.is_gpu and not config.device.expandable_segments:
         yield MemoryOptimization("expandable segments", ("device.expandable_segments=true",), Cost.NOTHING)
     if not config.train.channels_last:
         yield MemoryOptimization("channels last", ("train.channels_last=true",), Cost.NOTHING)
@@ -82,53 +81,57 @@ def _free(config: Config, device: Device) -> Iterable[MemoryOptimization]:
 def _precision(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     if config.precision not in ("fp32", "tf32") or config.step is not None:
         return
-    capability = _capability(device)
+    capability = _compute_capability(device)
     if device.type == "cpu" or capability is None or capability >= (8, 0):
         yield MemoryOptimization(
-            "autocast to bfloat16", ("precision=amp-bf16",), Cost.ARITHMETIC, "rounds to 8 bits of mantissa"
+            "autocast to bfloat16", ("precision=amp-bf16",), Cost.PRECISION, "rounds to 8 significant bits"
         )
-    if _is_gpu(device) and (capability is None or capability >= (7, 0)):
-        costs = "needs loss scaling" if config.mode == "train" else "rounds to 11 bits of mantissa"
-        yield MemoryOptimization("autocast to float16", ("precision=amp-fp16",), Cost.ARITHMETIC, costs)
+    if device.is_gpu and (capability is None or capability >= (7, 0)):
+        cost_text = "needs loss scaling" if config.mode == "train" else "rounds to 11 significant bits"
+        yield MemoryOptimization("autocast to float16", ("precision=amp-fp16",), Cost.PRECISION, cost_text)
 
 
-def _capability(device: Device) -> tuple[int, int] | None:
+def _compute_capability(device: Device) -> tuple[int, int] | None:
     try:
         return find_gpu(device.name).compute_capability
     except ConfigError:
         return None
 
 
-def _steps(config: Config) -> Iterable[MemoryOptimization]:
+def _training_step(config: Config) -> Iterable[MemoryOptimization]:
     train = config.train
     if train.activation_checkpointing == "none":
-        recompute = "computes activations twice"
+        cost_text = "recomputes activations"
         yield MemoryOptimization(
-            "checkpoint every 2nd block", ("train.activation_checkpointing=every-2",), Cost.COMPUTE, recompute
+            "checkpoint every 2nd block", ("train.activation_checkpointing=every-2",), Cost.COMPUTE, cost_text
         )
         yield MemoryOptimization(
-            "checkpoint every block", ("train.activation_checkpointing=full",), Cost.COMPUTE, recompute
+            "checkpoint every block", ("train.activation_checkpointing=full",), Cost.COMPUTE, cost_text
         )
-    if train.gradient_accumulation_steps > 1 or config.step is not None or config.train.optimizer_in_backward:
+    if train.gradient_accumulation_steps > 1 or config.step is not None or train.optimizer_in_backward:
         return
     if train.clip_grad_norm is None and train.zero_grad_set_to_none and config.precision != "amp-fp16":
-        costs = "no clipping, no accumulation"
-        yield MemoryOptimization("optimizer in backward", ("train.optimizer_in_backward=true",), Cost.FREEDOM, costs)
-    apart = "any batch norm sees each piece by itself"
-    yield MemoryOptimization("accumulate 2 batches", ("train.gradient_accumulation_steps=2",), Cost.SPLIT, apart)
+        cost_text = "no gradient clipping or accumulation"
+        yield MemoryOptimization(
+            "optimizer in backward", ("train.optimizer_in_backward=true",), Cost.RESTRICTION, cost_text
+        )
+    cost_text = "batch norm normalizes each micro-batch separately"
+    yield MemoryOptimization(
+        "accumulate 2 batches", ("train.gradient_accumulation_steps=2",), Cost.ACCUMULATION, cost_text
+    )
 
 
 def _optimizer(config: Config, device: Device) -> Iterable[MemoryOptimization]:
-    optimizer, other = config.optimizer, "another training: tune it anew"
+    optimizer, cost_text = config.optimizer, "needs other hyperparameters"
     if optimizer.family == "adam":
         yield MemoryOptimization(
-            "SGD with momentum", ("optimizer.name=sgd", "optimizer.momentum=0.9"), Cost.TRAINING, other
+            "SGD with momentum", ("optimizer.name=sgd", "optimizer.momentum=0.9"), Cost.TUNING, cost_text
         )
-        if _is_gpu(device) and not device.is_simulated:
+        if device.is_gpu and not device.is_simulated:
             yield MemoryOptimization(
-                "8-bit AdamW", ("optimizer.name=adamw8bit",), Cost.TRAINING, "state in 8 bits; bitsandbytes"
+                "8-bit AdamW", ("optimizer.name=adamw8bit",), Cost.TUNING, "8-bit state; needs bitsandbytes"
             )
     elif optimizer.momentum > 0:
         yield MemoryOptimization(
-            "no momentum", ("optimizer.momentum=0", "optimizer.nesterov=false"), Cost.TRAINING, other
+            "no momentum", ("optimizer.momentum=0", "optimizer.nesterov=false"), Cost.TUNING, cost_text
         )

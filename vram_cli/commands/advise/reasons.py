@@ -1,4 +1,4 @@
-"""What a change does to the breakdown, and why it does not help where it does not."""
+"""The effect of a change on the breakdown, and the reason if it does not help."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from vram_cli.units import format_bytes
 _OUTSIDE = (Category.FREE, Category.CONTEXT)
 
 
-def saved(before: Breakdown, after: Breakdown) -> tuple[int, Category | None]:
-    """Return what a change leaves free at the peak, and the row that changes most in that direction."""
+def memory_saved(before: Breakdown, after: Breakdown) -> tuple[int, Category | None]:
+    """Return the bytes that a change frees at the peak, and the category that changes most in that direction."""
     total = after.bytes_of(Category.FREE) - before.bytes_of(Category.FREE)
     changes = {row.category: row.bytes - after.bytes_of(row.category) for row in before.rows}
     inside = [category for category in changes if category not in _OUTSIDE and changes[category] * total > 0]
     return total, max(inside, key=lambda category: abs(changes[category]), default=None)
 
 
-def why_not(saved_bytes: int, batch_size: int, peak: Phase, *, gain: float, cap: int | None = None) -> str:
-    """Say why a change with which the training runs does not make the batch larger.
+def reason_not_helpful(
+    saved_bytes: int, batch_size: int, peak: Phase, *, min_gain: float, max_batch_size: int | None = None
+) -> str:
+    """Return the reason why a change that runs does not make the batch larger.
 
     Args:
-        saved_bytes: what it leaves free at a batch size.
-        batch_size: that size.
-        peak: the phase of the peak there.
-        gain: the share by which a batch has to grow.
-        cap: `search.max_batch_size`, where that ended the search.
+        saved_bytes: memory that it frees at a batch size.
+        batch_size: that batch size.
+        peak: the phase of the peak.
+        min_gain: the share by which the batch has to grow.
+        max_batch_size: `search.max_batch_size`, if it ended the search.
     """
-    if saved_bytes > 0 and cap is not None:
-        return (
-            f"saves {format_bytes(saved_bytes)} at {batch_size:,}, and search.max_batch_size ends the search at {cap:,}"
-        )
     if saved_bytes > 0:
-        more = f"{100 * gain:g} % more samples" if batch_size * gain >= 1 else "one more sample"
-        return f"saves {format_bytes(saved_bytes)} at {batch_size:,}, which makes no room for {more}"
+        saves = f"saves {format_bytes(saved_bytes)} at {batch_size:,}"
+        if max_batch_size is not None:
+            return f"{saves}, but search.max_batch_size ends the search at {max_batch_size:,}"
+        more = f"{100 * min_gain:g} % more samples" if batch_size * min_gain >= 1 else "one more sample"
+        return f"{saves}, not enough for {more}"
     if saved_bytes == 0:
         return f"saves nothing at the peak, in {peak.value}"
     return f"takes {format_bytes(-saved_bytes)} more at the peak, in {peak.value}"

@@ -1,4 +1,4 @@
-"""The question itself: a training as it is, what changes would do to it, and what the user asks besides."""
+"""`vram advise` as a function: a training without changes, the effect of changes on it, and plans for a batch size."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from vram_cli.commands.advise.accumulation import effective, fitting
+from vram_cli.commands.advise.accumulation import plan_effective_batch, plan_fit_batch
 from vram_cli.commands.advise.advice_run import AdviceRun
 from vram_cli.commands.advise.trial_runner import TrialRunner
 from vram_cli.commands.learning_rate import get_effective_batch_size, suggest_learning_rate
 from vram_cli.config import Config, load_config, with_overrides
-from vram_cli.errors import CutShortError, Interrupted, ProbeError, VramError
+from vram_cli.errors import ConfigError, CutShortError, Interrupted, ProbeError, VramError
 from vram_cli.hardware.gpus import Gpu, find_gpu
 from vram_cli.probe import OpenProbe, open_probe
 from vram_cli.progress import SILENT, Progress
@@ -21,7 +21,7 @@ from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, LearningRate
 def advise(
     config: Config | str | None = None,
     *,
-    own: Sequence[str] = (),
+    also_try: Sequence[str] = (),
     fit_batch: int | None = None,
     effective_batch: int | None = None,
     gpus: Sequence[str] = (),
@@ -29,118 +29,128 @@ def advise(
     progress: Progress = SILENT,
     open_probe: OpenProbe = open_probe,
 ) -> Advice:
-    """Say what would let a larger batch fit; everything in it was tried, by real steps or by prediction.
+    """Report the changes that let a larger batch fit. Each is tried, by real steps or by prediction.
 
     Args:
-        config: the training as it is; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
-        own: overrides to try as well, such as "train.freeze=[features.*]".
-        fit_batch: a batch size for which the cheapest set of changes is looked for.
-        effective_batch: a batch size to be made of accumulated smaller ones.
-        gpus: cards of the catalogue to compare.
-        download: whether missing data files may be downloaded.
+        config: the training without changes; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
+        also_try: further overrides to try, such as "train.freeze=[features.*]".
+        fit_batch: a batch size; the cheapest combination of changes that makes it fit is reported.
+        effective_batch: samples per optimizer step, to be accumulated from micro-batches.
+        gpus: GPUs of the catalogue to compare.
+        download: whether torchvision may download missing data files.
         progress: receives the change that is tried, and every trial.
         open_probe: opens the probes that run the trials.
 
     Raises:
-        ConfigError: the config, or something asked for, says something wrong.
+        ConfigError: the config or an argument is wrong.
         WorkloadError: the model or its data raise at the smallest batch.
         MachineError: the device does not exist, or a prediction ran out of time or RAM.
         ProbeError: the worker process died in a prediction.
-        Interrupted: Ctrl-C.
+        Interrupted: Ctrl-C; `partial` is the answer so far.
     """
-    settings = config if isinstance(config, Config) else load_config(config)
-    for override in own:
-        with_overrides(settings, [override])  # says now what is wrong with it
-    cards = [find_gpu(name) for name in gpus]
-    with TrialRunner(settings, progress=progress, download=download, open_probe=open_probe) as bench:
-        study = AdviceRun(bench, settings, own)
-        found: dict[str, Any] = {}
+    config = config if isinstance(config, Config) else load_config(config)
+    if effective_batch and config.mode == "eval":
+        raise ConfigError(
+            "--effective-batch: mode is eval, and only training accumulates gradients",
+            "leave the option out, or set mode to train; --fit-batch works in both modes",
+        )
+    for override in also_try:
+        with_overrides(config, [override])  # raises before any trial if it is wrong
+    catalogue_gpus = [find_gpu(name) for name in gpus]
+    with TrialRunner(config, progress=progress, download=download, open_probe=open_probe) as runner:
+        run = AdviceRun(runner, config, also_try)
+        plans: dict[str, Any] = {}
         try:
-            study.run()
+            run.run()
             if fit_batch:
-                found["fit"] = fitting(study, fit_batch)
+                plans["fit_batch"] = plan_fit_batch(run, fit_batch)
             if effective_batch:
-                found["effective"] = effective(study, effective_batch)
-            found["rate"] = _rate(study, found.get("effective"), found.get("fit"))
-            for card in cards:
-                found["cards"] = (*found.get("cards", ()), _card(bench, settings, card, own))
+                plans["effective_batch"] = plan_effective_batch(run, effective_batch)
+            plans["learning_rate"] = _learning_rate(run, plans.get("effective_batch"), plans.get("fit_batch"))
+            for gpu in catalogue_gpus:
+                plans["gpus"] = (*plans.get("gpus", ()), _gpu_estimate(runner, config, gpu, also_try))
         except KeyboardInterrupt:
-            raise Interrupted(replace(_known(study), interrupted=True, **found)) from None
-        return replace(_known(study), **found)
+            raise Interrupted(replace(_advice(run), interrupted=True, **plans)) from None
+        return replace(_advice(run), **plans)
 
 
-def _known(study: AdviceRun) -> Advice:
-    base = study.base
+def _advice(run: AdviceRun) -> Advice:
+    """Return the results so far, without plans."""
     return Advice(
-        run=study.run_info,
-        max_batch_size=study.largest or None,
-        at_batch_size=study.at,
-        breakdown=base.breakdown if base else None,
-        levers=tuple(study.answers),
-        best=study.best,
-        notes=_notes(study),
+        run=run.run_info,
+        max_batch_size=run.max_batch_size or None,
+        at_batch_size=run.at_batch_size,
+        breakdown=run.baseline.breakdown if run.baseline else None,
+        optimizations=tuple(run.results),
+        best=run.best,
+        notes=_notes(run),
     )
 
 
-def _rate(
-    study: AdviceRun, split: AccumulationPlan | None, fit: AccumulationPlan | None
+def _learning_rate(
+    run: AdviceRun, effective_batch: AccumulationPlan | None, fit_batch: AccumulationPlan | None
 ) -> LearningRateSuggestion | None:
-    """Return the learning rate for what is asked for, or else for the largest batch.
+    """Return the learning rate for the requested batch or, without one, for the largest.
 
-    None for the batch that the config's own rate is of, for another optimizer, or for an evaluation.
+    None for the config's own batch size, for another optimizer, and in evaluation.
     """
-    config, asked = study.config, split or fit
+    config, plan = run.config, effective_batch or fit_batch
     if config.mode == "eval":
         return None
-    if asked is None:
-        size = study.largest if _has_another_optimizer(config, study.best) else study.best_size
-        samples = min(size, study.length or size) * config.train.gradient_accumulation_steps
-    elif asked.micro_batch_size is None or _has_another_optimizer(config, asked):
+    if plan is None:
+        size = run.max_batch_size if _changes_optimizer(config, run.best) else run.best_batch_size
+        samples = min(size, run.num_samples or size) * config.train.gradient_accumulation_steps
+    elif plan.micro_batch_size is None or _changes_optimizer(config, plan):
         samples = 0
     else:
-        samples = asked.wanted * (1 if asked is split else config.train.gradient_accumulation_steps)
+        samples = plan.batch_size * (1 if plan is effective_batch else config.train.gradient_accumulation_steps)
     return suggest_learning_rate(config, samples) if samples not in (0, get_effective_batch_size(config)) else None
 
 
-def _has_another_optimizer(config: Config, answer: OptimizationResult | AccumulationPlan | None) -> bool:
-    return answer is not None and with_overrides(config, answer.sets).optimizer.label != config.optimizer.label
+def _changes_optimizer(config: Config, changes: OptimizationResult | AccumulationPlan | None) -> bool:
+    return changes is not None and with_overrides(config, changes.overrides).optimizer.label != config.optimizer.label
 
 
-def _card(bench: TrialRunner, config: Config, card: Gpu, own: Sequence[str]) -> GpuEstimate:
-    changed = with_overrides(config, ["device.name=auto", f"device.gpu={card.name}", "device.memory_limit=null"])
+def _gpu_estimate(runner: TrialRunner, config: Config, gpu: Gpu, also_try: Sequence[str]) -> GpuEstimate:
+    config = with_overrides(config, ["device.name=auto", f"device.gpu={gpu.name}", "device.memory_limit=null"])
     try:
-        study = AdviceRun(bench, changed, own, card.name)
-        study.run()
-    except (CutShortError, ProbeError):  # says nothing about the GPU
+        run = AdviceRun(runner, config, also_try, gpu.name)
+        run.run()
+    except (CutShortError, ProbeError):  # these say nothing about the GPU
         raise
     except VramError as error:
         return GpuEstimate(
-            name=card.name, capacity_bytes=card.memory_bytes, max_batch_size=None, best=None, why=error.message
+            name=gpu.name, capacity_bytes=gpu.memory_bytes, max_batch_size=None, best=None, reason=error.message
         )
     return GpuEstimate(
-        name=card.name,
-        capacity_bytes=study.device.capacity_bytes,
-        max_batch_size=study.largest or None,
-        best=study.best,
+        name=gpu.name,
+        capacity_bytes=run.device.capacity_bytes,
+        max_batch_size=run.max_batch_size or None,
+        best=run.best,
     )
 
 
-def _notes(study: AdviceRun) -> tuple[str, ...]:
+def _notes(run: AdviceRun) -> tuple[str, ...]:
     notes = []
-    if study.device.has_peak_counters:
+    if run.device.has_peak_counters:
         notes.append(
-            "sizes that run only because the allocator gives its cache back are not counted as fitting here; "
-            "find-batch counts them"
+            "sizes that run only because the allocator releases its cache do not count as fitting here; in find-batch "
+            "they do"
         )
-    top = max([study.largest, study.best_size, *(answer.max_batch_size or 0 for answer in study.answers)])
-    if study.length is not None and top > study.length:
-        notes.append(f"the data set has {study.length:,} samples, and no batch can be larger; sizes here are of memory")
-    cap = study.config.search.max_batch_size
-    if study.largest and study.largest == cap:
-        notes.append(f"search.max_batch_size ends every search at {cap:,}: no change can show what it makes room for")
-    elif cap is not None and top == cap:
-        notes.append(f"search.max_batch_size ended searches at {cap:,}: what reaches that may make room for more")
-    if not study.device.is_simulated:
-        within = f"{100 * study.gain:g} % below the largest size"
-        notes.append(f"real searches stop within {within}: what gains less is not said to help")
+    largest = max([run.max_batch_size, run.best_batch_size, *(result.max_batch_size or 0 for result in run.results)])
+    if run.num_samples is not None and largest > run.num_samples:
+        notes.append(
+            f"the data set has {run.num_samples:,} samples, so no batch can be larger; the sizes here consider memory "
+            "alone"
+        )
+    limit = run.config.search.max_batch_size
+    if run.max_batch_size and run.max_batch_size == limit:
+        notes.append(f"search.max_batch_size ends every search at {limit:,}, so no change can show its gain")
+    elif limit is not None and largest == limit:
+        notes.append(f"search.max_batch_size ended searches at {limit:,}: a change that reaches it may gain more")
+    if not run.device.is_simulated:
+        notes.append(
+            f"real searches stop within {100 * run.min_gain:g} % below the largest size, so a smaller gain does not "
+            "count as help"
+        )
     return tuple(notes)

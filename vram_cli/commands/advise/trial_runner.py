@@ -1,4 +1,4 @@
-"""Runs trials and searches for one config after the other, through one probe at a time."""
+"""Trials and searches for one config after the other, with one probe at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vram_cli.records import Detail, Device, Measurement, Outcome, RunInfo, Sear
 from vram_cli.search import find_largest
 
 REAL_TOLERANCE = 0.02
-"""How far below the largest size a real search may stop: each trial takes seconds, and there are many changes."""
+"""The share below the largest size within which a real search stops: a trial takes seconds, and changes are many."""
 
 
 class TrialRunner:
@@ -58,12 +58,12 @@ class TrialRunner:
 
     @property
     def run_info(self) -> RunInfo:
-        """The heading of an answer about the config that was opened last."""
+        """The run info of the config that was opened last."""
         return self._current().info
 
     @property
     def device(self) -> Device:
-        """The device that the config opened last is measured on, or predicted for."""
+        """The real or simulated device of the config that was opened last."""
         return self.run_info.device
 
     @property
@@ -74,35 +74,35 @@ class TrialRunner:
 
     @property
     def num_samples(self) -> int | None:
-        """Samples of the data set; None if it has no end."""
+        """Samples of the data set; None if it has no length."""
         data = self.run_info.data
         return data.num_samples if data else None
 
-    def open(self, config: Config, what: str) -> None:
-        """Turn to a config, and report `what` is tried.
+    def open(self, config: Config, description: str) -> None:
+        """Open a config, unless it is open, and report that `description` is tried.
 
         Raises:
-            VramError: it cannot run, or cannot be predicted, here.
+            VramError: the config cannot run, or cannot be predicted, on this device.
         """
-        self._report(f"trying {what}")
+        self._report(f"trying {description}")
         if config != self._opened:
             self._open(config)
 
-    def largest(self, config: Config, what: str, expected: int | None = None) -> SearchResult:
-        """Return the largest batch of a config that does not thrash, whatever the length of the data set.
+    def largest(self, config: Config, description: str, expected: int | None = None) -> SearchResult:
+        """Return the largest batch of a config that does not thrash, regardless of the size of the data set.
 
         Args:
-            config: what is trained.
-            what: how it differs from the training without changes.
+            config: the training.
+            description: its difference from the training without changes, for `progress`.
             expected: a size to try first.
 
         Raises:
             WorkloadError: the user's code raises at the smallest batch.
-            VramError: it cannot run, or cannot be predicted, here.
+            VramError: the config cannot run, or cannot be predicted, on this device.
         """
         key = config.model_dump_json()
         if key not in self._searches:
-            self.open(config, what)
+            self.open(config, description)
             search = find_largest(
                 self._measure,
                 capacity_bytes=self.device.allocator_bytes,
@@ -115,43 +115,43 @@ class TrialRunner:
             self._searches[key] = search
         return self._searches[key]
 
-    def at(self, config: Config, batch_size: int, what: str) -> Measurement:
-        """Run a batch size with a breakdown, if there is room to make one.
+    def measure(self, config: Config, batch_size: int, description: str) -> Measurement:
+        """Run a batch size with a breakdown, if memory is left to track a step.
 
         Raises:
-            VramError: the config cannot run, or cannot be predicted, here.
+            VramError: the config cannot run, or cannot be predicted, on this device.
         """
-        self.open(config, what)
+        self.open(config, description)
         return self._current().measure(batch_size, Detail.NONE if config.train.compile else Detail.ROWS)
 
-    def fits(self, config: Config, batch_size: int, what: str) -> bool:
-        """Return whether a batch size runs without thrashing; if a search has shown that already, nothing runs.
+    def fits(self, config: Config, batch_size: int, description: str) -> bool:
+        """Return whether a batch size runs without thrashing. Runs nothing if a search has shown that already.
 
         Raises:
-            VramError: the config cannot run, or cannot be predicted, here.
+            VramError: the config cannot run, or cannot be predicted, on this device.
         """
         search = self._searches.get(config.model_dump_json())
         if search is not None:
             return batch_size <= (search.max_batch_size or 0)
-        self.open(config, f"{what} at {batch_size:,}")
+        self.open(config, f"{description} at {batch_size:,}")
         return self._measure(batch_size).fits
 
     def _measure(self, batch_size: int) -> Measurement:
-        """Measure; a size that thrashes counts as too large.
+        """Measure a batch size; one that thrashes counts as too large.
 
-        At the edge some sizes run only because the allocator gives its cache back, and sizes between them fail: islands
-        that say more about fragmentation than about a change.
+        Near the limit, some sizes run only because the allocator releases its cache, and sizes between them fail. They
+        depend on fragmentation more than on a change.
         """
         measurement = self._current().measure(batch_size)
         return replace(measurement, outcome=Outcome.OUT_OF_MEMORY) if measurement.thrashing else measurement
 
     def _open(self, config: Config) -> None:
-        context = self._open_probe(self._in_the_same_memory(config), download=self._download, reuse=self._probe)
+        context = self._open_probe(self._with_initial_memory(config), download=self._download, reuse=self._probe)
         self._probe = self._stack.enter_context(context)
         self._opened = config
 
-    def _in_the_same_memory(self, config: Config) -> Config:
-        """Return a config for the CPU with the memory that was free at the start: free memory keeps changing."""
+    def _with_initial_memory(self, config: Config) -> Config:
+        """Return a CPU config with the memory that was free at the start as its limit, because free memory changes."""
         device = config.device
         if self._cpu_bytes is None or device.name != self.config.device.name or device.memory_limit is not None:
             return config

@@ -1,4 +1,4 @@
-"""The answer of `vram advise` as a document: the effect of each change, the best of them together, and plans."""
+"""The answer of `vram advise` as a document: the effect of each change, the best combination, and plans."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from vram_cli.report import document as doc
 from vram_cli.report.answers.memory import breakdown_table
 from vram_cli.report.answers.run_sections import commands, config_section, context, evidence
 from vram_cli.report.next_step import to_use
-from vram_cli.report.words import CATEGORY_LABELS, count, number, one_line
+from vram_cli.report.words import CATEGORY_LABELS, count, number, one_line, setting
 from vram_cli.units import format_bytes
 
 _MESSAGE_LIMIT = 160
 _SAVINGS_FROM, _ROWS_FROM = 76, 100
-"""Columns of the console from which the table has room for savings, and for the row that they come from."""
+"""Console widths from which the table shows savings, and the category that they come from."""
 
 
 def advice_document(advice: Advice) -> doc.Document:
@@ -29,7 +29,7 @@ def advice_document(advice: Advice) -> doc.Document:
         blocks=(
             *_helping(advice),
             *_not_helping(advice),
-            *_gpus(advice.cards),
+            *_gpus(advice.gpus),
             *(doc.Details("Without changes", (table,), formats=frozenset({"html"})) for table in breakdown),
             *_remarks(advice),
             evidence(run, formats=doc.PAGES),
@@ -44,21 +44,22 @@ def _summary(advice: Advice) -> list[doc.Line]:
     origin = "predicted" if device.is_simulated else "measured"
     memory = f"on {device.name}, {format_bytes(device.capacity_bytes)} ({origin})"
     lines = [("Without changes:", f"{_unchanged(advice)} {memory}")]
-    plans = [plan for plan in (advice.fit, advice.effective) if plan is not None]
-    lines += [(f"To train with {number(plan.wanted)}:", _plan(plan)) for plan in plans]
-    if advice.rate is not None:
-        rate = advice.rate
-        before = f"{rate.from_rate:g} at {number(rate.from_batch_size)}"
-        lines.append(("Learning rate:", f"{rate.rate:.3g} at {number(rate.batch_size)}, from {before}: {rate.note}"))
+    plans = [plan for plan in (advice.fit_batch, advice.effective_batch) if plan is not None]
+    verb = "evaluate" if setting(advice.run, "mode") == "eval" else "train"
+    lines += [(f"To {verb} with {number(plan.batch_size)}:", _plan(plan)) for plan in plans]
+    if (rate := advice.learning_rate) is not None:
+        before = f"{rate.from_learning_rate:g} at {number(rate.from_batch_size)}"
+        after = f"{rate.learning_rate:.3g} at {number(rate.batch_size)}"
+        lines.append(("Learning rate:", f"{after}, from {before}: {rate.note}"))
     if advice.interrupted:
-        lines.append(("Interrupted:", f"after {count(len(advice.levers), 'change')}; the rest was not tried"))
+        lines.append(("Interrupted:", f"after {count(len(advice.optimizations), 'change')}; the rest was not tried"))
     return lines
 
 
 def _unchanged(advice: Advice) -> str:
-    if not advice.interrupted or advice.levers:
+    if not advice.interrupted or advice.optimizations:
         return _size(advice.max_batch_size)
-    return f"at least {number(advice.max_batch_size)}" if advice.max_batch_size else "nothing known yet"
+    return f"at least {number(advice.max_batch_size)}" if advice.max_batch_size else "not known yet"
 
 
 def _best(advice: Advice) -> doc.Line:
@@ -70,9 +71,9 @@ def _best(advice: Advice) -> doc.Line:
 
 
 def _helping(advice: Advice) -> tuple[doc.Block, ...]:
-    """Return the changes that help, the strongest first."""
-    helping = [result for result in advice.levers if result.helps]
-    helping.sort(key=lambda result: -result.pieces * (result.max_batch_size or 0))
+    """Return the table of changes that help, the largest gain first."""
+    helping = [result for result in advice.optimizations if result.helps]
+    helping.sort(key=lambda result: -result.micro_batches * (result.max_batch_size or 0))
     has_savings = any(result.saved_bytes is not None for result in helping)
     columns = (
         doc.Column("change", "words"),
@@ -94,8 +95,8 @@ def _helping(advice: Advice) -> tuple[doc.Block, ...]:
 
 def _change(result: OptimizationResult, advice: Advice) -> tuple[str, ...]:
     size = result.max_batch_size
-    largest = f"{result.pieces} x {_size(size)}" if result.pieces > 1 else _size(size)
-    gain = _gain(size and size * result.pieces, advice.max_batch_size) or "-"
+    largest = f"{result.micro_batches} x {_size(size)}" if result.micro_batches > 1 else _size(size)
+    gain = _gain(size and size * result.micro_batches, advice.max_batch_size) or "-"
     saves = "-" if result.saved_bytes is None else format_bytes(result.saved_bytes)
     source = CATEGORY_LABELS[result.saved_from] if result.saved_from else "-"
     return result.name, largest, gain, saves, source, _costs(result)
@@ -103,17 +104,17 @@ def _change(result: OptimizationResult, advice: Advice) -> tuple[str, ...]:
 
 def _costs(result: OptimizationResult) -> str:
     """Return the cost of a change: measured seconds, or else counted operations, and the cost in words."""
-    figures = ((result.seconds, "step time, measured"), (result.compute, "operations"))
-    known = [f"{100 * ratio - 100:+.0f} % {unit}" for ratio, unit in figures if ratio and abs(ratio - 1) >= 0.005]
-    return "; ".join(filter(None, (*known[:1], result.price))) or "nothing known"
+    ratios = ((result.step_time_ratio, "step time, measured"), (result.flops_ratio, "operations"))
+    changes = [f"{100 * ratio - 100:+.0f} % {unit}" for ratio, unit in ratios if ratio and abs(ratio - 1) >= 0.005]
+    return "; ".join(filter(None, (*changes[:1], result.cost))) or "none known"
 
 
 def _not_helping(advice: Advice) -> tuple[doc.Block, ...]:
     rows = []
-    for result in advice.levers:
+    for result in advice.optimizations:
         if not result.helps:
             reached = f"{_size(result.max_batch_size)}: " if result.max_batch_size else ""
-            rows.append(doc.Row((result.name, reached + one_line(result.why, _MESSAGE_LIMIT))))
+            rows.append(doc.Row((result.name, reached + one_line(result.reason, _MESSAGE_LIMIT))))
     columns = doc.Column("change", "words"), doc.Column("reason", "words")
     return (doc.Details("Changes that do not help", (doc.Table("", columns, tuple(rows)),)),) if rows else ()
 
@@ -129,8 +130,8 @@ def _gpus(gpus: tuple[GpuEstimate, ...]) -> tuple[doc.Block, ...]:
 
 def _gpu(gpu: GpuEstimate) -> tuple[str, ...]:
     best, memory = gpu.best, format_bytes(gpu.capacity_bytes)
-    if gpu.why:
-        return gpu.name, memory, "-", "-", one_line(gpu.why, _MESSAGE_LIMIT)
+    if gpu.reason:
+        return gpu.name, memory, "-", "-", one_line(gpu.reason, _MESSAGE_LIMIT)
     at_best, changes = (_size(best.max_batch_size), best.name) if best else ("-", "nothing helps")
     return gpu.name, memory, _size(gpu.max_batch_size), at_best, changes
 
@@ -152,9 +153,9 @@ def _size(size: int | None) -> str:
 def _plan(plan: AccumulationPlan) -> str:
     if plan.micro_batch_size is None:
         return f"not possible: {plan.note}"
-    if plan.accumulate > 1:
-        flag = f"--set train.gradient_accumulation_steps={plan.accumulate}"
-        steps = f"{number(plan.accumulate)} micro-batches of {number(plan.micro_batch_size)}, gradients accumulated"
+    if (count := plan.gradient_accumulation_steps) > 1:
+        flag = f"--set train.gradient_accumulation_steps={count}"
+        steps = f"{number(count)} micro-batches of {number(plan.micro_batch_size)}, gradients accumulated"
         return "; ".join(filter(None, (f"{steps} ({flag})", plan.note)))
-    flags = shlex.join([word for text in plan.sets for word in ("--set", text)])
+    flags = shlex.join([word for override in plan.overrides for word in ("--set", override)])
     return f"{plan.note} ({flags})" if flags else plan.note

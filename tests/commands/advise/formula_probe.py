@@ -1,4 +1,4 @@
-"""A probe that answers by a formula of the config: the seam at which advice is tested without a single step."""
+"""A probe that computes memory from a formula of the config, so that advice is tested without running a step."""
 
 from __future__ import annotations
 
@@ -35,54 +35,54 @@ def training(*overrides: str) -> Config:
 
 
 @dataclass
-class World:
-    """What a training takes, and what happens meanwhile.
+class FormulaBackend:
+    """A device on which the memory of a training follows a formula.
 
     Attributes:
-        capacity: of the device, what lies outside the allocator included.
-        device: where it runs.
-        length: of the data set.
-        refuses: says why a config cannot be had; "" where it can.
-        breaks: says what the config's own code raises; "" for nothing.
-        watched: the largest size at which there is room to watch a step; None where there always is.
-        thrashes: says at which sizes the allocator has to give its cache back.
-        interrupt_at: the measurement at which Ctrl-C comes, counted from 1.
-        measured: each size with its config, in order.
-        opened: each config that was opened.
+        capacity: bytes of the device, memory outside the allocator included.
+        device: kind, name and type of the device.
+        num_samples: samples of the data set.
+        refusal: returns the reason why a config cannot run; "" if it can.
+        user_error: returns the message that the user's code raises with a config; "" for none.
+        max_tracked: the largest size with room to track a step; None for no limit.
+        thrashes: returns whether the allocator has to release its cache at a size.
+        interrupt_at: number of the measurement that Ctrl-C interrupts, counted from 1.
+        measurements: config, size and whether a breakdown was requested, in order.
+        opened: the configs that were opened.
     """
 
     capacity: int = 4 * GIB + CONTEXT
     device: dict[str, Any] = field(default_factory=lambda: {"kind": "simulated", "name": "Tesla T4", "type": "cuda:0"})
-    length: int | None = None
-    refuses: Callable[[Config], str] = lambda _: ""
-    breaks: Callable[[Config], str] = lambda _: ""
+    num_samples: int | None = None
+    refusal: Callable[[Config], str] = lambda _: ""
+    user_error: Callable[[Config], str] = lambda _: ""
     thrashes: Callable[[Config, int], bool] = lambda *_: False
-    watched: int | None = None
+    max_tracked: int | None = None
     interrupt_at: int | None = None
-    measured: list[tuple[Config, int, bool]] = field(default_factory=list)
+    measurements: list[tuple[Config, int, bool]] = field(default_factory=list)
     opened: list[Config] = field(default_factory=list)
 
-    def held(self, config: Config, n: int) -> dict[Category, int]:
-        """Return the bytes of each row at the peak."""
+    def bytes_by_category(self, config: Config, n: int) -> dict[Category, int]:
+        """Return the bytes at the peak."""
         optimizer, train = config.optimizer, config.train
         moments = 2 if optimizer.name in ("adam", "adamw") else int(optimizer.momentum > 0)
         share = {"none": 8, "every-2": 6, "full": 4}.get(train.activation_checkpointing, 8)
-        waiting = WEIGHTS if train.gradient_accumulation_steps > 1 else 0
+        accumulated = WEIGHTS if train.gradient_accumulation_steps > 1 else 0
         return {
             Category.PARAMETERS: WEIGHTS,
-            Category.GRADIENTS: waiting + (0 if train.optimizer_in_backward else WEIGHTS),
+            Category.GRADIENTS: accumulated + (0 if train.optimizer_in_backward else WEIGHTS),
             Category.OPTIMIZER_STATE: moments * WEIGHTS,
             Category.ACTIVATIONS: n * SAMPLE * share // (8 if config.precision == "fp32" else 16),
             Category.ALLOCATOR_SLACK: 0 if config.device.expandable_segments else 2 * WEIGHTS,
         }
 
     def largest(self, config: Config) -> int:
-        """Return the largest batch, from the formula."""
-        resident, step = (sum(self.held(config, n).values()) for n in (0, 1))
-        return max(0, (self.room - resident) // (step - resident))
+        """Return the largest batch size by the formula."""
+        resident, step = (sum(self.bytes_by_category(config, n).values()) for n in (0, 1))
+        return max(0, (self.allocator_bytes - resident) // (step - resident))
 
     @property
-    def room(self) -> int:
+    def allocator_bytes(self) -> int:
         return self.capacity - CONTEXT
 
     def advise(self, config: Config, **options: Any) -> Advice:
@@ -91,23 +91,23 @@ class World:
     @contextmanager
     def open_probe(self, config: Config, **_: Any) -> Iterator[FormulaProbe]:
         self.opened.append(config)
-        if why := self.refuses(config):
-            raise ConfigError(why)
+        if reason := self.refusal(config):
+            raise ConfigError(reason)
         yield FormulaProbe(self, config)
 
 
 class FormulaProbe:
-    """A probe of a world."""
+    """A probe of a `FormulaBackend`."""
 
-    def __init__(self, world: World, config: Config) -> None:
-        self._world, self._config = world, config
+    def __init__(self, backend: FormulaBackend, config: Config) -> None:
+        self._backend, self._config = backend, config
 
     @property
     def device(self) -> Device:
         gpu, memory_limit = self._config.device.gpu, self._config.device.memory_limit
-        facts = self._world.device | ({"kind": "simulated", "name": gpu, "type": "cuda:0"} if gpu else {})
+        facts = self._backend.device | ({"kind": "simulated", "name": gpu, "type": "cuda:0"} if gpu else {})
         return Device(
-            capacity_bytes=memory_limit or self._world.capacity,
+            capacity_bytes=memory_limit or self._backend.capacity,
             memory_limit_bytes=memory_limit,
             outside_bytes=CONTEXT,
             has_peak_counters=facts["type"] != "cpu",
@@ -123,19 +123,24 @@ class FormulaProbe:
             overrides=config.source.overrides,
             device=self.device,
             data=DataInfo(
-                name="cifar10", source="synthetic", detail="", tensors=(), classes=10, num_samples=self._world.length
+                name="cifar10",
+                source="synthetic",
+                detail="",
+                tensors=(),
+                classes=10,
+                num_samples=self._backend.num_samples,
             ),
             versions={"vram": "0.1.0"},
             remark="a remark",
         )
 
     def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
-        explain = detail is not Detail.NONE
-        config, world = self._config, self._world
-        world.measured.append((config, batch_size, explain))
-        if len(world.measured) == world.interrupt_at:
+        with_breakdown = detail is not Detail.NONE
+        config, backend = self._config, self._backend
+        backend.measurements.append((config, batch_size, with_breakdown))
+        if len(backend.measurements) == backend.interrupt_at:
             raise KeyboardInterrupt
-        if message := world.breaks(config):
+        if message := backend.user_error(config):
             return Measurement(
                 batch_size=batch_size,
                 outcome=Outcome.ERROR,
@@ -143,23 +148,23 @@ class FormulaProbe:
                 message=message,
                 traceback=f"Traceback: {message}",
             )
-        held = world.held(config, batch_size)
-        free = self.device.allocator_bytes - sum(held.values())
+        sizes = backend.bytes_by_category(config, batch_size)
+        free = self.device.allocator_bytes - sum(sizes.values())
         fits = free >= 0
         return Measurement(
             batch_size=batch_size,
             outcome=Outcome.FITS if fits else Outcome.OUT_OF_MEMORY,
             steps=3 if fits else 0,
-            allocator_retries=int(fits and world.thrashes(config, batch_size)),
+            allocator_retries=int(fits and backend.thrashes(config, batch_size)),
             flops=batch_size * (4 if config.train.activation_checkpointing == "full" else 3),
             step_seconds=0.5 * (1.2 if config.train.activation_checkpointing == "full" else 1) if fits else None,
-            breakdown=self._breakdown(batch_size, held | {Category.CONTEXT: CONTEXT, Category.FREE: free})
-            if explain and fits and batch_size <= (world.watched or batch_size)
+            breakdown=self._breakdown(batch_size, sizes | {Category.CONTEXT: CONTEXT, Category.FREE: free})
+            if with_breakdown and fits and batch_size <= (backend.max_tracked or batch_size)
             else None,
         )
 
-    def _breakdown(self, n: int, held: dict[Category, int]) -> Breakdown:
-        rows = tuple(BreakdownRow(category=category, bytes=held.get(category, 0)) for category in Category)
+    def _breakdown(self, n: int, sizes: dict[Category, int]) -> Breakdown:
+        rows = tuple(BreakdownRow(category=category, bytes=sizes.get(category, 0)) for category in Category)
         return Breakdown(batch_size=n, rows=rows, total_bytes=self.device.capacity_bytes, peak_phase=Phase.BACKWARD)
 
     confirm = measure

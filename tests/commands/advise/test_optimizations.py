@@ -1,21 +1,21 @@
-"""Which changes are offered for which training, device and card."""
+"""The changes that suit a config and a GPU."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.commands.advise.worlds import training
-from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization, levers_for
+from tests.commands.advise.formula_probe import training
+from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization, applicable_optimizations
 from vram_cli.config import Config, with_overrides
 from vram_cli.records import Device
 
 
-def on(kind: str = "real", name: str = "NVIDIA A100-SXM4-80GB", device: str = "cuda:0") -> Device:
+def gpu(kind: str = "real", name: str = "NVIDIA A100-SXM4-80GB", device: str = "cuda:0") -> Device:
     return Device(kind=kind, name=name, type=device, capacity_bytes=1)
 
 
-def offered(config: Config, device: Device | None = None) -> set[str]:
-    return {lever.name for lever in levers_for(config, device or on())}
+def names(config: Config, device: Device | None = None) -> set[str]:
+    return {optimization.name for optimization in applicable_optimizations(config, device or gpu())}
 
 
 ALL = {
@@ -33,12 +33,12 @@ ALL = {
 }
 
 
-def test_a_plain_training_with_adam_on_a_gpu_is_offered_everything() -> None:
-    assert offered(training()) == ALL
+def test_adam_on_a_gpu() -> None:
+    assert names(training()) == ALL
 
 
 @pytest.mark.parametrize(
-    ("override", "gone"),
+    ("override", "excluded"),
     [
         ("optimizer.fused=true", {"fused optimizer"}),
         ("device.expandable_segments=true", {"expandable segments"}),
@@ -58,14 +58,14 @@ def test_a_plain_training_with_adam_on_a_gpu_is_offered_everything() -> None:
         ("precision=tf32", set()),
     ],
 )
-def test_what_is_made_already_or_goes_not_with_it_is_not_offered(override: str, gone: set[str]) -> None:
-    assert offered(training(override)) == ALL - gone
+def test_excluded_by_config(override: str, excluded: set[str]) -> None:
+    assert names(training(override)) == ALL - excluded
 
 
-def test_own_steps_do_the_rest_themselves() -> None:
-    own = training("step=steps:step")
-    gone = {"autocast to bfloat16", "autocast to float16", "optimizer in backward", "accumulate 2 batches"}
-    assert offered(own) == ALL - gone
+def test_excluded_by_custom_step() -> None:
+    config = training("step=steps:step")
+    excluded = {"autocast to bfloat16", "autocast to float16", "optimizer in backward", "accumulate 2 batches"}
+    assert names(config) == ALL - excluded
 
 
 @pytest.mark.parametrize(
@@ -76,20 +76,20 @@ def test_own_steps_do_the_rest_themselves() -> None:
         ("Tesla V100-SXM2-16GB", {"autocast to float16"}),  # 7.0
         ("NVIDIA GeForce RTX 3090", {"autocast to bfloat16", "autocast to float16"}),  # 8.6
         ("AMD Instinct MI210", {"autocast to bfloat16", "autocast to float16"}),  # has no compute capability
-        ("a card of next year", {"autocast to bfloat16", "autocast to float16"}),
+        ("an unknown GPU", {"autocast to bfloat16", "autocast to float16"}),
     ],
 )
-def test_autocast_follows_the_card(name: str, expected: set[str]) -> None:
-    assert {found for found in offered(training(), on(name=name)) if found.startswith("autocast")} == expected
+def test_autocast_by_compute_capability(name: str, expected: set[str]) -> None:
+    assert {change for change in names(training(), gpu(name=name)) if change.startswith("autocast")} == expected
 
 
-def test_a_cpu_has_no_allocator_to_set_and_autocast_to_bfloat16_only() -> None:
-    gone = {"expandable segments", "autocast to float16", "8-bit AdamW"}
-    assert offered(training(), on(name="CPU (2 cores)", device="cpu")) == ALL - gone
+def test_excluded_on_cpu() -> None:
+    excluded = {"expandable segments", "autocast to float16", "8-bit AdamW"}
+    assert names(training(), gpu(name="CPU (2 cores)", device="cpu")) == ALL - excluded
 
 
-def test_a_prediction_knows_nothing_of_8_bits() -> None:
-    assert offered(training(), on("simulated")) == ALL - {"8-bit AdamW"}
+def test_excluded_in_predictions() -> None:
+    assert names(training(), gpu("simulated")) == ALL - {"8-bit AdamW"}
 
 
 @pytest.mark.parametrize(
@@ -102,19 +102,21 @@ def test_a_prediction_knows_nothing_of_8_bits() -> None:
         (["optimizer={name: adamw8bit}"], set()),
     ],
 )
-def test_the_optimizers_own_changes(overrides: list[str], expected: set[str]) -> None:
+def test_optimizer_changes(overrides: list[str], expected: set[str]) -> None:
     changes = {"fused optimizer", "no momentum", "SGD with momentum", "8-bit AdamW"}
-    assert offered(training(*overrides)) & changes == expected
+    assert names(training(*overrides)) & changes == expected
 
 
-def test_what_the_user_asks_comes_last_and_costs_a_training() -> None:
-    *_, last = levers_for(training(), on(), ["train.ema=true"])
-    assert last == MemoryOptimization("train.ema=true", ("train.ema=true",), Cost.TRAINING, "as you ask")
+def test_also_try_comes_last() -> None:
+    *_, last = applicable_optimizations(training(), gpu(), ["train.ema=true"])
+    assert last == MemoryOptimization(
+        "train.ema=true", ("train.ema=true",), Cost.TUNING, "effect on training not assessed"
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("optimizer", ["adamw", "{name: sgd, momentum: 0.9, nesterov: true, foreach: true}"])
-def test_every_change_makes_a_config_and_changes_it(device: str, optimizer: str) -> None:
+def test_every_change_is_a_valid_config(device: str, optimizer: str) -> None:
     config = training("optimizer.name=adamw" if optimizer == "adamw" else f"optimizer={optimizer}")
-    for lever in levers_for(config, on(device=device)):
-        assert with_overrides(config, lever.sets) != config, lever.name
+    for optimization in applicable_optimizations(config, gpu(device=device)):
+        assert with_overrides(config, optimization.overrides) != config, optimization.name
