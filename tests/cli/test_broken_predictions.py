@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cli.running import Answer, vram
@@ -19,7 +19,6 @@ from vram_cli.commands.initial_guess import InitialGuess
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import CutShortError, ProbeError, WorkloadError
 from vram_cli.probe import WorkerProbe, open_probe
-from vram_cli.probe.worker_process import WorkerProcess
 from vram_cli.records import Detail, Device, Outcome
 from vram_cli.units import GIB
 
@@ -185,22 +184,17 @@ def test_only_real_cpu_trials_have_malloc_settings(place: list[str], has_setting
     assert ("PYTHONMALLOC" in (tmp_path / "environment").read_text().split()) is has_settings
 
 
-def test_malloc_settings_follow_the_config_of_a_reused_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[bool] = []
-
-    class RecordingProcess(WorkerProcess):
-        def __init__(self, environment: Mapping[str, str]) -> None:
-            started.append("PYTHONMALLOC" in environment)
-            super().__init__(environment)
-
-    monkeypatch.setattr("vram_cli.probe.client.WorkerProcess", RecordingProcess)
+def test_malloc_settings_follow_the_config_of_a_reused_probe() -> None:
     predicted = load_config("mlp_mnist.yaml", ["device.gpu=t4"])
     real = load_config("mlp_mnist.yaml", ["device.name=cpu", "device.memory_limit=64MiB"])
+    workers: list[tuple[int | None, bool]] = []
     with ExitStack() as stack:
-        probe = stack.enter_context(WorkerProbe(predicted))
-        for config in (real, predicted, with_overrides(predicted, ["device.gpu=l4"])):
+        probe: WorkerProbe | None = None
+        for config in (predicted, real, predicted, with_overrides(predicted, ["device.gpu=l4"])):
             probe = stack.enter_context(WorkerProbe(config, reuse=probe))
-    assert started == [False, True, False]  # the last continues in the same process
+            workers.append((probe.pid, "PYTHONMALLOC" in psutil.Process(probe.pid).environ()))
+    assert [has_settings for _, has_settings in workers] == [False, True, False, False]
+    assert workers[2] == workers[3]  # predictions share a process
 
 
 def test_crash_has_its_traceback(tmp_path: Path) -> None:

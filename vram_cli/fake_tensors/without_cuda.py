@@ -1,7 +1,7 @@
-"""What PyTorch decides by whether it was built with CUDA and cuDNN, decided as if it had been.
+"""Patches that make a PyTorch built without CUDA or cuDNN decide as one built with them.
 
-The training that is predicted runs in a PyTorch that has them, whatever the one that predicts. Brackets name the rule's
-function in aten/src/ATen/native of pytorch/pytorch.
+The predicted training runs in a PyTorch with CUDA and cuDNN, even if the prediction does not. Parentheses name the
+function of each rule in aten/src/ATen/native of pytorch/pytorch.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ Tensor = torch.Tensor
 Operator = Callable[..., Any]
 
 _OWN_KERNELS = ("silu_backward", "mish_backward", "_fused_rms_norm")
-"""Operators that CUDA has kernels for, and that are made of others where there is none: with temporaries between them.
-They are all such in native_functions.yaml: CompositeImplicitAutograd beside CUDA."""
+"""Operators with a CUDA kernel, which other builds compose of several operators, with temporaries in between: all that
+are both CompositeImplicitAutograd and CUDA in native_functions.yaml."""
 
 _RECURRENT = [f"{name}.{form}" for name in ("lstm", "gru", "rnn_tanh", "rnn_relu") for form in ("input", "data")]
 
 _BATCH_NORM = torch.ops.aten._batch_norm_impl_index.default
 _LARGEST = {True: 880_801, False: 65_535}
-"""Samples that cuDNN's batch norm takes, in training and without."""
+"""The largest batch of cuDNN's batch norm, in training (True) and in evaluation."""
 _MOST_ELEMENTS = 2**31 - 1
 
 _CUDNN = object()
-"""Stands for the backends Cudnn and CudnnTranspose, which lay out their results alike."""
+"""Represents the backends Cudnn and CudnnTranspose, whose results have the same memory format."""
 
 
 def operators() -> list[tuple[str, str, Operator]]:
-    """Return (operator, dispatch key, what stands there meanwhile)."""
-    found: list[tuple[str, str, Operator]] = []
+    """Return (operator, dispatch key, replacement)."""
+    entries: list[tuple[str, str, Operator]] = []
     if not torch.backends.cudnn.is_available():
-        found.append(("_batch_norm_impl_index", "AutogradCUDA", _batch_norm))
-        found += [(name, "AutogradCUDA", _refuse) for name in _RECURRENT]
+        entries.append(("_batch_norm_impl_index", "AutogradCUDA", _batch_norm))
+        entries += [(name, "AutogradCUDA", _refuse) for name in _RECURRENT]
     if not torch.backends.cuda.is_built():
-        found += [(name, "CUDA", _never_run) for name in _OWN_KERNELS]
-    return found
+        entries += [(name, "CUDA", _never_run) for name in _OWN_KERNELS]
+    return entries
 
 
 def _never_run(*_: Any, **__: Any) -> Any:
-    """Be a kernel of CUDA, for the dispatcher to see that there is one: fakes run none."""
-    raise RuntimeError("a kernel was run on a GPU that is not there")
+    """Register as a CUDA kernel with the dispatcher; fake tensors never run it."""
+    raise RuntimeError("a kernel ran on an absent GPU")
 
 
 def _refuse(*_: Any, **__: Any) -> Any:
@@ -83,10 +83,10 @@ def _normalizes(
     """Whether cuDNN's batch norm is taken (_select_batch_norm_backend in Normalization.cpp)."""
     if weight is None or bias is None or torch.bfloat16 in (images.dtype, weight.dtype):
         return False
-    known = [tensor is not None for tensor in statistics]
+    has_statistics = [tensor is not None for tensor in statistics]
     return (
         (images.dtype is not torch.float16 or weight.dtype is torch.float32)
-        and (all(known) or (training and not any(known)))
+        and (all(has_statistics) or (training and not any(has_statistics)))
         and images.dim() >= 3
         and images.shape[0] <= _LARGEST[training]
         and images.numel() < _MOST_ELEMENTS
@@ -94,11 +94,11 @@ def _normalizes(
 
 
 def replacements() -> list[tuple[Any, str, Any]]:
-    """Return (owner, name, what stands there meanwhile): what programs ask for, and fakes of a convolution."""
-    found: list[tuple[Any, str, Any]] = []
+    """Return (owner, name, replacement) for functions of torch.accelerator and of convolutions."""
+    entries: list[tuple[Any, str, Any]] = []
     if not torch.backends.cuda.is_built():
-        found.append((torch.accelerator, "current_accelerator", _accelerator))
-    return found if torch.backends.cudnn.is_available() else found + _of_convolutions()
+        entries.append((torch.accelerator, "current_accelerator", _accelerator))
+    return entries if torch.backends.cudnn.is_available() else entries + _of_convolutions()
 
 
 def _accelerator(check_available: bool = False) -> torch.device | None:
@@ -122,10 +122,10 @@ def _of_convolutions() -> list[tuple[Any, str, Any]]:
 
 
 def _convolves(images: Tensor, weight: Tensor, backend: Any, settings: dict[str, Any]) -> bool:
-    """Whether cuDNN takes a convolution (use_cudnn and use_cudnn_depthwise in Convolution.cpp).
+    """Return whether cuDNN runs a convolution (use_cudnn and use_cudnn_depthwise in Convolution.cpp).
 
-    Other kernels for depthwise ones take no channels last. A build with cuDNN asks the GPU whether it takes bfloat16,
-    and says no where there is none: so it is here.
+    Other kernels for depthwise convolutions do not support channels last. A build with cuDNN asks the GPU whether it
+    supports bfloat16, and assumes that it does not if there is none: so does this function.
     """
     if images.device.type != "cuda" or not torch.backends.cudnn.enabled or "Empty" in str(backend):
         return False
@@ -138,7 +138,7 @@ def _convolves(images: Tensor, weight: Tensor, backend: Any, settings: dict[str,
 
 
 def _suggested(images: Tensor, weight: Tensor) -> torch.memory_format:
-    """Return how cuDNN lays out what it returns (cudnn_conv_suggest_memory_format in ConvUtils.h)."""
+    """Return the memory format of cuDNN's results (cudnn_conv_suggest_memory_format in ConvUtils.h)."""
     last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(weight.dim())
     formats = [suggest_memory_format(tensor) for tensor in (images, weight)]
     if last in formats and torch.float64 not in (images.dtype, weight.dtype):
