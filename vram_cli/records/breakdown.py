@@ -1,4 +1,4 @@
-"""Where the memory is at the peak of a step: by category, by module, over time."""
+"""The memory at the peak of a step: by category, by module, and over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vram_cli.records.enums import Category, Phase
 
 @dataclass(frozen=True, kw_only=True)
 class BreakdownRow:
-    """One category and its bytes."""
+    """A category and its bytes."""
 
     category: Category
     bytes: int
@@ -17,15 +17,15 @@ class BreakdownRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleShare:
-    """What a module and all that it contains hold at the moment of highest use.
+    """The memory of a module and its submodules at the peak.
 
     Raises:
         ValueError: `by_category` does not add up to `bytes`.
     """
 
     path: str
-    """As in `named_modules`, such as "layer1.0.conv1"; "" is the model with all that belongs to no part of it: the
-    batch, the loss, the optimizer's temporaries."""
+    """As in `named_modules`, such as "layer1.0.conv1"; "" is the model, with memory that belongs to no module: the
+    batch, the loss, temporaries of the optimizer."""
     bytes: int
     by_category: dict[Category, int]
 
@@ -36,34 +36,34 @@ class ModuleShare:
 
 @dataclass(frozen=True, kw_only=True)
 class TimelinePoint:
-    """What tensors hold at one moment of a step."""
+    """The memory of tensors at one moment of a step."""
 
     event: int
-    """How many allocations and frees of the step came before."""
+    """Number of allocations and frees of the step before it."""
     phase: Phase
     by_category: dict[Category, int]
-    """Bytes; categories that hold nothing are left out."""
+    """Bytes by category; empty categories are left out."""
 
     @property
     def bytes(self) -> int:
-        """What all tensors hold together."""
+        """Bytes of all tensors."""
         return sum(self.by_category.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """Memory over one step of a training that has settled, `zero_grad` before the forward pass included.
+    """Memory over one step after warm-up, including `zero_grad` before the forward pass.
 
-    What kernels take for themselves is in it only where it was predicted: on a real device nobody sees when.
+    Workspaces of kernels are included in predictions only: on a real device their lifetime is not observable.
 
     Raises:
         ValueError: there are no points.
     """
 
     points: tuple[TimelinePoint, ...]
-    """In order. Of a long step, the highest of each run of events; the highest of all is always among them."""
+    """In order. A long step is reduced to the highest point of each interval, so the peak is always included."""
     events: int
-    """Allocations and frees of the whole step."""
+    """Number of allocations and frees of the whole step."""
 
     def __post_init__(self) -> None:
         if not self.points:
@@ -71,30 +71,30 @@ class Timeline:
 
     @property
     def peak(self) -> TimelinePoint:
-        """The moment of highest use."""
+        """The point with the most memory."""
         return max(self.points, key=lambda point: point.bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Breakdown:
-    """Where the device's memory was at the moment of highest use.
+    """The use of the device's memory at the peak.
 
     Raises:
-        ValueError: the rows do not add up to `total_bytes`, or the modules not to the rows of what tensors hold, or
-            they are no tree.
+        ValueError: the rows do not add up to `total_bytes`, the modules do not add up to the memory of tensors, or
+            their paths do not form a tree.
     """
 
     batch_size: int
     rows: tuple[BreakdownRow, ...]
     """One row for each `Category`, in its order."""
     total_bytes: int
-    """The device's memory, or the budget that stands for it."""
+    """The device's memory, or the memory limit."""
     peak_phase: Phase
-    """The phase in which use was highest."""
+    """The phase of the peak."""
     modules: tuple[ModuleShare, ...] = ()
-    """The whole model first, each module before those in it and the largest first; empty unless asked for."""
+    """The model first, each module before its submodules, the largest first; empty unless requested."""
     timeline: Timeline | None = None
-    """Only where it was asked for."""
+    """None unless requested."""
 
     def __post_init__(self) -> None:
         added = sum(row.bytes for row in self.rows)
@@ -102,18 +102,18 @@ class Breakdown:
             raise ValueError(f"breakdown rows add up to {added}, not to {self.total_bytes} bytes")
         if self.modules and self.modules[0].bytes != self.tensor_bytes:
             raise ValueError(f"modules hold {self.modules[0].bytes} bytes, tensors {self.tensor_bytes}")
-        known = {""}
+        paths = {""}
         for share in self.modules[1:]:
-            if share.path in known or share.path.rpartition(".")[0] not in known:
-                raise ValueError(f"module {share.path!r} is there twice, or before the one that it is in")
-            known.add(share.path)
+            if share.path in paths or share.path.rpartition(".")[0] not in paths:
+                raise ValueError(f"module {share.path!r} appears twice, or before its parent")
+            paths.add(share.path)
 
     @property
     def tensor_bytes(self) -> int:
-        """What tensors and workspaces asked for: all but the allocator's slack, what lies outside it, and the rest."""
-        beside = (Category.ALLOCATOR_SLACK, Category.CONTEXT, Category.FREE)
-        return sum(row.bytes for row in self.rows if row.category not in beside)
+        """Bytes of tensors and workspaces: all categories but allocator slack, context and free memory."""
+        excluded = (Category.ALLOCATOR_SLACK, Category.CONTEXT, Category.FREE)
+        return sum(row.bytes for row in self.rows if row.category not in excluded)
 
     def bytes_of(self, category: Category) -> int:
-        """Return the bytes of one category, 0 where it has no row."""
+        """Return the bytes of a category; 0 if it has no row."""
         return sum(row.bytes for row in self.rows if row.category is category)
