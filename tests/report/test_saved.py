@@ -23,6 +23,7 @@ from vram_cli.records import (
     Measurement,
     Phase,
     RunInfo,
+    SearchResult,
     Throughput,
 )
 from vram_cli.report.formats.json import to_json
@@ -84,6 +85,7 @@ SEARCHES = records(
     trials=st.lists(TRIALS, max_size=3).map(tuple),
     breakdown=st.none() | breakdowns(),
     throughput=st.none() | throughputs(),
+    evaluation=st.none() | records(SearchResult, trials=st.lists(TRIALS, max_size=3).map(tuple)),
     schema_version=st.just(1),
 )
 RESULTS = SEARCHES | records(
