@@ -53,12 +53,12 @@ def main() -> None:
         for _ in range(cases):
             memory = random_memory(random, kind)
             result = find_largest(memory, capacity_bytes=memory.capacity_bytes, multiple_of=1)
-            trials.append(len(memory.asked))
+            trials.append(len(memory.sizes))
             failures.append(sum(not trial.fits for trial in result.trials))
             plain.append(bisection_trials(result.max_batch_size or 0))
-            fresh = replace(memory, asked=[])
+            fresh = replace(memory, sizes=[])
             find_largest(fresh, capacity_bytes=fresh.capacity_bytes, margin_bytes=fresh.capacity_bytes // 20)
-            extra.append(len(fresh.asked) - len(memory.asked))
+            extra.append(len(fresh.sizes) - len(memory.sizes))
         over = sum(ours > theirs for ours, theirs in zip(trials, plain, strict=True))
         ours, theirs = quantiles(trials, n=20), quantiles(plain, n=20)
         print(

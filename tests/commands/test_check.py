@@ -1,4 +1,4 @@
-"""What `vram check` makes of each way in which a trial may end."""
+"""`vram check` with each outcome of a trial."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from typing import Any
 
 import pytest
 
+from tests.report.drawing import text
 from tests.report.examples import CIFAR, CPU, GPU, VERSIONS, failed, ran
+from vram_cli.commands.breakdown import breakdown
 from vram_cli.commands.check import check
 from vram_cli.config import Config, load_config
 from vram_cli.errors import DoesNotFitError, MachineError, VramError, WorkloadError
-from vram_cli.records import CheckLimits, CheckResult, Detail, Device, FindingKind, Measurement, Outcome, RunInfo
+from vram_cli.records import (
+    Category,
+    CheckLimits,
+    CheckResult,
+    Detail,
+    Device,
+    FindingKind,
+    Measurement,
+    Outcome,
+    RunInfo,
+)
 
 REAL = load_config("mlp_mnist.yaml", ["train.batch_size=64"])
 
@@ -21,8 +33,8 @@ REAL = load_config("mlp_mnist.yaml", ["train.batch_size=64"])
 class FakeProbe:
     """A device and one measurement."""
 
-    def __init__(self, answer: Measurement, device: Device = GPU) -> None:
-        self.answer, self.asked = answer, list[int]()
+    def __init__(self, measurement: Measurement, device: Device = GPU) -> None:
+        self.measurement, self.batch_sizes = measurement, list[int]()
         self.info = RunInfo(
             config_name="mlp_mnist.yaml",
             config=REAL.model_dump(mode="json"),
@@ -33,8 +45,8 @@ class FakeProbe:
 
     def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
         assert detail is Detail.MODULES
-        self.asked.append(batch_size)
-        return self.answer
+        self.batch_sizes.append(batch_size)
+        return self.measurement
 
     confirm = measure
 
@@ -69,7 +81,19 @@ def test_out_of_memory_on_a_real_device_reports_the_shortfall() -> None:
     verdict = probe.check(CheckLimits(max_memory_bytes=1))
     assert [finding.kind for finding in verdict.findings] == [FindingKind.DOES_NOT_FIT]
     assert verdict.findings[0].excess_bytes == verdict.result.shortfall_bytes
-    assert probe.asked == [64]
+    assert probe.batch_sizes == [64]
+
+
+def test_evaluation_says_nothing_of_training() -> None:
+    config = load_config("mlp_mnist.yaml", ["train.batch_size=64", "mode=eval", "device.gpu=t4"])
+    verdict = check(config, CheckLimits(max_memory_bytes=2**30))
+    assert verdict.passed
+    assert verdict.result.run.config["mode"] == "eval"
+    assert "training step" not in text(verdict)
+    answer = breakdown(config, batch_size=64)
+    assert answer.breakdown is not None
+    assert answer.breakdown.bytes_of(Category.GRADIENTS) == 0
+    assert "training step" not in text(answer)
 
 
 def test_baseline_needs_the_batch_size_and_no_breakdown() -> None:
@@ -86,7 +110,7 @@ def test_a_missing_gpu_is_not_replaced_by_a_prediction_for_another() -> None:
     probe = FakeProbe(ran(64), replace(GPU, kind="simulated"))
     with pytest.raises(MachineError, match="has no GPU"):
         probe.check(CheckLimits(max_memory_bytes=1))
-    assert probe.asked == []
+    assert probe.batch_sizes == []
 
 
 def test_another_device_is_refused_before_anything_runs() -> None:
@@ -94,4 +118,4 @@ def test_another_device_is_refused_before_anything_runs() -> None:
     probe = FakeProbe(ran(64), CPU)
     with pytest.raises(VramError, match="not comparable"):
         probe.check(CheckLimits(), baseline=first, baseline_name="b.json")
-    assert probe.asked == []
+    assert probe.batch_sizes == []

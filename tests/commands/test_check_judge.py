@@ -40,7 +40,7 @@ def kinds(verdict: CheckResult) -> list[FindingKind]:
 
 
 @given(SIZES, SIZES, SIZES, SIZES, st.integers(0, 1000))
-def test_growth_is_a_finding_above_the_tolerance_and_never_within_it(
+def test_growth_above_the_tolerance(
     before: int, before_allocated: int, now: int, now_allocated: int, permille: int
 ) -> None:
     limits = CheckLimits(tolerance=float(Fraction(permille, 1000)))
@@ -55,14 +55,14 @@ def test_growth_is_a_finding_above_the_tolerance_and_never_within_it(
 
 
 @pytest.mark.parametrize("size", [100, 10**9 * 100])
-def test_a_growth_of_just_what_is_allowed_passes(size: int) -> None:
+def test_growth_equal_to_the_tolerance_passes(size: int) -> None:
     limits = CheckLimits(tolerance=0.29)  # 0.29 * 100 is 28.999999999999996
     assert judge(with_peak(size + size * 29 // 100, 1), limits, with_peak(size, 1)).passed
     assert not judge(with_peak(size + size * 29 // 100 + 1, 1), limits, with_peak(size, 1)).passed
 
 
 @given(SIZES, SIZES)
-def test_the_limit_itself_is_allowed_and_a_byte_more_is_not(reserved: int, most: int) -> None:
+def test_limit_is_inclusive(reserved: int, most: int) -> None:
     verdict = judge(with_peak(reserved, 1), CheckLimits(max_memory_bytes=most))
     assert verdict.passed is (reserved <= most)
     assert all(finding.excess_bytes == reserved - most for finding in verdict.findings)
@@ -75,12 +75,12 @@ def test_findings_are_in_the_order_of_their_excess(before: int, now: int, most: 
     assert all(finding.excess_bytes > 0 for finding in found)
 
 
-def test_tensors_that_grow_within_a_lump_are_found() -> None:
+def test_allocated_growth_is_a_finding() -> None:
     verdict = judge(with_peak(100 * MIB, 99 * MIB), CheckLimits(tolerance=0.02), with_peak(100 * MIB, 50 * MIB))
     assert [(finding.kind, finding.counter) for finding in verdict.findings] == [(FindingKind.GREW, "allocated")]
 
 
-def test_a_new_module_is_named_with_all_that_is_in_it_and_the_row_that_grew() -> None:
+def test_new_module_counts_with_its_submodules() -> None:
     verdict = judge(NEW_LAYER, CheckLimits(tolerance=0.02), BASELINE)
     assert kinds(verdict) == [FindingKind.GREW]
     assert (verdict.rows[0].category, verdict.rows[0].growth) == (Category.ACTIVATIONS, 300 * MIB)
@@ -91,18 +91,18 @@ def test_a_new_module_is_named_with_all_that_is_in_it_and_the_row_that_grew() ->
     assert len(verdict.modules) == 2
 
 
-def test_a_module_that_is_gone_counts_whole() -> None:
+def test_removed_module_counts_with_its_submodules() -> None:
     gone = judge(BASELINE, CheckLimits(), NEW_LAYER).modules[-1]
-    assert (gone.path, gone.now, gone.growth) == ("layer1.1", 0, -302 * MIB)
+    assert (gone.path, gone.bytes, gone.growth) == ("layer1.1", 0, -302 * MIB)
 
 
-def test_growth_in_an_old_module_is_put_down_to_it_and_not_to_those_around_it() -> None:
+def test_growth_is_of_the_innermost_module() -> None:
     grown = made({**LAYERS, "layer1.0": {Category.ACTIVATIONS: 950 * MIB}})
     assert [change.path for change in judge(grown, CheckLimits(), BASELINE).modules] == ["layer1.0"]
 
 
 @given(TREES, TREES)
-def test_rows_add_up_to_the_growth_of_the_peak_and_modules_to_that_of_tensors(
+def test_changes_add_up_to_the_growth(
     before: dict[str, dict[Category, int]], now: dict[str, dict[Category, int]]
 ) -> None:
     verdict = judge(made(now), CheckLimits(), made(before))
@@ -116,27 +116,27 @@ def test_rows_add_up_to_the_growth_of_the_peak_and_modules_to_that_of_tensors(
     assert {change.path for change in verdict.modules if change.new} <= set(now) - set(before)
 
 
-def test_what_does_not_fit_is_a_finding_also_where_nobody_knows_what_it_would_take() -> None:
+def test_misfit_of_unknown_size_is_a_finding() -> None:
     verdict = judge(misfit(), CheckLimits(max_memory_bytes=1, tolerance=0.02), BASELINE)
     assert kinds(verdict) == [FindingKind.DOES_NOT_FIT]
     assert verdict.findings[0].excess_bytes == 28 * MIB
     assert verdict.peak is None
 
 
-def test_what_a_prediction_would_take_is_compared_although_it_does_not_fit() -> None:
+def test_predicted_misfit_is_compared() -> None:
     verdict = judge(misfit(NEW_LAYER.breakdown), CheckLimits(max_memory_bytes=1 * GIB, tolerance=0.02), BASELINE)
     assert kinds(verdict) == [FindingKind.DOES_NOT_FIT, FindingKind.GREW, FindingKind.ABOVE_LIMIT]
     assert verdict.modules[0].path == "layer1.1"
 
 
-def test_a_peak_that_shrank_passes_with_the_advice_to_keep_it() -> None:
+def test_smaller_peak_passes_with_a_remark() -> None:
     verdict = judge(BASELINE, CheckLimits(tolerance=0.02), NEW_LAYER)
     assert verdict.passed
     assert any("shrank" in remark and "--update-baseline" in remark for remark in verdict.remarks)
     assert not judge(BASELINE, CheckLimits(tolerance=0.02), BASELINE).remarks
 
 
-def test_a_peak_in_another_phase_is_told() -> None:
+def test_peak_in_another_phase_is_a_remark() -> None:
     assert BASELINE.breakdown is not None
     moved = replace(BASELINE, breakdown=replace(BASELINE.breakdown, peak_phase=Phase.OPTIMIZER))
     assert any(
@@ -155,7 +155,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def asked(key: str = "", value: Any = None) -> BreakdownResult:
+def answer(key: str = "", value: Any = None) -> BreakdownResult:
     """Return a result whose config differs in one key."""
     config: dict[str, Any] = {name: dict(v) if isinstance(v, dict) else v for name, v in CONFIG.items()}
     section, _, rest = key.partition(".")
@@ -182,9 +182,9 @@ def asked(key: str = "", value: Any = None) -> BreakdownResult:
         ("loss", {"factory": "net:loss", "kwargs": {}}),
     ],
 )
-def test_another_way_to_train_is_refused_with_the_key(key: str, value: Any) -> None:
+def test_refused_keys(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"base\.json is not comparable: {key}.* was .*, is ") as caught:
-        comparable_baseline(asked(key, value).run, 128, asked(), "base.json")
+        comparable_baseline(answer(key, value).run, 128, answer(), "base.json")
     assert "--update-baseline" in caught.value.hint
 
 
@@ -199,9 +199,9 @@ def test_another_way_to_train_is_refused_with_the_key(key: str, value: Any) -> N
         ("device.gpu", "tesla t4"),
     ],
 )
-def test_what_no_byte_depends_on_is_not_compared(key: str, value: Any) -> None:
-    comparable_baseline(asked(key, value).run, 128, asked(), "base.json")
-    assert config_changes(asked(key, value).run, asked().run) == ()
+def test_irrelevant_keys_are_not_compared(key: str, value: Any) -> None:
+    comparable_baseline(answer(key, value).run, 128, answer(), "base.json")
+    assert config_changes(answer(key, value).run, answer().run) == ()
 
 
 @pytest.mark.parametrize(
@@ -212,40 +212,43 @@ def test_what_no_byte_depends_on_is_not_compared(key: str, value: Any) -> None:
         ("data.shape", [3, 64, 64], "data.shape was [3, 32, 32], is [3, 64, 64]"),
     ],
 )
-def test_sizes_in_the_config_are_compared_and_told(key: str, value: Any, words: str) -> None:
-    comparable_baseline(asked(key, value).run, 128, asked(), "base.json")
-    assert words in judge(asked(key, value), CheckLimits(), asked()).remarks[0]
+def test_changed_sizes_are_a_remark(key: str, value: Any, words: str) -> None:
+    comparable_baseline(answer(key, value).run, 128, answer(), "base.json")
+    assert words in judge(answer(key, value), CheckLimits(), answer()).remarks[0]
 
 
 @pytest.mark.parametrize(
     ("baseline", "words"),
     [
         (
-            replace(asked(), run=replace(asked().run, versions={**BASELINE.run.versions, "vram": "0.0.9"})),
+            replace(answer(), run=replace(answer().run, versions={**BASELINE.run.versions, "vram": "0.0.9"})),
             "vram was 0.0.9, is 0.1.0",
         ),
         (
-            replace(asked(), run=replace(asked().run, versions={**BASELINE.run.versions, "torch": "2.13.0"})),
+            replace(answer(), run=replace(answer().run, versions={**BASELINE.run.versions, "torch": "2.13.0"})),
             "torch was 2.13, is 2.14",
         ),
-        (replace(asked(), run=replace(asked().run, versions={})), "vram was unknown"),
+        (replace(answer(), run=replace(answer().run, versions={})), "vram was unknown"),
         (
-            replace(asked(), run=replace(asked().run, device=replace(BASELINE.run.device, name="Tesla T4"))),
-            "it is of Tesla T4",
+            replace(answer(), run=replace(answer().run, device=replace(BASELINE.run.device, name="Tesla T4"))),
+            "it ran on Tesla T4",
         ),
         (
-            replace(asked(), run=replace(asked().run, device=replace(BASELINE.run.device, kind="simulated"))),
-            "it was predicted, and this is measured",
+            replace(answer(), run=replace(answer().run, device=replace(BASELINE.run.device, kind="simulated"))),
+            "it was predicted, this run is measured",
         ),
         (
-            replace(asked(), run=replace(asked().run, device=replace(BASELINE.run.device, capacity_bytes=16 * GIB))),
+            replace(
+                answer(),
+                run=replace(answer().run, device=replace(BASELINE.run.device, capacity_bytes=16 * GIB)),
+            ),
             "the device had 16.0 GiB",
         ),
     ],
 )
 def test_another_version_or_device_is_refused(baseline: BreakdownResult, words: str) -> None:
     with pytest.raises(ConfigError, match="not comparable") as caught:
-        comparable_baseline(asked().run, 128, baseline, "base.json")
+        comparable_baseline(answer().run, 128, baseline, "base.json")
     assert words in caught.value.message
 
 
@@ -257,12 +260,12 @@ def refusal(now: BreakdownResult, then: BreakdownResult) -> str:
     return ""
 
 
-def test_patches_of_torch_drivers_and_free_ram_are_no_other_question() -> None:
+def test_patch_versions_drivers_and_free_ram_may_differ() -> None:
     versions = {**BASELINE.run.versions, "torch": "2.14.0+cpu", "driver": "1"}
     card = replace(BASELINE.run.device, capacity_bytes=BASELINE.run.device.capacity_bytes - 30 * MIB)
-    less = replace(asked(), run=replace(asked().run, device=replace(CPU, capacity_bytes=GIB // 2)))
-    assert refusal(asked(), replace(asked(), run=replace(asked().run, versions=versions, device=card))) == ""
-    assert refusal(replace(asked(), run=replace(asked().run, device=CPU)), less) == ""
+    less = replace(answer(), run=replace(answer().run, device=replace(CPU, capacity_bytes=GIB // 2)))
+    assert refusal(answer(), replace(answer(), run=replace(answer().run, versions=versions, device=card))) == ""
+    assert refusal(replace(answer(), run=replace(answer().run, device=CPU)), less) == ""
 
 
 def test_misfit_is_no_baseline() -> None:

@@ -61,7 +61,7 @@ def test_batch_norm_at_one_sample_does_not_hide_that_two_lack_memory() -> None:
         raise_user_error(searched(Outcome.ERROR, Outcome.ERROR))
 
 
-def test_a_prediction_is_called_one() -> None:
+def test_prediction_is_simulated() -> None:
     result = breakdown(load_config("mlp_mnist.yaml", ["device.gpu=l4"]), batch_size=256)
     assert (result.run.device.kind, result.run.device.type) == ("simulated", "cuda:0")
     assert "published" in result.run.device.accuracy

@@ -88,5 +88,5 @@ def test_detail_that_was_not_measured_is_refused() -> None:
 @pytest.mark.parametrize("path", ["layer1.0", "layer9.0.conv1", ""])
 def test_modules_that_are_no_tree_are_refused(path: str) -> None:
     stray = ModuleShare(path=path, bytes=MIB, by_category={Category.ACTIVATIONS: MIB})
-    with pytest.raises(ValueError, match="is there twice, or before"):
+    with pytest.raises(ValueError, match="appears twice, or before"):
         replace(example(), modules=(*example().modules, stray))

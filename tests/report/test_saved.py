@@ -85,7 +85,7 @@ SEARCHES = records(
     trials=st.lists(TRIALS, max_size=3).map(tuple),
     breakdown=st.none() | breakdowns(),
     throughput=st.none() | throughputs(),
-    evaluation=st.none() | records(SearchResult, trials=st.lists(TRIALS, max_size=2).map(tuple)),
+    evaluation=st.none() | records(SearchResult, trials=st.lists(TRIALS, max_size=3).map(tuple)),
     schema_version=st.just(1),
 )
 RESULTS = SEARCHES | records(

@@ -1,4 +1,4 @@
-"""`vram breakdown` as a function: where the memory goes at the peak of a step."""
+"""`vram breakdown` as a function: the use of memory at the peak of a step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def breakdown(
         open_probe: opens the probe that runs the trial.
 
     Raises:
-        DoesNotFitError: the batch does not fit; the message says where it failed and how much was missing.
+        DoesNotFitError: the batch does not fit; the message names the phase and the missing memory.
         ConfigError, WorkloadError, MachineError, ProbeError: as `find_batch`.
     """
     config = config if isinstance(config, Config) else load_config(config)

@@ -1,4 +1,4 @@
-"""Runs a few short real steps on the GPU of this machine beside their predictions, and fits what predictions lack."""
+"""`vram calibrate` as a function: run short real steps and predict them, and fit the difference."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ELSEWHERE = (
 )
 
 MOST_CONTEXT = 2 * GIB
-"""More than any context that was measured (1.7 GB on an RTX 3090, without lazy loading) and a display beside it."""
+"""More than any measured context (1.7 GB on an RTX 3090, without lazy loading) and a display together."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A small training and two batch sizes of it: activations are most of the peak, and all of it is under 1 GiB."""
+    """A small training and two batch sizes of it: activations are most of the peak, and the total is under 1 GiB."""
 
     name: str
     config: dict[str, Any]
@@ -39,7 +39,7 @@ class Run:
 _SMALL_IMAGES = {"name": "synthetic", "shape": [3, 64, 64], "classes": 100}
 _RESNET = {"model": {"name": "resnet18"}, "data": _SMALL_IMAGES}
 
-# Half precision is float16 here: every card that PyTorch knows has kernels for it.
+# Half precision is float16 here: every GPU that PyTorch supports has kernels for it.
 RUNS = (
     Run(
         "mlp, fp32",
@@ -53,7 +53,7 @@ RUNS = (
 
 
 def calibrate(device: str = "cuda", *, progress: Progress = SILENT, open_probe: OpenProbe = open_probe) -> Calibration:
-    """Measure on a GPU what predictions for it lack; nothing is written. Takes about a minute, in child processes.
+    """Measure the error of predictions for a GPU, in worker processes. Takes about a minute, and writes no file.
 
     Args:
         device: cuda or cuda:N.
@@ -61,15 +61,15 @@ def calibrate(device: str = "cuda", *, progress: Progress = SILENT, open_probe: 
         open_probe: opens the probes that run the trials.
 
     Raises:
-        MachineError: there is no such GPU, other processes are on it, or a run does not fit beside what is.
-        ConfigError: the catalogue does not have the card, so that nothing can be predicted for it.
+        MachineError: the GPU does not exist, other processes use it, or a run does not fit.
+        ConfigError: the catalogue does not have the GPU, so that nothing can be predicted for it.
     """
     cases: list[Case] = []
     for run in RUNS:
         progress.status(f"{run.name}: real steps")
         with _on_the_gpu(run, device, open_probe) as probe:
-            card, versions = probe.info.device, probe.info.versions
-            gpu = recognise_gpu(card.name, card.capacity_bytes)
+            device_info, versions = probe.info.device, probe.info.versions
+            gpu = recognise_gpu(device_info.name, device_info.capacity_bytes)
             measured = [_trial(probe, run, size) for size in run.sizes]
         progress.status(f"{run.name}: the same, predicted")
         with open_probe(config_of(run, {"gpu": gpu.name}), calibrated=False) as probe:
@@ -78,8 +78,8 @@ def calibrate(device: str = "cuda", *, progress: Progress = SILENT, open_probe: 
     context, allowances = fit(cases)
     return Calibration(
         schema_version=1,
-        product=card.name,
-        memory_bytes=card.capacity_bytes,
+        product=device_info.name,
+        memory_bytes=device_info.capacity_bytes,
         measured_on=date.today(),
         versions=versions,
         context_bytes=context,
@@ -89,7 +89,7 @@ def calibrate(device: str = "cuda", *, progress: Progress = SILENT, open_probe: 
 
 
 def config_of(run: Run, device: dict[str, Any]) -> Config:
-    """Return the config of a run, on a device or for a card."""
+    """Return the config of a run on a real or simulated device."""
     return Config.model_validate({**run.config, "optimizer": {"name": "sgd", "momentum": 0.9}, "device": device})
 
 
@@ -99,17 +99,17 @@ def _on_the_gpu(run: Run, device: str, open_probe: OpenProbe) -> Iterator[Probe]
         try:
             probe = stack.enter_context(open_probe(config_of(run, {"name": device})))
         except MachineError as error:
-            what = error.message.removeprefix("device.name: ")  # no key of this command
-            raise MachineError(f"cannot calibrate: {what}", ELSEWHERE) from None
+            message = error.message.removeprefix("device.name: ")  # this command reads no config
+            raise MachineError(f"cannot calibrate: {message}", ELSEWHERE) from None
         _check_alone(probe.info.device)
         yield probe
 
 
 def _check_alone(device: Device) -> None:
-    """Refuse a card that others use: what they hold would be taken for the context, and it comes and goes."""
+    """Refuse a GPU that other processes use: their memory would be counted as context, and it varies."""
     others = "; ".join(device.other_processes)
     if not others and device.outside_bytes > MOST_CONTEXT:
-        others = f"something that nvidia-smi does not name here: {format_bytes(device.outside_bytes)} are taken"
+        others = f"processes that nvidia-smi does not list: {format_bytes(device.outside_bytes)} are in use"
     if others:
         raise MachineError(
             f"cannot calibrate: {device.name} is in use by {others}",

@@ -1,4 +1,4 @@
-"""How fast sizes up to the largest train: each is run for its memory first, then timed."""
+"""Throughput of sizes up to the largest: each is first run for its memory, then timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of the user's own code, met in a trial."""
+"""Errors that the user's code raises in a trial."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from vram_cli.records import Measurement, Outcome, SearchResult
 
 
 def raise_user_error(search: SearchResult) -> None:
-    """Raise the user's own error if it is why a search found nothing.
+    """Raise the error of the user's code if no size ran because of it.
 
     Raises:
-        WorkloadError: it is.
+        WorkloadError: the last trial ended with `Outcome.ERROR`.
     """
     # The last trial counts: a batch of 1 may fail in batch norm alone, and then a batch of 2 shows the real error.
     if search.max_batch_size is None and search.trials and search.trials[-1].outcome is Outcome.ERROR:
@@ -18,7 +18,7 @@ def raise_user_error(search: SearchResult) -> None:
 
 
 def user_error(measurement: Measurement) -> WorkloadError:
-    """Return the error that a trial with the outcome `ERROR` stands for."""
+    """Return the error of a trial with the outcome `ERROR`."""
     phase = measurement.phase.value if measurement.phase else "a trial"
     return WorkloadError(
         f"a batch of {measurement.batch_size:,} fails in {phase}, for a reason other than memory: "

@@ -37,11 +37,11 @@ class Finding:
 
     kind: FindingKind
     counter: str = "reserved"
-    """"reserved", or "allocated" if only the memory of tensors grew: reserved memory grows in lumps and may hide it."""
+    """"reserved", or "allocated" if only that grew: reserved memory grows in blocks, which may hide it."""
     bytes: int
     """The peak; if it does not fit, the least that it would take, memory outside the allocator included."""
     allowed_bytes: int
-    before_bytes: int | None = None
+    baseline_bytes: int | None = None
     """The baseline's peak, if that is the limit."""
 
     @property
@@ -52,29 +52,29 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class RowChange:
-    """A row of the breakdown at the peak, in the baseline and now."""
+    """A category at the peak: its bytes in the baseline and in this run."""
 
     category: Category
-    before: int
-    now: int
+    baseline_bytes: int
+    bytes: int
 
     @property
     def growth(self) -> int:
         """Bytes added; negative if memory was freed."""
-        return self.now - self.before
+        return self.bytes - self.baseline_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleChange:
-    """The memory of a module without its submodules at the peak, in the baseline and now.
+    """The memory of a module without its submodules at the peak, in the baseline and in this run.
 
     A module that only one of the two has counts with its submodules.
     """
 
     path: str
     """As in `named_modules`; "" for memory that belongs to no module."""
-    before: int
-    now: int
+    baseline_bytes: int
+    bytes: int
     category: Category
     """The category that changed most in it."""
     category_growth: int
@@ -84,7 +84,7 @@ class ModuleChange:
     @property
     def growth(self) -> int:
         """Bytes added; negative if memory was freed."""
-        return self.now - self.before
+        return self.bytes - self.baseline_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,9 @@ class PeakMemory:
     """The highest memory of a step."""
 
     reserved_bytes: int
-    """Taken from the device by PyTorch's allocator. Limits apply to it, because it is what runs out."""
+    """Reserved by PyTorch's allocator. Limits apply to it, because it is what runs out."""
     allocated_bytes: int
-    """Handed out to tensors."""
+    """Allocated to tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)

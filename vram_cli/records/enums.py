@@ -1,11 +1,11 @@
-"""Enumerations of the records: outcomes, phases, limits, categories of memory."""
+"""Enums of the records: outcomes of trials, phases, limits of a search, categories of memory."""
 
 from __future__ import annotations
 
 from enum import Enum
 
 SCHEMA_VERSION = 1
-"""Version of the JSON; it changes if readers of the old version would be misled."""
+"""Version of the JSON. It increases with every change that an existing reader would misinterpret."""
 
 
 class Outcome(str, Enum):
@@ -13,21 +13,21 @@ class Outcome(str, Enum):
 
     FITS = "fits"
     OUT_OF_MEMORY = "out_of_memory"
-    """The device, or its memory limit, was exhausted."""
+    """The device, or the memory limit, had no memory left."""
     KERNEL_LIMIT = "kernel_limit"
     """A kernel refused the size: grid dimensions, 32-bit indices, an unsupported shape."""
     HOST_MEMORY = "host_memory"
     """The computer's RAM, not the device's memory, was about to run out."""
     KILLED = "killed"
-    """The worker process died: a signal, a crash in a driver."""
+    """The worker process died, such as by a signal or a crash in a driver."""
     TIMED_OUT = "timed_out"
-    """The trial was stopped at its time limit."""
+    """The trial exceeded its time limit."""
     ERROR = "error"
     """The user's code raised an error unrelated to memory."""
 
 
 class Detail(str, Enum):
-    """What a measurement carries beside the peaks of its phases."""
+    """The detail of a measurement beyond the peaks of its phases."""
 
     NONE = "none"
     ROWS = "rows"
@@ -35,21 +35,21 @@ class Detail(str, Enum):
     MODULES = "modules"
     """A breakdown by category and by module, with a timeline of the step."""
     TIMES = "times"
-    """The seconds of each step, run without any tracking, in place of memory peaks."""
+    """The seconds of each step, run without tracking, instead of memory peaks."""
 
 
 class Phase(str, Enum):
-    """Where in a trial something happened, in the order in which they run."""
+    """The phases of a trial, in order."""
 
     BUILD = "build"
-    """Model and optimizer are created and moved to the device."""
+    """Building the model and the optimizer, and moving them to the device."""
     BATCH = "batch"
-    """The batch is collated and moved to the device."""
+    """Collating the batch, and moving it to the device."""
     FORWARD = "forward"
-    """Model and loss."""
+    """The model and the loss."""
     BACKWARD = "backward"
     OPTIMIZER = "optimizer"
-    """The optimizer's step, with unscaling if a gradient scaler is used."""
+    """The optimizer's step, including unscaling by a gradient scaler."""
 
 
 class Limit(str, Enum):
@@ -59,16 +59,16 @@ class Limit(str, Enum):
     DATASET = "dataset"
     """The number of samples in the data set."""
     MAX_BATCH_SIZE = "max_batch_size"
-    """The user's maximum, `search.max_batch_size`."""
+    """`search.max_batch_size`."""
     KERNEL_LIMIT = "kernel_limit"
     HOST_MEMORY = "host_memory"
     TIME = "time"
     ERROR = "error"
-    """The user's own code raises at larger sizes, for a reason other than memory."""
+    """The user's code raises at larger sizes, for a reason other than memory."""
 
 
 class Category(str, Enum):
-    """The rows of a breakdown, in the order in which they are shown. Together they are the device's whole memory."""
+    """The rows of a breakdown, in display order. They add up to the device's memory."""
 
     PARAMETERS = "parameters"
     """Parameters and buffers of the model."""
@@ -77,9 +77,9 @@ class Category(str, Enum):
     OPTIMIZER_STATE = "optimizer_state"
     BATCH_DATA = "batch_data"
     ACTIVATIONS = "activations"
-    """Created in the forward pass and needed by the backward pass."""
+    """Tensors from the forward pass that are alive at its end, saved for the backward pass."""
     TEMPORARIES = "temporaries"
-    """All other allocations of a step, workspaces of cuBLAS and cuDNN included."""
+    """Everything else that a step allocates temporarily, including workspaces of cuBLAS and cuDNN."""
     ALLOCATOR_SLACK = "allocator_slack"
     """Reserved by the allocator but not allocated: rounding, fragmentation, cached blocks."""
     CONTEXT = "context"

@@ -16,40 +16,40 @@ class PhasePeak:
     allocated_bytes: int
     """Allocated to tensors. Grows smoothly with the batch."""
     reserved_bytes: int
-    """Reserved from the device by the allocator; this is what runs out. Grows in steps."""
+    """Reserved by the allocator: the memory that runs out. Grows in blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """The result of one trial."""
+    """The result of one trial: a batch size, its outcome and its memory."""
 
     batch_size: int
     outcome: Outcome
     phase: Phase | None = None
     """The phase that failed; None if the trial fits, or if it is not known (a killed process)."""
     peaks: tuple[PhasePeak, ...] = ()
-    """Peaks of the phases that ran, the failing one included as far as it came."""
+    """Peaks of the phases that ran, including the failed one up to the failure."""
     resident_bytes: int = 0
-    """Allocated as a forward pass begins, without the batch: parameters, buffers, optimizer state, and no gradients
-    (`zero_grad` has freed them). The part that does not grow with the batch; 0 if not known."""
+    """Allocated at the start of a forward pass, without the batch: parameters, buffers and optimizer state, but no
+    gradients (`zero_grad` has freed them). Independent of the batch size; 0 if not known."""
     allocator_retries: int = 0
-    """How often the allocator had to give its cache back to go on: above 0, the size runs but thrashes."""
+    """Number of times that the allocator had to release its cache: above 0, the size runs but thrashes."""
     steps: int = 0
-    """Full training steps that ran to the end."""
+    """Number of completed steps."""
     seconds: float = 0.0
-    """The whole trial, building included."""
+    """Duration of the whole trial, including building the model."""
     step_seconds: float | None = None
-    """Seconds of the fastest full step; None if none ran."""
+    """The fastest completed step; None if none was completed."""
     timed_seconds: tuple[float, ...] = ()
-    """Of a trial for the clock alone: seconds of each step after those that warm up. Empty for all others."""
+    """Seconds of each step after warm-up, in a trial with `Detail.TIMES`; empty in all others."""
     message: str = ""
-    """The exception's message, or how the process ended."""
+    """The message of the exception, or how the process ended."""
     traceback: str = ""
     """The formatted traceback, if an exception was raised."""
     requested_bytes: int | None = None
-    """Size of the allocation that failed, if the allocator reports it."""
+    """Size of the failed allocation, if the allocator reports it."""
     held_bytes: int | None = None
-    """Bytes held by tensors when that allocation failed, at least."""
+    """Memory allocated to tensors when it failed, at least."""
     flops: int | None = None
     """Predictions: floating-point operations of one step in matrix products, convolutions and attention, counted from
     shapes (torch.utils.flop_counter); a multiplication and its addition are two."""
@@ -62,7 +62,7 @@ class Measurement:
 
     @property
     def thrashing(self) -> bool:
-        """Whether it ran only because the allocator gave its cache back on the way."""
+        """Whether it ran only because the allocator released its cache."""
         return self.fits and self.allocator_retries > 0
 
     @property
@@ -76,10 +76,10 @@ class Measurement:
         return max((peak.reserved_bytes for peak in self.peaks), default=0)
 
     def shortfall_bytes(self, capacity_bytes: int) -> int | None:
-        """Return the memory that a trial lacked when it failed, at least; None if that is not known.
+        """Return the memory that a trial lacked when it ran out of memory, at least; None if not known.
 
-        What tensors held when it failed, and what the failing allocation asked for, less what there is. Later
-        allocations would have needed more. If only memory outside tensors made it fail, the shortfall is not known.
+        The memory of tensors plus the failed allocation, minus the capacity. Later allocations would have needed more.
+        Not known if only memory outside tensors exceeded the capacity.
         """
         if self.outcome is not Outcome.OUT_OF_MEMORY or self.requested_bytes is None or self.held_bytes is None:
             return None
@@ -87,13 +87,13 @@ class Measurement:
         return missing if missing > 0 else None
 
     def peak_in(self, phase: Phase) -> PhasePeak | None:
-        """Return the peak of one phase, or None if it was not measured."""
+        """Return the peak of a phase; None if it was not measured."""
         return next((peak for peak in self.peaks if peak.phase is phase), None)
 
 
 @dataclass(frozen=True)
 class Bracket:
-    """The sizes that the answer is between: at least `largest_ok` and below `smallest_failed`."""
+    """The range of the answer: at least `largest_ok` and below `smallest_failed`."""
 
     largest_ok: int
     """The largest size that ran; 0 if none did."""
@@ -121,19 +121,20 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search found. Every size named here has run to the end, except `extrapolated_batch_size`."""
+    """The result of a search. Every size named here has run to the end, except `extrapolated_batch_size`."""
 
     max_batch_size: int | None
     """The largest size that ran; None if none did."""
     recommended_batch_size: int | None
-    """The largest size that ran, keeps the multiple and leaves the margin free; None if there is none."""
+    """The largest size that ran, is a multiple and leaves the margin free; None if there is none."""
     limited_by: Limit | None
     """The limit that ended the search; None if it was interrupted."""
     certificate: Certificate | None
     """None if nothing ran."""
     trials: tuple[Measurement, ...]
-    """Every trial, in the order in which they ran."""
+    """All trials, in order."""
     extrapolated_batch_size: int | None = None
-    """The size that memory alone would allow, extrapolated from the peaks, never run; only if another limit applied."""
+    """The size that memory alone would allow, extrapolated linearly from the peaks and not run; None if memory is the
+    limit."""
     notes: tuple[str, ...] = ()
-    """Remarks such as thrashing, a skipped size or a tolerance, one sentence each."""
+    """Further remarks, one sentence each, such as on thrashing, skipped sizes or a tolerance."""

@@ -1,4 +1,4 @@
-"""The device, data, config and versions of a run: the heading of every answer."""
+"""The device, data, config and versions of a run: part of every answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """The device of the trials."""
+    """The device that trials ran on, or were predicted for."""
 
     kind: str
     """"real" or "simulated"."""
@@ -17,25 +17,25 @@ class Device:
     type: str
     """Such as "cuda:0" or "cpu"."""
     capacity_bytes: int
-    """The memory that the rows of a breakdown add up to: the device's, or the memory limit."""
+    """The device's memory, or the memory limit if there is one; all rows of a breakdown add up to it."""
     memory_limit_bytes: int | None = None
-    """The user's memory limit; None for the whole device."""
+    """The memory limit; None for the whole device."""
     limit_enforced_by: str = ""
     """The mechanism that makes a trial fail at the limit, such as "RLIMIT_DATA" or "the CUDA allocator"."""
     other_processes: tuple[str, ...] = ()
     """Other processes with memory on the device, one line each."""
     outside_bytes: int = 0
-    """Bytes of `capacity_bytes` in use outside PyTorch's allocator before the first trial."""
+    """Bytes of `capacity_bytes` used outside PyTorch's allocator before the first trial."""
     has_peak_counters: bool = True
-    """Whether the device counts peak memory itself. If not, every tensor of every step is tracked."""
+    """Whether the device counts peak memory. If not, every tensor of every step is tracked."""
     confirm_in_new_process: bool = False
-    """Whether a size has to be confirmed in a new process, because earlier trials shape the allocator's cache."""
+    """Whether a size has to be confirmed in a new process, because earlier trials affect the allocator's cache."""
     accuracy: str = ""
-    """For a simulated device: the error of such predictions against measurements, and which ones; one line."""
+    """For a simulated device, the error of such predictions against measurements, in one line."""
 
     @property
     def is_simulated(self) -> bool:
-        """Whether figures are predicted: no step ran on such a device."""
+        """Whether figures are predicted, without running a step."""
         return self.kind == "simulated"
 
     @property
@@ -45,16 +45,16 @@ class Device:
 
     @property
     def allocator_bytes(self) -> int:
-        """Bytes that PyTorch's allocator may reserve: the capacity minus the memory outside the allocator."""
+        """The memory that PyTorch's allocator may reserve: the capacity minus `outside_bytes`."""
         return max(0, self.capacity_bytes - self.outside_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """A tensor of a batch, as one sample has it."""
+    """A tensor of a batch, per sample."""
 
     name: str
-    """The argument's name, or its place in the batch, such as "[1].boxes"."""
+    """The name of the argument, or the path in the batch, such as "[1].boxes"."""
     shape: tuple[int, ...]
     """Without the batch dimension."""
     dtype: str
@@ -66,27 +66,27 @@ class DataInfo:
 
     name: str
     source: str
-    """"files", "synthetic", or "code" if the config names a factory of the data."""
+    """"files", "synthetic", or "code" if the config names a factory."""
     detail: str
-    """The reason for this source, the folder of the files, or the batch that represents data of varying length."""
+    """The reason for the source, the folder of the files, or the batch that represents varying lengths; one line."""
     tensors: tuple[TensorInfo, ...]
-    """The arguments of the model. Targets of images are left out; `classes` describes them."""
+    """The inputs of the model; targets of images are left out, because `classes` describes them."""
     classes: int | None
     """Number of classes; None if not known."""
     num_samples: int | None
-    """Length of the data set; None if it has none."""
+    """Length of the data set; None if it has no length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """The config, device, data and versions of a run."""
+    """The config of a run, its device, its data and the versions."""
 
     config_name: str
-    """The config's file, as the user named it."""
+    """The config file, as the user wrote it."""
     config: dict[str, Any]
-    """The whole config, defaults included."""
+    """The complete config, including defaults."""
     overrides: tuple[str, ...] = ()
-    """Changes made on the command line, such as "optimizer.name=adamw"."""
+    """The overrides of the command line, such as "optimizer.name=adamw"."""
     device: Device
     data: DataInfo | None
     versions: dict[str, str]

@@ -1,7 +1,7 @@
-"""Whether a baseline answers the same question as today's run, so that a difference is one of the training's code.
+"""Whether a baseline is comparable with a run, so that a difference comes from the code of the training.
 
-Refused: another version, another device, another way to train. Compared: what the code makes of the config, and the
-sizes that the config hands to it, such as `model.kwargs` or an image's shape: more layers are what a gate is for.
+Another version, another device and another way to train are refused. Sizes in the config, such as `model.kwargs` or the
+shape of an image, may differ: a check exists to detect, for example, added layers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SIZES = (
     "data.kwargs",
     "loss.kwargs",
 )
-"""Keys, with all below them, that say how large a training is: changes of these are compared, and told."""
+"""Keys, nested ones included, that set the size of a training: their changes are reported, not refused."""
 
-_NO_MATTER = (
+_IRRELEVANT = (
     "data.source",
     "data.root",
     "data.num_samples",
@@ -37,20 +37,20 @@ _NO_MATTER = (
     "device.gpu",
     "device.overhead",
 )
-"""Keys that no byte of the allocator's depends on; which device it was is asked of the device itself."""
+"""Keys that do not affect allocated memory; the device is compared by its own record."""
 
 _ON_OR_OFF = ("optimizer.momentum", "optimizer.weight_decay", "train.clip_grad_norm")
-"""Keys of which it matters only whether they are above 0."""
+"""Keys of which only zero or non-zero affects memory."""
 
 _UPDATE = "if that is intended, run again with --update-baseline and commit the file"
 _NO_BASELINE = "--update-baseline writes a baseline"
-_CAPACITY_SLACK = 0.01  # a driver's update moves what a card reports by some MiB
+_CAPACITY_SLACK = 0.01  # a driver update changes the reported memory of a GPU by some MiB
 
 
 def comparable_baseline(
     now: RunInfo, batch_size: int, baseline: BreakdownResult | FindBatchResult, name: str
 ) -> BreakdownResult:
-    """Return a baseline that answers the question asked now: of a search, its trial of that size.
+    """Return the baseline if it is comparable; for a search, its trial of the batch size.
 
     Args:
         now: config, device and versions of the run.
@@ -59,15 +59,16 @@ def comparable_baseline(
         name: the baseline's file, for messages.
 
     Raises:
-        ConfigError: the baseline answers another question; the message names the difference.
+        ConfigError: the baseline is not comparable; the message names the difference.
     """
     if isinstance(baseline, FindBatchResult):
         trials = [trial for trial in baseline.trials if trial.batch_size == batch_size and trial.fits]
         if not trials:
             raise ConfigError(f"{name}: this search has no trial of batch size {batch_size:,} that fits", _NO_BASELINE)
-        known = baseline.breakdown
-        breakdown = known if known is not None and known.batch_size == batch_size else None
-        # A search tries many sizes: the one in its config is not part of its question.
+        breakdown = baseline.breakdown
+        if breakdown is not None and breakdown.batch_size != batch_size:
+            breakdown = None
+        # A search tries many sizes, so the one in its config need not match.
         config = {**baseline.run.config, "train": {**baseline.run.config.get("train", {}), "batch_size": batch_size}}
         run = replace(baseline.run, config=config)
         baseline = BreakdownResult(run=run, measurement=trials[-1], breakdown=breakdown)
@@ -80,7 +81,7 @@ def comparable_baseline(
 
 def config_changes(now: RunInfo, baseline: RunInfo) -> tuple[str, ...]:
     """Return the changes of sizes in the config, such as "model.kwargs.depth was 2, is 3"."""
-    return tuple(describe_change(*change) for change in _changed(now, baseline) if _is_of(change[0], SIZES))
+    return tuple(describe_change(*change) for change in _changed(now, baseline) if _is_under(change[0], SIZES))
 
 
 def _differences(now: RunInfo, baseline: RunInfo) -> Iterator[str]:
@@ -90,7 +91,7 @@ def _differences(now: RunInfo, baseline: RunInfo) -> Iterator[str]:
             yield describe_change(package, then, today)
     yield from _device_differences(now, baseline)
     for change in _changed(now, baseline):
-        if not _is_of(change[0], SIZES):
+        if not _is_under(change[0], SIZES):
             yield describe_change(*change)
 
 
@@ -98,10 +99,10 @@ def _device_differences(now: RunInfo, baseline: RunInfo) -> Iterator[str]:
     then, today = baseline.device, now.device
     if then.kind != today.kind:
         words = {"real": "measured", "simulated": "predicted"}
-        yield f"it was {words.get(then.kind, then.kind)}, and this is {words.get(today.kind, today.kind)}"
+        yield f"it was {words.get(then.kind, then.kind)}, this run is {words.get(today.kind, today.kind)}"
     if then.name != today.name:
-        yield f"it is of {then.name}, and this is {today.name}"
-    # The CPU's is the RAM that is free today.
+        yield f"it ran on {then.name}, this run is on {today.name}"
+    # The capacity of a CPU is the RAM that is free now.
     if today.type != "cpu" and abs(then.capacity_bytes - today.capacity_bytes) > _CAPACITY_SLACK * then.capacity_bytes:
         yield f"the device had {format_bytes(then.capacity_bytes)}, and has {format_bytes(today.capacity_bytes)}"
 
@@ -111,11 +112,11 @@ def _version(run: RunInfo, package: str, digits: int | None) -> str:
 
 
 def _changed(now: RunInfo, baseline: RunInfo) -> Iterator[tuple[str, Any, Any]]:
-    for key, before, today in differing_keys(flatten(baseline.config), flatten(now.config)):
-        matters = not _is_of(key, _NO_MATTER) or key == "search.steps"
-        if matters and not (key in _ON_OR_OFF and bool(before) == bool(today)):
-            yield key, before, today
+    for key, old, new in differing_keys(flatten(baseline.config), flatten(now.config)):
+        matters = not _is_under(key, _IRRELEVANT) or key == "search.steps"
+        if matters and not (key in _ON_OR_OFF and bool(old) == bool(new)):
+            yield key, old, new
 
 
-def _is_of(key: str, keys: tuple[str, ...]) -> bool:
+def _is_under(key: str, keys: tuple[str, ...]) -> bool:
     return any(key == other or key.startswith(f"{other}.") for other in keys)

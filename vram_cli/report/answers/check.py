@@ -52,7 +52,7 @@ def finding_words(check: CheckResult, finding: Finding) -> str:
     if finding.kind is FindingKind.ABOVE_LIMIT:
         peak, most = format_bytes(finding.bytes), format_bytes(finding.allowed_bytes)
         return f"{peak} reserved, {format_bytes(finding.excess_bytes)} above --max-memory {most}{_largest(check)}"
-    before = finding.before_bytes or 0
+    before = finding.baseline_bytes or 0
     growth, share = _signed(finding.bytes - before), percent(finding.bytes - before, before, 1)
     allowed = f"{100 * check.limits.tolerance:g} % is allowed"
     sizes = f"{finding.counter} {format_bytes(before)} in the baseline, {format_bytes(finding.bytes)} now"
@@ -95,7 +95,9 @@ def _changes(check: CheckResult) -> tuple[doc.Block, ...]:
         breakdown = check.result.breakdown
         return (breakdown_table(breakdown, check.result.run.device),) if breakdown else ()
     rows = tuple(
-        doc.Row((CATEGORY_LABELS[row.category], *_sizes(row.before, row.now))) for row in check.rows if row.growth
+        doc.Row((CATEGORY_LABELS[row.category], *_sizes(row.baseline_bytes, row.bytes)))
+        for row in check.rows
+        if row.growth
     )
     table = doc.Table("Changes at the peak", (doc.Column("category", "name"), *_SIZES), rows)
     largest = sorted(check.modules, key=lambda change: -abs(change.growth))[:_MODULES_SHOWN]
@@ -103,8 +105,8 @@ def _changes(check: CheckResult) -> tuple[doc.Block, ...]:
         doc.Row(
             (
                 _module_name(change),
-                "-" if change.new else format_bytes(change.before),
-                *_sizes(change.before, change.now)[1:],
+                "-" if change.new else format_bytes(change.baseline_bytes),
+                *_sizes(change.baseline_bytes, change.bytes)[1:],
                 CATEGORY_LABELS[change.category],
             )
         )
