@@ -1,8 +1,8 @@
 """A device guard for CUDA in a PyTorch that was built without CUDA.
 
-The autograd of PyTorch asks the guard of a tensor's device for a stream, also of a fake tensor, and ends the process
-where there is none. FakeTensorMode puts a guard that does nothing in the place of one that finds no GPU, and nothing
-where the build has none at all: pytorch#160532 did that too, and its reland, pytorch#163187, left it out.
+PyTorch's autograd asks the guard of a tensor's device for a stream, even for a fake tensor, and aborts the process if
+no guard is registered. FakeTensorMode replaces a guard that finds no GPU by one that does nothing, but registers none
+if the build has no guard at all: pytorch#160532 did, and its reland, pytorch#163187, left that out.
 """
 
 from __future__ import annotations
@@ -17,28 +17,27 @@ import torch
 from vram_cli.errors import MachineError
 
 _CUDA = 1
-"""The value of c10::DeviceType (torch/headeronly/core/DeviceType.h); it is stored in files, and so never changes."""
+"""The value of c10::DeviceType (torch/headeronly/core/DeviceType.h); saved files contain it, so it never changes."""
 
 _REGISTRY = "_ZN3c104impl26device_guard_impl_registryE"
 _REGISTRAR = "_ZN3c104impl24DeviceGuardImplRegistrarC1ENS_10DeviceTypeEPKNS0_24DeviceGuardImplInterfaceE"
-"""As GCC and Clang name what c10/core/impl/DeviceGuardImplInterface.h exports; Microsoft's compiler names it otherwise.
-"""
+"""Symbols of c10/core/impl/DeviceGuardImplInterface.h as GCC and Clang mangle them; MSVC mangles differently."""
 
 _METHODS = 64
-"""More than a guard has."""
+"""More virtual methods than a guard has."""
 
 
 @cache
 def ensure_device_guard() -> None:
-    """Have PyTorch put its guard that does nothing in, also where it was built without CUDA.
+    """Make PyTorch use its guard that does nothing, even if it was built without CUDA.
 
     Raises:
-        MachineError: this build of PyTorch does not let its guards be found.
+        MachineError: the registry of guards cannot be found in this build of PyTorch.
     """
     if torch.backends.cuda.is_built():
         return
     guarded = False
-    with contextlib.suppress(OSError, AttributeError, ValueError, StopIteration):  # whatever is not found
+    with contextlib.suppress(OSError, AttributeError, ValueError, StopIteration):  # the library or a symbol is missing
         guarded = _guarded()
     if not guarded:
         raise MachineError(
@@ -49,10 +48,10 @@ def ensure_device_guard() -> None:
 
 
 def _guarded() -> bool:
-    """Register a guard that knows of no GPU: in its place PyTorch puts one that does nothing, and keeps it.
+    """Register a guard that reports no GPU, which PyTorch then replaces by one that does nothing.
 
-    Registered as C10_REGISTER_GUARD_IMPL does it in C++. The one that goes is asked for the number of its GPUs alone
-    (ensureCUDADeviceGuardSet), and answers everything with 0.
+    Registered as by C10_REGISTER_GUARD_IMPL in C++. PyTorch asks the guard only for its number of GPUs
+    (ensureCUDADeviceGuardSet); every method returns 0.
     """
     folder = Path(torch.__file__).parent / "lib"
     c10 = ctypes.CDLL(str(next(path for path in folder.iterdir() if path.name in ("libc10.so", "libc10.dylib"))))
