@@ -38,8 +38,9 @@ demo: $(READY) ## Two answers in a minute: a prediction, and a search by real st
 test: $(READY) lint ## Lint, and every test that needs no GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal
 
-test-fast: $(READY) ## Every test that starts no process; takes a minute
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --fast -m 'not gpu' -r fE --ignore tests/test_docs.py --numprocesses 2 --dist worksteal
+test-fast: $(READY) ## Every quick test that starts no process; takes less than a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --fast -m 'not gpu and not slow' -r fE --ignore tests/test_docs.py --numprocesses 2 --dist worksteal
+
 test-cpu-build: $(CPU_READY) ## The tests of predictions, on a PyTorch that was built without CUDA
 	OMP_NUM_THREADS=1 $(CPU_BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal $(PREDICTIONS)
 

@@ -20,6 +20,8 @@ from vram_cli.records import Device, FindBatchResult, Limit, Measurement, RunInf
 from vram_cli.search import find_largest
 from vram_cli.units import GIB
 
+pytestmark = pytest.mark.slow
+
 predicted = pytest.importorskip("benchmarks.predicted")
 
 ROOT = Path(__file__).parents[2]

@@ -23,6 +23,8 @@ from vram_cli.fake_tensors.patches import simulated_autograd
 from vram_cli.records import Phase
 from vram_cli.workload import Workload, build_model, supervised, train_step
 
+pytestmark = pytest.mark.slow
+
 N = 4
 COUNTED = {"aten::add", "aten::add_", "aten::clone", "aten::copy_", "aten::sum", "aten::mul"}
 

@@ -16,6 +16,8 @@ from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.records import Category, Detail, Measurement, Phase
 from vram_cli.workload import open_data
 
+pytestmark = pytest.mark.slow
+
 WORKLOADS = {
     "mlp": load_config("mlp_mnist", ["data.source=synthetic"]),
     "cnn": load_config("cnn_cifar10", ["data.source=synthetic"]),

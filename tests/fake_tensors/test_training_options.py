@@ -20,6 +20,8 @@ from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category, Phase
 from vram_cli.workload import Batch, Workload, build_workload, channels_last, open_data, parameter_dtype
 
+pytestmark = pytest.mark.slow
+
 N = 4
 
 TRAININGS = {

@@ -17,6 +17,8 @@ from vram_cli.probe.worker.trials import open_trials
 from vram_cli.records import Category, Detail, Measurement, Outcome
 from vram_cli.workload import error_summary
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PLACES = {"real": {"name": "cpu"}, "predicted": {"gpu": "t4"}}
 
