@@ -183,4 +183,7 @@ def test_torchvision_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(MachineError, match="torchvision does not load beside PyTorch") as caught:
         model_of("torchvision:resnet18", {})
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    with pytest.raises(MachineError, match="torchvision does not load beside PyTorch"):
+        model_of("transformers:gpt2", {})
     assert "together" in caught.value.hint

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -44,6 +45,8 @@ def _timm(name: str) -> Callable[..., nn.Module]:
 def _transformers(name: str) -> Callable[..., nn.Module]:
     """Build a class such as GPT2LMHeadModel, or a model type such as gpt2 with its head for pre-training."""
     auto = resolve("transformers:AutoConfig", "model.factory")
+    if find_spec("torchvision") is not None:  # models import it too, and report only that they cannot be imported
+        import_torchvision("transforms")
     package = sys.modules["transformers"]
     if name in package.CONFIG_MAPPING:
         return lambda **kwargs: _with_head(package, _checked_config(package, partial(auto.for_model, name), kwargs))

@@ -14,7 +14,7 @@ def versions() -> dict[str, str]:
         "vram": metadata.version("vram-cli"),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": metadata.version("torchvision"),
+        "torchvision": _torchvision(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
     if torch.version.cuda:
@@ -22,3 +22,10 @@ def versions() -> dict[str, str]:
     if torch.version.hip:
         result["hip"] = torch.version.hip
     return result
+
+
+def _torchvision() -> str:
+    try:
+        return metadata.version("torchvision")
+    except metadata.PackageNotFoundError:  # presets of MLPs and CNNs, and models of transformers, run without it
+        return "not installed"
