@@ -70,3 +70,12 @@ def test_errors_of_a_factory_name_it_in_predictions() -> None:
         Simulation(training_from_config(config(optimizer={"factory": HERE + "BrokenStep"}))[0], find_gpu("t4")).run(N)
     assert caught.value.vram_key == f"optimizer.factory ({HERE}BrokenStep)"
     assert torch.is_grad_enabled()
+
+
+def test_failure_on_an_assumed_value_is_refused() -> None:
+    """NAdam divides by 1 minus a product that it reads: real steps run, so the prediction is at fault."""
+    settings = config(optimizer={"factory": "torch.optim:NAdam"})
+    assert run_real(settings)[0].peak_bytes > 0
+    with pytest.raises(UnsupportedError, match=r"optimizer that reads its own state \(.*ZeroDivisionError") as caught:
+        Simulation(training_from_config(settings)[0], find_gpu("t4")).run(N)
+    assert "--device cpu" in caught.value.hint

@@ -14,8 +14,10 @@ from torch.utils.flop_counter import flop_registry
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.allocator.allocation_trace import AllocatorCall
+from vram_cli.errors import VramError
 from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
+from vram_cli.workload.user_code import error_summary
 
 KernelAllocation = tuple[int, bool] | AllocatorCall
 """(bytes that a kernel allocates, whether they are never freed), or a call that it makes to the allocator."""
@@ -38,16 +40,23 @@ class Recorder(StorageTracker):
         self.flops = 0
         """Floating-point operations of matrix products, convolutions and attention since it was last set to 0."""
         self._running_optimizers = 0
+        self._has_assumed_value = False
+        """Whether the running optimizer has read a value, which `_read_value` makes up."""
         self.attention: Callable[..., torch.Tensor] | None = None
         """The GPU's attention in inference mode; in training, autograd's kernel stands for it."""
 
     @contextmanager
     def tracking_optimizers(self) -> Iterator[None]:
-        """Track whether an optimizer or a gradient scaler steps, in hooks and user code too."""
+        """Track whether an optimizer or a gradient scaler steps, in hooks and user code too.
+
+        Raises:
+            UnsupportedError: an optimizer fails after it has read a value, as NAdam does, which divides by 1 - value.
+        """
 
         def add(change: int) -> Callable[..., None]:
             def hook(*_: Any) -> None:
                 self._running_optimizers += change
+                self._has_assumed_value = False
 
             return hook
 
@@ -64,6 +73,10 @@ class Recorder(StorageTracker):
         torch.amp.GradScaler.step = tracked_scaler_step  # type: ignore[method-assign]
         try:
             yield
+        except Exception as error:
+            if self._running_optimizers and self._has_assumed_value and not isinstance(error, (VramError, MemoryError)):
+                raise unsupported(f"an optimizer that reads its own state ({error_summary(error)})") from error
+            raise
         finally:
             torch.amp.GradScaler.step = scaler_step  # type: ignore[method-assign]
             for hook in hooks:
@@ -118,4 +131,5 @@ class Recorder(StorageTracker):
                 self.module,
                 hint="if it is only for logging, remove it; otherwise",
             )
+        self._has_assumed_value = True
         return 1.0 if tensor.device.type == "cpu" else 0.0
