@@ -70,7 +70,7 @@ def test_no_import_circle() -> None:
         names = [(str(node.module), alias.name) for node in nodes for alias in node.names]
         targets = {f"{module}.{each}" if f"{module}.{each}" in modules else module for module, each in names}
         graph[name] = targets & (modules.keys() - {"vram_cli"})
-    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+    assert {*TopologicalSorter(graph).static_order()} >= modules.keys() - {"vram_cli"}  # a CycleError names the circle
 
 
 @pytest.mark.parametrize("code", ["import vram_cli", "import vram_cli.cli", "from vram_cli import find_batch"])
