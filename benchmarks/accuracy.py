@@ -25,6 +25,7 @@ from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Phase
 from vram_cli.units import GIB
 from vram_cli.workload import Workload, supervised
+from vram_cli.workload.workload import Step
 
 DATA = Path(__file__).parent / "data"
 
@@ -137,9 +138,9 @@ def timm_training(name: str, size: int, *, channels_last: bool) -> SimulatedTrai
             device,
             torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, nesterov=True, foreach=False),
             torch.float16,
+            step,
         ),
         make_batch=make_batch,
-        step=step,
     )
 
 
@@ -182,14 +183,17 @@ def xmem_training(row: dict[str, str]) -> SimulatedTraining | None:
 
     return SimulatedTraining(
         build_model=lambda: models.get_model(name, weights=None, num_classes=classes),
-        workload=lambda model, device: _workload(model, device, optimizer(model.parameters(), lr=1e-3), None),
+        workload=lambda model, device: _workload(model, device, optimizer(model.parameters(), lr=1e-3), None, step),
         make_batch=make_batch,
-        step=step,
     )
 
 
 def _workload(
-    model: nn.Module, device: torch.device, optimizer: torch.optim.Optimizer, autocast: torch.dtype | None
+    model: nn.Module,
+    device: torch.device,
+    optimizer: torch.optim.Optimizer,
+    autocast: torch.dtype | None,
+    step: Step,
 ) -> Workload:
     return Workload(
         model=model.train(),
@@ -198,6 +202,7 @@ def _workload(
         scaler=torch.amp.GradScaler("cuda", enabled=False),
         device=device,
         autocast_dtype=autocast,
+        step=step,
     )
 
 

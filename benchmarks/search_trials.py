@@ -35,11 +35,11 @@ def random_memory(random: Random, kind: str) -> FakeMemory:
         seed=random.randrange(10**9),
     )
     if kind in ("2 MiB lumps", "20 MiB lumps"):
-        return replace(memory, lump_bytes=int(kind.split(maxsplit=1)[0]) * MIB)
+        return replace(memory, granularity_bytes=int(kind.split(maxsplit=1)[0]) * MIB)
     if kind == "gradients hide the batch":
-        return replace(memory, lump_bytes=2 * MIB, gradient_bytes=int(resident * random.uniform(0.2, 0.5)))
+        return replace(memory, granularity_bytes=2 * MIB, gradient_bytes=int(resident * random.uniform(0.2, 0.5)))
     if kind == "workspaces up to 2 %":
-        return replace(memory, lump_bytes=2 * MIB, workspace_bytes=capacity // 50)
+        return replace(memory, granularity_bytes=2 * MIB, workspace_bytes=capacity // 50)
     return memory
 
 

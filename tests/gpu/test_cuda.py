@@ -51,8 +51,8 @@ def test_the_certificate_is_a_size_that_ran_and_the_next_that_did_not(small: Fin
     assert len(small.trials) <= 40
 
 
-def test_the_budget_is_kept_with_the_context_counted_in(small: FindBatchResult) -> None:
-    assert small.device.capacity_bytes == 2 * GIB
+def test_memory_limit_includes_the_context(small: FindBatchResult) -> None:
+    assert small.run.device.capacity_bytes == 2 * GIB
     assert small.breakdown is not None
     assert 0 < small.breakdown.bytes_of(Category.CONTEXT) < CONTEXT_AT_MOST
     assert small.breakdown.bytes_of(Category.FREE) >= 0
@@ -158,7 +158,7 @@ def test_other_processes_on_the_card_are_named_and_left_out_of_a_budget() -> Non
         whole = breakdown(config("mlp_mnist.yaml"), batch_size=64)
         assert whole.breakdown is not None
         assert whole.breakdown.bytes_of(Category.CONTEXT) > 4 * GIB
-        if whole.device.other_processes:
+        if whole.run.device.other_processes:
             cut = breakdown(config("mlp_mnist.yaml", "device.memory_limit=4GiB"), batch_size=64)
             assert cut.breakdown is not None
             assert cut.breakdown.bytes_of(Category.CONTEXT) < CONTEXT_AT_MOST
