@@ -105,6 +105,7 @@ def test_predictions_are_called_predictions() -> None:
         ((ran(1),), "Interrupted: largest that ran 1, nothing failed yet"),
         ((failed(4),), "Interrupted: nothing ran yet, smallest that failed 4"),
         ((ran(512), failed(2048), failed(1024)), "Interrupted: largest that ran 512, smallest that failed 1,024"),
+        ((failed(1, Outcome.ERROR), ran(42)), "Interrupted: largest that ran 42, nothing failed yet"),
     ],
 )
 def test_interrupted(trials: tuple[Measurement, ...], sentence: str) -> None:

@@ -114,7 +114,9 @@ def _nothing_fits(result: FindBatchResult) -> doc.Line:
 
 def _known_so_far(result: FindBatchResult) -> str:
     ran = max((trial.batch_size for trial in result.trials if trial.fits), default=None)
-    failed = min((trial.batch_size for trial in result.trials if not trial.fits), default=None)
+    # A failure below it, such as batch norm's at one sample, bounds nothing.
+    above = (trial.batch_size for trial in result.trials if not trial.fits and trial.batch_size > (ran or 0))
+    failed = min(above, default=None)
     if ran is None and failed is None:
         return "before any trial ended"
     largest = "nothing ran yet" if ran is None else f"largest that ran {number(ran)}"
