@@ -1,4 +1,4 @@
-"""Calibration: what runs, what is compared with what, and when it is refused. A fake probe stands for the card."""
+"""Calibration: what runs, what is compared with what, and when it is refused. A fake probe stands for the fake_gpu."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ DEVICE = Device(kind="real", name="Tesla T4", type="cuda:0", capacity_bytes=T4.m
 
 
 @dataclass
-class FakeCard:
-    """A card on which real steps take more than predicted: 8 MiB, with convolutions 24 MiB; its context grows."""
+class FakeGpu:
+    """A GPU on which real steps take more than predicted: 8 MiB, with convolutions 24 MiB; its context grows."""
 
     device: Device = DEVICE
     busy_bytes: int = 100 * MIB
@@ -59,13 +59,13 @@ class FakeCard:
 
 
 class FakeProbe:
-    def __init__(self, card: FakeCard, config: Config) -> None:
-        self._card, self._config = card, config
+    def __init__(self, fake_gpu: FakeGpu, config: Config) -> None:
+        self._gpu, self._config = fake_gpu, config
         self._real = config.device.gpu is None
         self.info = RunInfo(
             config_name="a run",
             config=config.model_dump(mode="json"),
-            device=replace(card.device, outside_bytes=card.busy_bytes),
+            device=replace(fake_gpu.device, outside_bytes=fake_gpu.busy_bytes),
             data=None,
             versions={"torch": "2.14.1+cu130", "driver": "580.82.07"} if self._real else {"torch": "2.14.1"},
         )
@@ -74,11 +74,11 @@ class FakeProbe:
         assert detail is Detail.ROWS
         lacking = (24 if self._config.model.name == "resnet18" else 8) * MIB if self._real else 0
         peak = batch_size * MIB + lacking
-        context = self._card.busy_bytes + (batch_size * 1024 if self._real else 0)
+        context = self._gpu.busy_bytes + (batch_size * 1024 if self._real else 0)
         totals = {Category.CONTEXT: context, Category.FREE: self.info.device.capacity_bytes - context}
         return Measurement(
             batch_size=batch_size,
-            outcome=self._card.outcome if self._real else Outcome.FITS,
+            outcome=self._gpu.outcome if self._real else Outcome.FITS,
             message="tried to allocate 20.00 MiB",
             peaks=(PhasePeak(phase=Phase.BACKWARD, allocated_bytes=peak, reserved_bytes=peak + MIB),),
             breakdown=Breakdown(
@@ -94,9 +94,9 @@ class FakeProbe:
 
 def test_each_run_is_measured_and_predicted_without_what_was_calibrated_before() -> None:
     progress = RecordingProgress()
-    card = FakeCard()
-    made = card.calibrate("cuda:0", progress=progress)
-    for run, (real, predicted) in zip(RUNS, zip(card.opened[::2], card.opened[1::2], strict=True), strict=True):
+    fake_gpu = FakeGpu()
+    made = fake_gpu.calibrate("cuda:0", progress=progress)
+    for run, (real, predicted) in zip(RUNS, zip(fake_gpu.opened[::2], fake_gpu.opened[1::2], strict=True), strict=True):
         assert real[0] == config_of(run, {"name": "cuda:0"})
         assert predicted == (config_of(run, {"gpu": "t4"}), False)
     assert [(each.workload, each.batch_size) for each in made.cases] == [
@@ -106,7 +106,7 @@ def test_each_run_is_measured_and_predicted_without_what_was_calibrated_before()
 
 
 def test_the_record_is_of_the_card_that_ran() -> None:
-    made = FakeCard().calibrate()
+    made = FakeGpu().calibrate()
     assert (made.product, made.memory_bytes, made.gpu) == ("Tesla T4", DEVICE.capacity_bytes, T4)
     assert (made.measured_on, made.versions["driver"]) == (date.today(), "580.82.07")
     largest = max(size for run in RUNS for size in run.sizes)
@@ -117,21 +117,21 @@ def test_the_record_is_of_the_card_that_ran() -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "error", "message", "hint"),
+    ("fake_gpu", "error", "message", "hint"),
     [
-        (FakeCard(error=MachineError("PyTorch sees no such device", "h")), MachineError, "sees no", "--import FILE"),
-        (FakeCard(replace(DEVICE, other_processes=("python (pid 7): 512 MiB",))), MachineError, "pid 7", "--device"),
-        (FakeCard(busy_bytes=5 * GIB), MachineError, "5.00 GiB", "--overhead"),
-        (FakeCard(outcome=Outcome.OUT_OF_MEMORY), MachineError, "mlp, fp32 at batch 4,096 does not", "nvidia-smi"),
-        (FakeCard(replace(DEVICE, name="NVIDIA Nothing")), ConfigError, "has no NVIDIA Nothing", "--overhead"),
+        (FakeGpu(error=MachineError("PyTorch sees no such device", "h")), MachineError, "sees no", "--import FILE"),
+        (FakeGpu(replace(DEVICE, other_processes=("python (pid 7): 512 MiB",))), MachineError, "pid 7", "--device"),
+        (FakeGpu(busy_bytes=5 * GIB), MachineError, "5.00 GiB", "--overhead"),
+        (FakeGpu(outcome=Outcome.OUT_OF_MEMORY), MachineError, "mlp, fp32 at batch 4,096 does not", "nvidia-smi"),
+        (FakeGpu(replace(DEVICE, name="NVIDIA Nothing")), ConfigError, "has no NVIDIA Nothing", "--overhead"),
     ],
     ids=["no GPU", "others named", "others unnamed", "does not fit", "not in the catalogue"],
 )
 def test_what_would_calibrate_something_else_is_refused(
-    card: FakeCard, error: type[Exception], message: str, hint: str
+    fake_gpu: FakeGpu, error: type[Exception], message: str, hint: str
 ) -> None:
     with pytest.raises(error, match=message) as refused:
-        card.calibrate()
+        fake_gpu.calibrate()
     assert hint in refused.value.hint  # type: ignore[attr-defined]
 
 

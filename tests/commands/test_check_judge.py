@@ -262,9 +262,9 @@ def refusal(now: BreakdownResult, then: BreakdownResult) -> str:
 
 def test_patch_versions_drivers_and_free_ram_may_differ() -> None:
     versions = {**BASELINE.run.versions, "torch": "2.14.0+cpu", "driver": "1"}
-    card = replace(BASELINE.run.device, capacity_bytes=BASELINE.run.device.capacity_bytes - 30 * MIB)
+    device = replace(BASELINE.run.device, capacity_bytes=BASELINE.run.device.capacity_bytes - 30 * MIB)
     less = replace(answer(), run=replace(answer().run, device=replace(CPU, capacity_bytes=GIB // 2)))
-    assert refusal(answer(), replace(answer(), run=replace(answer().run, versions=versions, device=card))) == ""
+    assert refusal(answer(), replace(answer(), run=replace(answer().run, versions=versions, device=device))) == ""
     assert refusal(replace(answer(), run=replace(answer().run, device=CPU)), less) == ""
 
 

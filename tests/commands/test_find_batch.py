@@ -73,25 +73,25 @@ def test_prediction_is_simulated() -> None:
 class Memory:
     """A device that the tests' formula describes: evaluation takes a quarter of the memory per sample."""
 
-    def __init__(self, mode: str, interrupt: str = "") -> None:
+    def __init__(self, mode: str, error: BaseException | None = None) -> None:
         device = Device(kind="real", name="test", type="cuda:0", capacity_bytes=100 * MIB)
         self.info = RunInfo(config_name="", config={}, device=device, data=None, versions={})
-        self._mode, self._interrupt = mode, interrupt
+        self._mode, self._error = mode, error
         self._memory = FakeMemory(100 * MIB, MIB, 80_000 if mode == "train" else 20_000)
 
     def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
-        if self._interrupt == self._mode:
-            raise KeyboardInterrupt
+        if self._error is not None and self._mode == "eval":
+            raise self._error
         return self._memory(batch_size)
 
     confirm = measure
 
 
-def opener(opened: list[str], interrupt: str = "") -> OpenProbe:
+def opener(opened: list[str], error_in_eval: BaseException | None = None) -> OpenProbe:
     @contextmanager
     def open_memory(config: Config, **_: object) -> Iterator[Memory]:
         opened.append(config.mode)
-        yield Memory(config.mode, interrupt)
+        yield Memory(config.mode, error_in_eval)
 
     return open_memory
 
@@ -115,9 +115,17 @@ def test_with_eval_searches_for_both() -> None:
 
 def test_interrupt_in_evaluation_keeps_the_answer_for_training() -> None:
     with pytest.raises(Interrupted) as stop:
-        find_batch(load_config("mlp_mnist.yaml", CONFIG), with_eval=True, open_probe=opener([], interrupt="eval"))
+        find_batch(load_config("mlp_mnist.yaml", CONFIG), with_eval=True, open_probe=opener([], KeyboardInterrupt()))
     assert stop.value.partial.max_batch_size > 1000
     assert stop.value.partial.interrupted
+
+
+def test_refused_evaluation_keeps_the_answer_for_training() -> None:
+    refusal = opener([], ConfigError("a fused layer cannot be predicted"))
+    result = find_batch(load_config("mlp_mnist.yaml", CONFIG), with_eval=True, open_probe=refusal)
+    assert result.max_batch_size > 1000
+    assert result.evaluation is None
+    assert "the evaluation batch is not known: a fused layer cannot be predicted" in result.notes
 
 
 def test_with_eval_needs_a_training() -> None:

@@ -1,4 +1,4 @@
-"""The prediction beside real trials: it names the size that a prediction for the same card finds, or nothing."""
+"""The prediction beside real trials: it names the size that a prediction for the same GPU finds, or nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vram_cli.probe import WorkerProbe, open_probe
 from vram_cli.records import Device
 from vram_cli.units import GIB, MIB
 
-CARD = Device(kind="real", name="NVIDIA GeForce RTX 3090", type="cuda:0", capacity_bytes=24 * GIB)
+RTX_3090 = Device(kind="real", name="NVIDIA GeForce RTX 3090", type="cuda:0", capacity_bytes=24 * GIB)
 
 
 def with_room(allocator_bytes: int) -> Device:
-    return replace(CARD, outside_bytes=CARD.capacity_bytes - allocator_bytes)
+    return replace(RTX_3090, outside_bytes=RTX_3090.capacity_bytes - allocator_bytes)
 
 
 def test_it_expects_what_a_prediction_for_the_card_and_its_free_memory_finds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,9 +40,9 @@ def test_it_expects_what_a_prediction_for_the_card_and_its_free_memory_finds(mon
 @pytest.mark.parametrize(
     "device",
     [
-        replace(CARD, type="cpu", name="CPU"),
-        replace(CARD, kind="simulated"),
-        replace(CARD, name="A card that nobody has made"),
+        replace(RTX_3090, type="cpu", name="CPU"),
+        replace(RTX_3090, kind="simulated"),
+        replace(RTX_3090, name="An unknown GPU"),
     ],
 )
 def test_it_expects_nothing_where_it_cannot_know(device: Device) -> None:

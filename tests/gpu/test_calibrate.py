@@ -1,4 +1,4 @@
-"""`vram calibrate` on a CUDA (or ROCm) device that the catalogue has and nobody else uses. Run with `make gpu-test`."""
+"""`vram calibrate` on a CUDA (or ROCm) device of the catalogue that is otherwise idle. Run with `make gpu-test`."""
 
 from __future__ import annotations
 

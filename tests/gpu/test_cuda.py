@@ -30,7 +30,7 @@ def config(name: str, *overrides: str) -> Config:
 
 @pytest.fixture(scope="module")
 def small() -> FindBatchResult:
-    """A search on a card cut down to 2 GiB."""
+    """A search on a GPU cut down to 2 GiB."""
     return find_batch(config("resnet18_cifar10.yaml", "device.memory_limit=2GiB", "search.limit_to_dataset=false"))
 
 
@@ -136,7 +136,7 @@ def test_every_optimizer_runs(optimizer: str) -> None:
 
 
 def test_memory_in_which_cudnn_searched_for_its_plans_is_not_the_trainings() -> None:
-    """The search may take all that is free on the card; the steps after it take what they take without."""
+    """The search may take all that is free on the GPU; the steps after it take what they take without."""
     off, on = (
         breakdown(config("resnet18_cifar10.yaml", f"device.cudnn_benchmark={value}"), batch_size=512).measurement
         for value in ("false", "true")

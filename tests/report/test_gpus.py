@@ -58,9 +58,9 @@ def test_assumed_figures_are_marked(gpu: Gpu) -> None:
 
 
 def test_json_has_every_figure_with_its_source() -> None:
-    cards = json.loads(gpus_to_json(all_gpus()))["gpus"]
-    assert tuple(Gpu(**card) for card in cards) == all_gpus()
-    assert next(card for card in cards if card["name"] == "t4")["compute_capability"] == "7.5"
+    entries = json.loads(gpus_to_json(all_gpus()))["gpus"]
+    assert tuple(Gpu(**entry) for entry in entries) == all_gpus()
+    assert next(entry for entry in entries if entry["name"] == "t4")["compute_capability"] == "7.5"
 
 
 def test_one_gpu_names_others_that_match() -> None:

@@ -73,9 +73,11 @@ def test_proof_has_all_the_words_of_the_exception() -> None:
 
 
 def test_predictions_are_called_predictions_and_say_how_good_they_are() -> None:
-    card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 % (median of 11)", limit_enforced_by="")
+    device = replace(
+        GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 % (median of 11)", limit_enforced_by=""
+    )
     for result in (MEMORY, short()):
-        text = Page(html(replace(result, run=replace(result.run, device=card, remark="no GPU here")))).text
+        text = Page(html(replace(result, run=replace(result.run, device=device, remark="no GPU here")))).text
         assert "off by 2.5 % (median of 11)" in text
         assert "How it was predicted" in text
         assert "no GPU here" in text

@@ -98,8 +98,8 @@ def test_what_was_not_measured_cannot_be_shown() -> None:
 
 
 def test_predictions_are_called_predictions() -> None:
-    card = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 %", limit_enforced_by="")
-    text = page(markdown(replace(MEMORY, run=replace(MEMORY.run, device=card, remark="no GPU here")))).text
+    device = replace(GPU, kind="simulated", name="RTX 4090", accuracy="off by 2.5 %", limit_enforced_by="")
+    text = page(markdown(replace(MEMORY, run=replace(MEMORY.run, device=device, remark="no GPU here")))).text
     assert "Note: no GPU here" in text
     assert "accuracy off by 2.5 %" in text
     assert "measured" not in text
@@ -129,10 +129,10 @@ def test_no_one_is_notified_by_a_name_in_it() -> None:
 
 def test_names_stay_names() -> None:
     name = f"`````` \n\n|{HOSTILE}| [x](https://a.b)"
-    card = replace(GPU, name=name, type=name, other_processes=(name, name))
+    device = replace(GPU, name=name, type=name, other_processes=(name, name))
     result = replace(
         hostile(),
-        run=replace(hostile().run, device=card, config_name=name, remark=name),
+        run=replace(hostile().run, device=device, config_name=name, remark=name),
         notes=(name,),
     )
     made = page(markdown(result, depth=9, timeline=True))

@@ -11,6 +11,7 @@ from torch import nn
 from tests.workload.configs import HERE, config
 from tests.workload.test_steps import CPU, gradients, ran, work_of
 from vram_cli.errors import ConfigError, MachineError
+from vram_cli.records import Phase
 from vram_cli.workload import build_workload, config_key_of
 
 OPTIMIZERS = [
@@ -75,7 +76,8 @@ def test_a_factory_works_in_backward() -> None:
 
 @pytest.mark.parametrize("in_backward", [False, True])
 def test_an_optimizer_with_modes_is_put_into_train_mode(in_backward: bool) -> None:
-    ran(work_of(optimizer={"factory": HERE + "ModalSignDescent"}, train={"optimizer_in_backward": in_backward}))
+    work = work_of(optimizer={"factory": HERE + "ModalSignDescent"}, train={"optimizer_in_backward": in_backward})
+    assert Phase.OPTIMIZER in ran(work)
 
 
 def test_a_factory_that_makes_no_optimizer_is_refused() -> None:

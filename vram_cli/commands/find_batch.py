@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import replace
 
@@ -77,9 +76,14 @@ def find_batch(
         interrupted = interrupted or search.limited_by is None
         evaluation = None
         if with_eval and not interrupted:
-            with contextlib.suppress(KeyboardInterrupt):
+            try:
                 evaluation = _search_for_evaluation(config, probe, deadline, progress, open_probe)
-            interrupted = evaluation is None or evaluation.limited_by is None
+                interrupted = evaluation.limited_by is None
+            except KeyboardInterrupt:
+                interrupted = True
+            except ConfigError as error:  # the search for training is done, so its answer is reported
+                note = f"the evaluation batch is not known: {error.message}"
+                search = replace(search, notes=(*search.notes, note))
         result = _result(config, probe, search, throughput, evaluation, interrupted=interrupted)
     if interrupted:
         raise Interrupted(result)
