@@ -7,11 +7,13 @@ from importlib import metadata
 
 import torch
 
+from vram_cli import __version__
+
 
 def versions() -> dict[str, str]:
     """Return the versions of vram, Python, torch, its CUDA or HIP, torchvision and the system."""
     result = {
-        "vram": metadata.version("vram-cli"),
+        "vram": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "torchvision": _torchvision(),
