@@ -70,7 +70,7 @@ def can_install_ziglang() -> bool:
 def compile_library(compiler: list[str], output: Path) -> None:
     """Compile `native/` to `output`, which is replaced at once: a process may have the old library open."""
     if not compiler:
-        raise BuildError("no C compiler: neither $CC nor cc compiles a file, and ziglang is not installed")
+        raise BuildError("no C compiler: install gcc or clang, or `pip install ziglang`")
     partial = output.with_suffix(".partial")
     output.parent.mkdir(parents=True, exist_ok=True)
     sources = sorted((ROOT / "native").glob("*.c"))
@@ -78,13 +78,14 @@ def compile_library(compiler: list[str], output: Path) -> None:
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise BuildError(f"{shlex.join(command)} failed:\n{done.stderr}")
+    sys.stderr.write(done.stderr)  # warnings
     partial.replace(output)
 
 
 def update_library() -> None:
     """Compile the library of this source tree if a file that it is made from is newer."""
     output = ROOT / LIBRARY
-    newest = max(path.stat().st_mtime for path in (Path(__file__), *(ROOT / "native").iterdir()))
+    newest = max(path.stat().st_mtime for path in (Path(__file__), *(ROOT / "native").glob("*.[ch]")))
     if architecture_here() and not (output.exists() and output.stat().st_mtime > newest):
         compile_library(compiler_here(), output)
 
@@ -113,7 +114,7 @@ class NativeLibrary(BuildHookInterface[WheelBuilderConfig]):
                     update_library()
                 else:
                     self._add_library(compiler_here(), f"linux_{here}", build_data)
-            except BuildError as error:
+            except (BuildError, OSError) as error:
                 self.app.display_warning(f"vram is built without its virtual GPU; fake tensors replace it: {error}")
 
     def _add_library(self, compiler: list[str], platform: str, build_data: dict[str, Any]) -> None:
