@@ -17,7 +17,7 @@ PREDICTIONS := tests/fake_tensors tests/cli/test_cpu_build.py tests/cli/test_pre
 	tests/cli/test_broken_predictions.py tests/probe/test_reuse.py tests/commands/test_initial_guess.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-cpu-build lint format docs bench bench-gpu gpu-test clean
+.PHONY: help install native demo test test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,14 +31,17 @@ $(READY): pyproject.toml
 		|| $(PIP) --editable '.[dev]'  # uv is faster, but ignores pip's settings, such as the index of a proxy
 	@touch $(READY)
 
+native: $(READY) ## Compile native/ for the virtual GPU, if a file of it changed; only on Linux
+	$(BIN)/python hatch_build.py
+
 demo: $(READY) ## Two answers in a minute: a prediction, and a search by real steps on this machine
 	$(BIN)/vram breakdown --config resnet50_imagenet.yaml --batch-size 192 --gpu rtx-4090
 	$(BIN)/vram find-batch --config mlp_mnist.yaml $(HERE)
 
-test: $(READY) lint ## Lint, and every test that needs no GPU
+test: native lint ## Lint, and every test that needs no GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal
 
-test-fast: $(READY) ## Every quick test that starts no process; takes less than a minute
+test-fast: native ## Every quick test that starts no process; takes less than a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --fast -m 'not gpu and not slow' -r fE --ignore tests/test_docs.py --numprocesses 2 --dist worksteal
 
 test-cpu-build: $(CPU_READY) ## The tests of predictions, on a PyTorch that was built without CUDA
@@ -66,6 +69,13 @@ docs: $(READY) ## The documentation as web pages, in docs/_build
 	$(PIP) --editable '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build
 
+dist: $(READY) ## The files of a release, in dist: an sdist, a wheel for each architecture of Linux, one for other systems
+	rm -rf dist
+	$(PIP) ziglang
+	$(BIN)/python -m hatchling build --target sdist
+	for wheel in x86_64 aarch64 any; do VRAM_WHEEL=$$wheel $(BIN)/python -m hatchling build --target wheel || exit 1; done
+	$(BIN)/python -m pytest tests/native/test_build.py  # with ziglang, which other runs lack
+
 gpu-test: $(READY) ## The tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
 
@@ -79,4 +89,4 @@ bench-gpu: $(READY) ## Compare predictions with this machine's GPU; takes 8 minu
 	$(BIN)/python -m benchmarks.predicted
 
 clean: ## Remove .venv and caches
-	rm -rf docs/_build .venv .venv-cpu .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf docs/_build .venv .venv-cpu .pytest_cache .mypy_cache .ruff_cache .hypothesis dist vram_cli/virtual_gpu/*.so
