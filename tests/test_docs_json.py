@@ -21,8 +21,8 @@ from .report.verdicts import verdicts
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
 MARK = "<!-- Generated from vram_cli/records: pytest tests/test_docs_json.py --overwrite -->\n\n"
-FREE = {"config", "versions", "by_category"}
-"""Objects whose keys are not fields: config keys, names of packages, categories."""
+FREE = {"config", "versions", "by_category", "cudnn_device"}
+"""Objects whose keys are not fields: config keys, names of packages, categories, cuDNN's keys."""
 
 
 def keys(document: Any) -> Iterator[str]:

@@ -33,13 +33,53 @@ def test_memory_is_slightly_below_the_nominal_size(gpu: Gpu) -> None:
 
 @each_gpu
 def test_context_size_is_plausible(gpu: Gpu) -> None:
-    assert 80 * MIB <= gpu.context_bytes <= 700 * MIB
+    assert 80 * MIB <= gpu.context_bytes <= 720 * MIB
 
 
 @each_gpu
 def test_nvidia_gpus_have_a_supported_compute_capability(gpu: Gpu) -> None:
     assert (gpu.compute_capability is None) == (gpu.vendor == "AMD")
     assert gpu.compute_capability is None or (6, 0) <= gpu.compute_capability <= (12, 1)
+
+
+@each_gpu
+def test_nvidia_gpus_have_limits_and_properties(gpu: Gpu) -> None:
+    assert (gpu.limits is None) == (gpu.properties is None) == (gpu.vendor == "AMD")
+
+
+@pytest.mark.parametrize("gpu", all_gpus("nvidia"), ids=lambda gpu: gpu.name)
+def test_memory_clock_and_bus_width_give_the_bandwidth(gpu: Gpu) -> None:
+    _, _, properties = gpu.cuda()
+    gb_s = 2 * properties.memory_clock_mhz * properties.bus_width_bits / 8 / 1000
+    assert gb_s == pytest.approx(gpu.bandwidth_gb_s, rel=0.01)
+
+
+@pytest.mark.parametrize("gpu", all_gpus("nvidia"), ids=lambda gpu: gpu.name)
+def test_limits_of_a_multiprocessor_agree(gpu: Gpu) -> None:
+    _, limits, _ = gpu.cuda()
+    assert limits.threads_per_multiprocessor % 32 == 0
+    assert limits.shared_memory_per_block_optin <= limits.shared_memory_per_multiprocessor
+    if limits.reserved_shared_memory_per_block:  # from compute capability 8.0 on, one block may have all the rest
+        rest = limits.shared_memory_per_multiprocessor - limits.reserved_shared_memory_per_block
+        assert limits.shared_memory_per_block_optin == rest
+
+
+def test_amd_gpu_has_no_cuda() -> None:
+    with pytest.raises(ConfigError, match="mi300x has no CUDA"):
+        find_gpu("mi300x").cuda()
+
+
+@pytest.mark.parametrize(
+    ("name", "driver_name"),
+    [
+        ("rtx-3080-12gb", "NVIDIA GeForce RTX 3080"),
+        ("a100-80gb", "NVIDIA A100-SXM4-80GB"),
+        ("a100-80gb-pcie", "NVIDIA A100 80GB PCIe"),
+        ("h200", "NVIDIA H200"),
+    ],
+)
+def test_driver_name_has_the_memory_size_only_if_the_driver_writes_it(name: str, driver_name: str) -> None:
+    assert find_gpu(name).driver_name == driver_name
 
 
 @each_gpu
@@ -100,8 +140,7 @@ def test_name_like_no_gpu_gets_no_suggestion(written: str) -> None:
 @each_gpu
 @pytest.mark.parametrize("factor", [0.94, 1, 1.06])
 def test_gpu_is_recognised_from_its_driver(gpu: Gpu, factor: float) -> None:
-    driver_name = gpu.product.removesuffix(" " + gpu.label.replace(" ", ""))
-    assert recognise_gpu(driver_name, int(factor * gpu.memory_bytes)) is gpu
+    assert recognise_gpu(gpu.driver_name, int(factor * gpu.memory_bytes)) is gpu
     assert recognise_gpu(gpu.product, gpu.memory_bytes) is gpu
 
 
@@ -143,9 +182,8 @@ def test_unmeasured_context_is_estimated() -> None:
     "gpu", [gpu for gpu in all_gpus("nvidia") if gpu.context.status == "measured"], ids=lambda gpu: gpu.name
 )
 def test_context_estimate_is_within_its_stated_error(gpu: Gpu) -> None:
-    threads = {(7, 5): 1024, (8, 0): 2048, (8, 6): 1536, (8, 9): 1536, (9, 0): 2048, (12, 0): 1536}
-    assert gpu.compute_capability is not None
-    estimate = 32 * MIB + gpu.multiprocessors * threads[gpu.compute_capability] * 2200
+    assert gpu.limits is not None
+    estimate = 32 * MIB + gpu.multiprocessors * gpu.limits.threads_per_multiprocessor * 2200
     assert estimate == pytest.approx(gpu.context_bytes, rel=0.19)
     assert "19 %" in find_gpu("h100").context.source
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from vram_cli.report.answers.gpus import gpu_document, gpus_document
 from vram_cli.report.formats.json import gpus_to_json
 from vram_cli.report.formats.text import to_text
 from vram_cli.units import format_bytes
+from vram_cli.virtual_gpu.cudnn_device import cudnn_device
 
 from .drawing import draw
 
@@ -20,6 +22,10 @@ GPUS = tuple(map(find_gpu, ("t4", "a100-80gb-pcie", "rtx-pro-6000", "rtx-4070-ti
 
 def listing(gpus: Sequence[Gpu], width: int = 80) -> str:
     return draw(to_text(gpus_document(gpus)), width)
+
+
+def _without_derived(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "cudnn_device"}
 
 
 def full(gpu: Gpu, related: Sequence[Gpu] = (), width: int = 80) -> str:
@@ -59,8 +65,19 @@ def test_assumed_figures_are_marked(gpu: Gpu) -> None:
 
 def test_json_has_every_figure_with_its_source() -> None:
     entries = json.loads(gpus_to_json(all_gpus()))["gpus"]
-    assert tuple(Gpu(**entry) for entry in entries) == all_gpus()
-    assert next(entry for entry in entries if entry["name"] == "t4")["compute_capability"] == "7.5"
+    t4 = next(entry for entry in entries if entry["name"] == "t4")
+    assert t4["compute_capability"] == "7.5"
+    assert t4["cudnn_device"] == cudnn_device(find_gpu("t4"), find_gpu("t4").memory_bytes)
+    assert {entry["vendor"] for entry in entries if entry["cudnn_device"] is None} == {"AMD"}
+    assert tuple(Gpu(**_without_derived(entry)) for entry in entries) == all_gpus()
+
+
+@pytest.mark.parametrize("gpu", all_gpus(), ids=lambda gpu: gpu.name)
+def test_device_properties_have_their_sources(gpu: Gpu) -> None:
+    in_full = full(gpu, width=120)
+    for part in filter(None, (gpu.limits, gpu.properties)):
+        assert part.source in in_full
+    assert ("L2 cache" in in_full) is (gpu.vendor == "NVIDIA")
 
 
 def test_one_gpu_names_others_that_match() -> None:

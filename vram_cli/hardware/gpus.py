@@ -12,10 +12,11 @@ from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from vram_cli.errors import ConfigError
-from vram_cli.units import format_bytes, parse_bytes
+from vram_cli.hardware.device_properties import Count, DeviceProperties, Frozen, MultiprocessorLimits, Size, Text
+from vram_cli.units import format_bytes
 
 # Optional words in names, and all separators: "NVIDIA GeForce RTX 4090" is "4090".
 _NOISE = re.compile(r"nvidia|geforce|tesla|quadro|rtx|amd|instinct|[^a-z0-9]")
@@ -23,15 +24,8 @@ _NOISE = re.compile(r"nvidia|geforce|tesla|quadro|rtx|amd|instinct|[^a-z0-9]")
 # Drivers differ by 2 %, and ECC takes 6 %; GPUs with the same name differ by 20 % and more (RTX 3080: 10 and 12 GB).
 _MEMORY_TOLERANCE = 0.09
 
-Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
-Text = Annotated[str, Field(min_length=1)]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Figure(_Frozen):
+class Figure(Frozen):
     """A number of bytes, measured or assumed, and its source."""
 
     bytes: Size
@@ -39,7 +33,7 @@ class Figure(_Frozen):
     source: Text
 
 
-class Gpu(_Frozen):
+class Gpu(Frozen):
     """One GPU; one die, if PyTorch sees each die as a device."""
 
     name: Text
@@ -57,12 +51,16 @@ class Gpu(_Frozen):
     """Memory of a training process outside PyTorch's allocator: CUDA context and kernels, without NCCL."""
     compute_capability: tuple[int, int] | None = None
     """(major, minor); None for AMD GPUs, whose numbers mean something else."""
-    multiprocessors: Annotated[int, Field(gt=0)]
+    multiprocessors: Count
     """Number of SMs, or of compute units of an AMD GPU."""
     bandwidth_gb_s: Annotated[float, Field(gt=0)]
     """Memory bandwidth in 10^9 bytes per second."""
     specs: Text
     """The source of compute capability, multiprocessors and bandwidth."""
+    limits: MultiprocessorLimits | None = None
+    """What one SM can hold; None for AMD GPUs."""
+    properties: DeviceProperties | None = None
+    """Cache, clocks and bus width; None for AMD GPUs."""
 
     @property
     def memory_bytes(self) -> int:
@@ -73,6 +71,21 @@ class Gpu(_Frozen):
     def context_bytes(self) -> int:
         """Memory that PyTorch's allocator can never use."""
         return self.context.bytes
+
+    @property
+    def driver_name(self) -> str:
+        """The name that the driver reports: without the memory size that tells two GPUs of that name apart."""
+        return self.product.removesuffix(" " + self.label.replace(" ", ""))
+
+    def cuda(self) -> tuple[tuple[int, int], MultiprocessorLimits, DeviceProperties]:
+        """Return compute capability, limits and properties.
+
+        Raises:
+            ConfigError: the GPU has no CUDA.
+        """
+        if self.compute_capability is None or self.limits is None or self.properties is None:
+            raise ConfigError(f"{self.name} has no CUDA", "give --gpu with a GPU from NVIDIA")
+        return self.compute_capability, self.limits, self.properties
 
     @model_validator(mode="before")
     @classmethod
@@ -85,18 +98,16 @@ class Gpu(_Frozen):
         return None if capability is None else "{}.{}".format(*capability)
 
 
-class ContextModel(_Frozen):
+class ContextModel(Frozen):
     """An estimate of the context for GPUs without a measurement: a base, plus bytes per resident thread."""
 
     base: Size
-    bytes_per_thread: Annotated[int, Field(gt=0)]
+    bytes_per_thread: Count
     source: Text
-    threads_per_multiprocessor: dict[str, int]
 
-    def estimate(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Return the figure for a GPU from its entry in the file."""
-        threads = entry["multiprocessors"] * self.threads_per_multiprocessor[entry["compute_capability"]]
-        return {"bytes": self.base + threads * self.bytes_per_thread, "status": "assumed", "source": self.source}
+    def estimate(self, threads: int) -> Figure:
+        """Return the figure for a GPU that holds that many threads."""
+        return Figure(bytes=self.base + threads * self.bytes_per_thread, status="assumed", source=self.source)
 
 
 def find_gpu(name: str) -> Gpu:
@@ -157,10 +168,16 @@ def all_gpus(text: str = "") -> tuple[Gpu, ...]:
 @cache
 def _catalogue() -> tuple[Gpu, ...]:
     document = yaml.safe_load(files("vram_cli.hardware").joinpath("gpus.yaml").read_text(encoding="utf-8"))
+    limits = {name: MultiprocessorLimits(**entry) for name, entry in document["multiprocessor_limits"].items()}
     model = ContextModel(**document["context_model"])
-    return tuple(
-        Gpu(**{**entry, "context": entry.get("context") or model.estimate(entry)}) for entry in document["gpus"]
-    )
+    return tuple(_gpu(entry, limits.get(entry.get("compute_capability")), model) for entry in document["gpus"])
+
+
+def _gpu(entry: dict[str, Any], limits: MultiprocessorLimits | None, model: ContextModel) -> Gpu:
+    """Return the GPU of an entry of the file; a context that is not in the entry is estimated."""
+    if limits and "context" not in entry:
+        entry = {**entry, "context": model.estimate(entry["multiprocessors"] * limits.threads_per_multiprocessor)}
+    return Gpu(**entry, limits=limits)
 
 
 @cache

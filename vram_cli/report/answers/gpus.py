@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from vram_cli.hardware.gpus import Figure, Gpu
 from vram_cli.report import document as doc
@@ -52,12 +52,28 @@ def gpu_document(gpu: Gpu, related: Sequence[Gpu] = ()) -> doc.Document:
         ("multiprocessors", number(gpu.multiprocessors)),
         ("bandwidth", f"{gpu.bandwidth_gb_s:,.0f} GB/s"),
         ("", gpu.specs),
+        *_device_properties(gpu),
         ("sold as", f"{gpu.product}, {gpu.label}"),
         ("also called", ", ".join(gpu.aliases)),
         ("see also", ", ".join(other.name for other in related if other is not gpu)),
     )
     shown = tuple((label, text) for label, text in lines if text)
     return doc.Document(heading=(gpu.name, ""), blocks=(doc.Pairs(shown),))
+
+
+def _device_properties(gpu: Gpu) -> Iterator[tuple[str, str]]:
+    """Yield the figures that libraries choose their algorithms by, and their sources."""
+    if gpu.limits:
+        blocks = count(gpu.limits.blocks_per_multiprocessor, "block")
+        yield "per multiprocessor", f"{count(gpu.limits.threads_per_multiprocessor, 'thread')}, {blocks}"
+        shared, most = gpu.limits.shared_memory_per_multiprocessor, gpu.limits.shared_memory_per_block_optin
+        yield "shared memory", f"{format_bytes(shared)} per multiprocessor, at most {format_bytes(most)} per block"
+        yield "", gpu.limits.source
+    if gpu.properties:
+        yield "L2 cache", format_bytes(gpu.properties.l2_bytes)
+        yield "clock", f"{number(gpu.properties.clock_mhz)} MHz"
+        memory = f"{number(gpu.properties.memory_clock_mhz)} MHz x {number(gpu.properties.bus_width_bits)} bit"
+        yield "memory clock", f"{memory}\n{gpu.properties.source}"
 
 
 def marked(figure: Figure) -> str:

@@ -12,6 +12,7 @@ from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import CheckResult, Finding, Inspection, Measurement
 from vram_cli.report.answers.check import finding_words
+from vram_cli.virtual_gpu.cudnn_device import cudnn_device
 
 _DERIVED: dict[type, tuple[str, ...]] = {
     Measurement: ("peak_allocated_bytes", "peak_reserved_bytes"),
@@ -38,8 +39,11 @@ def to_json(record: Any) -> str:
 
 
 def gpus_to_json(gpus: Sequence[Gpu]) -> str:
-    """Return GPUs with all figures and their sources as one JSON object; sizes are in bytes."""
-    return json.dumps({"gpus": [gpu.model_dump(mode="json") for gpu in gpus]}, indent=2)
+    """Return GPUs with all figures, their sources and cuDNN's JSON of each as one JSON object; sizes are in bytes."""
+    dumped = [gpu.model_dump(mode="json") for gpu in gpus]
+    for entry, gpu in zip(dumped, gpus, strict=True):
+        entry["cudnn_device"] = cudnn_device(gpu, gpu.memory_bytes) if gpu.properties else None
+    return json.dumps({"gpus": dumped}, indent=2)
 
 
 def calibrations_to_json(calibrations: Sequence[Calibration]) -> str:
