@@ -17,7 +17,10 @@ FAMILIES = {
     "cusparse": "CUSPARSE", "cufft": "CUFFT", "nccl": "NCCL",
 }  # fmt: skip
 LIBRARIES = ("torch_cuda", "c10_cuda", "torch_cuda_linalg", "torch_python", "torch_cpu")
-DRIVER = re.compile(r"cu(?:Ctx|Dev|Device|Func|Get|Green|Init|Launch|Link|Logs|Mem|Module|Multicast|Occupancy|Pointer|Stream|Tensor)[A-Za-z0-9]*(?:_v\d)?")  # noqa: E501
+DRIVER = re.compile(
+    r"cu(?:Ctx|Dev|Device|Func|Get|Green|Init|Launch|Link|Logs|Mem|Module|Multicast|Occupancy|Pointer|Stream|Tensor)"
+    r"[A-Za-z0-9]*(?:_v\d)?"
+)
 
 
 def main() -> None:
