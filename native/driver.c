@@ -45,10 +45,8 @@ API int cudaGetDriverEntryPointByVersion(
   return entry_point(name, function, result);
 }
 
-API int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *result) {
-  REFUSABLE(CUDA_NOT_SUPPORTED);
-  return entry_point(name, function, result);
-}
+// cuGetProcAddress is left out on purpose: with it the copies of the runtime inside cuDNN and cuBLAS start, ask for functions
+// that no document describes, and crash. Without it they see a machine without a driver, and answer what needs no device.
 
 DONE(cuInit, unsigned flags)
 API int cuDriverGetVersion(int *version) { return cudaDriverGetVersion(version); }

@@ -56,6 +56,10 @@ class ConfigError(VramError):
     exit_code = 2
 
 
+class UnsupportedError(ConfigError):
+    """The memory of the training cannot be predicted; it can be measured."""
+
+
 class WorkloadError(ConfigError):
     """The user's own code raised an exception at the smallest batch.
 

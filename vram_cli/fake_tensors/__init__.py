@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vram_cli.fake_tensors.errors import UnsupportedError
+from vram_cli.errors import UnsupportedError
 from vram_cli.fake_tensors.prediction import FakeTensorProbe
 from vram_cli.fake_tensors.simulated_training import SimulatedTraining, training_from_config
 from vram_cli.fake_tensors.simulation import Simulation

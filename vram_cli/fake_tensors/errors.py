@@ -11,13 +11,9 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from vram_cli.errors import ConfigError
+from vram_cli.errors import UnsupportedError
 
 _NO_DRIVER = ("no nvidia driver", "cuda driver", "insufficientdriver", "hasprimarycontext", "not compiled with cuda")
-
-
-class UnsupportedError(ConfigError):
-    """The memory of the training step cannot be predicted."""
 
 
 def unsupported(feature: str, module: str = "", hint: str = "") -> UnsupportedError:

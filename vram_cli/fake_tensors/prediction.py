@@ -85,6 +85,7 @@ class FakeTensorProbe:
             type="cuda:0",
             capacity_bytes=self._total,
             memory_limit_bytes=capacity_bytes,
+            engine="fake-tensors",
             limit_enforced_by="a model of the CUDA caching allocator",
             outside_bytes=self.outside_bytes,
             accuracy=_accuracy(gpu, calibration, has_overhead=overhead_bytes is not None),
@@ -230,7 +231,7 @@ class FakeTensorProbe:
 
 def _accuracy(gpu: Gpu, calibration: Calibration | None, *, has_overhead: bool) -> str:
     calibrated = calibration.describe(running_version(), has_overhead=has_overhead) if calibration else ""
-    return "; apart from that, ".join(filter(None, (calibrated, accuracy_of(gpu.vendor))))
+    return "; apart from that, ".join(filter(None, (calibrated, accuracy_of(gpu.vendor, "fake-tensors"))))
 
 
 def _failure_message(result: ReplayResult) -> str:

@@ -110,6 +110,10 @@ class ContextModel(Frozen):
         return Figure(bytes=self.base + threads * self.bytes_per_thread, status="assumed", source=self.source)
 
 
+DEFAULT_GPU = "t4"
+"""The GPU to predict for if a machine has none and nobody names one: that of free notebooks."""
+
+
 def find_gpu(name: str) -> Gpu:
     """Return the GPU of a name; case, separators, "NVIDIA", "GeForce", "RTX" and the memory size may differ.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +9,7 @@ from types import TracebackType
 from vram_cli.config import Config
 from vram_cli.errors import CutShortError, MachineError, ProbeError, VramError
 from vram_cli.probe import last_words
-from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
+from vram_cli.probe.environment import environment_of
 from vram_cli.probe.messages import InspectWorkload, OpenSession, PhaseStarted, Ready, RunTrial, WorkloadInspected
 from vram_cli.probe.user_code import code_folder, ended_by_user_code
 from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
@@ -41,6 +40,7 @@ class WorkerProbe:
     ) -> None:
         self._config, self._download, self._calibrated = config, download, calibrated
         self._deadline, self._snapshot, self._reuse = deadline, snapshot, reuse
+        self._environment: dict[str, str] = {}
         self._worker: WorkerProcess | None = None
         self._ready: Ready | None = None
         self._is_timing = False
@@ -48,7 +48,8 @@ class WorkerProbe:
 
     def __enter__(self) -> WorkerProbe:
         """Start the worker, so that a missing device or missing data is reported immediately."""
-        worker = self._reuse._hand_over(self._config) if self._reuse else None
+        self._environment = environment_of(self._config, calibrated=self._calibrated)
+        worker = self._reuse._hand_over(self) if self._reuse else None
         if worker is None:
             self._start()
             return self
@@ -193,7 +194,7 @@ class WorkerProbe:
 
     def _start(self) -> WorkerProcess:
         self._end()
-        self._worker = worker = WorkerProcess(self._environment())
+        self._worker = worker = WorkerProcess({} if self._is_timing else self._environment)
         if self._is_closed:  # checked after the assignment: a concurrent `__exit__` sees the worker, or is noticed here
             self._end()
             raise ProbeError("the probe has been closed")
@@ -229,34 +230,20 @@ class WorkerProbe:
             timed=self._is_timing,
         )
 
-    def _environment(self) -> dict[str, str]:
-        """Return the environment variables that PyTorch and the C library read at startup."""
-        device = self._config.device
-        if device.gpu is not None:
-            # A visible GPU would report its own properties instead of the simulated GPU's, and create a context.
-            return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
-        if device.name == "cpu" and not self._is_timing:
-            return REPRODUCIBLE_MALLOC_ENV
-        if not device.expandable_segments:
-            return {}
-        # The older of the variable's two names: PyTorch 2.9 reads this option only from it (pytorch#183387).
-        name = "PYTORCH_CUDA_ALLOC_CONF"
-        return {name: ",".join(filter(None, (os.environ.get(name), "expandable_segments:True")))}
-
     def _may_predict(self) -> bool:
         return self._config.device.gpu is not None or self._config.device.name == "auto"
 
-    def _hand_over(self, config: Config) -> WorkerProcess | None:
-        """Return the worker if it can continue with another config; otherwise end it and return None.
+    def _hand_over(self, other: WorkerProbe) -> WorkerProcess | None:
+        """Return the worker if it can continue with another probe's config; otherwise end it and return None.
 
-        It can if both configs are predicted, with the same GPUs hidden and with code from the same folder: modules
-        imported from another folder would shadow those of the same name.
+        It can if both configs are predicted, for the same virtual GPU or with the same GPUs hidden, and with code from
+        the same folder: modules imported from another folder would shadow those of the same name.
         """
-        worker, current = self._worker, self._config
-        same_gpus_hidden = current.device.gpu is None or config.device.gpu is not None
-        same_code = code_folder(current) == code_folder(config)
+        worker, config = self._worker, other._config
+        same_process = self._environment == other._environment
+        same_code = code_folder(self._config) == code_folder(config)
         was_predicted = self._may_predict() and (self._ready is None or self._ready.device.is_simulated)
-        can_continue = same_gpus_hidden and same_code and was_predicted and config.device.name == "auto"
+        can_continue = same_process and same_code and was_predicted and config.device.name == "auto"
         if worker is None or not can_continue or worker.has_ended:
             self._end()
             return None

@@ -20,6 +20,20 @@ class PhasePeak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostRead:
+    """A read of GPU memory by the host in a prediction on the virtual GPU, where kernels compute nothing."""
+
+    line: str
+    """"file:line" of the innermost Python code outside PyTorch and other packages; "" if there is none."""
+    bytes: int
+    count: int
+    """How often it was read in the trial."""
+    is_computed: bool
+    """Whether only a kernel could have computed the value: 0 was assumed, for a boolean that all is well. If not, the
+    value is what the host had copied there, and a kernel may have changed it since."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
     """The result of one trial: a batch size, its outcome and its memory."""
 
@@ -54,6 +68,8 @@ class Measurement:
     """Predictions: floating-point operations of one step in matrix products, convolutions and attention, counted from
     shapes (torch.utils.flop_counter); a multiplication and its addition are two."""
     breakdown: Breakdown | None = None
+    reads: tuple[HostRead, ...] = ()
+    """Predictions on the virtual GPU: values that the training read and that only a GPU knows."""
 
     @property
     def fits(self) -> bool:

@@ -30,6 +30,8 @@ class Device:
     """Whether the device counts peak memory. If not, every tensor of every step is tracked."""
     confirm_in_new_process: bool = False
     """Whether a size has to be confirmed in a new process, because earlier trials affect the allocator's cache."""
+    engine: str = ""
+    """What a simulated device is predicted by: "virtual-gpu" or "fake-tensors"; "" for a real device."""
     accuracy: str = ""
     """For a simulated device, the error of such predictions against measurements, in one line."""
 

@@ -8,7 +8,7 @@ from vram_cli.workload.build_workload import (
     set_matmul_precision,
     workload_of,
 )
-from vram_cli.workload.data_source import DataSource, IndexedSamples
+from vram_cli.workload.data_source import DataSource, IndexedSamples, ShapesOnly
 from vram_cli.workload.losses import criterion_of, forward, supervised
 from vram_cli.workload.models import build_model
 from vram_cli.workload.open_data import open_data
@@ -20,6 +20,7 @@ __all__ = [
     "Batch",
     "DataSource",
     "IndexedSamples",
+    "ShapesOnly",
     "Workload",
     "add_import_path",
     "build_model",

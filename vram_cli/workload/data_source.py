@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -70,6 +70,26 @@ class DataSource(ABC):
             ConfigError: the source makes its batches up, so it has no samples.
         """
         raise ConfigError(f"data: {self.info.detail}: there is nothing to learn from synthetic samples")
+
+
+class ShapesOnly(DataSource):
+    """Uninitialized batches of a source's sizes, for devices on which no value is computed.
+
+    A source whose small batches do not determine larger ones makes its batches itself.
+    """
+
+    def __init__(self, source: DataSource) -> None:
+        self._source = source
+        try:
+            self._make_shapes = source.make_shapes()
+        except ConfigError:
+            self._make_shapes = source.make_batch
+        is_code = source.info.source == "code"
+        self.info = source.info if is_code else replace(source.info, detail="shapes only: a prediction reads no data")
+
+    def make_batch(self, n: int, device: torch.device, dtype: torch.dtype) -> Batch:
+        """Return n samples on the device; float32 tensors get the dtype."""
+        return self._make_shapes(n, device, dtype)
 
 
 def tensor_facts(info: TensorInfo, batch_size: int) -> TensorFacts:

@@ -41,7 +41,7 @@ class CudaMonitor(MemoryMonitor):
                 "leave the limit out to use the whole GPU",
             )
         self._limit = memory_limit
-        self._others = _other_processes(device)
+        self._others = self._other_processes()
         self._earlier_retries = 0
 
     def name(self) -> str:
@@ -51,6 +51,14 @@ class CudaMonitor(MemoryMonitor):
     def limit_enforced_by(self) -> str:
         """Return "the driver" for the whole GPU, else the allocator's memory fraction."""
         return "the allocator's memory fraction" if self._is_capped else "the driver"
+
+    def _other_processes(self) -> list[tuple[str, int]]:
+        """Return the other processes on the GPU and their bytes, as `nvidia-smi` reports them; [] if it does not."""
+        if self.device.type != "cuda":
+            return []
+        uuid = str(getattr(torch.cuda.get_device_properties(self.device), "uuid", ""))
+        text = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name,used_memory")
+        return parse_processes(text, uuid, os.getpid())
 
     def other_processes(self) -> tuple[str, ...]:
         """Return the other processes on the GPU as `nvidia-smi` reports them."""
@@ -155,15 +163,6 @@ class CudaMonitor(MemoryMonitor):
 
     def _stat(self, key: str) -> int:
         return int(self._backend.memory_stats(self.device).get(key, 0))
-
-
-def _other_processes(device: torch.device) -> list[tuple[str, int]]:
-    """Return the other processes on the GPU and their bytes, as `nvidia-smi` reports them; [] if it does not."""
-    if device.type != "cuda":
-        return []
-    uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
-    text = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name,used_memory")
-    return parse_processes(text, uuid, os.getpid())
 
 
 def _nvidia_smi(query: str) -> str:

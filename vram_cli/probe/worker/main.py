@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from vram_cli.errors import ConfigError, MachineError, VramError, WorkloadError
 from vram_cli.probe.messages import REPLY, REQUEST, InspectWorkload, OpenSession, PhaseStarted, Refused, Request
+from vram_cli.virtual_gpu.attached import detach_children
 
 if TYPE_CHECKING:
     from vram_cli.config import Config
@@ -74,6 +75,7 @@ def main() -> None:
 def run(service: Service) -> None:
     """Serve the parent until it closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    detach_children()
     faulthandler.enable(all_threads=False)
     replies = _claim_stdout()
     lines = _read_lines(_claim_stdin())

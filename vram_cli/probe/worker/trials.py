@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
+from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, UnsupportedError
 from vram_cli.fake_tensors import FakeTensorProbe
+from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
-from vram_cli.hardware.gpus import find_gpu
+from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
+from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
+from vram_cli.probe.devices.virtual import VirtualGpuMonitor
 from vram_cli.probe.messages import Ready, RunTrial, TrialDone
 from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Phase
-from vram_cli.workload import check_code, open_data, set_matmul_precision
-
-DEFAULT_GPU = "t4"
-"""The GPU to predict for if this machine has none and the config names none: the one in free notebooks."""
+from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
+from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
 
 _UNKNOWN_PLANS = (
     "cudnn.benchmark is on: the kernels that cuDNN selects are known only on the GPU itself. The prediction leaves out "
     "their workspaces, and the memory that the first step briefly uses to try them."
 )
+
+
+_NO_GPU = (
+    f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
+    "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
+)
+
+_CODE_OF_OTHERS = (Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("stdlib")), Path(__file__).parents[2])
+"""Folders of code that is not the user's."""
 
 
 class Trials(Protocol):
@@ -57,25 +72,44 @@ def open_trials(config: Config, *, download: bool, calibrated: bool = True, time
     check_code(config)
     if timed:
         return TimingTrials(config, download=download)
-    if config.device.gpu is not None:
-        return PredictedTrials(config, config.device.gpu, calibrated=calibrated)
-    if config.device.name == "auto" and not torch.cuda.is_available():
-        remark = (
-            f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
-            "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
-        )
-        return PredictedTrials(config, DEFAULT_GPU, remark, calibrated=calibrated)
-    return RealTrials(config, download=download)
+    device = config.device
+    if is_attached():
+        return VirtualTrials(config, remark="" if device.gpu else _NO_GPU, calibrated=calibrated)
+    if device.gpu is not None:
+        return FakeTensorTrials(config, device.gpu, calibrated=calibrated)
+    if device.name == "auto" and not torch.cuda.is_available():
+        return FakeTensorTrials(config, DEFAULT_GPU, _NO_GPU, calibrated=calibrated)
+    return StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
 
 
-class RealTrials:
-    """Real steps on a device of this machine."""
+@contextmanager
+def recorded_snapshot(path: str | None) -> Iterator[None]:
+    """Record allocations and write them as a snapshot for PyTorch's memory_viz; nothing if there is no path."""
+    if path is None:
+        yield
+        return
+    torch.cuda.memory._record_memory_history(stacks="python")
+    try:
+        yield
+    finally:
+        write_snapshot(torch.cuda.memory._snapshot(), Path(path))
+        torch.cuda.memory._record_memory_history(enabled=None)
 
-    def __init__(self, config: Config, *, download: bool) -> None:
+
+class StepTrials:
+    """Steps on a device of this process: a GPU, the CPU, or the virtual GPU.
+
+    Args:
+        config: the training.
+        data: the source of its batches.
+        open_monitor: opens the monitor of the device with a memory limit in bytes, None for none.
+    """
+
+    def __init__(self, config: Config, data: DataSource, open_monitor: Callable[[int | None], MemoryMonitor]) -> None:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
-        self._config, self._data = config, open_data(config, download=download)
-        self._monitor = monitor = open_monitor(config.device.name, config.device.memory_limit)
+        self._config, self._data = config, data
+        self._monitor = monitor = open_monitor(config.device.memory_limit)
         if config.train.compile and not monitor.has_peak_counters:
             raise ConfigError(
                 f"train.compile: {monitor.device.type} has no peak counters, so tensors are tracked one by one; "
@@ -84,7 +118,7 @@ class RealTrials:
             )
         # Run a small trial without a limit first: modules and kernels that are loaded on first use stay in memory, and
         # would count as memory of the training. An error here occurs again in the first real trial.
-        MemoryTrial(open_monitor(config.device.name, None), lambda _: None).run(config, self._data, 2, 2)
+        MemoryTrial(open_monitor(None), lambda _: None).run(config, self._data, 2, 2)
         # All objects alive now stay alive: the garbage collection after each trial can skip them, which saves 0.2 s.
         gc.freeze()
         self.ready = Ready(
@@ -105,7 +139,43 @@ class RealTrials:
         return TrialDone(measurement=measurement, poisoned=poisoned)
 
 
-class PredictedTrials:
+class VirtualTrials:
+    """Steps of PyTorch's CUDA code on the virtual GPU, whose library this process has."""
+
+    def __init__(self, config: Config, *, remark: str, calibrated: bool) -> None:
+        gpu = find_gpu(config.device.gpu or DEFAULT_GPU)
+        calibration = load_calibration(gpu) if calibrated else None
+        self._library = VirtualGpu(_CODE_OF_OTHERS)
+        accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
+        if calibration is not None and config.device.overhead is None:
+            accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
+        data = ShapesOnly(open_data(config, read_files=False))
+        limit = config.device.memory_limit
+        self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy))
+        self._library.reads()  # those of the warm-up
+        self._refuse_unanswered()
+        self.ready = replace(self._trials.ready, remark=remark)
+
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+        """Run a batch size.
+
+        Raises:
+            UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer.
+        """
+        with recorded_snapshot(trial.snapshot if trial.detail in (Detail.ROWS, Detail.MODULES) else None):
+            done = self._trials.run(trial, on_phase)
+        self._refuse_unanswered()
+        return replace(done, measurement=replace(done.measurement, reads=self._library.reads()))
+
+    def _refuse_unanswered(self) -> None:
+        if names := self._library.refusals():
+            raise UnsupportedError(
+                f"{', '.join(names)}: the training calls this function of CUDA, which the virtual GPU does not answer",
+                "run real trials: on a GPU, or with --device cpu and a --memory-limit",
+            )
+
+
+class FakeTensorTrials:
     """Steps on fake tensors, for a GPU of the catalogue."""
 
     def __init__(self, config: Config, name: str, remark: str = "", *, calibrated: bool = True) -> None:

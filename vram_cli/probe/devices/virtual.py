@@ -1,0 +1,51 @@
+"""Steps of PyTorch's CUDA code on the virtual GPU: counted as on a GPU, by the same allocator and the same counters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from vram_cli.probe.devices.cuda import CudaMonitor
+from vram_cli.records import Device
+
+
+class VirtualGpuMonitor(CudaMonitor):
+    """Reads the statistics of `torch.cuda`'s allocator. The library's memory is the limit, so nothing else sets one.
+
+    Args:
+        name: name of the GPU.
+        memory_limit: the memory limit of the config in bytes, which the library has in place of the GPU's memory.
+        accuracy: one line on the error of such predictions.
+    """
+
+    # A trial starts with an empty cache, and kernels that are loaded on first use take no memory here.
+    confirm_in_new_process = False
+
+    def __init__(self, name: str, memory_limit: int | None, accuracy: str) -> None:
+        super().__init__(torch.device("cuda:0"), None)
+        self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
+
+    def describe(self) -> Device:
+        """Return the GPU, as simulated."""
+        return replace(
+            super().describe(),
+            kind="simulated",
+            engine="virtual-gpu",
+            name=self._name,
+            memory_limit_bytes=self._requested_limit,
+            accuracy=self._accuracy,
+        )
+
+    def limit_enforced_by(self) -> str:
+        """Return the allocator that refuses, which is PyTorch's own."""
+        return "PyTorch's CUDA allocator, without a GPU"
+
+    def _other_processes(self) -> list[tuple[str, int]]:
+        """Return none: the virtual GPU is this process's own."""
+        return []
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of cuDNN."""
+        version = torch.backends.cudnn.version()
+        return {"cudnn": str(version)} if version else {}

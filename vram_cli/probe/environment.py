@@ -1,0 +1,66 @@
+"""The environment variables of a worker process: what PyTorch, the C library and the virtual GPU read as it starts."""
+
+from __future__ import annotations
+
+import os
+
+from vram_cli import virtual_gpu
+from vram_cli.config import Config
+from vram_cli.errors import ConfigError
+from vram_cli.hardware.calibration_store import load_calibration
+from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
+from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
+from vram_cli.units import format_bytes
+
+
+def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
+    """Return the variables for the device of a config, to add to this process's own.
+
+    Raises:
+        ConfigError: the GPU to predict for is unknown, its calibration cannot be read, or its memory is all overhead.
+    """
+    device = config.device
+    gpu = gpu_to_predict(config)
+    if gpu is not None and not virtual_gpu.obstacle(gpu):
+        return _virtual(config, gpu, calibrated=calibrated) | _allocator(config)
+    if device.gpu is not None:
+        # A visible GPU would report its own properties instead of the simulated GPU's, and create a context.
+        return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+    if device.name == "cpu":
+        return REPRODUCIBLE_MALLOC_ENV
+    return _allocator(config)
+
+
+def gpu_to_predict(config: Config) -> Gpu | None:
+    """Return the GPU that the config names, or the default if it names no device and this machine has no GPU.
+
+    None: real trials, or a worker that finds out itself, because only PyTorch knows this machine's devices.
+    """
+    device = config.device
+    if device.gpu is not None:
+        return find_gpu(device.gpu)
+    if device.name == "auto" and not virtual_gpu.obstacle() and not virtual_gpu.machine_has_gpu():
+        return find_gpu(DEFAULT_GPU)
+    return None
+
+
+def _virtual(config: Config, gpu: Gpu, *, calibrated: bool) -> dict[str, str]:
+    device = config.device
+    calibration = load_calibration(gpu) if calibrated else None
+    card = calibration.apply_to(gpu) if calibration else gpu
+    memory = device.memory_limit or card.memory_bytes
+    context = card.context_bytes if device.overhead is None else device.overhead
+    if context >= memory:
+        raise ConfigError(
+            f"an overhead of {format_bytes(context)} leaves nothing of {format_bytes(memory)}",
+            "give a smaller --overhead or a larger --memory-limit",
+        )
+    return virtual_gpu.environment(gpu, memory_bytes=memory, context_bytes=context)
+
+
+def _allocator(config: Config) -> dict[str, str]:
+    if not config.device.expandable_segments:
+        return {}
+    # The older of the variable's two names: PyTorch 2.9 reads this option only from it (pytorch#183387).
+    name = "PYTORCH_CUDA_ALLOC_CONF"
+    return {name: ",".join(filter(None, (os.environ.get(name), "expandable_segments:True")))}

@@ -1,0 +1,70 @@
+"""The library of the virtual GPU: whether it can be used here, and the environment of a process that preloads it.
+
+Nothing here loads it, or imports torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from vram_cli.hardware.gpus import Gpu
+from vram_cli.virtual_gpu.facts import VARIABLE, card_facts
+
+LIBRARY = Path(__file__).with_name("libvram_gpu.so")
+ENGINE_VARIABLE = "VRAM_ENGINE"
+"""Environment variable that names the engine of predictions: "fake-tensors" keeps the virtual GPU out of them."""
+
+_OLDEST_TORCH = (2, 9)
+
+
+def obstacle(gpu: Gpu | None = None) -> str:
+    """Return why the virtual GPU cannot stand for a GPU in this environment; "" if it can."""
+    if gpu is not None and gpu.vendor != "NVIDIA":
+        return f"{gpu.product} has no CUDA"
+    if os.environ.get(ENGINE_VARIABLE) == "fake-tensors":
+        return f"{ENGINE_VARIABLE} is fake-tensors"
+    return _obstacle_here()
+
+
+@cache
+def _obstacle_here() -> str:
+    if not sys.platform.startswith("linux"):
+        return "it needs Linux"
+    if not LIBRARY.exists():
+        return "vram was installed without its library (no C compiler, or another processor)"
+    spec = find_spec("torch")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    if folder is None or not (folder / "lib" / "libtorch_cuda.so").exists():
+        return "PyTorch was built without CUDA"
+    return ""
+
+
+def environment(gpu: Gpu, *, memory_bytes: int, context_bytes: int) -> dict[str, str]:
+    """Return the environment variables that make a process see the GPU; sizes are in bytes.
+
+    A GPU of this machine is not touched: the process never reaches its driver.
+    """
+    others = os.environ.get("LD_PRELOAD")
+    return {
+        "LD_PRELOAD": " ".join(filter(None, (str(LIBRARY), others))),
+        VARIABLE: card_facts(gpu, memory_bytes=memory_bytes, context_bytes=context_bytes),
+        # PyTorch counts the GPUs that NVML reports, if this machine has it: one, then.
+        "CUDA_VISIBLE_DEVICES": "0",
+        # Processes that torch.compile starts would not have the library.
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    }
+
+
+def machine_has_gpu() -> bool:
+    """Return whether the driver of this machine reports a GPU. It is asked without a context."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
