@@ -72,14 +72,6 @@ def run_all(hooks: dict[int, Hook] | None, grads: Grads, position: int) -> None:
             grads[position] = result
 
 
-def copy_hooks(old: torch.Tensor, new: torch.Tensor) -> None:
-    """Copy the hooks of a parameter to its fake, since `Module.to` keeps them."""
-    for attribute in ("_backward_hooks", "_post_accumulate_grad_hooks"):
-        hooks = getattr(old, attribute, None)
-        if hooks is not None:
-            setattr(new, attribute, hooks)
-
-
 def refuse_module_hooks(model: nn.Module) -> None:
     """Refuse backward hooks of modules, which may keep or allocate tensors: they are attached to nodes.
 

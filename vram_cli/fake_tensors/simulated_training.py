@@ -10,7 +10,6 @@ from torch import nn
 
 from vram_cli.config import Config
 from vram_cli.fake_tensors.errors import unsupported
-from vram_cli.fake_tensors.fake_model import FakeModel
 from vram_cli.records import DataInfo
 from vram_cli.workload import (
     Batch,
@@ -22,6 +21,7 @@ from vram_cli.workload import (
     parameter_dtype,
     workload_of,
 )
+from vram_cli.workload.model_without_memory import ModelWithoutValues
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
 def _workload(config: Config, model: nn.Module, device: torch.device) -> Workload:
     criterion = criterion_of(config)
     if isinstance(criterion, nn.Module):
-        FakeModel(criterion).to(device, parameter_dtype(config))
+        ModelWithoutValues(criterion).to(device, parameter_dtype(config))
     return workload_of(config, model, criterion, device)
 
 

@@ -15,7 +15,6 @@ from vram_cli.fake_tensors.attention import Attention
 from vram_cli.fake_tensors.autograd_engine import Engine
 from vram_cli.fake_tensors.cuda_workspaces import Workspaces, no_workspaces
 from vram_cli.fake_tensors.errors import translate_fake_errors, unsupported
-from vram_cli.fake_tensors.fake_model import FakeModel, build_without_memory
 from vram_cli.fake_tensors.hooks import refuse_module_hooks
 from vram_cli.fake_tensors.patches import simulated_cuda
 from vram_cli.fake_tensors.recorder import Recorder, WorkspaceRule
@@ -24,6 +23,7 @@ from vram_cli.hardware.calibration import NO_ALLOWANCES, Allowances
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import Phase
 from vram_cli.workload import Workload, tensors_of
+from vram_cli.workload.model_without_memory import ModelWithoutValues, build_without_memory
 
 CUDA = torch.device("cuda:0")
 STEPS = 2
@@ -63,7 +63,7 @@ class Simulation:
         self._version = torch_version or running_version()
         self._attention = Attention(gpu.compute_capability) if fused_attention and gpu.compute_capability else None
         self._model = build_without_memory(training.build_model)
-        self._fake_model = FakeModel(self._model)
+        self._fake_model = ModelWithoutValues(self._model)
 
     def trace(self, n: int) -> AllocationTrace:
         """Simulate building the model, a batch of `n` samples and `STEPS` steps.

@@ -5,6 +5,7 @@ from vram_cli.workload.build_workload import (
     build_workload,
     check_code,
     parameter_dtype,
+    place_without_values,
     set_matmul_precision,
     workload_of,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "forward",
     "open_data",
     "parameter_dtype",
+    "place_without_values",
     "set_matmul_precision",
     "supervised",
     "tensors_of",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
+from torch import nn
 
 from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.records import Breakdown, BreakdownRow, Category, Device, Phase, PhasePeak
@@ -150,6 +152,11 @@ class MemoryMonitor(ABC):
     def new_tracker(self) -> StorageTracker:
         """Return an empty tracker for a trial."""
         return StorageTracker(self.device)
+
+    @staticmethod
+    def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """Build a module and move it to the device."""
+        return build().to(device=device, dtype=dtype)
 
     def synchronize(self) -> None:  # noqa: B027 - a CPU has nothing to wait for
         """Wait for the device, so that an error is raised in the phase that caused it."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from vram_cli.probe.devices.cuda import CudaMonitor
 from vram_cli.records import Device
+from vram_cli.workload import place_without_values
 
 
 class VirtualGpuMonitor(CudaMonitor):
@@ -25,6 +28,11 @@ class VirtualGpuMonitor(CudaMonitor):
     def __init__(self, name: str, memory_limit: int | None, accuracy: str) -> None:
         super().__init__(torch.device("cuda:0"), None)
         self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
+
+    @staticmethod
+    def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """Build a module without memory of the host, and place empty tensors on the device."""
+        return place_without_values(build, device, dtype)
 
     def describe(self) -> Device:
         """Return the GPU, as simulated."""

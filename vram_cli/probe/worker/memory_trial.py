@@ -78,7 +78,7 @@ class MemoryTrial:
         tracks_all = not monitor.has_peak_counters
         with monitor.tracker if tracks_all else nullcontext():
             self._start_phase(Phase.BUILD)
-            work = build_workload(config, monitor.device)
+            work = build_workload(config, monitor.device, monitor.place)
             self._start_phase(Phase.BATCH)
             batch = data.make_batch(batch_size, monitor.device, parameter_dtype(config))
             batch = channels_last(batch) if config.train.channels_last else batch

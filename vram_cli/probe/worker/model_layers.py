@@ -15,11 +15,11 @@ from torchinfo.layer_info import LayerInfo
 from vram_cli.config import Config
 from vram_cli.errors import VramError
 from vram_cli.fake_tensors.errors import translate_fake_errors
-from vram_cli.fake_tensors.fake_model import FakeModel, build_without_memory
 from vram_cli.probe.devices.host_memory import available_bytes
 from vram_cli.probe.worker.output_shapes import OutputShapes
 from vram_cli.records import DtypeFacts, LayerFacts, ModelFacts
 from vram_cli.workload import DataSource, build_model, error_summary, forward, parameter_dtype
+from vram_cli.workload.model_without_memory import ModelWithoutValues, build_without_memory
 
 _CPU = torch.device("cpu")
 _REAL_BATCH_SIZE = 2
@@ -88,7 +88,7 @@ def _run_forward(config: Config, source: DataSource) -> ForwardPass:
 def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: OutputShapes) -> None:
     make, dtype = source.make_shapes(), parameter_dtype(config)
     with translate_fake_errors(), FakeTensorMode(allow_non_fake_inputs=True):
-        FakeModel(model).to(_CPU, dtype)
+        ModelWithoutValues(model).to(_CPU, dtype)
         batch = make(shapes.batch_size, _CPU, dtype)
         shapes.watch(model, lambda: forward(config, model, batch))
 

@@ -1,4 +1,4 @@
-"""Models whose tensors have shapes but no memory, on a GPU that this machine does not have."""
+"""Models that are built without memory, and placed on a device that computes no value: fake, or the virtual GPU."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-
-from vram_cli.fake_tensors.hooks import copy_hooks
 
 Build = Callable[[], nn.Module]
 
@@ -29,7 +27,7 @@ def build_without_memory(build: Build) -> nn.Module:
         return build()
 
 
-class FakeModel:
+class ModelWithoutValues:
     """A model that moves to a device as often as needed, each time from the tensors that it was built with.
 
     Tensors that an earlier run put in their place are dropped, and the hooks on them.
@@ -40,15 +38,15 @@ class FakeModel:
         self._originals = list(_tensors(model))
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        """Replace parameters and buffers by fake tensors on the device, in the order in which `Module.to` moves them.
+        """Replace parameters and buffers by empty tensors on the device, in the order in which `Module.to` moves them.
 
-        A parameter that several modules share stays shared. Must be called under a FakeTensorMode.
+        A parameter that several modules share stays shared. For a fake device, call this under a FakeTensorMode.
         """
-        fakes: dict[int, torch.Tensor] = {}
+        placed: dict[int, torch.Tensor] = {}
         for store, name, tensor in self._originals:
-            if id(tensor) not in fakes:
-                fakes[id(tensor)] = _fake(tensor, device, dtype)
-            store[name] = fakes[id(tensor)]
+            if id(tensor) not in placed:
+                placed[id(tensor)] = _placed(tensor, device, dtype)
+            store[name] = placed[id(tensor)]
         for module in self.model.modules():
             if isinstance(module, nn.RNNBase):
                 module._init_flat_weights()
@@ -62,14 +60,22 @@ def _tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Ten
         yield from ((store, name, tensor) for name, tensor in store.items() if tensor is not None)
 
 
-def _fake(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor:
-    fake_dtype = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=fake_dtype, device=device)
+def _placed(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor:
+    to_dtype = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=to_dtype, device=device)
     if not isinstance(tensor, nn.Parameter):
-        return fake
-    parameter = nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    copy_hooks(tensor, parameter)
+        return empty
+    parameter = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    _copy_hooks(tensor, parameter)
     return parameter
+
+
+def _copy_hooks(old: torch.Tensor, new: torch.Tensor) -> None:
+    """Copy the hooks of a parameter to its replacement, since `Module.to` keeps them."""
+    for attribute in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+        hooks = getattr(old, attribute, None)
+        if hooks is not None:
+            setattr(new, attribute, hooks)
 
 
 @contextlib.contextmanager
