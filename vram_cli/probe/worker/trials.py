@@ -37,13 +37,15 @@ _UNKNOWN_PLANS = (
 )
 
 
+_REAL_TRIALS = "run real trials: on a GPU, or with --device cpu and a --memory-limit"
+
 _NO_GPU = (
     f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
     "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
 )
 
-_CODE_OF_OTHERS = (Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("stdlib")), Path(__file__).parents[2])
-"""Folders of code that is not the user's."""
+_READS_FOR_OTHERS = (Path(torch.__file__).parent, Path(sysconfig.get_path("stdlib")), Path(__file__).parents[2])
+"""Folders of code that reads values only because other code asks: PyTorch, Python's own modules, vram."""
 
 
 class Trials(Protocol):
@@ -145,7 +147,7 @@ class VirtualTrials:
     def __init__(self, config: Config, *, remark: str, calibrated: bool) -> None:
         gpu = find_gpu(config.device.gpu or DEFAULT_GPU)
         calibration = load_calibration(gpu) if calibrated else None
-        self._library = VirtualGpu(_CODE_OF_OTHERS)
+        self._library = VirtualGpu(_READS_FOR_OTHERS)
         accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
         if calibration is not None and config.device.overhead is None:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
@@ -160,18 +162,26 @@ class VirtualTrials:
         """Run a batch size.
 
         Raises:
-            UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer.
+            UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer, or the size of
+                a tensor depends on values.
         """
         with recorded_snapshot(trial.snapshot if trial.detail in (Detail.ROWS, Detail.MODULES) else None):
             done = self._trials.run(trial, on_phase)
         self._refuse_unanswered()
-        return replace(done, measurement=replace(done.measurement, reads=self._library.reads()))
+        reads = self._library.reads()
+        if sizes := [read.line or "PyTorch" for read in reads if read.value == "size"]:
+            raise UnsupportedError(
+                f"{', '.join(dict.fromkeys(sizes))}: the size of a tensor depends on values, which only a GPU computes "
+                "(nonzero, a boolean mask, unique, nms)",
+                _REAL_TRIALS,
+            )
+        return replace(done, measurement=replace(done.measurement, reads=reads))
 
     def _refuse_unanswered(self) -> None:
         if names := self._library.refusals():
             raise UnsupportedError(
                 f"{', '.join(names)}: the training calls this function of CUDA, which the virtual GPU does not answer",
-                "run real trials: on a GPU, or with --device cpu and a --memory-limit",
+                _REAL_TRIALS,
             )
 
 
