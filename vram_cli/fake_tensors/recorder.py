@@ -120,6 +120,7 @@ class Recorder(StorageTracker):
 
     def _record_workspace(self, size: int, never_freed: bool) -> None:
         record = self.record_alloc(size)
+        record.category = Category.WORKSPACES
         if not never_freed:
             self.record_free(record)
 

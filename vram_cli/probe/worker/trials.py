@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +14,14 @@ from typing import Protocol
 
 import torch
 
+from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, UnsupportedError
 from vram_cli.fake_tensors import FakeTensorProbe
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
-from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
+from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor
@@ -82,6 +84,13 @@ def open_trials(config: Config, *, download: bool, calibrated: bool = True, time
     if device.name == "auto" and not torch.cuda.is_available():
         return FakeTensorTrials(config, DEFAULT_GPU, _NO_GPU, calibrated=calibrated)
     return StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
+
+
+def _engine_remark(gpu: Gpu) -> str:
+    """Return why fake tensors predict, where that is nobody's wish."""
+    reason = virtual_gpu.obstacle(gpu)
+    asked = os.environ.get(virtual_gpu.ENGINE_VARIABLE) == "fake-tensors"
+    return f"Predicted with fake tensors, not by PyTorch's CUDA code: {reason}." if reason and not asked else ""
 
 
 @contextmanager
@@ -202,7 +211,9 @@ class FakeTensorTrials:
             device=self._probe.device,
             data=self._probe.data,
             versions=versions(),
-            remark=" ".join(filter(None, (remark, _UNKNOWN_PLANS if device.cudnn_benchmark else ""))),
+            remark=" ".join(
+                filter(None, (remark, _engine_remark(gpu), _UNKNOWN_PLANS if device.cudnn_benchmark else ""))
+            ),
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - it has no phases
