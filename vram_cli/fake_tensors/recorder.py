@@ -17,6 +17,7 @@ from vram_cli.allocator.allocation_trace import AllocatorCall
 from vram_cli.errors import VramError
 from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
+from vram_cli.records import Category
 from vram_cli.workload.user_code import error_summary
 
 KernelAllocation = tuple[int, bool] | AllocatorCall

@@ -207,13 +207,12 @@ class FakeTensorTrials:
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
         )
+        remarks = remark, _engine_remark(gpu), _UNKNOWN_PLANS if device.cudnn_benchmark else ""
         self.ready = Ready(
             device=self._probe.device,
             data=self._probe.data,
             versions=versions(),
-            remark=" ".join(
-                filter(None, (remark, _engine_remark(gpu), _UNKNOWN_PLANS if device.cudnn_benchmark else ""))
-            ),
+            remark=" ".join(filter(None, remarks)),
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - it has no phases

@@ -81,9 +81,7 @@ def reads_note(trials: Iterable[Measurement]) -> str:
     computed, kept = ([line for line, value in reads if value == word] for word in ("computed", "kept"))
     told = []
     if computed:
-        told.append(
-            f"values that only a GPU computes at {_listed(computed)}: 0 was assumed, true for a check of all values"
-        )
+        told.append(f"values that only a GPU computes at {_listed(computed)}: 0 was assumed, or that a check passes")
     if kept:
         told.append(f"values that a kernel may have changed at {_listed(kept)}: they were assumed to be as before")
     return f"The training read {'; and '.join(told)}." if told else ""
