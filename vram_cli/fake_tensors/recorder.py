@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.utils.flop_counter import flop_registry
 
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_tracker import StorageTracker
@@ -38,8 +37,6 @@ class Recorder(StorageTracker):
         super().__init__(device)
         self._workspaces = workspaces
         self.modules = modules
-        self.flops = 0
-        """Floating-point operations of matrix products, convolutions and attention since it was last set to 0."""
         self._running_optimizers = 0
         self._has_assumed_value = False
         """Whether the running optimizer has read a value, which `_read_value` makes up."""
@@ -104,8 +101,6 @@ class Recorder(StorageTracker):
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers work in place; not all of them have a fake kernel
         result = super().__torch_dispatch__(SHORTCUTS.get(name, func), types, args, kwargs)
-        if (formula := flop_registry.get(func.overloadpacket)) is not None:  # type: ignore[attr-defined]
-            self.flops += formula(*args, **(kwargs or {}), out_val=result)
         for allocation in self._workspaces(name, args, kwargs or {}, result):
             if isinstance(allocation, AllocatorCall):
                 self.mark_call(allocation)

@@ -67,8 +67,8 @@ class Measurement:
     held_bytes: int | None = None
     """Memory allocated to tensors when it failed, at least."""
     flops: int | None = None
-    """Predictions: floating-point operations of one step in matrix products, convolutions and attention, counted from
-    shapes (torch.utils.flop_counter); a multiplication and its addition are two."""
+    """Floating-point operations of one step in matrix products, convolutions and attention, if the step was tracked;
+    counted from shapes (torch.utils.flop_counter), a multiplication and its addition are two."""
     breakdown: Breakdown | None = None
     reads: tuple[HostRead, ...] = ()
     """Predictions on the virtual GPU: values that the training read and that only a GPU knows."""

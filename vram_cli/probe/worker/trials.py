@@ -184,7 +184,9 @@ class VirtualTrials:
                 "(nonzero, a boolean mask, unique, nms)",
                 _REAL_TRIALS,
             )
-        return replace(done, measurement=replace(done.measurement, reads=reads))
+        # The time of steps that compute nothing says nothing.
+        measurement = replace(done.measurement, step_seconds=None, reads=reads)
+        return replace(done, measurement=measurement)
 
     def _refuse_unanswered(self) -> None:
         if names := self._library.refusals():
