@@ -17,8 +17,6 @@ from vram_cli.hardware.gpus import Gpu
 from vram_cli.virtual_gpu.facts import VARIABLE, card_facts
 
 LIBRARY = Path(__file__).with_name("libvram_gpu.so")
-ENGINE_VARIABLE = "VRAM_ENGINE"
-"""Environment variable that names the engine of predictions: "fake-tensors" keeps the virtual GPU out of them."""
 
 _OLDEST_OF_CUDA_13 = (7, 5)
 """CUDA 13.0 removed compute capabilities 5.0 to 7.2 (release notes, deprecated architectures)."""
@@ -28,8 +26,6 @@ def obstacle(gpu: Gpu | None = None) -> str:
     """Return why the virtual GPU cannot stand for a GPU in this environment; "" if it can."""
     if gpu is not None and gpu.vendor != "NVIDIA":
         return f"{gpu.product} has no CUDA"
-    if os.environ.get(ENGINE_VARIABLE) == "fake-tensors":
-        return f"{ENGINE_VARIABLE} is fake-tensors"
     capability = gpu.compute_capability if gpu is not None else None
     if capability is not None and _cuda_of_torch() >= 13 and capability < _OLDEST_OF_CUDA_13:
         return "this PyTorch's CUDA has no code for compute capability {}.{}".format(*capability)

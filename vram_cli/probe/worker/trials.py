@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,10 +86,9 @@ def open_trials(config: Config, *, download: bool, calibrated: bool = True, time
 
 
 def _engine_remark(gpu: Gpu) -> str:
-    """Return why fake tensors predict, where that is nobody's wish."""
+    """Return why fake tensors predict, if PyTorch's own code cannot."""
     reason = virtual_gpu.obstacle(gpu)
-    asked = os.environ.get(virtual_gpu.ENGINE_VARIABLE) == "fake-tensors"
-    return f"Predicted with fake tensors, not by PyTorch's CUDA code: {reason}." if reason and not asked else ""
+    return f"Predicted with fake tensors, not by PyTorch's CUDA code: {reason}." if reason else ""
 
 
 @contextmanager
@@ -209,7 +207,7 @@ class FakeTensorTrials:
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
         )
-        remarks = remark, _engine_remark(gpu), _UNKNOWN_PLANS if device.cudnn_benchmark else ""
+        remarks = remark, "" if device.engine else _engine_remark(gpu), _UNKNOWN_PLANS if device.cudnn_benchmark else ""
         self.ready = Ready(
             device=self._probe.device,
             data=self._probe.data,
