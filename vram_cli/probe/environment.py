@@ -28,13 +28,13 @@ def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
             f"device.engine: virtual-gpu cannot predict here: {obstacle}", "leave it out for fake tensors"
         )
     if gpu is not None and device.engine != "fake-tensors" and not obstacle:
-        return _virtual(config, gpu, calibrated=calibrated) | _allocator(config)
+        return _virtual(config, gpu, calibrated=calibrated) | allocator_options(config)
     if device.gpu is not None:
         # A visible GPU would report its own properties instead of the simulated GPU's, and create a context.
         return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
     if device.name == "cpu":
         return REPRODUCIBLE_MALLOC_ENV
-    return _allocator(config)
+    return allocator_options(config)
 
 
 def gpu_to_predict(config: Config) -> Gpu | None:
