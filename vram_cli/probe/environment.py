@@ -69,7 +69,8 @@ def _virtual(config: Config, gpu: Gpu, *, calibrated: bool) -> dict[str, str]:
     return virtual_gpu.environment(gpu, memory_bytes=memory, context_bytes=context)
 
 
-def _allocator(config: Config) -> dict[str, str]:
+def allocator_options(config: Config) -> dict[str, str]:
+    """Return the variables of the CUDA allocator's options."""
     if not config.device.expandable_segments:
         return {}
     # The older of the variable's two names: PyTorch 2.9 reads this option only from it (pytorch#183387).
