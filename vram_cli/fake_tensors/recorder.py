@@ -17,6 +17,7 @@ from vram_cli.allocator.allocation_trace import AllocatorCall
 from vram_cli.errors import VramError
 from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
+from vram_cli.records import Category
 from vram_cli.workload.user_code import error_summary
 
 KernelAllocation = tuple[int, bool] | AllocatorCall
@@ -120,6 +121,7 @@ class Recorder(StorageTracker):
 
     def _record_workspace(self, size: int, never_freed: bool) -> None:
         record = self.record_alloc(size)
+        record.category = Category.WORKSPACES
         if not never_freed:
             self.record_free(record)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from functools import cache
 from importlib.util import find_spec
@@ -19,7 +20,8 @@ LIBRARY = Path(__file__).with_name("libvram_gpu.so")
 ENGINE_VARIABLE = "VRAM_ENGINE"
 """Environment variable that names the engine of predictions: "fake-tensors" keeps the virtual GPU out of them."""
 
-_OLDEST_TORCH = (2, 9)
+_OLDEST_OF_CUDA_13 = (7, 5)
+"""CUDA 13.0 removed compute capabilities 5.0 to 7.2 (release notes, deprecated architectures)."""
 
 
 def obstacle(gpu: Gpu | None = None) -> str:
@@ -28,7 +30,23 @@ def obstacle(gpu: Gpu | None = None) -> str:
         return f"{gpu.product} has no CUDA"
     if os.environ.get(ENGINE_VARIABLE) == "fake-tensors":
         return f"{ENGINE_VARIABLE} is fake-tensors"
+    capability = gpu.compute_capability if gpu is not None else None
+    if capability is not None and _cuda_of_torch() >= 13 and capability < _OLDEST_OF_CUDA_13:
+        return "this PyTorch's CUDA has no code for compute capability {}.{}".format(*capability)
     return _obstacle_here()
+
+
+@cache
+def _cuda_of_torch() -> int:
+    """Return the major version of the CUDA that PyTorch was built with; 0 if none."""
+    found = re.search(r"^cuda\b.*=\s*'(\d+)", _torch_file("version.py"), re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def _torch_file(name: str) -> str:
+    spec = find_spec("torch")
+    path = Path(spec.origin).with_name(name) if spec and spec.origin else None
+    return path.read_text(encoding="utf-8") if path and path.exists() else ""
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +14,14 @@ from typing import Protocol
 
 import torch
 
+from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, MachineError, UnsupportedError
 from vram_cli.fake_tensors import FakeTensorProbe
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
-from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
+from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor
@@ -38,13 +40,15 @@ _UNKNOWN_PLANS = (
 )
 
 
+_REAL_TRIALS = "run real trials: on a GPU, or with --device cpu and a --memory-limit"
+
 _NO_GPU = (
     f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
     "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
 )
 
-_CODE_OF_OTHERS = (Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("stdlib")), Path(__file__).parents[2])
-"""Folders of code that is not the user's."""
+_READS_FOR_OTHERS = (Path(torch.__file__).parent, Path(sysconfig.get_path("stdlib")), Path(__file__).parents[2])
+"""Folders of code that reads values only because other code asks: PyTorch, Python's own modules, vram."""
 
 
 class Trials(Protocol):
@@ -89,6 +93,13 @@ def open_trials(
     if device.name == "auto" and not torch.cuda.is_available():
         return FakeTensorTrials(config, DEFAULT_GPU, _NO_GPU, calibrated=calibrated)
     return StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
+
+
+def _engine_remark(gpu: Gpu) -> str:
+    """Return why fake tensors predict, where that is nobody's wish."""
+    reason = virtual_gpu.obstacle(gpu)
+    asked = os.environ.get(virtual_gpu.ENGINE_VARIABLE) == "fake-tensors"
+    return f"Predicted with fake tensors, not by PyTorch's CUDA code: {reason}." if reason and not asked else ""
 
 
 @contextmanager
@@ -154,7 +165,7 @@ class VirtualTrials:
     def __init__(self, config: Config, *, remark: str, calibrated: bool) -> None:
         gpu = find_gpu(config.device.gpu or DEFAULT_GPU)
         calibration = load_calibration(gpu) if calibrated else None
-        self._library = VirtualGpu(_CODE_OF_OTHERS)
+        self._library = VirtualGpu(_READS_FOR_OTHERS)
         accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
         if calibration is not None and config.device.overhead is None:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
@@ -169,18 +180,26 @@ class VirtualTrials:
         """Run a batch size.
 
         Raises:
-            UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer.
+            UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer, or the size of
+                a tensor depends on values.
         """
         with recorded_snapshot(trial.snapshot if trial.detail in (Detail.ROWS, Detail.MODULES) else None):
             done = self._trials.run(trial, on_phase)
         self._refuse_unanswered()
-        return replace(done, measurement=replace(done.measurement, reads=self._library.reads()))
+        reads = self._library.reads()
+        if sizes := [read.line or "PyTorch" for read in reads if read.value == "size"]:
+            raise UnsupportedError(
+                f"{', '.join(dict.fromkeys(sizes))}: the size of a tensor depends on values, which only a GPU computes "
+                "(nonzero, a boolean mask, unique, nms)",
+                _REAL_TRIALS,
+            )
+        return replace(done, measurement=replace(done.measurement, reads=reads))
 
     def _refuse_unanswered(self) -> None:
         if names := self._library.refusals():
             raise UnsupportedError(
                 f"{', '.join(names)}: the training calls this function of CUDA, which the virtual GPU does not answer",
-                "run real trials: on a GPU, or with --device cpu and a --memory-limit",
+                _REAL_TRIALS,
             )
 
 
@@ -197,11 +216,12 @@ class FakeTensorTrials:
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
         )
+        remarks = remark, _engine_remark(gpu), _UNKNOWN_PLANS if device.cudnn_benchmark else ""
         self.ready = Ready(
             device=self._probe.device,
             data=self._probe.data,
             versions=versions(),
-            remark=" ".join(filter(None, (remark, _UNKNOWN_PLANS if device.cudnn_benchmark else ""))),
+            remark=" ".join(filter(None, remarks)),
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - it has no phases
