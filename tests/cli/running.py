@@ -20,6 +20,7 @@ from vram_cli.probe.messages import REPLY
 from vram_cli.probe.worker.main import TrialService, serve
 from vram_cli.probe.worker_process import POLL_SECONDS, WorkerProcess
 from vram_cli.report.console import stderr_console
+from vram_cli.virtual_gpu import ENGINE_VARIABLE
 
 
 class Answer(NamedTuple):
@@ -47,12 +48,13 @@ def vram(
 def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, columns: int = 120) -> Answer:
     """Run a command to its end in this process, and what it predicts or looks at in a thread: no import of torch anew.
 
-    For commands without trials and for predictions only: real trials limit the memory of their process.
+    For commands without trials and for predictions only: real trials limit the memory of their process. Predictions are
+    by fake tensors: the virtual GPU needs a process that starts with its library.
     """
     stderr_console.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name, value in {**(env or {}), "COLUMNS": str(columns)}.items():
+        for name, value in {**(env or {}), ENGINE_VARIABLE: "fake-tensors", "COLUMNS": str(columns)}.items():
             patch.setenv(name, value)
         stdout, stderr = io.StringIO(), io.StringIO()
         patch.setattr(sys, "stdout", stdout)

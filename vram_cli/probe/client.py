@@ -14,6 +14,7 @@ from vram_cli.probe.messages import InspectWorkload, OpenSession, PhaseStarted, 
 from vram_cli.probe.user_code import code_folder, ended_by_user_code
 from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
 from vram_cli.records import Detail, Measurement, Outcome, Phase, RunInfo
+from vram_cli.virtual_gpu import VARIABLE
 
 START_TIMEOUT_S = 600.0
 """Time limit for importing torch, reading or downloading the data, and the warm-up."""
@@ -228,6 +229,7 @@ class WorkerProbe:
             folder=code_folder(self._config),
             calibrated=self._calibrated,
             timed=self._is_timing,
+            virtual=VARIABLE in self._environment,
         )
 
     def _may_predict(self) -> bool:

@@ -16,7 +16,7 @@ import torch
 from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, UnsupportedError
+from vram_cli.errors import ConfigError, MachineError, UnsupportedError
 from vram_cli.fake_tensors import FakeTensorProbe
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
@@ -29,6 +29,7 @@ from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Phase
+from vram_cli.virtual_gpu import ENGINE_VARIABLE
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
 
@@ -59,7 +60,9 @@ class Trials(Protocol):
         ...
 
 
-def open_trials(config: Config, *, download: bool, calibrated: bool = True, timed: bool = False) -> Trials:
+def open_trials(
+    config: Config, *, download: bool, calibrated: bool = True, timed: bool = False, virtual: bool = False
+) -> Trials:
     """Return real trials; or predictions, if the config names a GPU to predict for, or `auto` finds none.
 
     Args:
@@ -67,16 +70,22 @@ def open_trials(config: Config, *, download: bool, calibrated: bool = True, time
         download: whether torchvision may download missing data files.
         calibrated: whether a prediction uses the saved calibration of its GPU.
         timed: whether trials time their steps instead of measuring memory.
+        virtual: whether this process was started with the virtual GPU, to predict by it.
 
     Raises:
         ConfigError: the data or the GPU that the config names cannot be used, or its calibration cannot be read.
-        MachineError: the device does not exist.
+        MachineError: the device does not exist, or the virtual GPU did not load.
     """
     check_code(config)
     if timed:
         return TimingTrials(config, download=download)
     device = config.device
-    if is_attached():
+    if virtual:
+        if not is_attached():
+            raise MachineError(
+                "the library of the virtual GPU did not load into the worker process",
+                f"compile it again with `make native`, or set {ENGINE_VARIABLE}=fake-tensors to predict without it",
+            )
         return VirtualTrials(config, remark="" if device.gpu else _NO_GPU, calibrated=calibrated)
     if device.gpu is not None:
         return FakeTensorTrials(config, device.gpu, calibrated=calibrated)
