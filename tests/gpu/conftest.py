@@ -5,11 +5,7 @@ They take the path of a real GPU in both cases: nothing in them is a prediction 
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
