@@ -1,4 +1,4 @@
-"""The tests here run on this machine's GPU; without one, on a virtual GPU, whose library every process of theirs preloads.
+"""The tests here run on this machine's GPU; without one, on a virtual GPU, which every process of theirs preloads.
 
 They take the path of a real GPU in both cases: nothing in them is a prediction unless they ask for one.
 """
