@@ -156,8 +156,9 @@ static bool answer(Described *known, int name, int64_t wanted, int64_t *count, v
 bool attention_get(void *descriptor, int name, int64_t wanted, int64_t *count, void *values, int *status) {
   Described *known = described(descriptor);
   if (!known || !known->attention) return false;
-  if (known->invented) *status = answer(known, name, wanted, count, values) ? SUCCESS : refuse("cudnnBackendGetAttribute", CUDNN_NOT_SUPPORTED);
-  else forget_error();  // so that the next is of this call
+  if (!known->invented) forget_error();  // so that the next is of this call
+  else if (answer(known, name, wanted, count, values)) *status = SUCCESS;
+  else *status = refuse("cudnnBackendGetAttribute", CUDNN_NOT_SUPPORTED);
   return known->invented;
 }
 
@@ -167,10 +168,12 @@ bool attention_finalize(void *descriptor, int *status) {
   return known && known->invented;
 }
 
-// Whether the real library declined only because it could not compile. The heuristics succeed without a result, and tell why
-// in the text of the last error. That is no error any more if they are answered here.
+// Whether the real library declined only because it could not compile. Its heuristics succeed without a result, and name the
+// engines that they had chosen in the text of the last error: with the reasons in 9.19 and newer, without any in 9.10.
 static bool lacks_the_driver(int status) {
-  return status == RUNTIME_PREREQUISITE_MISSING || (!status && strstr(cudnn_last_error(), "RUNTIME_PREREQUISITE_MISSING"));
+  if (status) return status == RUNTIME_PREREQUISITE_MISSING;
+  const char *text = cudnn_last_error();
+  return strstr(text, "RUNTIME_PREREQUISITE_MISSING") || (strstr(text, "engineId") && !strstr(text, "NOT_SUPPORTED"));
 }
 
 int attention_after_get(void *descriptor, int name, int64_t wanted, int64_t *count, void *values, int status) {
