@@ -20,7 +20,6 @@ from vram_cli.probe.messages import REPLY
 from vram_cli.probe.worker.main import TrialService, serve
 from vram_cli.probe.worker_process import POLL_SECONDS, WorkerProcess
 from vram_cli.report.console import stderr_console
-from vram_cli.virtual_gpu import ENGINE_VARIABLE
 
 
 class Answer(NamedTuple):
@@ -54,8 +53,9 @@ def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = Non
     stderr_console.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name, value in {**(env or {}), ENGINE_VARIABLE: "fake-tensors", "COLUMNS": str(columns)}.items():
+        for name, value in {**(env or {}), "COLUMNS": str(columns)}.items():
             patch.setenv(name, value)
+        patch.setattr("vram_cli.probe.client.environment_of", lambda *_, **__: {})
         stdout, stderr = io.StringIO(), io.StringIO()
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)

@@ -29,7 +29,6 @@ from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Phase
-from vram_cli.virtual_gpu import ENGINE_VARIABLE
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
 
@@ -53,7 +52,10 @@ _READS_FOR_OTHERS = (Path(torch.__file__).parent, Path(sysconfig.get_path("stdli
 class Trials(Protocol):
     """Runs trials."""
 
-    ready: Ready
+    @property
+    def ready(self) -> Ready:
+        """What the parent has to know before the first trial."""
+        ...
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
         """Run a batch size; `on_phase` is called as each phase starts."""
@@ -84,14 +86,16 @@ def open_trials(
         if not is_attached():
             raise MachineError(
                 "the library of the virtual GPU did not load into the worker process",
-                f"compile it again with `make native`, or set {ENGINE_VARIABLE}=fake-tensors to predict without it",
+                "compile it again with `make native`, or predict without it: --set device.engine=fake-tensors",
             )
         return VirtualTrials(config, remark="" if device.gpu else _NO_GPU, calibrated=calibrated)
     if device.gpu is not None:
         return FakeTensorTrials(config, device.gpu, calibrated=calibrated)
     if device.name == "auto" and not torch.cuda.is_available():
         return FakeTensorTrials(config, DEFAULT_GPU, _NO_GPU, calibrated=calibrated)
-    return StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
+    trials = StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
+    trials.warm_up()
+    return trials
 
 
 def _engine_remark(gpu: Gpu) -> str:
@@ -126,7 +130,7 @@ class StepTrials:
     def __init__(self, config: Config, data: DataSource, open_monitor: Callable[[int | None], MemoryMonitor]) -> None:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
-        self._config, self._data = config, data
+        self._config, self._data, self._open_monitor = config, data, open_monitor
         self._monitor = monitor = open_monitor(config.device.memory_limit)
         if config.train.compile and not monitor.has_peak_counters:
             raise ConfigError(
@@ -134,16 +138,24 @@ class StepTrials:
                 "compiled code cannot be tracked",
                 "leave it out, or run on a CUDA GPU",
             )
-        # Run a small trial without a limit first: modules and kernels that are loaded on first use stay in memory, and
-        # would count as memory of the training. An error here occurs again in the first real trial.
-        MemoryTrial(open_monitor(None), lambda _: None).run(config, self._data, 2, 2)
+
+    def warm_up(self) -> None:
+        """Run a small trial without a limit, whose errors occur again in the first trial.
+
+        Modules and kernels that are loaded on first use stay in memory, and would count as memory of the training.
+        """
+        MemoryTrial(self._open_monitor(None), lambda _: None).run(self._config, self._data, 2, 2)
         # All objects alive now stay alive: the garbage collection after each trial can skip them, which saves 0.2 s.
         gc.freeze()
-        self.ready = Ready(
-            device=monitor.describe(),
-            guard_bytes=monitor.guard_bytes,
+
+    @property
+    def ready(self) -> Ready:
+        """The device as it is now, the data and the versions."""
+        return Ready(
+            device=self._monitor.describe(),
+            guard_bytes=self._monitor.guard_bytes,
             data=self._data.info,
-            versions=versions() | monitor.versions(),
+            versions=versions() | self._monitor.versions(),
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
@@ -170,7 +182,7 @@ class VirtualTrials:
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
         self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy))
-        self._library.reads()  # those of the warm-up
+        self._is_warm = False
         self._refuse_unanswered()
         self.ready = replace(self._trials.ready, remark=remark)
 
@@ -181,6 +193,10 @@ class VirtualTrials:
             UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer, or the size of
                 a tensor depends on values.
         """
+        if not self._is_warm:  # not before: if the training ends the process, that ends a prediction
+            self._trials.warm_up()
+            self._is_warm = True
+            self._library.reads()
         with recorded_snapshot(trial.snapshot if trial.detail in (Detail.ROWS, Detail.MODULES) else None):
             done = self._trials.run(trial, on_phase)
         self._refuse_unanswered()
