@@ -205,7 +205,7 @@ API int cudaHostAlloc(void **p, size_t size, unsigned flags) {
   return SUCCESS;
 }
 
-API int cudaMallocHost(void **p, size_t size) { return cudaHostAlloc(p, size, 0); }
+API int cudaMallocHost(void **p, size_t size) { REFUSABLE(CUDA_NOT_SUPPORTED); return cudaHostAlloc(p, size, 0); }
 
 API int cudaFreeHost(void *p) {
   REFUSABLE(CUDA_NOT_SUPPORTED);

@@ -1,8 +1,8 @@
-"""The tests here run on this machine's GPU; without one, on a virtual GPU, whose library every process of theirs preloads.
+"""The tests here run on this machine's GPU; without one, on a virtual GPU, which every process of theirs preloads.
 
-Both take the path of a real GPU: nothing is a prediction unless a test asks for one. On a real GPU, the memory of tests that
-run at the same time would count as that of other processes, which a virtual machine does not even list; so the modules take
-turns. For the same reason this process opens no GPU.
+Both take the path of a real GPU: nothing is a prediction unless a test asks for one. On a real GPU, the memory of tests
+that run at the same time would count as that of other processes, which a virtual machine does not even list; so the
+modules take turns. For the same reason this process opens no GPU.
 """
 
 from __future__ import annotations
