@@ -13,6 +13,7 @@ from typing import Literal
 
 from vram_cli.records import HostRead
 from vram_cli.virtual_gpu.facts import VARIABLE
+from vram_cli.virtual_gpu.library import LIBRARIES
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_int)
 _VALUES: dict[int, Literal["computed", "kept", "size"]] = {1: "kept", 2: "computed", 3: "size"}
@@ -26,7 +27,7 @@ def is_attached() -> bool:
 
 def detach_children() -> None:
     """Keep the library out of the programs that this process starts: compilers and tools are no PyTorch."""
-    others = [path for path in os.environ.get(_PRELOAD, "").split() if Path(path).name != "libvram_gpu.so"]
+    others = [path for path in os.environ.get(_PRELOAD, "").split() if Path(path) not in LIBRARIES]
     if others:
         os.environ[_PRELOAD] = " ".join(others)
     else:

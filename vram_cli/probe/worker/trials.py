@@ -18,6 +18,7 @@ from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, MachineError, UnsupportedError
 from vram_cli.fake_tensors import FakeTensorProbe
+from vram_cli.fake_tensors.errors import out_of_host_memory
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
@@ -28,7 +29,7 @@ from vram_cli.probe.messages import Ready, RunTrial, TrialDone
 from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
-from vram_cli.records import Detail, Phase
+from vram_cli.records import Detail, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
 
@@ -208,6 +209,8 @@ class VirtualTrials:
                 "(nonzero, a boolean mask, unique, nms)",
                 _REAL_TRIALS,
             )
+        if done.measurement.outcome is Outcome.HOST_MEMORY:
+            raise out_of_host_memory(trial.batch_size, done.measurement.message)
         # The time of steps that compute nothing says nothing.
         measurement = replace(done.measurement, step_seconds=None, reads=reads)
         return replace(done, measurement=measurement)
