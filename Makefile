@@ -17,7 +17,7 @@ PREDICTIONS := tests/fake_tensors tests/cli/test_cpu_build.py tests/cli/test_pre
 	tests/cli/test_broken_predictions.py tests/probe/test_reuse.py tests/commands/test_initial_guess.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install native demo test test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test clean
+.PHONY: help install native demo test test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test test-faults clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ dist: $(READY) ## The files of a release, in dist: an sdist, a wheel for each ar
 
 gpu-test: native ## The tests of a GPU, on this machine's
 	$(BIN)/python -m pytest -m 'gpu or silicon'
+
+test-faults: native ## Hundreds of faults of the virtual GPU, in ten minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.virtual_gpu.faults
 
 bench: $(READY) ## Compare vram's search with the batch-size finders of other projects
 	$(BIN)/python -m venv --system-site-packages .venv/bench

@@ -2,8 +2,8 @@
 
     python -m tests.virtual_gpu.fault_trials STEP_MIB NAME...
 
-The GPU is full after every STEP_MIB (0: it never is), then functions of CUDA refuse one by one. Prints a line of JSON per
-fault, as it happens: what failed, and what came of the trial.
+The GPU is full after every STEP_MIB (0: it never is), then functions of CUDA refuse one by one. Prints a line of JSON
+per fault, as it happens: what failed, and what came of the trial.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import ctypes
 import json
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from ctypes import byref, c_size_t, c_void_p
+from itertools import chain
 from typing import Any
 
 import torch

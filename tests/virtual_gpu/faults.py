@@ -31,10 +31,11 @@ from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe import WorkerProbe
 from vram_cli.probe.environment import environment_of
 from vram_cli.records import Measurement
-from vram_cli.virtual_gpu import LIBRARY, VARIABLE
+from vram_cli.virtual_gpu import LIBRARIES, VARIABLE
 
 GPU = find_gpu("rtx-4090")
 NATIVE = ROOT / "native"
+LIBRARY = LIBRARIES[0]
 
 
 class Answer(NamedTuple):
@@ -48,9 +49,9 @@ class Answer(NamedTuple):
 def functions() -> list[str]:
     """Return every function of CUDA that the library answers or refuses by name."""
     text = "".join(file.read_text(encoding="utf-8") for file in NATIVE.glob("*.[ch]"))
-    exported = {*LIBRARY.read_bytes().split(b"\0")}
-    words = {*re.findall(r"\b(?:__cuda|cu|nccl|nvml)[A-Z]?[A-Za-z0-9_]+", text)}
-    return sorted(name for name in words if name.encode() in exported)
+    symbols = {*LIBRARY.read_bytes().split(b"\0")}
+    words = {*re.findall(r"\b(?:__cuda|cuda|cublas|cudnn|cusolver|cusparse|cufft|cu|nccl)[A-Z]\w+", text)}
+    return sorted(name for name in words if name.encode() in symbols and name != "cudaErrorUnknown")
 
 
 def small_config(*overrides: str) -> Config:
@@ -88,7 +89,7 @@ def refusing(*names: str) -> Callable[[Mapping[str, str]], Mapping[str, str]]:
 
 
 def with_library(path: Path) -> Callable[[Mapping[str, str]], Mapping[str, str]]:
-    """Return a change of the environment that puts another file in the library's place."""
+    """Return a change of the environment that puts another file in the place of the library of CUDA."""
     return lambda variables: {**variables, "LD_PRELOAD": variables["LD_PRELOAD"].replace(str(LIBRARY), str(path))}
 
 

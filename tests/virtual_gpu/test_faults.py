@@ -1,4 +1,4 @@
-"""The virtual GPU fails: vram answers with the right number or with none, and in no case with a prediction of another kind.
+"""The virtual GPU fails: vram answers with the right number or with none, never with a prediction of another kind.
 
 `make test-faults` tries hundreds of such faults; these are a few of each kind.
 """
@@ -15,18 +15,34 @@ from typing import Any
 
 import pytest
 
-from tests.virtual_gpu.faults import GPU, LIBRARY, fault_trials, library_without, predict, refusing, small_config, with_library
+from tests.virtual_gpu.faults import (
+    GPU,
+    LIBRARY,
+    fault_trials,
+    library_without,
+    predict,
+    refusing,
+    small_config,
+    with_library,
+)
 from tests.workload.configs import config
 from vram_cli.errors import MachineError
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.probe.environment import environment_of
 from vram_cli.probe.worker.trials import open_trials
 from vram_cli.records import Outcome, Phase
-from vram_cli.virtual_gpu import VARIABLE, obstacle
+from vram_cli.virtual_gpu import LIBRARIES, VARIABLE, obstacle
 
 pytestmark = pytest.mark.skipif(bool(obstacle(GPU)), reason=f"no virtual GPU here: {obstacle(GPU)}")
 
-CALLED = ("cudaMalloc", "cudaFree", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaDeviceSynchronize", "cublasLtMatmul")
+CALLED = (
+    "cudaMalloc",
+    "cudaFree",
+    "cudaMemcpyAsync",
+    "cudaDeviceSynchronize",
+    "cublasLtMatmul",
+    "cudnnBackendFinalize",
+)
 NOT_CALLED = ("cublasSrotm_v2", "ncclAllReduce", "cufftXtExec", "cusolverDnXgeqrf")
 
 
@@ -51,7 +67,8 @@ def test_a_full_gpu_is_out_of_memory_in_any_phase_up_to_the_size_that_fits(trial
     assert outcomes == sorted(outcomes, reverse=True)  # out of memory, then fits
     failed = [fault for fault in rooms if fault["outcome"] == Outcome.OUT_OF_MEMORY.value]
     assert all("CUDA out of memory. Tried to allocate" in fault["message"] for fault in failed)
-    assert {fault["phase"] for fault in failed} >= {Phase.BUILD, Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER}
+    phases = {Phase.BUILD, Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER}
+    assert {fault["phase"] for fault in failed} >= {phase.value for phase in phases}
     assert len({fault["allocated"] for fault in rooms if fault["outcome"] == Outcome.FITS.value}) == 1
 
 
@@ -83,30 +100,30 @@ def test_a_library_without_a_function_that_pytorch_needs_gives_no_number() -> No
     assert answer.code in (3, 70)
 
 
-def test_only_the_worker_has_the_library_and_a_driver_of_this_machine_is_never_opened(
+def test_only_the_worker_has_the_libraries_and_a_driver_of_this_machine_is_never_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The names of the driver's libraries lead to copies here, as to the driver on a machine with a GPU.
+    """The driver's names lead to copies here, as to the driver itself on a machine with a GPU.
 
-    On a Hopper with expandable segments PyTorch looks for both. A worker that dies then is no verdict on memory.
+    On a Hopper with expandable segments, PyTorch looks for both.
     """
-    for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
-        shutil.copy(LIBRARY, tmp_path / name)
+    for library in LIBRARIES:
+        shutil.copy(library, tmp_path)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     monkeypatch.setenv("VRAM_TEST_SPY", str(tmp_path / "seen.json"))
     settings = config(
         model={"factory": "tests.virtual_gpu.spy:linear"}, device={"gpu": "h100", "expandable_segments": True}
     )
     answer = predict(settings)
-    assert answer.measured is not None
-    assert answer.measured.fits
+    assert answer.measured is not None, answer
+    assert answer.measured.fits, answer
     seen = json.loads((tmp_path / "seen.json").read_text())
-    assert str(LIBRARY) in seen["worker"]
     assert "libtorch_cuda.so" in seen["worker"]
-    for maps in (seen["worker"], seen["child"], Path("/proc/self/maps").read_text()):
-        assert str(tmp_path) not in maps
-    for maps in (seen["child"], Path("/proc/self/maps").read_text()):
-        assert LIBRARY.name not in maps
+    here = Path("/proc/self/maps").read_text()
+    for library in LIBRARIES:
+        assert str(library) in seen["worker"]
+        assert library.name not in seen["child"] + here
+    assert str(tmp_path) not in seen["worker"] + seen["child"] + here
 
 
 def test_a_worker_that_is_killed_is_no_verdict() -> None:
@@ -127,5 +144,4 @@ def test_no_other_worker_gets_the_library(device: Mapping[str, str]) -> None:
 def test_a_prediction_keeps_what_the_user_preloads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_PRELOAD", "/somewhere/libjemalloc.so")
     variables = environment_of(config(device={"gpu": find_gpu("t4").name}), calibrated=False)
-    assert variables["LD_PRELOAD"].split()[0] == str(LIBRARY)
-    assert variables["LD_PRELOAD"].split()[-1] == "/somewhere/libjemalloc.so"
+    assert variables["LD_PRELOAD"].split() == [*map(str, LIBRARIES), "/somewhere/libjemalloc.so"]

@@ -223,7 +223,8 @@ class VirtualTrials:
         finally:
             if names := self._library.refusals():
                 raise UnsupportedError(
-                    f"{', '.join(names)}: the training calls this function of CUDA, which the virtual GPU does not answer",
+                    f"{', '.join(names)}: the training calls this function of CUDA, which the virtual GPU does not "
+                    "answer",
                     _REAL_TRIALS,
                 )
 
