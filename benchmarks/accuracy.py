@@ -25,7 +25,7 @@ from vram_cli import virtual_gpu
 from vram_cli.fake_tensors import SimulatedTraining, Simulation
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.units import GIB
-from vram_cli.virtual_gpu.attached import is_attached
+from vram_cli.virtual_gpu.attached import disable_triton_kernels, is_attached
 
 ENGINES = ("virtual-gpu", "fake-tensors")
 TIMM_STEPS, XMEM_STEPS = 2, 4
@@ -120,6 +120,7 @@ def _predictor(  # noqa: PLR0917 - a row and how it is predicted
     if engine == "virtual-gpu":
         import torch
 
+        disable_triton_kernels()
         torch.backends.cudnn.benchmark = settings.get("cudnn_benchmark", False)
         return lambda n: on_virtual_gpu(training, n, steps)
     simulation = Simulation(training, find_gpu(card_of(name, row)), **settings)
