@@ -89,4 +89,4 @@ bench-gpu: $(READY) ## Compare predictions with this machine's GPU; takes 8 minu
 	$(BIN)/python -m benchmarks.predicted
 
 clean: ## Remove .venv and caches
-	rm -rf docs/_build .venv .venv-cpu .pytest_cache .mypy_cache .ruff_cache .hypothesis dist vram_cli/virtual_gpu/*.so
+	rm -rf docs/_build .venv .venv-cpu .pytest_cache .mypy_cache .ruff_cache .hypothesis dist vram_cli/virtual_gpu/lib

@@ -1,7 +1,7 @@
-"""Compile `native/` to the library of the virtual GPU: for every wheel, and in a clone with `make native`.
+"""Compile `native/` to the libraries of the virtual GPU: for every wheel, and in a clone with `make native`.
 
-Without a C compiler a build succeeds and has no library: vram then predicts with fake tensors.
-`VRAM_WHEEL=x86_64`, `aarch64` or `any` builds a wheel of a release, which has the library or none, or fails.
+Without a C compiler a build succeeds and has no libraries: vram then predicts with fake tensors.
+`VRAM_WHEEL=x86_64`, `aarch64` or `any` builds a wheel of a release, which has the libraries or none, or fails.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.builders.wheel import WheelBuilderConfig
 
 ROOT = Path(__file__).parent
-LIBRARY = "vram_cli/virtual_gpu/libvram_gpu.so"
+FOLDER = "vram_cli/virtual_gpu/lib"
+# Programs look libraries up by these names, and find those that are loaded already.
+LIBRARIES = {"libcuda.so.1": "native/*.c", "libnvidia-ml.so.1": "native/nvml/*.c"}
 ARCHITECTURES = ("x86_64", "aarch64")
-# PyTorch also opens libcuda.so.1 by this soname, and finds the library that is already loaded.
-FLAGS = ("-shared", "-fPIC", "-O1", "-g0", "-std=gnu11", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1")
-LIBRARIES = ("-ldl", "-lpthread")
+FLAGS = ("-shared", "-fPIC", "-O1", "-g0", "-std=gnu11", "-fvisibility=hidden")
+NEEDED = ("-ldl", "-lpthread")
 
 
 class BuildError(Exception):
@@ -67,31 +68,33 @@ def can_install_ziglang() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def compile_library(compiler: list[str], output: Path) -> None:
-    """Compile `native/` to `output`, which is replaced at once: a process may have the old library open."""
+def compile_libraries(compiler: list[str], folder: Path) -> None:
+    """Compile the libraries into a folder; each is replaced at once, since a process may have the old one open."""
     if not compiler:
         raise BuildError("no C compiler: install gcc or clang, or `pip install ziglang`")
-    partial = output.with_suffix(".partial")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sources = sorted((ROOT / "native").glob("*.c"))
-    command = [*compiler, *FLAGS, *map(str, sources), "-o", str(partial), *LIBRARIES]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise BuildError(f"{shlex.join(command)} failed:\n{done.stderr}")
-    sys.stderr.write(done.stderr)  # warnings
-    partial.replace(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pattern in LIBRARIES.items():
+        partial = folder / f"{name}.partial"
+        sources = map(str, sorted(ROOT.glob(pattern)))
+        command = [*compiler, *FLAGS, f"-Wl,-soname,{name}", *sources, "-o", str(partial), *NEEDED]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise BuildError(f"{shlex.join(command)} failed:\n{done.stderr}")
+        sys.stderr.write(done.stderr)  # warnings
+        partial.replace(folder / name)
 
 
-def update_library() -> None:
-    """Compile the library of this source tree if a file that it is made from is newer."""
-    output = ROOT / LIBRARY
-    newest = max(path.stat().st_mtime for path in (Path(__file__), *(ROOT / "native").glob("*.[ch]")))
-    if architecture_here() and not (output.exists() and output.stat().st_mtime > newest):
-        compile_library(compiler_here(), output)
+def update_libraries() -> None:
+    """Compile the libraries of this source tree if a file that they are made from is newer."""
+    outputs = [ROOT / FOLDER / name for name in LIBRARIES]
+    newest = max(path.stat().st_mtime for path in (Path(__file__), *(ROOT / "native").rglob("*.[ch]")))
+    is_new = all(output.exists() and output.stat().st_mtime > newest for output in outputs)
+    if architecture_here() and not is_new:
+        compile_libraries(compiler_here(), ROOT / FOLDER)
 
 
 class NativeLibrary(BuildHookInterface[WheelBuilderConfig]):
-    """Add the library to a wheel, or to the source tree of an editable install."""
+    """Add the libraries to a wheel, or to the source tree of an editable install."""
 
     def dependencies(self) -> list[str]:
         """Return ziglang, which is 100 MB, only if this build needs it."""
@@ -101,36 +104,36 @@ class NativeLibrary(BuildHookInterface[WheelBuilderConfig]):
         return ["ziglang"] if needed and can_install_ziglang() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile the library before hatchling collects the files of the wheel."""
-        self._folder = TemporaryDirectory()  # the library in the tree may be that of another compiler
+        """Compile the libraries before hatchling collects the files of the wheel."""
+        self._folder = TemporaryDirectory()  # the libraries in the tree may be those of another compiler
         release, here = os.environ.get("VRAM_WHEEL"), architecture_here()
         if release in ARCHITECTURES:
-            self._add_library(ziglang(release), f"manylinux_2_17_{release}.manylinux2014_{release}", build_data)
+            self._add_libraries(ziglang(release), f"manylinux_2_17_{release}.manylinux2014_{release}", build_data)
         elif release not in (None, "any"):
             raise BuildError(f"VRAM_WHEEL is {release!r}: expected {', '.join(ARCHITECTURES)} or any")
         elif here and not release:
             try:
                 if version == "editable":
-                    update_library()
+                    update_libraries()
                 else:
-                    self._add_library(compiler_here(), f"linux_{here}", build_data)
+                    self._add_libraries(compiler_here(), f"linux_{here}", build_data)
             except (BuildError, OSError) as error:
                 self.app.display_warning(f"vram is built without its virtual GPU; fake tensors replace it: {error}")
 
-    def _add_library(self, compiler: list[str], platform: str, build_data: dict[str, Any]) -> None:
-        output = Path(self._folder.name, "libvram_gpu.so")
-        compile_library(compiler, output)
-        build_data["force_include"][str(output)] = LIBRARY
+    def _add_libraries(self, compiler: list[str], platform: str, build_data: dict[str, Any]) -> None:
+        compile_libraries(compiler, Path(self._folder.name))
+        for name in LIBRARIES:
+            build_data["force_include"][str(Path(self._folder.name, name))] = f"{FOLDER}/{name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform}"
 
     def finalize(self, *_: object) -> None:
-        """Remove the compiled library, which the wheel now holds."""
+        """Remove the compiled libraries, which the wheel now holds."""
         self._folder.cleanup()
 
 
 if __name__ == "__main__":
     try:
-        update_library()
+        update_libraries()
     except BuildError as error:
         sys.exit(str(error))

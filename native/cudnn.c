@@ -3,17 +3,18 @@
 // Since 9.8 cuDNN answers without a device, if its heuristics and plans are given a description of one (documented in
 // "Deviceless Ahead-of-time Compilation" of cudnn-frontend). So the backend's functions go to the library that PyTorch
 // brings: handles are left out, and the device is added as an engine, its heuristics or a plan is finalised. Running a plan
-// does nothing. Sizes of batch norm and of recurrent networks are in cudnn_sizes.c.
+// does nothing. Sizes of batch norm and of recurrent networks are in cudnn_sizes.c, plans of attention in cudnn_attention.c.
 #define _GNU_SOURCE
+#include "cudnn_attention.h"
 #include "vgpu.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-// cudnnBackendDescriptorType_t, cudnnBackendAttributeName_t and cudnnBackendAttributeType_t of cuDNN 9.
-enum { ENGINE = 2, ENGINE_HEURISTICS = 4, EXECUTION_PLAN = 5, DEVICE_PROPERTIES = 38 };
+// cudnnBackendAttributeName_t and cudnnBackendAttributeType_t of cuDNN 9.
 enum { HEURISTICS_DEVICE = 204, PLAN_DEVICE = 407, ENGINE_DEVICE = 1307, DEVICE_JSON = 2702 };
 enum { TYPE_HANDLE = 0, TYPE_DESCRIPTOR = 15, TYPE_CHAR = 24 };
 enum { NOT_INITIALIZED = 1001 };
@@ -38,7 +39,21 @@ API size_t cudnnGetVersion(void) { size_t (*f)(void) = real("cudnnGetVersion"); 
 API size_t cudnnGetCudartVersion(void) { size_t (*f)(void) = real("cudnnGetCudartVersion"); return f ? f() : 0; }
 API int cudnnGetProperty(int type, int *value) { int (*f)(int, int *) = real("cudnnGetProperty"); return f ? f(type, value) : NOT_INITIALIZED; }
 API const char *cudnnGetErrorString(int status) { const char *(*f)(int) = real("cudnnGetErrorString"); return f ? f(status) : "error of the virtual GPU"; }
-API void cudnnGetLastErrorString(char *text, size_t size) { void (*f)(char *, size_t) = real("cudnnGetLastErrorString"); if (f) f(text, size); else if (size) *text = 0; }
+
+// The text of the last error, which the real library forgets as it tells it: kept until PyTorch asks.
+static _Thread_local char last_error[1 << 15];
+const char *cudnn_last_error(void) {
+  void (*f)(char *, size_t) = real("cudnnGetLastErrorString");
+  static _Thread_local char newer[sizeof last_error];
+  if (f) f(newer, sizeof newer);
+  if (f && newer[0]) memcpy(last_error, newer, sizeof newer);
+  return last_error;
+}
+
+API void cudnnGetLastErrorString(char *text, size_t size) {
+  if (size) snprintf(text, size, "%s", cudnn_last_error());
+  last_error[0] = 0;
+}
 
 typedef struct { void *stream; } Handle;
 API int cudnnCreate(Handle **handle) { REFUSABLE(CUDNN_NOT_SUPPORTED); *handle = calloc(1, sizeof **handle); return SUCCESS; }
@@ -48,36 +63,38 @@ API int cudnnGetStream(Handle *handle, void **stream) { REFUSABLE(CUDNN_NOT_SUPP
 
 // --- the backend ---
 
-typedef struct Described { void *descriptor; int kind; struct Described *next; } Described;
-static Described *descriptors[4096];  // those that want the device, by address
+static Described *descriptors[4096];  // those that want the device or are of an attention, by address
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static Described **bucket(void *descriptor) { return &descriptors[((uintptr_t)descriptor >> 4) % 4096]; }
 
 static void remember(void *descriptor, int kind) {
-  Described *made = malloc(sizeof *made);
+  Described *made = calloc(1, sizeof *made);
   pthread_mutex_lock(&lock);
-  *made = (Described){descriptor, kind, *bucket(descriptor)};
+  *made = (Described){.descriptor = descriptor, .kind = kind, .next = *bucket(descriptor)};
   *bucket(descriptor) = made;
   pthread_mutex_unlock(&lock);
 }
 
-// Return the kind of a descriptor, and forget it if `done`; -1 for those that need no device.
-static int kind_of(void *descriptor, int done) {
-  int kind = -1;
+// Return what is known of a descriptor, or NULL. It stays until the descriptor is destroyed.
+Described *described(void *descriptor) {
+  pthread_mutex_lock(&lock);
+  Described *at = *bucket(descriptor);
+  while (at && at->descriptor != descriptor) at = at->next;
+  pthread_mutex_unlock(&lock);
+  return at;
+}
+
+static void forget(void *descriptor) {
   pthread_mutex_lock(&lock);
   for (Described **at = bucket(descriptor); *at; at = &(*at)->next)
     if ((*at)->descriptor == descriptor) {
       Described *found = *at;
-      kind = found->kind;
-      if (done) {
-        *at = found->next;
-        free(found);
-      }
+      *at = found->next;
+      free(found);
       break;
     }
   pthread_mutex_unlock(&lock);
-  return kind;
 }
 
 // cuDNN's description of the card, made once; NULL if this cuDNN has none.
@@ -104,37 +121,45 @@ API int cudnnBackendCreateDescriptor(int kind, void **descriptor) {
   Create create = (Create)real(__func__);
   if (!create || !device()) return refuse(__func__, CUDNN_NOT_SUPPORTED);
   int status = create(kind, descriptor);
-  if (!status && (kind == ENGINE || kind == ENGINE_HEURISTICS || kind == EXECUTION_PLAN)) remember(*descriptor, kind);
+  if (!status && is_of_attention(kind)) remember(*descriptor, kind);
   return status;
 }
 
 API int cudnnBackendDestroyDescriptor(void *descriptor) {
   REFUSABLE(CUDNN_NOT_SUPPORTED);
-  kind_of(descriptor, 1);
+  forget(descriptor);
   return ((One)real(__func__))(descriptor);
 }
 
 API int cudnnBackendSetAttribute(void *descriptor, int name, int type, int64_t count, const void *values) {
   REFUSABLE(CUDNN_NOT_SUPPORTED);
   if (type == TYPE_HANDLE) return SUCCESS;  // ours, which the real library must not see
+  int status;
+  if (attention_set(descriptor, name, count, values, &status)) return status;
   return ((Set)real(__func__))(descriptor, name, type, count, values);
 }
 
 API int cudnnBackendGetAttribute(void *descriptor, int name, int type, int64_t wanted, int64_t *count, void *values) {
   REFUSABLE(CUDNN_NOT_SUPPORTED);
-  return ((Get)real(__func__))(descriptor, name, type, wanted, count, values);
+  int status;
+  if (attention_get(descriptor, name, wanted, count, values, &status)) return status;
+  status = ((Get)real(__func__))(descriptor, name, type, wanted, count, values);
+  return attention_after_get(descriptor, name, wanted, count, values, status);
 }
 
 API int cudnnBackendFinalize(void *descriptor) {
   REFUSABLE(CUDNN_NOT_SUPPORTED);
-  int kind = kind_of(descriptor, 0);
-  if (kind >= 0) {
-    int name = kind == ENGINE ? ENGINE_DEVICE : kind == EXECUTION_PLAN ? PLAN_DEVICE : HEURISTICS_DEVICE;
+  int status;
+  if (attention_finalize(descriptor, &status)) return status;
+  Described *known = described(descriptor);
+  int name = !known ? 0 : known->kind == ENGINE ? ENGINE_DEVICE : known->kind == EXECUTION_PLAN ? PLAN_DEVICE
+             : known->kind == ENGINE_HEURISTICS ? HEURISTICS_DEVICE : 0;
+  if (name) {
     void *properties = device();
-    int status = ((Set)real("cudnnBackendSetAttribute"))(descriptor, name, TYPE_DESCRIPTOR, 1, &properties);
+    status = ((Set)real("cudnnBackendSetAttribute"))(descriptor, name, TYPE_DESCRIPTOR, 1, &properties);
     if (status) return status;
   }
-  return ((One)real(__func__))(descriptor);
+  return attention_after_finalize(descriptor, ((One)real(__func__))(descriptor));
 }
 
 API int cudnnBackendExecute(void *handle, void *plan, void *variants) {

@@ -9,7 +9,8 @@
 
 typedef struct { unsigned x, y, z; } Dim3;
 typedef struct { Dim3 grid, block; size_t shared; void *stream; } Config;
-typedef struct { const void *function; const char *name; } Kernel;
+typedef struct { const void *binary; } Module;  // what __cudaRegisterFatBinary was given
+typedef struct { const void *function; const char *name; const Module *module; } Kernel;
 
 enum { INVALID_CONFIGURATION = 9 };
 
@@ -37,10 +38,11 @@ static void grow(void) {
   room = larger;
 }
 
-static const char *name_of(const void *function) {
-  if (!room) return "";
-  const char *name = kernels[slot_of(kernels, room, function)].name;
-  return name ? name : "";
+static Kernel kernel_of(const void *function) {
+  Kernel unknown = {function, "", NULL};
+  if (!room) return unknown;
+  Kernel kernel = kernels[slot_of(kernels, room, function)];
+  return kernel.function && kernel.name ? kernel : unknown;
 }
 
 API void __cudaRegisterFunction(
@@ -50,13 +52,14 @@ API void __cudaRegisterFunction(
   if (2 * (num_kernels + 1) > room) grow();
   Kernel *kernel = &kernels[slot_of(kernels, room, function)];
   if (!kernel->function) num_kernels++;
-  *kernel = (Kernel){function, name};
+  *kernel = (Kernel){function, name, (const Module *)module};
   pthread_mutex_unlock(&lock);
 }
 
 API void **__cudaRegisterFatBinary(void *binary) {
-  static void *module[2];
-  return module;
+  Module *module = malloc(sizeof *module);
+  module->binary = binary;
+  return (void **)module;
 }
 API void __cudaRegisterFatBinaryEnd(void **module) {}
 API void __cudaUnregisterFatBinary(void **module) {}
@@ -98,7 +101,7 @@ static int launch(const void *function, Dim3 grid, Dim3 block, size_t shared, co
     set_last_error(INVALID_CONFIGURATION);
     return INVALID_CONFIGURATION;
   }
-  note_kernel(name_of(function));
+  note_kernel(kernel_of(function).name);
   look_for_arguments(stack);
   return SUCCESS;
 }
@@ -128,6 +131,41 @@ API int cudaLaunchKernelExC(const Config *config, const void *function, void **a
 
 // --- what kernels are like: their registers are in the binaries, which only a driver reads; 32 is an assumption ---
 
+// The headers of a fat binary and of the code for each architecture in it, as tools that read them describe them
+// (such as VivekPanyam/cudaparsers). Only these members are read.
+typedef struct { uint32_t magic, version; const uint8_t *data; void *file; } Wrapper;
+typedef struct { uint32_t magic; uint16_t version, header_size; uint64_t size; } Binary;
+typedef struct {
+  uint16_t kind, version;
+  uint32_t header_size;
+  uint64_t size;
+  uint32_t compressed_size, options;
+  uint16_t minor, major;
+  uint32_t architecture;  // such as 86
+} Code;
+enum { WRAPPER_MAGIC = 0x466243b1, BINARY_MAGIC = 0xBA55ED50, PTX = 1, CUBIN = 2 };
+
+// The architecture whose code a driver would run on this card: the newest binary of its generation, else the newest PTX.
+// CUB asks for it, to choose its tile sizes. The card's own if the binary cannot be read.
+static int architecture_of(const Module *module) {
+  int card = 10 * facts.major + facts.minor, cubin = 0, ptx = 0;
+  const Wrapper *wrapper = module ? module->binary : NULL;
+  if (!wrapper || wrapper->magic != WRAPPER_MAGIC) return card;
+  const Binary *binary = (const Binary *)wrapper->data;
+  if (binary->magic != BINARY_MAGIC) return card;
+  const uint8_t *at = wrapper->data + binary->header_size, *end = at + binary->size;
+  while (at + sizeof(Code) <= end) {
+    const Code *code = (const Code *)at;
+    int architecture = (int)code->architecture;
+    if (code->kind == CUBIN && architecture / 10 == facts.major && architecture <= card && architecture > cubin)
+      cubin = architecture;
+    if (code->kind == PTX && architecture <= card && architecture > ptx) ptx = architecture;
+    if (!code->header_size) break;
+    at += code->header_size + code->size;
+  }
+  return cubin ? cubin : ptx ? ptx : card;
+}
+
 typedef struct {
   size_t shared, constant, local;
   int threads, registers, ptx, binary, cache_mode, dynamic_shared, carveout;
@@ -135,7 +173,7 @@ typedef struct {
 
 API int cudaFuncGetAttributes(FunctionAttributes *attributes, const void *function) {
   REFUSABLE(CUDA_NOT_SUPPORTED);
-  int version = 10 * facts.major + facts.minor;
+  int version = architecture_of(kernel_of(function).module);
   *attributes = (FunctionAttributes){0, 0, 0, 1024, 32, version, version, 0, facts.shared_per_block_optin, -1};
   return SUCCESS;
 }

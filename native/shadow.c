@@ -16,7 +16,7 @@
 #define SINGLE 8       // bytes of a single value
 
 enum { TO_DEVICE = 1, TO_HOST = 2, ON_DEVICE = 3, BY_ADDRESS = 4 };
-enum { KNOWN = 0, KEPT = 1, COMPUTED = 2 };
+enum { KNOWN = 0, KEPT = 1, COMPUTED = 2, SIZE = 3 };
 
 typedef struct {
   const char *start;
@@ -32,7 +32,7 @@ static void (*on_read)(size_t size, int kind);
 static __thread const char *last_kernel = "";
 
 // Call `callback(bytes, kind)` as the host reads device memory: kind 1 if a kernel may have changed what the host had
-// copied there, 2 if only a kernel could have computed it. NULL ends it.
+// copied there, 2 if only a kernel could have computed it, 3 if that is the size of a tensor. NULL ends it.
 API void vgpu_on_read(void (*callback)(size_t, int)) { on_read = callback; }
 
 void note_kernel(const char *name) { last_kernel = name; }
@@ -89,6 +89,12 @@ static int boolean(void) {
          strstr(last_kernel, "logical_and");
 }
 
+// Whether a single value is how many elements nonzero, a boolean mask, unique or coalesce found: PyTorch counts them with
+// kernels of CUB and Thrust, and allocates as many.
+static int is_size(size_t size) {
+  return (size == 4 || size == 8) && (strstr(last_kernel, "3cub") || strstr(last_kernel, "cuda_cub"));
+}
+
 // Read device memory as the host sees it; return how much of it is known.
 static int recall(void *to, const char *from, size_t size) {
   int kind = KNOWN;
@@ -106,7 +112,7 @@ static int recall(void *to, const char *from, size_t size) {
   pthread_mutex_unlock(&lock);
   if (covered == size) return kind;
   if (size == 1) *(char *)to = (char)boolean();
-  return COMPUTED;
+  return is_size(size) ? SIZE : COMPUTED;
 }
 
 // Copy as cudaMemcpy does, as far as the contents are known.
@@ -119,7 +125,7 @@ void copy_bytes(void *to, const void *from, size_t size, int kind) {
     if (size > LONGEST) forget(to, size);
     else {
       char *bytes = malloc(size);
-      if (recall(bytes, from, size) != COMPUTED) keep(to, bytes, size);
+      if (recall(bytes, from, size) <= KEPT) keep(to, bytes, size);
       else forget(to, size);
       free(bytes);
     }

@@ -47,13 +47,15 @@ def vram(
 def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = None, columns: int = 120) -> Answer:
     """Run a command to its end in this process, and what it predicts or looks at in a thread: no import of torch anew.
 
-    For commands without trials and for predictions only: real trials limit the memory of their process.
+    For commands without trials and for predictions only: real trials limit the memory of their process. Predictions are
+    by fake tensors: the virtual GPU needs a process that starts with its library.
     """
     stderr_console.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, value in {**(env or {}), "COLUMNS": str(columns)}.items():
             patch.setenv(name, value)
+        patch.setattr("vram_cli.probe.client.environment_of", lambda *_, **__: {})
         stdout, stderr = io.StringIO(), io.StringIO()
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)

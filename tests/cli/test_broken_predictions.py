@@ -190,7 +190,7 @@ def test_malloc_settings_follow_the_config_of_a_reused_probe() -> None:
     workers: list[tuple[int | None, bool]] = []
     with ExitStack() as stack:
         probe: WorkerProbe | None = None
-        for config in (predicted, real, predicted, with_overrides(predicted, ["device.gpu=l4"])):
+        for config in (predicted, real, predicted, with_overrides(predicted, ["optimizer.name=adam"])):
             probe = stack.enter_context(WorkerProbe(config, reuse=probe))
             workers.append((probe.pid, "PYTHONMALLOC" in psutil.Process(probe.pid).environ()))
     assert [has_settings for _, has_settings in workers] == [False, True, False, False]

@@ -38,7 +38,10 @@ def test_figures_are_the_same_to_the_byte(name: str, tmp_path: Path, golden: Cal
 
 def predict(command: str, name: str, folder: Path, *arguments: str) -> dict[str, Any]:
     """Return the answer of a command for a T4."""
-    answer = vram(command, "--config", f"{name}.yaml", "--gpu", "t4", *arguments, "--json", "--quiet", folder=folder)
+    answer = vram(
+        command, "--config", f"{name}.yaml", "--gpu", "t4", "--set", "device.engine=fake-tensors", *arguments, "--json", "--quiet",
+        folder=folder,
+    )  # fmt: skip
     assert (answer.code, answer.stderr) == (0, "")
     result: dict[str, Any] = json.loads(answer.stdout)
     return result

@@ -11,7 +11,7 @@ from vram_cli.compare import CompareOptions, compare_batch_sizes
 
 torch = pytest.importorskip("torch")
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+pytestmark = [pytest.mark.gpu]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp-fp16", "amp-bf16"])

@@ -10,7 +10,7 @@ from vram_cli.records import Outcome
 
 torch = pytest.importorskip("torch")
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
+pytestmark = [pytest.mark.gpu]
 
 
 def test_a_gpu_is_waited_for_and_larger_batches_make_better_use_of_it() -> None:

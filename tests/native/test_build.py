@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("hatch_build.py", "pyproject.toml", ".gitignore", "README.md", "LICENSE", "configs", "native", "vram_cli")
-LIBRARY = "vram_cli/virtual_gpu/libvram_gpu.so"
+LIBRARY = "vram_cli/virtual_gpu/lib/libcuda.so.1"
 PLATFORM = sysconfig.get_platform().replace("-", "_")  # such as linux_x86_64
 NO_COMPILER = {"CC": "/no/such/compiler"}
 FAKE_ZIG = """
@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
     """A copy of the files that a wheel is built from, in a repository of its own, without a compiled library."""
     copy = tmp_path / "vram"
     copy.mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", "*.so")
+    ignored = shutil.ignore_patterns("__pycache__", "lib")
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
@@ -91,7 +91,7 @@ def library_in(wheel: Path) -> bytes:
 
 @needs_cc
 def test_a_wheel_has_the_library_of_this_compiler(tree: Path) -> None:
-    (tree / LIBRARY).parent.mkdir(exist_ok=True)
+    (tree / LIBRARY).parent.mkdir(parents=True, exist_ok=True)
     (tree / LIBRARY).write_text("that of another compiler")
     wheel, _ = build(tree)
     assert wheel.name.endswith(f"-py3-none-{PLATFORM}.whl")

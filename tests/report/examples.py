@@ -128,9 +128,10 @@ def failed(n: int, outcome: Outcome = Outcome.OUT_OF_MEMORY, phase: Phase | None
     )
 
 
-def breakdown(batch_size: int, device: Device, *bytes_of: int) -> Breakdown:
+def breakdown(batch_size: int, device: Device, *bytes_of: int, workspaces: int = 0) -> Breakdown:
     """Return a breakdown with the bytes of all categories but the last, which is what is left of the device."""
-    sizes = (*bytes_of, device.capacity_bytes - sum(bytes_of))
+    free = device.capacity_bytes - sum(bytes_of) - workspaces
+    sizes = (*bytes_of[:6], workspaces, *bytes_of[6:], free)
     rows = tuple(BreakdownRow(category=category, bytes=size) for category, size in zip(Category, sizes, strict=True))
     return Breakdown(batch_size=batch_size, rows=rows, total_bytes=device.capacity_bytes, peak_phase=Phase.BACKWARD)
 
@@ -149,7 +150,10 @@ MEMORY = FindBatchResult(
         largest_ok=1536, steps=3, smallest_failed=1537, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD, message=OOM
     ),
     breakdown=breakdown(
-        1536, GPU, 44_734_144, 44_695_848, 44_695_848, 18_886_656, 10_214_211_584, 205_520_896, 96_468_992, 763_363_328
+        1536,
+        GPU,
+        *(44_734_144, 44_695_848, 44_695_848, 18_886_656, 10_214_211_584, 171_966_464, 96_468_992, 763_363_328),
+        workspaces=33_554_432,
     ),
 )
 

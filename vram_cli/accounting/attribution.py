@@ -18,7 +18,7 @@ MAX_POINTS = 400
 def with_modules_and_timeline(breakdown: Breakdown, trace: AllocationTrace) -> Breakdown:
     """Return the breakdown of a step with its modules and its timeline.
 
-    Bytes of the breakdown that are not in the trace are temporaries inside kernels, whose module is unknown.
+    Bytes of the breakdown that are not in the trace are workspaces of kernels, whose module is unknown.
     """
     step = timeline(trace)
     unseen = breakdown.tensor_bytes - step.peak.bytes
@@ -42,15 +42,15 @@ def timeline(trace: AllocationTrace, max_points: int = MAX_POINTS) -> Timeline:
 def module_shares(trace: AllocationTrace, unseen_bytes: int = 0) -> tuple[ModuleShare, ...]:
     """Return the bytes of each module at the peak of the last step, including the modules that it contains.
 
-    The model as a whole gets `unseen_bytes`, which are temporaries outside the trace, and temporaries that outlive
+    The model as a whole gets `unseen_bytes`, which are workspaces outside the trace, and workspaces that outlive
     steps: those are cuBLAS workspaces, allocated in the first module that multiplies and used by all.
     """
     totals: defaultdict[str, Counter[Category]] = defaultdict(Counter)
-    totals[""][Category.TEMPORARIES] += unseen_bytes
+    totals[""][Category.WORKSPACES if unseen_bytes > 0 else Category.TEMPORARIES] += unseen_bytes
     before_step = _alive(trace, 0)
     for i in _alive(trace, _highest(list(_points(trace))).event):
         storage = trace.storages[i]
-        shared = i in before_step and storage.category is Category.TEMPORARIES
+        shared = i in before_step and storage.category in (Category.TEMPORARIES, Category.WORKSPACES)
         for path in _ancestors("" if shared else storage.module):
             totals[path][storage.category] += storage.bytes
     return tuple(_share(path, totals[path]) for path in _in_tree_order(totals))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.allocator.allocation_trace import AllocatorCall
@@ -54,6 +55,8 @@ class StorageTracker(TorchDispatchMode):
         records: all storages, in order of allocation.
         markers: the clock at which each phase or step began, or the allocator was called.
         failed_at_bytes: bytes alive as the last operation failed, if one did.
+        flops: floating-point operations of matrix products, convolutions and attention since it was last set to 0,
+            counted from shapes.
         op: the operation that is running.
         modules: if set, each record names the module that was running.
     """
@@ -65,6 +68,7 @@ class StorageTracker(TorchDispatchMode):
         self.peak_phase = Phase.BUILD
         self.phase_peak_bytes = 0
         self.op = ""
+        self.flops = 0
         self.modules: ModuleTracker | None = None
         self.records: list[StorageRecord] = []
         self.markers: list[tuple[int, Phase | AllocatorCall | None]] = []
@@ -166,6 +170,7 @@ class StorageTracker(TorchDispatchMode):
         except Exception:
             self.failed_at_bytes = self.live_bytes  # backward frees much of it before callers see the exception
             raise
+        self.count_flops(func, args, kwargs or {}, result)
         clock = self._clock
         for leaf in (result,) if isinstance(result, torch.Tensor) else tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -173,6 +178,13 @@ class StorageTracker(TorchDispatchMode):
         if self._clock != clock:
             self._on_alloc()
         return result
+
+    def count_flops(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
+    ) -> None:
+        """Add the floating-point operations of an operation."""
+        if (formula := flop_registry.get(getattr(func, "overloadpacket", None))) is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
 
     def decompose(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run an operation by its parts; return NotImplemented if it has none."""

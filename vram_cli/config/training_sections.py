@@ -159,6 +159,8 @@ class DeviceConfig(Section):
     """Memory limit, such as 8GiB; null for all memory of the device."""
     gpu: str | None = Field(default=None, min_length=1)
     """GPU to predict for instead of measuring, such as rtx-4090; `vram gpus` lists them."""
+    engine: Literal["virtual-gpu", "fake-tensors"] | None = None
+    """Engine of predictions; null takes the virtual GPU where it can run, fake tensors elsewhere."""
     overhead: Size | None = None
     """For predictions: memory outside PyTorch's allocator (context, display, other processes); null for the context."""
     expandable_segments: bool = False

@@ -14,8 +14,8 @@ from vram_cli.allocator.allocation_trace import AllocationTrace, LinearTrace, li
 from vram_cli.allocator.replay import ReplayResult, replay
 from vram_cli.allocator.snapshot import snapshot_of, write_snapshot
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, CutShortError, VramError
-from vram_cli.fake_tensors.errors import is_out_of_host_memory
+from vram_cli.errors import ConfigError, VramError
+from vram_cli.fake_tensors.errors import is_out_of_host_memory, out_of_host_memory
 from vram_cli.fake_tensors.simulated_training import SimulatedTraining, training_from_config
 from vram_cli.fake_tensors.simulation import Simulation, running_version
 from vram_cli.hardware.accuracy import accuracy_of
@@ -149,10 +149,7 @@ class FakeTensorProbe:
             raise
         except Exception as error:  # any exception of the user's model is an outcome
             if is_out_of_host_memory(error):
-                raise CutShortError(
-                    f"the computer ran out of RAM as batch {batch_size:,} was predicted: {error_summary(error)}",
-                    "this says nothing about the GPU's memory; end other programs, or predict on a larger computer",
-                ) from error
+                raise out_of_host_memory(batch_size, error_summary(error)) from error
             return Measurement(
                 batch_size=batch_size,
                 outcome=Outcome.ERROR,

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.utils.flop_counter import flop_registry
 
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_tracker import StorageTracker
@@ -17,6 +16,7 @@ from vram_cli.allocator.allocation_trace import AllocatorCall
 from vram_cli.errors import VramError
 from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
+from vram_cli.records import Category
 from vram_cli.workload.user_code import error_summary
 
 KernelAllocation = tuple[int, bool] | AllocatorCall
@@ -37,8 +37,6 @@ class Recorder(StorageTracker):
         super().__init__(device)
         self._workspaces = workspaces
         self.modules = modules
-        self.flops = 0
-        """Floating-point operations of matrix products, convolutions and attention since it was last set to 0."""
         self._running_optimizers = 0
         self._has_assumed_value = False
         """Whether the running optimizer has read a value, which `_read_value` makes up."""
@@ -103,8 +101,6 @@ class Recorder(StorageTracker):
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers work in place; not all of them have a fake kernel
         result = super().__torch_dispatch__(SHORTCUTS.get(name, func), types, args, kwargs)
-        if (formula := flop_registry.get(func.overloadpacket)) is not None:  # type: ignore[attr-defined]
-            self.flops += formula(*args, **(kwargs or {}), out_val=result)
         for allocation in self._workspaces(name, args, kwargs or {}, result):
             if isinstance(allocation, AllocatorCall):
                 self.mark_call(allocation)
@@ -120,6 +116,7 @@ class Recorder(StorageTracker):
 
     def _record_workspace(self, size: int, never_freed: bool) -> None:
         record = self.record_alloc(size)
+        record.category = Category.WORKSPACES
         if not never_freed:
             self.record_free(record)
 

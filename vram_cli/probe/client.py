@@ -9,11 +9,12 @@ from types import TracebackType
 from vram_cli.config import Config
 from vram_cli.errors import CutShortError, MachineError, ProbeError, VramError
 from vram_cli.probe import last_words
-from vram_cli.probe.environment import environment_of
+from vram_cli.probe.environment import allocator_options, environment_of
 from vram_cli.probe.messages import InspectWorkload, OpenSession, PhaseStarted, Ready, RunTrial, WorkloadInspected
 from vram_cli.probe.user_code import code_folder, ended_by_user_code
 from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
 from vram_cli.records import Detail, Measurement, Outcome, Phase, RunInfo
+from vram_cli.virtual_gpu import VARIABLE
 
 START_TIMEOUT_S = 600.0
 """Time limit for importing torch, reading or downloading the data, and the warm-up."""
@@ -194,7 +195,7 @@ class WorkerProbe:
 
     def _start(self) -> WorkerProcess:
         self._end()
-        self._worker = worker = WorkerProcess({} if self._is_timing else self._environment)
+        self._worker = worker = WorkerProcess(allocator_options(self._config) if self._is_timing else self._environment)
         if self._is_closed:  # checked after the assignment: a concurrent `__exit__` sees the worker, or is noticed here
             self._end()
             raise ProbeError("the probe has been closed")
@@ -228,6 +229,7 @@ class WorkerProbe:
             folder=code_folder(self._config),
             calibrated=self._calibrated,
             timed=self._is_timing,
+            virtual=VARIABLE in self._environment,
         )
 
     def _may_predict(self) -> bool:

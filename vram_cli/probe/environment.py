@@ -6,7 +6,7 @@ import os
 
 from vram_cli import virtual_gpu
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, MachineError
 from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
 from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
@@ -17,18 +17,24 @@ def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
     """Return the variables for the device of a config, to add to this process's own.
 
     Raises:
+        MachineError: the config wants the virtual GPU, which cannot be used here.
         ConfigError: the GPU to predict for is unknown, its calibration cannot be read, or its memory is all overhead.
     """
     device = config.device
     gpu = gpu_to_predict(config)
-    if gpu is not None and not virtual_gpu.obstacle(gpu):
-        return _virtual(config, gpu, calibrated=calibrated) | _allocator(config)
+    obstacle = virtual_gpu.obstacle(gpu)
+    if gpu is not None and device.engine == "virtual-gpu" and obstacle:
+        raise MachineError(
+            f"device.engine: virtual-gpu cannot predict here: {obstacle}", "leave it out for fake tensors"
+        )
+    if gpu is not None and device.engine != "fake-tensors" and not obstacle:
+        return _virtual(config, gpu, calibrated=calibrated) | allocator_options(config)
     if device.gpu is not None:
         # A visible GPU would report its own properties instead of the simulated GPU's, and create a context.
         return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
     if device.name == "cpu":
         return REPRODUCIBLE_MALLOC_ENV
-    return _allocator(config)
+    return allocator_options(config)
 
 
 def gpu_to_predict(config: Config) -> Gpu | None:
@@ -39,7 +45,12 @@ def gpu_to_predict(config: Config) -> Gpu | None:
     device = config.device
     if device.gpu is not None:
         return find_gpu(device.gpu)
-    if device.name == "auto" and not virtual_gpu.obstacle() and not virtual_gpu.machine_has_gpu():
+    if (
+        device.name == "auto"
+        and device.engine != "fake-tensors"
+        and not virtual_gpu.obstacle()
+        and not virtual_gpu.machine_has_gpu()
+    ):
         return find_gpu(DEFAULT_GPU)
     return None
 
@@ -58,7 +69,8 @@ def _virtual(config: Config, gpu: Gpu, *, calibrated: bool) -> dict[str, str]:
     return virtual_gpu.environment(gpu, memory_bytes=memory, context_bytes=context)
 
 
-def _allocator(config: Config) -> dict[str, str]:
+def allocator_options(config: Config) -> dict[str, str]:
+    """Return the variables of the CUDA allocator's options."""
     if not config.device.expandable_segments:
         return {}
     # The older of the variable's two names: PyTorch 2.9 reads this option only from it (pytorch#183387).

@@ -38,6 +38,8 @@ class OpenSession:
     """Whether a prediction uses the saved calibration of its GPU."""
     timed: bool = False
     """Whether trials time their steps, without tracking memory."""
+    virtual: bool = False
+    """Whether the worker was started with the virtual GPU, to predict by it."""
 
 
 @dataclass(frozen=True, kw_only=True)

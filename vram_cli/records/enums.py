@@ -79,7 +79,10 @@ class Category(str, Enum):
     ACTIVATIONS = "activations"
     """Tensors from the forward pass that are alive at its end, saved for the backward pass."""
     TEMPORARIES = "temporaries"
-    """Everything else that a step allocates temporarily, including workspaces of cuBLAS and cuDNN."""
+    """Everything else that a step allocates temporarily."""
+    WORKSPACES = "workspaces"
+    """Memory that kernels allocate for themselves, below the dispatcher: workspaces of cuBLAS and cuDNN, buffers of
+    sorts and reductions."""
     ALLOCATOR_SLACK = "allocator_slack"
     """Reserved by the allocator but not allocated: rounding, fragmentation, cached blocks."""
     CONTEXT = "context"

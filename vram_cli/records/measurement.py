@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vram_cli.records.breakdown import Breakdown
 from vram_cli.records.enums import Limit, Outcome, Phase
@@ -28,9 +29,10 @@ class HostRead:
     bytes: int
     count: int
     """How often it was read in the trial."""
-    is_computed: bool
-    """Whether only a kernel could have computed the value: 0 was assumed, for a boolean that all is well. If not, the
-    value is what the host had copied there, and a kernel may have changed it since."""
+    value: Literal["computed", "kept", "size"]
+    """computed: only a kernel could have computed it; 0 was assumed, or for a boolean that all is well. kept: what the
+    host had copied there, which a kernel may have changed since. size: how many elements `nonzero`, a boolean mask or
+    `unique` found, on which the size of a tensor depends; 0 was assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,8 @@ class Measurement:
     held_bytes: int | None = None
     """Memory allocated to tensors when it failed, at least."""
     flops: int | None = None
-    """Predictions: floating-point operations of one step in matrix products, convolutions and attention, counted from
-    shapes (torch.utils.flop_counter); a multiplication and its addition are two."""
+    """Floating-point operations of one step in matrix products, convolutions and attention, if the step was tracked;
+    counted from shapes (torch.utils.flop_counter), a multiplication and its addition are two."""
     breakdown: Breakdown | None = None
     reads: tuple[HostRead, ...] = ()
     """Predictions on the virtual GPU: values that the training read and that only a GPU knows."""

@@ -11,6 +11,7 @@ COLOURS = {
     Category.BATCH_DATA: "#bbbbbb",
     Category.ACTIVATIONS: "#ccbb44",
     Category.TEMPORARIES: "#ee6677",
+    Category.WORKSPACES: "#ee8866",
     Category.ALLOCATOR_SLACK: "#228833",
     Category.CONTEXT: "#777777",
 }
@@ -25,5 +26,6 @@ STACK = (
     Category.BATCH_DATA,
     Category.ACTIVATIONS,
     Category.TEMPORARIES,
+    Category.WORKSPACES,
 )
 """The categories that tensors hold, from the bottom of a timeline to its top: the longest-lived first."""

@@ -15,11 +15,18 @@ CATEGORY_LABELS = {
     Category.OPTIMIZER_STATE: "optimizer state",
     Category.BATCH_DATA: "batch data",
     Category.ACTIVATIONS: "activations",
-    Category.TEMPORARIES: "temporaries and workspaces",
+    Category.TEMPORARIES: "temporaries",
+    Category.WORKSPACES: "workspaces of kernels",
     Category.ALLOCATOR_SLACK: "allocator slack",
     Category.CONTEXT: "context and other processes",
     Category.FREE: "free",
 }
+
+ENGINES = {
+    "virtual-gpu": "predicted by PyTorch's CUDA code without a GPU",
+    "fake-tensors": "predicted with fake tensors and a model of PyTorch's allocator",
+}
+"""How each engine of `Device.engine` predicts."""
 
 OUTCOME_LABELS = {
     Outcome.FITS: "fits",

@@ -47,7 +47,8 @@ def forecast(
         return None
     base, top = _ends_of_line(successful, capacity_bytes)
     granularity_bytes = gcd(_MAX_GRANULARITY_BYTES, *(trial.peak_reserved_bytes for trial in successful))
-    lost = [_lost_bytes(trial, granularity_bytes) for trial in (base, top)]
+    # An allocator that released its cache to go on loses nothing: what tensors hold decides.
+    lost = [0 if top.thrashing else _lost_bytes(trial, granularity_bytes) for trial in (base, top)]
     limit_bytes = capacity_bytes // granularity_bytes * granularity_bytes - lost[1]
     samples = top.batch_size - base.batch_size
     lines = []

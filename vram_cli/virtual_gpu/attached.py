@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from vram_cli.records import HostRead
 from vram_cli.virtual_gpu.facts import VARIABLE
+from vram_cli.virtual_gpu.library import LIBRARIES
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_int)
-_COMPUTED = 2
+_VALUES: dict[int, Literal["computed", "kept", "size"]] = {1: "kept", 2: "computed", 3: "size"}
 _PRELOAD = "LD_PRELOAD"
 
 
@@ -25,7 +27,7 @@ def is_attached() -> bool:
 
 def detach_children() -> None:
     """Keep the library out of the programs that this process starts: compilers and tools are no PyTorch."""
-    others = [path for path in os.environ.get(_PRELOAD, "").split() if Path(path).name != "libvram_gpu.so"]
+    others = [path for path in os.environ.get(_PRELOAD, "").split() if Path(path) not in LIBRARIES]
     if others:
         os.environ[_PRELOAD] = " ".join(others)
     else:
@@ -47,7 +49,7 @@ class VirtualGpu:
     """The functions that the library adds to those of CUDA.
 
     Args:
-        skipped: folders of code that is not the user's: a read is told with the innermost line outside them.
+        skipped: folders of code that reads for others: a read is told with the innermost line outside them.
     """
 
     def __init__(self, skipped: Sequence[Path]) -> None:
@@ -55,7 +57,7 @@ class VirtualGpu:
         self._library.vgpu_refusals.restype = ctypes.c_char_p
         disable_triton_kernels()
         self._skipped = tuple(str(folder) + os.sep for folder in skipped)
-        self._reads: Counter[tuple[str, int, bool]] = Counter()
+        self._reads: Counter[tuple[str, int, int]] = Counter()
         self._callback: Callable[[int, int], None] = _CALLBACK(self._on_read)  # kept alive: the library calls it
         self._library.vgpu_on_read(self._callback)
 
@@ -69,12 +71,12 @@ class VirtualGpu:
         """Return the reads of values that only a GPU computes, since the last call, by line and size."""
         counted, self._reads = self._reads, Counter()
         return tuple(
-            HostRead(line=line, bytes=size, count=count, is_computed=computed)
-            for (line, size, computed), count in sorted(counted.items())
+            HostRead(line=line, bytes=size, count=count, value=_VALUES[kind])
+            for (line, size, kind), count in sorted(counted.items())
         )
 
     def _on_read(self, size: int, kind: int) -> None:
-        self._reads[_user_line(sys._getframe(1), self._skipped), size, kind == _COMPUTED] += 1
+        self._reads[_user_line(sys._getframe(1), self._skipped), size, kind] += 1
 
 
 def _user_line(frame: FrameType | None, skipped: tuple[str, ...]) -> str:
@@ -82,6 +84,12 @@ def _user_line(frame: FrameType | None, skipped: tuple[str, ...]) -> str:
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith((*skipped, "<")):
-            return f"{Path(file).name}:{frame.f_lineno}"
+            return f"{_short(Path(file))}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def _short(file: Path) -> str:
+    """Return the path inside its package, or the name of the user's own file."""
+    parts = file.parts
+    return "/".join(parts[parts.index("site-packages") + 1 :]) if "site-packages" in parts else file.name

@@ -149,7 +149,7 @@ class AdviceRun:
             if result.micro_batches == 1:  # otherwise a step does a multiple of the work
                 result = replace(
                     result,
-                    flops_ratio=_ratio(measurement.flops, baseline.flops),
+                    flops_ratio=_ratio(measurement.flops, baseline.flops) if self.device.is_simulated else None,
                     step_time_ratio=_ratio(measurement.step_seconds, baseline.step_seconds),
                 )
             if baseline.breakdown is None or measurement.breakdown is None:

@@ -107,7 +107,7 @@ class MemoryMonitor(ABC):
         capacity, outside = self.capacity()
         totals: Counter[Category] = self.tracker.bytes_at_peak()
         unseen = max(peak.requested - self.tracker.peak_bytes, -totals[Category.TEMPORARIES])
-        totals[Category.TEMPORARIES] += unseen
+        totals[Category.WORKSPACES if unseen > 0 else Category.TEMPORARIES] += unseen
         # The CPU's counter includes the main thread's stack, which its limit does not, and which may have grown.
         reserved = min(peak.reserved, capacity - outside)
         totals[Category.ALLOCATOR_SLACK] = reserved - self.tracker.peak_bytes - unseen

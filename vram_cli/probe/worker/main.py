@@ -54,7 +54,11 @@ class TrialService:
 
             config = read_config(request.config, request.folder)
             self._trials = open_trials(
-                config, download=request.download, calibrated=request.calibrated, timed=request.timed
+                config,
+                download=request.download,
+                calibrated=request.calibrated,
+                timed=request.timed,
+                virtual=request.virtual,
             )
             return self._trials.ready
         if isinstance(request, InspectWorkload):

@@ -47,6 +47,7 @@ class MemoryTrial:
         self._breakdown: Breakdown | None = None
         self._peaks: tuple[PhasePeak, ...] = ()
         self._retries: int | None = None
+        self._flops: int | None = None
         self._poisoned = False
 
     def run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> tuple[Measurement, bool]:
@@ -115,6 +116,7 @@ class MemoryTrial:
                 self._poisoned = failure.poisoned
                 return
         monitor.tracker.mark_step()
+        self._flops = monitor.tracker.flops
         self._breakdown = monitor.breakdown(batch_size, peak)
         if self._detail is Detail.MODULES:
             self._breakdown = with_modules_and_timeline(
@@ -134,6 +136,7 @@ class MemoryTrial:
             module_tracking = modules.tracking()
         monitor.start_step()
         monitor.tracker.mark_step()
+        monitor.tracker.flops = 0
 
         def start_phase(phase: Phase) -> None:
             nonlocal is_forward_seen
@@ -181,6 +184,7 @@ class MemoryTrial:
             traceback=failure.traceback if failure else "",
             requested_bytes=failure.requested_bytes if failure else None,
             held_bytes=failure.held_bytes if failure else None,
+            flops=self._flops,
             breakdown=self._breakdown,
         )
 

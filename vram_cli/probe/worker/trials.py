@@ -13,13 +13,15 @@ from typing import Protocol
 
 import torch
 
+from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, UnsupportedError
+from vram_cli.errors import ConfigError, MachineError, UnsupportedError
 from vram_cli.fake_tensors import FakeTensorProbe
+from vram_cli.fake_tensors.errors import out_of_host_memory
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
-from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
+from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor
@@ -27,7 +29,7 @@ from vram_cli.probe.messages import Ready, RunTrial, TrialDone
 from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
-from vram_cli.records import Detail, Phase
+from vram_cli.records import Detail, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
 
@@ -37,26 +39,33 @@ _UNKNOWN_PLANS = (
 )
 
 
+_REAL_TRIALS = "run real trials: on a GPU, or with --device cpu and a --memory-limit"
+
 _NO_GPU = (
     f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
     "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
 )
 
-_CODE_OF_OTHERS = (Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("stdlib")), Path(__file__).parents[2])
-"""Folders of code that is not the user's."""
+_READS_FOR_OTHERS = (Path(torch.__file__).parent, Path(sysconfig.get_path("stdlib")), Path(__file__).parents[2])
+"""Folders of code that reads values only because other code asks: PyTorch, Python's own modules, vram."""
 
 
 class Trials(Protocol):
     """Runs trials."""
 
-    ready: Ready
+    @property
+    def ready(self) -> Ready:
+        """What the parent has to know before the first trial."""
+        ...
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
         """Run a batch size; `on_phase` is called as each phase starts."""
         ...
 
 
-def open_trials(config: Config, *, download: bool, calibrated: bool = True, timed: bool = False) -> Trials:
+def open_trials(
+    config: Config, *, download: bool, calibrated: bool = True, timed: bool = False, virtual: bool = False
+) -> Trials:
     """Return real trials; or predictions, if the config names a GPU to predict for, or `auto` finds none.
 
     Args:
@@ -64,22 +73,36 @@ def open_trials(config: Config, *, download: bool, calibrated: bool = True, time
         download: whether torchvision may download missing data files.
         calibrated: whether a prediction uses the saved calibration of its GPU.
         timed: whether trials time their steps instead of measuring memory.
+        virtual: whether this process was started with the virtual GPU, to predict by it.
 
     Raises:
         ConfigError: the data or the GPU that the config names cannot be used, or its calibration cannot be read.
-        MachineError: the device does not exist.
+        MachineError: the device does not exist, or the virtual GPU did not load.
     """
     check_code(config)
     if timed:
         return TimingTrials(config, download=download)
     device = config.device
-    if is_attached():
+    if virtual:
+        if not is_attached():
+            raise MachineError(
+                "the library of the virtual GPU did not load into the worker process",
+                "compile it again with `make native`, or predict without it: --set device.engine=fake-tensors",
+            )
         return VirtualTrials(config, remark="" if device.gpu else _NO_GPU, calibrated=calibrated)
     if device.gpu is not None:
         return FakeTensorTrials(config, device.gpu, calibrated=calibrated)
     if device.name == "auto" and not torch.cuda.is_available():
         return FakeTensorTrials(config, DEFAULT_GPU, _NO_GPU, calibrated=calibrated)
-    return StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
+    trials = StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
+    trials.warm_up()
+    return trials
+
+
+def _engine_remark(gpu: Gpu) -> str:
+    """Return why fake tensors predict, if PyTorch's own code cannot."""
+    reason = virtual_gpu.obstacle(gpu)
+    return f"Predicted with fake tensors, not by PyTorch's CUDA code: {reason}." if reason else ""
 
 
 @contextmanager
@@ -108,7 +131,7 @@ class StepTrials:
     def __init__(self, config: Config, data: DataSource, open_monitor: Callable[[int | None], MemoryMonitor]) -> None:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
-        self._config, self._data = config, data
+        self._config, self._data, self._open_monitor = config, data, open_monitor
         self._monitor = monitor = open_monitor(config.device.memory_limit)
         if config.train.compile and not monitor.has_peak_counters:
             raise ConfigError(
@@ -116,16 +139,24 @@ class StepTrials:
                 "compiled code cannot be tracked",
                 "leave it out, or run on a CUDA GPU",
             )
-        # Run a small trial without a limit first: modules and kernels that are loaded on first use stay in memory, and
-        # would count as memory of the training. An error here occurs again in the first real trial.
-        MemoryTrial(open_monitor(None), lambda _: None).run(config, self._data, 2, 2)
+
+    def warm_up(self) -> None:
+        """Run a small trial without a limit, whose errors occur again in the first trial.
+
+        Modules and kernels that are loaded on first use stay in memory, and would count as memory of the training.
+        """
+        MemoryTrial(self._open_monitor(None), lambda _: None).run(self._config, self._data, 2, 2)
         # All objects alive now stay alive: the garbage collection after each trial can skip them, which saves 0.2 s.
         gc.freeze()
-        self.ready = Ready(
-            device=monitor.describe(),
-            guard_bytes=monitor.guard_bytes,
+
+    @property
+    def ready(self) -> Ready:
+        """The device as it is now, the data and the versions."""
+        return Ready(
+            device=self._monitor.describe(),
+            guard_bytes=self._monitor.guard_bytes,
             data=self._data.info,
-            versions=versions() | monitor.versions(),
+            versions=versions() | self._monitor.versions(),
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
@@ -145,14 +176,14 @@ class VirtualTrials:
     def __init__(self, config: Config, *, remark: str, calibrated: bool) -> None:
         gpu = find_gpu(config.device.gpu or DEFAULT_GPU)
         calibration = load_calibration(gpu) if calibrated else None
-        self._library = VirtualGpu(_CODE_OF_OTHERS)
+        self._library = VirtualGpu(_READS_FOR_OTHERS)
         accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
         if calibration is not None and config.device.overhead is None:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
         self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy))
-        self._library.reads()  # those of the warm-up
+        self._is_warm = False
         self._refuse_unanswered()
         self.ready = replace(self._trials.ready, remark=remark)
 
@@ -160,18 +191,34 @@ class VirtualTrials:
         """Run a batch size.
 
         Raises:
-            UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer.
+            UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer, or the size of
+                a tensor depends on values.
         """
+        if not self._is_warm:  # not before: if the training ends the process, that ends a prediction
+            self._trials.warm_up()
+            self._is_warm = True
+            self._library.reads()
         with recorded_snapshot(trial.snapshot if trial.detail in (Detail.ROWS, Detail.MODULES) else None):
             done = self._trials.run(trial, on_phase)
         self._refuse_unanswered()
-        return replace(done, measurement=replace(done.measurement, reads=self._library.reads()))
+        reads = self._library.reads()
+        if sizes := [read.line or "PyTorch" for read in reads if read.value == "size"]:
+            raise UnsupportedError(
+                f"{', '.join(dict.fromkeys(sizes))}: the size of a tensor depends on values, which only a GPU computes "
+                "(nonzero, a boolean mask, unique, nms)",
+                _REAL_TRIALS,
+            )
+        if done.measurement.outcome is Outcome.HOST_MEMORY:
+            raise out_of_host_memory(trial.batch_size, done.measurement.message)
+        # The time of steps that compute nothing says nothing.
+        measurement = replace(done.measurement, step_seconds=None, reads=reads)
+        return replace(done, measurement=measurement)
 
     def _refuse_unanswered(self) -> None:
         if names := self._library.refusals():
             raise UnsupportedError(
                 f"{', '.join(names)}: the training calls this function of CUDA, which the virtual GPU does not answer",
-                "run real trials: on a GPU, or with --device cpu and a --memory-limit",
+                _REAL_TRIALS,
             )
 
 
@@ -188,11 +235,12 @@ class FakeTensorTrials:
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
         )
+        remarks = remark, "" if device.engine else _engine_remark(gpu), _UNKNOWN_PLANS if device.cudnn_benchmark else ""
         self.ready = Ready(
             device=self._probe.device,
             data=self._probe.data,
             versions=versions(),
-            remark=" ".join(filter(None, (remark, _UNKNOWN_PLANS if device.cudnn_benchmark else ""))),
+            remark=" ".join(filter(None, remarks)),
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - it has no phases

@@ -6,7 +6,7 @@ from vram_cli.records import BreakdownResult, Category
 from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks, require_detail, timeline_title
-from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, notes
+from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, notes, reads_note
 from vram_cli.report.answers.trials import trials_words
 from vram_cli.report.next_step import after_breakdown, again
 from vram_cli.report.words import number, percent, place, used_of
@@ -31,7 +31,7 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),
             evidence(run, ("trials", trials_words((result.measurement,), run.device))),
-            *notes(*result.notes),
+            *notes(reads_note((result.measurement,)), *result.notes),
             config_section(run),
             *commands(after_breakdown(result), again(result)),
         ),

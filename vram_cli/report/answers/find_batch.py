@@ -8,7 +8,7 @@ from vram_cli.records import Category, FindBatchResult, Limit, Outcome, SearchRe
 from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks
-from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, notes
+from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, notes, reads_note
 from vram_cli.report.answers.throughput import CHART_TITLE, fastest_words, knee_words, throughput_section, timed_words
 from vram_cli.report.answers.trials import proof, trials_section, trials_title, trials_words
 from vram_cli.report.next_step import again, next_step
@@ -59,7 +59,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
                 )
                 for formats, message_limit in _MESSAGE_LIMITS
             ),
-            *notes(*result.notes),
+            *notes(reads_note(result.trials), *result.notes),
             config_section(run),
             *commands(next_step(result), again(result)),
         ),

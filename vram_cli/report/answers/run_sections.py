@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import yaml
 
-from vram_cli.records import DataInfo, Device, RunInfo, TensorInfo
+from vram_cli.records import DataInfo, Device, Measurement, RunInfo, TensorInfo
 from vram_cli.report import document as doc
 from vram_cli.report.next_step import Step
-from vram_cli.report.words import count, one_line, origin, setting
+from vram_cli.report.words import ENGINES, count, one_line, origin, setting
 from vram_cli.units import format_bytes
 
 _TENSORS_SHOWN = 6
+_READS_SHOWN = 4
 
 
 class _Configured(Protocol):
@@ -33,6 +35,7 @@ def evidence(run: RunInfo, *more: doc.Line, formats: frozenset[doc.Format] = doc
     lines = [
         ("device", device.name if device.type.lower() in device.name.lower() else f"{device.name} ({device.type})"),
         ("memory", _memory(device)),
+        ("engine", ENGINES.get(device.engine, "")),
         ("accuracy", device.accuracy),
         ("processes", "\n".join(one_line(line) for line in device.other_processes)),
         ("config", _config(run)),
@@ -70,6 +73,23 @@ def notes(*texts: str, label: str = "Note:") -> tuple[doc.Block, ...]:
     """Return remarks as a block, if there are any."""
     lines = tuple((label, text) for text in texts if text)
     return (doc.Notes(lines),) if lines else ()
+
+
+def reads_note(trials: Iterable[Measurement]) -> str:
+    """Return what the training read that only a GPU knows, by line; "" if it read nothing."""
+    reads = {(read.line, read.value): read for trial in trials for read in trial.reads if read.line}
+    computed, kept = ([line for line, value in reads if value == word] for word in ("computed", "kept"))
+    told = []
+    if computed:
+        told.append(f"values that only a GPU computes at {_listed(computed)}: 0 was assumed, or that a check passes")
+    if kept:
+        told.append(f"values that a kernel may have changed at {_listed(kept)}: they were assumed to be as before")
+    return f"The training read {'; and '.join(told)}." if told else ""
+
+
+def _listed(lines: Sequence[str]) -> str:
+    more = len(lines) - _READS_SHOWN
+    return ", ".join(lines[:_READS_SHOWN]) + (f" and {count(more, 'more line')}" if more > 0 else "")
 
 
 def _memory(device: Device) -> str:

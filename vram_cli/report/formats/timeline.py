@@ -39,6 +39,7 @@ INKS = {
     Category.BATCH_DATA: Ink("░", "B", "white"),
     Category.ACTIVATIONS: Ink("▞", "A", "yellow"),
     Category.TEMPORARIES: Ink("•", "T", "red"),
+    Category.WORKSPACES: Ink("○", "W", "bright_red"),
 }
 
 
