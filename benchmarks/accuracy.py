@@ -1,232 +1,191 @@
-"""Predicted against measured: brackets of timm on an RTX 3090, and peaks of xMem on an RTX 3060 and an RTX 4060.
+"""Predicted against what others measured: timm on an RTX 3090, xMem on an RTX 3060 and an RTX 4060.
 
-Run `python -m benchmarks.accuracy [timm|xmem] [--every N] [--only WORD] [--rows]`. The timm rows need timm installed.
+    python -m benchmarks.accuracy OUT.jsonl [timm] [xmem] [--engine virtual-gpu|fake-tensors] [--every N] [--only WORD]
+
+Each row is added to OUT.jsonl as it is done, and rows that are there already are not run again. The virtual GPU of a
+process is one GPU, so each GPU's rows run in a process of their own. The timm rows need timm installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import json
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn import functional
-
-from vram_cli.allocator.replay import ReplayResult, replay
+from benchmarks.engines import Peak, on_fake_tensors, on_virtual_gpu
+from benchmarks.published import TIMM_CONTEXT, TIMM_TOTAL, rows, timm_training, xmem_training
+from vram_cli import virtual_gpu
 from vram_cli.fake_tensors import SimulatedTraining, Simulation
 from vram_cli.hardware.gpus import find_gpu
-from vram_cli.records import Phase
 from vram_cli.units import GIB
-from vram_cli.workload import Workload, supervised
-from vram_cli.workload.workload import Step
+from vram_cli.virtual_gpu.attached import disable_triton_kernels, is_attached
 
-DATA = Path(__file__).parent / "data"
-
-TIMM_CONTEXT = 1_687_000_000
-"""RTX 3090, torch 1.8.2 + CUDA 11.1 without lazy loading: the measurement closest to theirs (pytorch#55277)."""
-TIMM_TOTAL = int(23.69 * GIB)
-"""Total memory that torch reported on that GPU; see data/README.md."""
-XMEM_CONTEXT = 0
-"""Their figures are relative to the memory in use when the monitor started, so they probably exclude the context."""
+ENGINES = ("virtual-gpu", "fake-tensors")
+TIMM_STEPS, XMEM_STEPS = 2, 4
+Row = dict[str, str]
+Answer = dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the sets and print their tables and summaries."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, metavar="OUT.jsonl")
     parser.add_argument("sets", nargs="*", default=["xmem", "timm"])
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
     parser.add_argument("--every", type=int, default=1, help="only every N-th row")
     parser.add_argument("--start", type=int, default=0, help="rows to skip")
     parser.add_argument("--only", default="", help="only models whose name contains this")
+    parser.add_argument("--card", default="", help="only rows of this GPU")
     options = parser.parse_args()
     for name in options.sets:
-        rows = [row for row in _rows(name) if options.only in row["model"]][options.start :: options.every]
-        {"xmem": xmem, "timm": brackets}[name](rows)
+        chosen = [row for row in rows(name) if options.only in row["model"]][options.start :: options.every]
+        cards = sorted({card_of(name, row) for row in chosen})
+        for card in [options.card] if options.card else cards:
+            if options.engine == "virtual-gpu" and not is_attached():
+                _on_card(name, card, next(row for row in chosen if card_of(name, row) == card))
+            else:
+                _run([row for row in chosen if card_of(name, row) == card], name, options)
+        if not options.card:
+            SUMMARIES[name](_answers(options.out, name))
 
 
-def brackets(rows: list[dict[str, str]]) -> None:
-    """Print the share of rows in which batch_fits is predicted to run and batch_failed to fail."""
-    os.environ["TIMM_FUSED_ATTN"] = "0"
-    gpu, num_inside, num_rows = find_gpu("rtx-3090"), 0, 0
-    for row in rows:
+def card_of(name: str, row: Row) -> str:
+    """Return the GPU that a row was measured on."""
+    if name == "timm":
+        return "rtx-3090"
+    return "rtx-3060" if "3060" in row["gpu"] else "rtx-4060"
+
+
+def memory_of(name: str, row: Row) -> tuple[int, int]:
+    """Return the memory of that GPU and its context, in bytes."""
+    if name == "timm":
+        return TIMM_TOTAL, TIMM_CONTEXT
+    return int(row["gpu_total_bytes"]), find_gpu(card_of(name, row)).context_bytes
+
+
+def _on_card(name: str, card: str, row: Row) -> None:
+    """Run this command for one GPU in a process that has it."""
+    memory, context = memory_of(name, row)
+    variables = virtual_gpu.environment(find_gpu(card), memory_bytes=memory, context_bytes=context)
+    command = [sys.executable, "-m", "benchmarks.accuracy", *sys.argv[1:], "--card", card]
+    subprocess.run(command, env=os.environ | variables, check=True)
+
+
+def _run(chosen: list[Row], name: str, options: argparse.Namespace) -> None:
+    known = {_key(answer) for answer in _answers(options.out, name)}
+    for row in chosen:
+        answer: Answer = {"set": name, "model": row["model"], "row": row}
+        if _key(answer) in known:
+            continue
         began = time.perf_counter()
-        training = timm_training(row["model"], int(row["img_size"]), channels_last=row["channels_last"] == "True")
         try:
-            simulation = Simulation(training, gpu, torch_version=(1, 12), fused_attention=False, cudnn_benchmark=True)
-            ran, failed = (
-                replay(simulation.trace(int(row[column])), TIMM_TOTAL - TIMM_CONTEXT)
-                for column in ("batch_fits", "batch_failed")
-            )
+            answer |= SETS[name](row, options.engine)
         except Exception as error:  # noqa: BLE001 - a model that cannot be predicted is a row of the table
-            print(f"{row['model']:42} {type(error).__name__}: {str(error)[:100]}", flush=True)
-            num_rows += 1
-            continue
-        is_inside = ran.failure is None and failed.failure is not None
-        num_inside, num_rows = num_inside + is_inside, num_rows + 1
-        verdict = "inside" if is_inside else "too high" if failed.failure is None else "too low"
-        print(
-            f"{row['model']:42} {row['batch_fits']:>5} {_in_words(ran)} {row['batch_failed']:>5} {_in_words(failed)} "
-            f"{verdict:9} {time.perf_counter() - began:5.1f} s",
-            flush=True,
+            answer["error"] = f"{type(error).__name__}: {error}"[:200]
+        answer["seconds"] = round(time.perf_counter() - began, 1)
+        with options.out.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(answer) + "\n")
+        print(_line(answer), flush=True)
+
+
+def brackets(row: Row, engine: str) -> Answer:
+    """Predict the size that ran and the size that failed."""
+    os.environ["TIMM_FUSED_ATTN"] = "0"
+    training = timm_training(row["model"], int(row["img_size"]), channels_last=row["channels_last"] == "True")
+    settings = {"torch_version": (1, 12), "fused_attention": False, "cudnn_benchmark": True}
+    peak = _predictor("timm", row, training, engine, TIMM_STEPS, settings)
+    return {column: vars(peak(int(row[column]))) for column in ("batch_fits", "batch_failed")}
+
+
+def peaks(row: Row, engine: str) -> Answer:
+    """Predict the reserved peak."""
+    training = xmem_training(row)
+    if training is None:
+        return {"error": "not a torchvision model"}
+    settings = {"torch_version": (2, 6), "tf32": True}
+    return {"peak": vars(_predictor("xmem", row, training, engine, XMEM_STEPS, settings)(int(row["batch"])))}
+
+
+def _predictor(  # noqa: PLR0917 - a row and how it is predicted
+    name: str, row: Row, training: SimulatedTraining, engine: str, steps: int, settings: dict[str, Any]
+) -> Callable[[int], Peak]:
+    """Return batch size -> peak, with the settings of the fake tensors or those of PyTorch itself."""
+    if engine == "virtual-gpu":
+        import torch
+
+        disable_triton_kernels()
+        torch.backends.cudnn.benchmark = settings.get("cudnn_benchmark", False)
+        return lambda n: on_virtual_gpu(training, n, steps)
+    simulation = Simulation(training, find_gpu(card_of(name, row)), **settings)
+    memory, context = memory_of(name, row)
+    return lambda n: on_fake_tensors(simulation, n, memory - context, steps)
+
+
+SETS: dict[str, Callable[[Row, str], Answer]] = {"timm": brackets, "xmem": peaks}
+
+
+def _verdict(answer: Answer) -> str:
+    if not answer["batch_fits"]["fits"]:
+        return "too low"
+    return "too high" if answer["batch_failed"]["fits"] else "inside"
+
+
+def _line(answer: Answer) -> str:
+    row, seconds = answer["row"], f"{answer['seconds']:6.1f} s"
+    if "error" in answer:
+        return f"{answer['model']:42} {answer['error']} {seconds}"
+    if answer["set"] == "timm":
+        sizes = " ".join(
+            f"{row[key]:>5} {answer[key]['reserved'] / GIB:6.2f} GiB {'' if answer[key]['fits'] else 'OOM':3}"
+            for key in ("batch_fits", "batch_failed")
         )
-    print(f"timm: {num_inside} of {num_rows} inside the bracket ({num_inside / max(num_rows, 1):.1%})")
+        return f"{answer['model']:42} {sizes} {_verdict(answer):9} {seconds}"
+    peak, fitted = answer["peak"], row["outcome"] == "fits"
+    measured = int(row["measured"])
+    error = f"{peak['reserved'] / measured - 1:+7.2%}" if fitted else ""
+    return (
+        f"{row['model']:16} {row['optimizer']:8} {row['batch']:>4} {peak['reserved'] / GIB:6.2f} GiB "
+        f"measured {measured / GIB:6.2f} {'fits' if fitted else 'OOM':5} "
+        f"predicted {'fits' if peak['fits'] else 'OOM':5} {error}"
+    )
 
 
-def xmem(rows: list[dict[str, str]]) -> None:
+def timm_summary(answers: list[Answer]) -> None:
+    """Print the share of rows in which batch_fits runs and batch_failed fails."""
+    verdicts = ["error" if "error" in answer else _verdict(answer) for answer in answers]
+    counts = ", ".join(f"{verdicts.count(word)} {word}" for word in ("inside", "too high", "too low", "error"))
+    print(f"timm: {len(answers)} rows: {counts}")
+
+
+def xmem_summary(answers: list[Answer]) -> None:
     """Print the error of the reserved peak in rows that fit, and the share of correct outcomes in all rows."""
-    errors, num_correct, num_rows = [], 0, 0
-    for row in rows:
-        training = xmem_training(row)
-        if training is None:
-            print(f"{row['model']:28} skipped: not a torchvision model", flush=True)
-            continue
-        gpu = find_gpu("rtx-3060" if "3060" in row["gpu"] else "rtx-4060")
-        simulation = Simulation(training, gpu, torch_version=(2, 6), tf32=True)
-        capacity = int(row["gpu_total_bytes"]) - gpu.context_bytes
-        result = replay(simulation.trace(int(row["batch"])), capacity, steps=4)
-        fits, fitted = result.failure is None, row["outcome"] == "fits"
-        num_correct, num_rows = num_correct + (fits == fitted), num_rows + 1
-        error = ""
-        if fitted:
-            errors.append(_peak(result) / int(row["measured"]) - 1)
-            error = f"{errors[-1]:+7.2%}"
-        print(
-            f"{row['model']:16} {row['optimizer']:8} {row['batch']:>4} {_peak(result) / GIB:6.2f} GiB "
-            f"measured {int(row['measured']) / GIB:6.2f} {'fits' if fitted else 'OOM':5} "
-            f"predicted {'fits' if fits else 'OOM':5} {error}",
-            flush=True,
-        )
-    sizes = sorted(map(abs, errors))
-    p90 = quantiles(sizes, n=10)[-1] if len(sizes) > 1 else float("nan")
-    outcomes = f"{num_correct} of {num_rows} outcomes correct"
-    print(f"xmem: median {median(sizes):.2%}, p90 {p90:.2%}, worst {sizes[-1]:.2%}; {outcomes}")
+    predicted = [answer for answer in answers if "error" not in answer]
+    fitted = [answer for answer in predicted if answer["row"]["outcome"] == "fits"]
+    errors = sorted(abs(answer["peak"]["reserved"] / int(answer["row"]["measured"]) - 1) for answer in fitted)
+    correct = sum(answer["peak"]["fits"] == (answer in fitted) for answer in predicted)
+    p90 = quantiles(errors, n=10)[-1] if len(errors) > 1 else float("nan")
+    outcomes = f"{correct} of {len(predicted)} outcomes correct"
+    print(f"xmem: median {median(errors):.2%}, p90 {p90:.2%}, worst {errors[-1]:.2%}; {outcomes}")
 
 
-def timm_training(name: str, size: int, *, channels_last: bool) -> SimulatedTraining:
-    """Return the training of timm's benchmark.py: autocast includes backward, gradients are zeroed in place."""
-    import timm
-
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-
-    def make_batch(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        images = torch.empty(n, 3, size, size, device=device)
-        return images.contiguous(memory_format=layout), torch.empty(0, dtype=torch.int64, device=device)
-
-    def step(work: Workload, batch: tuple[torch.Tensor, torch.Tensor], enter: Callable[[Phase], None]) -> torch.Tensor:
-        work.optimizer.zero_grad(set_to_none=False)
-        enter(Phase.FORWARD)
-        with work.autocast():
-            output = work.model(batch[0])
-            output = output[0] if isinstance(output, tuple) else output
-            targets = torch.empty(len(output), dtype=torch.int64, device=output.device)
-            loss = functional.cross_entropy(output, targets)
-            enter(Phase.BACKWARD)
-            loss.backward()
-        enter(Phase.OPTIMIZER)
-        work.optimizer.step()
-        return output
-
-    return SimulatedTraining(
-        build_model=lambda: _sized(timm.create_model, name, size).to(memory_format=layout),
-        workload=lambda model, device: _workload(
-            model,
-            device,
-            torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, nesterov=True, foreach=False),
-            torch.float16,
-            step,
-        ),
-        make_batch=make_batch,
-    )
+SUMMARIES = {"timm": timm_summary, "xmem": xmem_summary}
 
 
-def xmem_training(row: dict[str, str]) -> SimulatedTraining | None:
-    """Return a float32 training of a torchvision model with a new batch in every step; None for other models."""
-    from torchvision import models
-
-    name = row["model"].lower().replace("convnext", "convnext_").replace("regnet", "regnet_")
-    name = name.replace("mnasnet", "mnasnet1_0").replace("mobilenetv", "mobilenet_v").replace("x400", "_x_400")
-    name = name.replace("y400", "_y_400").replace("__", "_").replace("v3l", "v3_large").replace("v3s", "v3_small")
-    if name not in models.list_models():
-        return None
-    classes = 10 if "num_classes=10;" in row["extra_setup"] else 1000
-    between = "between forward and backward;" in row["extra_setup"].replace("(mode 1);", "")
-    optimizer: Any = getattr(torch.optim, row["optimizer"])
-    batch_size = [0]
-
-    def make_batch(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        batch_size[0] = n
-        return torch.empty(0, device=device), torch.empty(0, device=device, dtype=torch.int64)
-
-    batch: list[torch.Tensor] = []
-
-    def step(work: Workload, _: tuple[torch.Tensor, torch.Tensor], enter: Callable[[Phase], None]) -> torch.Tensor:
-        batch[:] = [
-            torch.empty(batch_size[0], 3, 86, 86, device=work.device),
-            torch.empty(batch_size[0], device=work.device, dtype=torch.int64),
-        ]
-        if not between:
-            work.optimizer.zero_grad()
-        enter(Phase.FORWARD)
-        loss = work.loss(work.model, (batch[0], batch[1]))
-        if between:
-            work.optimizer.zero_grad()
-        enter(Phase.BACKWARD)
-        loss.backward()
-        enter(Phase.OPTIMIZER)
-        work.optimizer.step()
-        return loss
-
-    return SimulatedTraining(
-        build_model=lambda: models.get_model(name, weights=None, num_classes=classes),
-        workload=lambda model, device: _workload(model, device, optimizer(model.parameters(), lr=1e-3), None, step),
-        make_batch=make_batch,
-    )
+def _answers(out: Path, name: str) -> list[Answer]:
+    lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
+    return [answer for answer in map(json.loads, lines) if answer["set"] == name]
 
 
-def _workload(
-    model: nn.Module,
-    device: torch.device,
-    optimizer: torch.optim.Optimizer,
-    autocast: torch.dtype | None,
-    step: Step,
-) -> Workload:
-    return Workload(
-        model=model.train(),
-        loss=supervised(nn.CrossEntropyLoss()),
-        optimizer=optimizer,
-        scaler=torch.amp.GradScaler("cuda", enabled=False),
-        device=device,
-        autocast_dtype=autocast,
-        step=step,
-    )
-
-
-def _sized(create: Callable[..., nn.Module], name: str, size: int) -> nn.Module:
-    """Create the model for an image size, if it takes one."""
-    try:
-        return create(name, img_size=size)
-    except TypeError:
-        return create(name)
-
-
-def _in_words(result: ReplayResult) -> str:
-    return f"{_peak(result) / GIB:6.2f} GiB {'OOM' if result.failure else '':3}"
-
-
-def _peak(result: ReplayResult) -> int:
-    return max(peak.reserved_bytes for peak in result.peaks)
-
-
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    file = DATA / {"xmem": "xmem_peaks.csv", "timm": "timm_rtx3090_brackets.csv"}[name]
-    with file.open(newline="") as stream:
-        yield from csv.DictReader(stream)
+def _key(answer: Answer) -> str:
+    return json.dumps(answer["row"], sort_keys=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

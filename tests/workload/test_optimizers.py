@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -44,6 +46,15 @@ def test_optimizer_in_backward_frees_gradients_at_once() -> None:
         )
     ran(work)
     assert max(alive) == 0
+
+
+def test_optimizer_in_backward_lets_its_parameters_go() -> None:
+    work = work_of(train={"optimizer_in_backward": True})
+    ran(work)
+    parameter = weakref.ref(next(work.model.parameters()))
+    del work
+    gc.collect()
+    assert parameter() is None
 
 
 def groups(optimizer: dict[str, Any], **sections: Any) -> dict[str, Any]:

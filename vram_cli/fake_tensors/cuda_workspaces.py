@@ -19,6 +19,7 @@ import torch
 
 from vram_cli.fake_tensors.convolutions import Convolutions, PlanSearch
 from vram_cli.fake_tensors.recorder import KernelAllocation
+from vram_cli.fake_tensors.reductions import Processors, sum_buffers
 from vram_cli.hardware.calibration import NO_ALLOWANCES, Allowances
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.units import KIB, MIB
@@ -26,6 +27,7 @@ from vram_cli.units import KIB, MIB
 PER_GEMM_SINCE = (2, 15)
 """Since this version, each matrix product allocates a workspace; before, each thread kept one (pytorch#194311)."""
 
+_SUMS = {"aten.sum", "aten.mean"}
 _GEMMS = {"aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm", "aten.addmv", "aten.mv"}
 
 
@@ -63,6 +65,7 @@ class Workspaces:
         self._in_backward = in_backward
         search = PlanSearch(in_backward) if cudnn_benchmark else None
         self._convolutions = Convolutions(gpu.compute_capability or (0, 0), tf32=tf32, search=search)
+        self._processors = _processors(gpu)
         self._threads: set[bool] = set()
         self._allowances, self._allowance_bytes = allowances, 0
 
@@ -89,6 +92,11 @@ class Workspaces:
         if name in self._convolutions.kernels:
             allocations = self._convolutions.kernels[name](args, result)
             return [(item, False) if isinstance(item, int) else item for item in allocations if item]
+        if self._processors is not None and name in _SUMS:
+            dims = args[1] if len(args) > 1 else None
+            return [(size, False) for size in sum_buffers(args[0], dims, self._processors)]
+        if self._processors is not None and name == "aten.native_layer_norm_backward":
+            return [(size, False) for size in _layer_norm_backward(args, self._processors)]
         formula = _TABLE.get(name)
         return [(size, False) for size in formula(args, kwargs, result) if size] if formula else ()
 
@@ -113,14 +121,33 @@ def _major(gpu: Gpu) -> int:
     return gpu.compute_capability[0] if gpu.compute_capability else 0
 
 
+def _processors(gpu: Gpu) -> Processors | None:
+    """Return what decides about reductions; None for a GPU whose limits the catalogue lacks."""
+    return Processors(gpu.multiprocessors, gpu.limits.threads_per_multiprocessor) if gpu.limits else None
+
+
 def _numel(tensor: torch.Tensor) -> int:
     return prod(tensor.shape)
 
 
 def _embedding_backward(args: tuple[Any, ...], _: Any, __: Any) -> list[int]:
-    """Keys and positions, twice for the radix sort of more than 3072 indices (embedding_dense_backward_cuda)."""
-    count = _numel(args[1])
-    return [8 * count] * 4 if count > 3072 else []
+    """Up to 3072 indices need nothing (embedding_dense_backward_cuda)."""
+    grad, indices, rows = args[:3]
+    return _sorted_embedding_backward(grad, indices, rows) if _numel(indices) > 3072 else []
+
+
+def _embedding_bag_backward(args: tuple[Any, ...], _: Any, __: Any) -> list[int]:
+    """Return the same for sums and means; the largest of each bag is kept by another kernel (mode 2)."""
+    return [] if args[7] == 2 else _sorted_embedding_backward(args[0], args[1], args[5])
+
+
+def _sorted_embedding_backward(grad: torch.Tensor, indices: torch.Tensor, rows: int) -> list[int]:
+    """Sorted indices and partial sums of 10 rows each, at most a segment an index (embedding_backward_cuda_kernel)."""
+    count = _numel(indices)
+    segments = min(count, int(rows))
+    partial = count // 10 + segments
+    width = 8 if grad.element_size() == 8 else 4
+    return [8 * (3 * count + 2 * segments + partial) + width * partial * grad.shape[-1]]
 
 
 def _flash_backward(args: tuple[Any, ...], _: Any, __: Any) -> list[int]:
@@ -131,15 +158,29 @@ def _flash_backward(args: tuple[Any, ...], _: Any, __: Any) -> list[int]:
 
 
 def _efficient_backward(args: tuple[Any, ...], _: Any, __: Any) -> list[int]:
-    """For half, the queries' gradient in float32; for float, out * grad, to sum its rows (attention_backward.cu)."""
+    """Return out * grad, which is summed by rows, and the sums with the queries' gradient in float32 tiles.
+
+    The kernel for half sums the rows itself. Its tiles for keys and values, of heads wider than 128, depend on how many
+    blocks share a head, and are left out (attention_backward.cu; workspace_size in kernel_backward.h).
+    """
     query = args[1]
-    return [4 * _numel(query)] if query.element_size() == 2 else [4 * _numel(args[5])]
+    batch, heads, length, width = query.shape
+    rows = 128 if width > 64 else 64
+    tile = 64 if query.element_size() == 4 or width > 128 else min(128, _up(width, 64))
+    tiles = 4 * batch * heads * (length + _up(length, rows) * _up(width, tile))
+    return [tiles] if query.element_size() == 2 else [4 * _numel(args[5]), tiles]
 
 
-def _layer_norm_backward(args: tuple[Any, ...], _: Any, __: Any) -> list[int]:
-    """Partial sums of the gradients of weight and bias, 16 rows each (LayerNormBackwardKernelImpl)."""
+def _layer_norm_backward(args: tuple[Any, ...], processors: Processors) -> list[int]:
+    """For many rows, partial sums of the gradients of weight and bias (LaunchGammaBetaBackwardCUDAKernel)."""
+    source, weight = args[1], args[5]
     width = prod(args[2])
-    return [4 * 16 * width] * 2
+    rows = _numel(source) // width
+    if weight is None or rows <= 64 * 1024 or width // 32 >= processors.multiprocessors / 2:
+        return []
+    blocks = min(-(-rows // 32), 32 * 1024 // -(-width // 32))
+    partial = weight.new_empty(blocks, width)
+    return [2 * blocks * width * weight.element_size() + sum(sum_buffers(partial, [0], processors))]
 
 
 def _up(value: int, multiple: int) -> int:
@@ -148,7 +189,7 @@ def _up(value: int, multiple: int) -> int:
 
 _TABLE: dict[str, Callable[[tuple[Any, ...], Any, Any], list[int]]] = {
     "aten.embedding_dense_backward": _embedding_backward,
+    "aten._embedding_bag_dense_backward": _embedding_bag_backward,
     "aten._scaled_dot_product_flash_attention_backward": _flash_backward,
     "aten._scaled_dot_product_efficient_attention_backward": _efficient_backward,
-    "aten.native_layer_norm_backward": _layer_norm_backward,
 }

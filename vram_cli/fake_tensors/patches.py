@@ -19,15 +19,16 @@ from vram_cli.fake_tensors.errors import unsupported
 
 
 @contextlib.contextmanager
-def simulated_cuda(engine: Engine, attention: Attention | None) -> Iterator[None]:
-    """Run with fake tensors, our backward engine, and PyTorch's GPU checks answered as if there were a GPU.
+def simulated_cuda(engine: Engine, attention: Attention | None, capability: tuple[int, int] = (0, 0)) -> Iterator[None]:
+    """Run with fake tensors, our backward engine, and PyTorch's checks answered as by a GPU of a compute capability.
 
     Raises:
         MachineError: PyTorch was built without CUDA, and its device guard cannot be registered.
     """
     ensure_device_guard()
+    _forget_results_for_others(bfloat16=capability >= (8, 0))
     with contextlib.ExitStack() as stack:
-        for owner, name, value in _gpu_patches():
+        for owner, name, value in _gpu_patches(capability):
             stack.enter_context(_patch(owner, name, value))
         # The dispatcher sees every call, whatever name the function was imported under, and calls from C++.
         library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
@@ -40,6 +41,17 @@ def simulated_cuda(engine: Engine, attention: Attention | None) -> Iterator[None
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False))
         stack.enter_context(simulated_autograd(engine))
         yield
+
+
+_bfloat16_in_cache: set[bool] = set()
+
+
+def _forget_results_for_others(*, bfloat16: bool) -> None:
+    """Clear PyTorch's cache of results, which outlives a simulation, if it is of GPUs that convolve otherwise."""
+    if _bfloat16_in_cache != {bfloat16}:
+        FakeTensorMode.cache_clear()
+        _bfloat16_in_cache.clear()
+        _bfloat16_in_cache.add(bfloat16)
 
 
 @contextlib.contextmanager
@@ -65,9 +77,9 @@ def _autograd_patches(engine: Engine) -> list[tuple[Any, str, Any]]:
     ]
 
 
-def _gpu_patches() -> list[tuple[Any, str, Any]]:
+def _gpu_patches(capability: tuple[int, int]) -> list[tuple[Any, str, Any]]:
     return [
-        *without_cuda.replacements(),
+        *without_cuda.replacements(bfloat16=capability >= (8, 0)),
         # Autocast and the gradient scaler disable themselves without a GPU.
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (torch.cuda, "is_bf16_supported", lambda *_, **__: True),

@@ -83,7 +83,7 @@ class Simulation:
         workspaces: WorkspaceRule = no_workspaces
         if self._device.type == "cuda":
             workspaces = Workspaces(self._gpu, self._version, lambda: engine.running > 0, **self._rules)
-        with translate_fake_errors(), simulated_cuda(engine, self._attention):
+        with translate_fake_errors(), simulated_cuda(engine, self._attention, self._gpu.compute_capability or (0, 0)):
             modules = ModuleTracker(self._model)
             recorder = Recorder(self._device, modules, workspaces)
             recorder.attention = self._attention

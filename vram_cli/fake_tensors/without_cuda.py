@@ -93,24 +93,32 @@ def _normalizes(
     )
 
 
-def replacements() -> list[tuple[Any, str, Any]]:
-    """Return (owner, name, replacement) for functions of torch.accelerator and of convolutions."""
+def replacements(*, bfloat16: bool) -> list[tuple[Any, str, Any]]:
+    """Return (owner, name, replacement) for functions of torch.accelerator and of convolutions.
+
+    Args:
+        bfloat16: whether cuDNN runs convolutions in bfloat16 on the GPU, which it does since compute capability 8.0. A
+            build with cuDNN asks the GPU, and assumes that it does not if there is none.
+    """
     entries: list[tuple[Any, str, Any]] = []
     if not torch.backends.cuda.is_built():
         entries.append((torch.accelerator, "current_accelerator", _accelerator))
-    return entries if torch.backends.cudnn.is_available() else entries + _of_convolutions()
+    return entries + _of_convolutions(bfloat16=bfloat16)
 
 
 def _accelerator(check_available: bool = False) -> torch.device | None:
     return None if check_available else torch.device("cuda")
 
 
-def _of_convolutions() -> list[tuple[Any, str, Any]]:
+def _of_convolutions(*, bfloat16: bool) -> list[tuple[Any, str, Any]]:
+    has_cudnn = torch.backends.cudnn.is_available()
     select, lay_out = torch._C._select_conv_backend, torch._C._conv_determine_backend_memory_format
 
     def select_backend(images: Tensor, weight: Tensor, *args: Any, **settings: Any) -> Any:
         backend = select(images, weight, *args, **settings)
-        return _CUDNN if _convolves(images, weight, backend, settings) else backend
+        is_bfloat16 = torch.bfloat16 in (images.dtype, weight.dtype)
+        is_answered = has_cudnn if not is_bfloat16 else not bfloat16
+        return _CUDNN if not is_answered and _convolves(images, backend, settings) else backend
 
     def memory_format(images: Tensor, weight: Tensor, backend: Any) -> Any:
         return _suggested(images, weight) if backend is _CUDNN else lay_out(images, weight, backend)
@@ -121,18 +129,15 @@ def _of_convolutions() -> list[tuple[Any, str, Any]]:
     ]
 
 
-def _convolves(images: Tensor, weight: Tensor, backend: Any, settings: dict[str, Any]) -> bool:
+def _convolves(images: Tensor, backend: Any, settings: dict[str, Any]) -> bool:
     """Return whether cuDNN runs a convolution (use_cudnn and use_cudnn_depthwise in Convolution.cpp).
 
-    Other kernels for depthwise convolutions do not support channels last. A build with cuDNN asks the GPU whether it
-    supports bfloat16, and assumes that it does not if there is none: so does this function.
+    Other kernels for depthwise convolutions do not support channels last.
     """
     if images.device.type != "cuda" or not torch.backends.cudnn.enabled or "Empty" in str(backend):
         return False
     if "Depthwise" in str(backend):
         return True
-    if torch.bfloat16 in (images.dtype, weight.dtype):
-        return False
     padding, strides = settings["output_padding"], settings["stride"]
     return all(more < stride for more, stride in zip(padding, strides, strict=True))  # is_output_padding_big
 

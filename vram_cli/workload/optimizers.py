@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,8 +40,10 @@ class InBackward:
     def __init__(self, make: Callable[[Parameters], torch.optim.Optimizer], parameters: Parameters, key: str) -> None:
         self._optimizers = {parameter: make([parameter]) for parameter in parameters}
         self._key = key
+        # A parameter keeps its hooks, and this object the parameters; Python cannot collect a cycle through a hook.
+        this = weakref.proxy(self)
         for parameter in parameters:
-            parameter.register_post_accumulate_grad_hook(self._step)
+            parameter.register_post_accumulate_grad_hook(lambda grown: this._step(grown))  # noqa: PLW0108 - not bound
 
     @property
     def state(self) -> dict[torch.nn.Parameter, Any]:
