@@ -64,7 +64,7 @@ def test_breakdown_with_modules_adds_up() -> None:
     rows = tuple(BreakdownRow(category=category, bytes=sizes.get(category, 5)) for category in Category)
     plain = Breakdown(batch_size=1, rows=rows, total_bytes=sum(r.bytes for r in rows), peak_phase=Phase.BACKWARD)
     detailed = with_modules_and_timeline(plain, TRACE)
-    # The trace has 277 bytes; 5 + 5 + 5 of optimizer state, activations and workspaces and 3 of the temporaries are unseen.
+    # The trace has 277 bytes; 15 of optimizer state, activations and workspaces and 3 of the temporaries are unseen.
     assert detailed.modules[0].bytes == detailed.tensor_bytes == 295
     assert detailed.timeline == timeline(TRACE)
     assert detailed.rows == plain.rows
