@@ -31,6 +31,7 @@ from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
+from vram_cli.virtual_gpu.refusals import refusal
 from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
 
 _UNKNOWN_PLANS = (
@@ -222,11 +223,7 @@ class VirtualTrials:
             yield
         finally:
             if names := self._library.refusals():
-                raise UnsupportedError(
-                    f"{', '.join(names)}: the training calls this function of CUDA, which the virtual GPU does not "
-                    "answer",
-                    _REAL_TRIALS,
-                )
+                raise refusal(names)
 
 
 class FakeTensorTrials:
