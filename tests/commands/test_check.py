@@ -119,10 +119,3 @@ def test_another_device_is_refused_before_anything_runs() -> None:
     with pytest.raises(VramError, match="not comparable"):
         probe.check(CheckLimits(), baseline=first, baseline_name="b.json")
     assert probe.batch_sizes == []
-
-
-def test_a_baseline_of_another_engine_is_refused() -> None:
-    virtual = replace(GPU, kind="simulated", engine="virtual-gpu")
-    first = FakeProbe(ran(64), replace(virtual, engine="fake-tensors")).check(CheckLimits()).result
-    with pytest.raises(VramError, match="it was predicted by fake-tensors, this run is by virtual-gpu"):
-        FakeProbe(ran(64), virtual).check(CheckLimits(), baseline=first, baseline_name="b.json")
