@@ -54,7 +54,7 @@ class VirtualGpu:
 
     def __init__(self, skipped: Sequence[Path]) -> None:
         self._library = ctypes.CDLL(None)
-        self._library.vgpu_refusals.restype = ctypes.c_char_p
+        self._library.vgpu_refusals.restype = self._library.vgpu_unknown_imports.restype = ctypes.c_char_p
         disable_triton_kernels()
         self._skipped = tuple(str(folder) + os.sep for folder in skipped)
         self._reads: Counter[tuple[str, int, int]] = Counter()
@@ -66,6 +66,10 @@ class VirtualGpu:
         names = tuple(self._library.vgpu_refusals().decode().split())
         self._library.vgpu_forget_refusals()
         return names
+
+    def unknown_imports(self) -> tuple[str, ...]:
+        """Return the functions of CUDA that this PyTorch imports and the library neither answers nor refuses."""
+        return tuple(self._library.vgpu_unknown_imports().decode().split())
 
     def reads(self) -> tuple[HostRead, ...]:
         """Return the reads of values that only a GPU computes, since the last call, by line and size."""

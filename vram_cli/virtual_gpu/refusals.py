@@ -19,6 +19,14 @@ def refusal(functions: Iterable[str]) -> UnsupportedError:
     )
 
 
+def too_new(functions: Iterable[str]) -> UnsupportedError:
+    """Return the error for a training that failed, perhaps because PyTorch called functions that the library lacks."""
+    return UnsupportedError(
+        f"the training fails on the virtual GPU, which lacks functions that this PyTorch calls: {', '.join(functions)}",
+        "install a newer vram or an older PyTorch, or predict without it: --set device.engine=fake-tensors",
+    )
+
+
 def refused_functions(stderr: str) -> tuple[str, ...]:
     """Return the functions that refused, from the standard error of a process that ended."""
     return tuple(dict.fromkeys(_LINE.findall(stderr)))

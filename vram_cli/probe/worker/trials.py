@@ -31,7 +31,7 @@ from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
-from vram_cli.virtual_gpu.refusals import refusal
+from vram_cli.virtual_gpu.refusals import refusal, too_new
 from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
 
 _UNKNOWN_PLANS = (
@@ -203,6 +203,8 @@ class VirtualTrials:
                 self._library.reads()
             with recorded_snapshot(snapshot):
                 done = self._trials.run(trial, on_phase)
+        if not done.measurement.fits and "CUDA out of memory" not in done.measurement.message:
+            self._check_imports()
         reads = self._library.reads()
         if sizes := [read.line or "PyTorch" for read in reads if read.value == "size"]:
             raise UnsupportedError(
@@ -221,9 +223,17 @@ class VirtualTrials:
         """Raise UnsupportedError if a function of CUDA refused, whatever error or answer came of that."""
         try:
             yield
+        except Exception:
+            self._check_imports()
+            raise
         finally:
             if names := self._library.refusals():
                 raise refusal(names)
+
+    def _check_imports(self) -> None:
+        """Raise UnsupportedError if an error may come from a function of CUDA that the library lacks."""
+        if names := self._library.unknown_imports():
+            raise too_new(names)
 
 
 class FakeTensorTrials:
