@@ -52,7 +52,7 @@ class Outputs:
         files = tuple(sorted((path.name, path.read_text("utf-8")) for path in folder.iterdir() if path.is_file()))
         key = command, files
         if key not in self._outputs:
-            run = vram if command.split()[0] in TRIALS else vram_here
+            run = vram if command.split(maxsplit=1)[0] in TRIALS else vram_here
             answer = run(*command.split(), folder=folder, columns=80)
             assert answer.code == exit_code, f"vram {command}: {answer.stderr}"
             self._outputs[key] = answer.stdout

@@ -18,7 +18,7 @@ from vram_cli.fake_tensors import Simulation, UnsupportedError
 from vram_cli.fake_tensors.simulated_training import training_from_config
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Category, Phase
-from vram_cli.workload import Batch, Workload, build_workload, channels_last, open_data, parameter_dtype
+from vram_cli.workload import Batch, Workload, build_workload, channels_last, data_dtype, open_data
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def config_of(training: str, option: str) -> Config:
 def run_real(config: Config) -> tuple[StorageTracker, Peaks]:
     def build() -> tuple[Workload, Batch]:
         work = build_workload(config, CPU)
-        batch = open_data(config).make_batch(N, CPU, parameter_dtype(config))
+        batch = open_data(config).make_batch(N, CPU, data_dtype(config))
         return work, channels_last(batch) if config.train.channels_last else batch
 
     return real(build)

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.workload.configs import HERE, config
 from vram_cli.config import load_config
 from vram_cli.errors import ConfigError
 from vram_cli.records import Phase
-from vram_cli.workload import build_workload, open_data, parameter_dtype, train_step
+from vram_cli.workload import build_workload, data_dtype, open_data, train_step
 
 CPU = torch.device("cpu")
 
@@ -39,7 +40,7 @@ def test_step_changes_weights_and_creates_state(name: str, precision: str) -> No
         name, [f"precision={precision}", "data.source=synthetic", "optimizer={name: sgd, momentum: 0.9}"]
     )
     work = build_workload(config, CPU)
-    batch = open_data(config).make_batch(4, CPU, parameter_dtype(config))
+    batch = open_data(config).make_batch(4, CPU, data_dtype(config))
     before = [parameter.detach().clone() for parameter in work.model.parameters()]
     phases: list[Phase] = []
     loss = train_step(work, batch, phases.append)
@@ -48,6 +49,19 @@ def test_step_changes_weights_and_creates_state(name: str, precision: str) -> No
     assert not loss.requires_grad
     assert any(not torch.equal(old, new) for old, new in zip(before, work.model.parameters(), strict=True))
     assert len(work.optimizer.state) == len(before)
+
+
+def test_a_model_keeps_the_dtypes_that_it_was_made_with() -> None:
+    for precision in ("fp32", "tf32", "amp-bf16"):
+        model = build_workload(config(model={"factory": HERE + "two_dtypes"}, precision=precision), CPU).model
+        assert {name: tensor.dtype for name, tensor in model.state_dict().items()} == {
+            "base.weight": torch.bfloat16,
+            "base.bias": torch.bfloat16,
+            "adapter.weight": torch.float64,
+            "adapter.bias": torch.float64,
+            "phases": torch.complex64,
+            "codes": torch.int8,
+        }
 
 
 def test_parameter_dtypes() -> None:

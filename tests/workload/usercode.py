@@ -360,3 +360,11 @@ class SubclassState(SignDescent):
 
 def to_int8(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.int8)
+
+
+def two_dtypes() -> nn.Module:
+    """A base in bfloat16, an adapter in float32, a complex buffer and one of int8, as a factory may make them."""
+    model = nn.ModuleDict({"base": nn.Linear(4, 4, dtype=torch.bfloat16), "adapter": nn.Linear(4, 2).double()})
+    model.register_buffer("phases", torch.ones(2, dtype=torch.complex64))
+    model.register_buffer("codes", torch.ones(2, dtype=torch.int8))
+    return model

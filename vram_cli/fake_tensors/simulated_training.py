@@ -17,6 +17,7 @@ from vram_cli.workload import (
     build_model,
     channels_last,
     criterion_of,
+    data_dtype,
     open_data,
     parameter_dtype,
     workload_of,
@@ -53,7 +54,7 @@ def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
     dtype = parameter_dtype(config)
 
     def make_batch(n: int, device: torch.device) -> Batch:
-        batch = make_shapes(n, device, dtype)
+        batch = make_shapes(n, device, data_dtype(config))
         return channels_last(batch) if config.train.channels_last else batch
 
     return (

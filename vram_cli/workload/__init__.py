@@ -4,6 +4,7 @@ from vram_cli.workload.batches import Batch, channels_last, tensors_of
 from vram_cli.workload.build_workload import (
     build_workload,
     check_code,
+    data_dtype,
     parameter_dtype,
     place_without_values,
     set_matmul_precision,
@@ -30,6 +31,7 @@ __all__ = [
     "check_code",
     "config_key_of",
     "criterion_of",
+    "data_dtype",
     "error_summary",
     "evaluation_step",
     "forward",

@@ -22,7 +22,7 @@ from vram_cli.workload.workload import Workload
 _AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
-Place = Callable[[Callable[[], nn.Module], torch.device, torch.dtype], nn.Module]
+Place = Callable[[Callable[[], nn.Module], torch.device, torch.dtype | None], nn.Module]
 """Builds a module and moves it to a device and a dtype."""
 
 
@@ -37,11 +37,11 @@ def build_workload(config: Config, device: torch.device, place: Place | None = N
     return workload_of(config, model, criterion, device)
 
 
-def _place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
     return build().to(device=device, dtype=dtype)
 
 
-def place_without_values(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+def place_without_values(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
     """Build a module without memory, and place empty tensors on the device: no value is computed on it."""
     model = build_without_memory(build)
     ModelWithoutValues(model).to(device, dtype)
@@ -102,8 +102,13 @@ def check_code(config: Config) -> None:
         resolve(config.step.function, "step.function")
 
 
-def parameter_dtype(config: Config) -> torch.dtype:
-    """Return the dtype of weights and inputs: bfloat16 for pure bf16, float32 for all others."""
+def parameter_dtype(config: Config) -> torch.dtype | None:
+    """Return the dtype that floating parameters are converted to: bfloat16 for pure bf16; None leaves them as made."""
+    return torch.bfloat16 if config.precision == "bf16" else None
+
+
+def data_dtype(config: Config) -> torch.dtype:
+    """Return the dtype that float32 data are converted to: bfloat16 for pure bf16, float32 for all others."""
     return torch.bfloat16 if config.precision == "bf16" else torch.float32
 
 

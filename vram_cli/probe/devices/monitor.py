@@ -154,7 +154,7 @@ class MemoryMonitor(ABC):
         return StorageTracker(self.device)
 
     @staticmethod
-    def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+    def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
         """Build a module and move it to the device."""
         return build().to(device=device, dtype=dtype)
 

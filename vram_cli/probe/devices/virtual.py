@@ -30,7 +30,7 @@ class VirtualGpuMonitor(CudaMonitor):
         self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
 
     @staticmethod
-    def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+    def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
         """Build a module without memory of the host, and place empty tensors on the device."""
         return place_without_values(build, device, dtype)
 

@@ -18,7 +18,7 @@ from vram_cli.fake_tensors.errors import translate_fake_errors
 from vram_cli.probe.devices.host_memory import available_bytes
 from vram_cli.probe.worker.output_shapes import OutputShapes
 from vram_cli.records import DtypeFacts, LayerFacts, ModelFacts
-from vram_cli.workload import DataSource, build_model, error_summary, forward, parameter_dtype
+from vram_cli.workload import DataSource, build_model, data_dtype, error_summary, forward, parameter_dtype
 from vram_cli.workload.model_without_memory import ModelWithoutValues, build_without_memory
 
 _CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def _run_forward(config: Config, source: DataSource) -> ForwardPass:
     model, shapes = build_model(config).to(dtype=dtype), OutputShapes(_REAL_BATCH_SIZE)
     note = f"Run for real on the CPU, with a batch of {_REAL_BATCH_SIZE}: {reason}"
     try:
-        batch = source.make_batch(_REAL_BATCH_SIZE, _CPU, dtype)
+        batch = source.make_batch(_REAL_BATCH_SIZE, _CPU, data_dtype(config))
         shapes.watch(model, lambda: forward(config, model, batch))
     except Exception as error:  # noqa: BLE001 - as above
         note = f"Output shapes are missing: {_message(error)}"
@@ -89,7 +89,7 @@ def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: 
     make, dtype = source.make_shapes(), parameter_dtype(config)
     with translate_fake_errors(), FakeTensorMode(allow_non_fake_inputs=True):
         ModelWithoutValues(model).to(_CPU, dtype)
-        batch = make(shapes.batch_size, _CPU, dtype)
+        batch = make(shapes.batch_size, _CPU, data_dtype(config))
         shapes.watch(model, lambda: forward(config, model, batch))
 
 

@@ -21,8 +21,8 @@ from vram_cli.records import Measurement, Outcome, Phase
 from vram_cli.workload import (
     build_workload,
     channels_last,
+    data_dtype,
     open_data,
-    parameter_dtype,
     set_matmul_precision,
 )
 
@@ -88,7 +88,7 @@ class TimingTrials:
         # Run all micro-batches, as in training; a memory trial runs at most two.
         work = replace(work, micro_batches=work.gradient_accumulation_steps)
         on_phase(Phase.BATCH)
-        batch = self._data.make_batch(batch_size, device, parameter_dtype(config))
+        batch = self._data.make_batch(batch_size, device, data_dtype(config))
         batch = channels_last(batch) if config.train.channels_last else batch
 
         def step() -> None:
