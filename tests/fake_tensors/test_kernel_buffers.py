@@ -71,6 +71,14 @@ def test_layer_norm_backward(rows: int, width: int, dtype: torch.dtype, size: in
     assert given == pytest.approx(size, abs=512)
 
 
+def test_layer_norm_copies_what_is_not_contiguous() -> None:
+    source, weight, one = meta(8, 4, 16).transpose(0, 1), meta(16), meta(4, 8, 1)
+    assert workspace("aten.native_layer_norm", source, [16], weight, weight, 1e-5) == source.nbytes
+    assert workspace("aten.native_layer_norm", source.contiguous(), [16], weight, weight, 1e-5) == 0
+    args = (source, source, [16], one, one, weight, weight, [True] * 3)
+    assert workspace("aten.native_layer_norm_backward", *args) == 2 * source.nbytes
+
+
 @pytest.mark.parametrize(
     ("dtype", "width", "length", "tiles"),
     [
