@@ -17,7 +17,7 @@ PREDICTIONS := tests/fake_tensors tests/cli/test_cpu_build.py tests/cli/test_pre
 	tests/cli/test_broken_predictions.py tests/probe/test_reuse.py tests/commands/test_initial_guess.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install native demo test test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test clean
+.PHONY: help install native demo test test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test test-faults clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,14 +38,14 @@ demo: $(READY) ## Two answers in a minute: a prediction, and a search by real st
 	$(BIN)/vram breakdown --config resnet50_imagenet.yaml --batch-size 192 --gpu rtx-4090
 	$(BIN)/vram find-batch --config mlp_mnist.yaml $(HERE)
 
-test: native lint ## Lint, and every test that needs no GPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal
+test: native lint ## Lint, and every test that needs no GPU; those of the GPU's own code run on the virtual GPU
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not silicon' --numprocesses 2 --dist worksteal
 
 test-fast: native ## Every quick test that starts no process; takes less than a minute
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --fast -m 'not gpu and not slow' -r fE --ignore tests/test_docs.py --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --fast -m 'not slow' -r fE --ignore tests/test_docs.py --numprocesses 2 --dist worksteal
 
 test-cpu-build: $(CPU_READY) ## The tests of predictions, on a PyTorch that was built without CUDA
-	OMP_NUM_THREADS=1 $(CPU_BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist worksteal $(PREDICTIONS)
+	OMP_NUM_THREADS=1 $(CPU_BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PREDICTIONS)
 
 $(CPU_READY): pyproject.toml Makefile
 	$(PYTHON) -m venv --clear .venv-cpu
@@ -76,8 +76,11 @@ dist: $(READY) ## The files of a release, in dist: an sdist, a wheel for each ar
 	for wheel in x86_64 aarch64 any; do VRAM_WHEEL=$$wheel $(BIN)/python -m hatchling build --target wheel || exit 1; done
 	$(BIN)/python -m pytest tests/native/test_build.py  # with ziglang, which other runs lack
 
-gpu-test: $(READY) ## The tests that need a GPU
-	$(BIN)/python -m pytest -m gpu
+gpu-test: native ## The tests of a GPU, on this machine's
+	$(BIN)/python -m pytest -m 'gpu or silicon'
+
+test-faults: native ## Hundreds of faults of the virtual GPU, in ten minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.virtual_gpu.faults
 
 bench: $(READY) ## Compare vram's search with the batch-size finders of other projects
 	$(BIN)/python -m venv --system-site-packages .venv/bench

@@ -14,6 +14,12 @@ Facts facts = {
 };
 static char refused[4096];
 
+// A switch of the tests, as the line "refuse=NAME,NAME": make answered functions refuse from now on.
+API void vgpu_refuse(const char *functions) {
+  if (*functions) snprintf(refused, sizeof refused, ",%s,", functions);
+  else refused[0] = 0;
+}
+
 typedef struct { const char *key; int *value; } Number;
 
 static void set(const char *key, const char *value) {
@@ -31,7 +37,7 @@ static void set(const char *key, const char *value) {
   };
   if (!strcmp(key, "name")) snprintf(facts.name, sizeof facts.name, "%s", value);
   else if (!strcmp(key, "cudnn")) snprintf(facts.cudnn, sizeof facts.cudnn, "%s", value);
-  else if (!strcmp(key, "refuse")) snprintf(refused, sizeof refused, ",%s,", value);
+  else if (!strcmp(key, "refuse")) vgpu_refuse(value);
   else if (!strcmp(key, "memory")) facts.memory = strtoull(value, NULL, 10);
   else if (!strcmp(key, "context")) facts.context = strtoull(value, NULL, 10);
   else for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

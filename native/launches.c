@@ -196,6 +196,7 @@ API int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
 }
 
 API int cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *function, int threads, size_t shared) {
+  REFUSABLE(CUDA_NOT_SUPPORTED);
   return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, threads, shared, 0);
 }
 

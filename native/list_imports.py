@@ -1,4 +1,4 @@
-"""Write refusals.h: every function of CUDA's libraries that the given installations of PyTorch import.
+"""Write refusals.h: all functions of CUDA's libraries that installations of PyTorch import, and all of the runtime.
 
     python native/list_imports.py SITE_PACKAGES...
 
@@ -35,6 +35,9 @@ def main() -> None:
             if library.name in ("libtorch_cuda.so", "libc10_cuda.so"):
                 words = output("strings", "-n", "6", library)
                 rows |= {("DRIVER", word) for word in words if DRIVER.fullmatch(word)}
+        for runtime in site.glob("nvidia/*/lib/libcudart.so.*"):  # extensions call more of it than PyTorch does
+            names = {line.split()[-1].split("@")[0] for line in output("nm", "-D", "--defined-only", runtime)}
+            rows |= {("CUDA", name) for name in names if family_of(name) == "CUDA"}
     text = "".join(f"{family}({name})\n" for family, name in sorted(rows))
     Path(__file__).with_name("refusals.h").write_text(f"// Made by list_imports.py.\n{text}", encoding="ascii")
 

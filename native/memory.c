@@ -1,7 +1,7 @@
 // Device memory: address space that is counted against the card's size, and takes no RAM.
 //
 // The pages cannot be read or written (PROT_NONE), like a GPU's from the host. What the host copies there is kept aside
-// (shadow.c). Allocations are rounded as an H200 with driver 580 rounds them: from 1 MiB up to multiples of 2 MiB, and
+// (shadow.c). Allocations are rounded as an H200 with driver 580 rounds them: above 1 MiB to multiples of 2 MiB, and
 // smaller ones share blocks of 2 MiB.
 #define _GNU_SOURCE
 #include "memory.h"
@@ -18,7 +18,7 @@
 typedef struct {
   size_t start, size;  // in the arena
   int device;
-  int is_reserved;     // by cuMemAddressReserve: addresses alone
+  int live;            // small allocations that share it; 1 for what has a range of its own
 } Range;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -27,7 +27,7 @@ static size_t arena_size;
 static Range *ranges;  // by address
 static size_t num_ranges, room;
 static size_t used[MOST_DEVICES], peak[MOST_DEVICES];
-static struct { size_t start, next; int live; } small[MOST_DEVICES];  // the block that small allocations share
+static struct { size_t next, end; } small[MOST_DEVICES];  // what is left of the block that small allocations share
 
 void set_last_error(int error);
 #define FAIL(error) do { set_last_error(error); return error; } while (0)
@@ -73,7 +73,7 @@ static Range *range_of(const void *p) {
 }
 
 // Take addresses: the first gap that is large enough. The lock is held.
-static void *take(size_t size, int device, int is_reserved) {
+static void *take(size_t size, int device) {
   if (!open_arena()) return NULL;
   if (num_ranges == room) {
     room = room ? 2 * room : 256;
@@ -83,7 +83,7 @@ static void *take(size_t size, int device, int is_reserved) {
   while (i < num_ranges && start + size > ranges[i].start) start = ranges[i].start + ranges[i].size, i++;
   if (start + size > arena_size) return NULL;
   memmove(ranges + i + 1, ranges + i, (num_ranges - i) * sizeof *ranges);
-  ranges[i] = (Range){start, size, device, is_reserved};
+  ranges[i] = (Range){start, size, device, 1};
   num_ranges++;
   return arena + start;
 }
@@ -103,23 +103,22 @@ int count_bytes(int device, size_t size) {
 }
 
 static void *allocate(size_t size, int device) {
-  if (size < SMALL && small[device].live && small[device].next + size <= small[device].start + BLOCK) {
+  if (size <= SMALL && small[device].next + size <= small[device].end) {
     void *p = arena + small[device].next;
+    range_of(p)->live++;
     small[device].next += (size + 511) & ~(size_t)511;
-    small[device].live++;
     return p;
   }
   size_t rounded = (size + BLOCK - 1) & ~(BLOCK - 1);
   if (rounded < size || !count_bytes(device, rounded)) return NULL;
-  char *p = take(rounded, device, 0);
+  char *p = take(rounded, device);
   if (!p) {
     used[device] -= rounded;
     return NULL;
   }
-  if (size < SMALL) {
-    small[device].start = p - arena;
-    small[device].next = small[device].start + ((size + 511) & ~(size_t)511);
-    small[device].live = 1;
+  if (size <= SMALL) {
+    small[device].next = p - arena + ((size + 511) & ~(size_t)511);
+    small[device].end = p - arena + BLOCK;
   }
   return p;
 }
@@ -143,13 +142,11 @@ API int cudaFree(void *p) {
   pthread_mutex_lock(&lock);
   Range *range = range_of(p);
   int status = range ? SUCCESS : CUDA_INVALID_VALUE;
-  if (range) {
+  if (range && --range->live == 0) {
     int device = range->device;
-    int is_small = small[device].live && range->start == small[device].start;
-    if (!is_small || --small[device].live == 0) {
-      used[device] -= range->size;
-      give_back(range);
-    }
+    if (range->start + range->size == small[device].end) small[device].next = small[device].end = 0;
+    used[device] -= range->size;
+    give_back(range);
   }
   pthread_mutex_unlock(&lock);
   if (status) FAIL(status);
@@ -208,7 +205,7 @@ API int cudaHostAlloc(void **p, size_t size, unsigned flags) {
   return SUCCESS;
 }
 
-API int cudaMallocHost(void **p, size_t size) { return cudaHostAlloc(p, size, 0); }
+API int cudaMallocHost(void **p, size_t size) { REFUSABLE(CUDA_NOT_SUPPORTED); return cudaHostAlloc(p, size, 0); }
 
 API int cudaFreeHost(void *p) {
   REFUSABLE(CUDA_NOT_SUPPORTED);
@@ -256,7 +253,7 @@ API int cuMemGetAllocationGranularity(size_t *granularity, const void *propertie
 API int cuMemAddressReserve(uint64_t *p, size_t size, size_t alignment, uint64_t wanted, unsigned long long flags) {
   REFUSABLE(CUDA_NOT_SUPPORTED);
   pthread_mutex_lock(&lock);
-  *p = (uint64_t)take((size + BLOCK - 1) & ~(BLOCK - 1), device_now(), 1);
+  *p = (uint64_t)take((size + BLOCK - 1) & ~(BLOCK - 1), device_now());
   pthread_mutex_unlock(&lock);
   return *p ? SUCCESS : CUDA_OUT_OF_MEMORY;
 }

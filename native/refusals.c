@@ -14,8 +14,11 @@ int refuse(const char *function, int status) {
   char line[256];
   snprintf(line, sizeof line, "%s\n", function);
   pthread_mutex_lock(&lock);
-  if (!strstr(names, line) && strlen(names) + strlen(line) < sizeof names) strcat(names, line);
+  int is_new = !strstr(names, line);
+  if (is_new && strlen(names) + strlen(line) < sizeof names) strcat(names, line);
   pthread_mutex_unlock(&lock);
+  // For vram, if the caller ends the process because of it.
+  if (is_new) fprintf(stderr, "virtual GPU: %s is not answered\n", function);
   return status;
 }
 

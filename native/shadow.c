@@ -211,4 +211,4 @@ API int cudaMemset(void *p, int value, size_t size) {
   return SUCCESS;
 }
 
-API int cudaMemsetAsync(void *p, int value, size_t size, void *stream) { return cudaMemset(p, value, size); }
+API int cudaMemsetAsync(void *p, int value, size_t size, void *stream) { REFUSABLE(CUDA_NOT_SUPPORTED); return cudaMemset(p, value, size); }

@@ -74,7 +74,7 @@ API int cudaEventElapsedTime(float *milliseconds, void *start, void *end) {
   return SUCCESS;
 }
 
-API int cudaEventElapsedTime_v2(float *milliseconds, void *start, void *end) { return cudaEventElapsedTime(milliseconds, start, end); }
+API int cudaEventElapsedTime_v2(float *milliseconds, void *start, void *end) { REFUSABLE(CUDA_NOT_SUPPORTED); return cudaEventElapsedTime(milliseconds, start, end); }
 
 DONE(cudaProfilerStart, void)
 DONE(cudaProfilerStop, void)

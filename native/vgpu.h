@@ -40,7 +40,7 @@ extern Facts facts;
 // Record that a function refuses, and print nothing: vram reads the names (refusals.c). Returns `status`.
 int refuse(const char *function, int status);
 
-// Whether a name is in VRAM_VIRTUAL_GPU's refuse=NAME,NAME line: a switch of the tests that makes an answered function refuse.
+// Whether a name is in VRAM_VIRTUAL_GPU's refuse=NAME,NAME line, or was given to vgpu_refuse.
 int is_refused(const char *function);
 #define REFUSABLE(status) \
   do { if (is_refused(__func__)) return refuse(__func__, status); } while (0)

@@ -17,6 +17,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROO
 TORCH = "2.14"
 """The PyTorch whose predictions the pages show; other versions use other workspaces, and print other figures."""
 
+TRIALS = ("find-batch", "breakdown", "advise", "check")
+"""Commands whose worker needs a process of its own, with the virtual GPU."""
+
 CUT = "…"
 """The last line of an output that a page shows in part."""
 
@@ -49,7 +52,7 @@ class Outputs:
         files = tuple(sorted((path.name, path.read_text("utf-8")) for path in folder.iterdir() if path.is_file()))
         key = command, files
         if key not in self._outputs:
-            run = vram if is_measured(command) else vram_here
+            run = vram if command.split()[0] in TRIALS else vram_here
             answer = run(*command.split(), folder=folder, columns=80)
             assert answer.code == exit_code, f"vram {command}: {answer.stderr}"
             self._outputs[key] = answer.stdout

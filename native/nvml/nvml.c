@@ -54,8 +54,11 @@ API int nvmlSystemGetCudaDriverVersion_v2(int *version) {
   return SUCCESS;
 }
 
+// Leave the state as PyTorch sets it, which is that there is no fabric: it warns if this fails.
+API int nvmlDeviceGetGpuFabricInfoV(void *device, void *information) { return SUCCESS; }
+
 #define REFUSE(name) API int name(void) { return NOT_SUPPORTED; }
-REFUSE(nvmlDeviceGetGpuFabricInfo) REFUSE(nvmlDeviceGetGpuFabricInfoV)
+REFUSE(nvmlDeviceGetGpuFabricInfo)
 REFUSE(nvmlDeviceGetNvLinkRemoteDeviceType) REFUSE(nvmlDeviceGetNvLinkRemotePciInfo_v2) REFUSE(nvmlDeviceGetNvLinkState)
 REFUSE(nvmlDeviceGetUUID) REFUSE(nvmlDeviceGetName) REFUSE(nvmlDeviceGetMemoryInfo) REFUSE(nvmlDeviceGetMemoryInfo_v2)
 REFUSE(nvmlDeviceGetUtilizationRates) REFUSE(nvmlDeviceGetTemperature) REFUSE(nvmlDeviceGetPowerUsage)

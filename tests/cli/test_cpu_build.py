@@ -38,10 +38,8 @@ def test_figures_are_the_same_to_the_byte(name: str, tmp_path: Path, golden: Cal
 
 def predict(command: str, name: str, folder: Path, *arguments: str) -> dict[str, Any]:
     """Return the answer of a command for a T4."""
-    answer = vram(
-        command, "--config", f"{name}.yaml", "--gpu", "t4", "--set", "device.engine=fake-tensors", *arguments, "--json", "--quiet",
-        folder=folder,
-    )  # fmt: skip
+    place = ["--gpu", "t4", "--set", "device.engine=fake-tensors"]
+    answer = vram(command, "--config", f"{name}.yaml", *place, *arguments, "--json", "--quiet", folder=folder)
     assert (answer.code, answer.stderr) == (0, "")
     result: dict[str, Any] = json.loads(answer.stdout)
     return result

@@ -188,6 +188,15 @@ def test_refused_keys(key: str, value: Any) -> None:
     assert "--update-baseline" in caught.value.hint
 
 
+def test_a_baseline_of_another_engine_is_refused() -> None:
+    fake, virtual = (
+        replace(BASELINE.run, device=replace(BASELINE.run.device, kind="simulated", engine=engine))
+        for engine in ("fake-tensors", "virtual-gpu")
+    )
+    with pytest.raises(ConfigError, match="it was predicted by fake-tensors, this run is by virtual-gpu"):
+        comparable_baseline(virtual, 128, replace(BASELINE, run=fake), "base.json")
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.cli.running import vram
+from tests.gpu.conftest import Driver
 from vram_cli.commands.calibrate import MOST_CONTEXT, RUNS
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.calibration_store import read_calibration
 from vram_cli.units import MIB
 
-torch = pytest.importorskip("torch")
-
-pytestmark = [pytest.mark.gpu]
+pytestmark = pytest.mark.silicon("measures what predictions leave out")
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def breakdown(folder: Path, env: dict[str, str], *arguments: str) -> dict[str, A
     return result
 
 
-def test_the_record_is_of_this_card(made: Calibration) -> None:
-    assert made.product == torch.cuda.get_device_name(0)
-    assert made.memory_bytes == torch.cuda.mem_get_info(0)[1]
+def test_the_record_is_of_this_card(made: Calibration, driver: Driver) -> None:
+    assert made.product == driver.name
+    assert made.memory_bytes == driver.memory_bytes
     assert made.versions["torch"] == torch.__version__
     assert 50 * MIB < made.context_bytes <= MOST_CONTEXT
     assert len(made.cases) == 2 * len(RUNS)

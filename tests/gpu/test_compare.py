@@ -9,9 +9,7 @@ import pytest
 from tests.workload.configs import HERE, config
 from vram_cli.compare import CompareOptions, compare_batch_sizes
 
-torch = pytest.importorskip("torch")
-
-pytestmark = [pytest.mark.gpu]
+pytestmark = pytest.mark.silicon("kernels must learn something")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp-fp16", "amp-bf16"])

@@ -1,27 +1,29 @@
-"""The promises of real trials, on a CUDA (or ROCm) device. Run with `make gpu-test`."""
+"""The promises of real trials, on a CUDA (or ROCm) device or the virtual GPU."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import vram
+from tests.gpu.conftest import Driver
 from vram_cli.commands.breakdown import breakdown
+from vram_cli.commands.calibrate import MOST_CONTEXT
 from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import Config, load_config
 from vram_cli.probe import WorkerProbe
 from vram_cli.records import Category, Detail, FindBatchResult, Limit, Outcome, Phase
 from vram_cli.units import GIB, MIB
 
-torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.gpu
 
-pytestmark = [pytest.mark.gpu]
-
-CONTEXT_AT_MOST = 3 * GIB
+LIMIT = 3 * GIB
+"""A large GPU cut down to its context and a few hundred samples."""
 
 
 def config(name: str, *overrides: str) -> Config:
@@ -30,8 +32,7 @@ def config(name: str, *overrides: str) -> Config:
 
 @pytest.fixture(scope="module")
 def small() -> FindBatchResult:
-    """A search on a GPU cut down to 2 GiB."""
-    return find_batch(config("resnet18_cifar10.yaml", "device.memory_limit=2GiB", "search.limit_to_dataset=false"))
+    return find_batch(config("resnet18_cifar10.yaml", "device.memory_limit=3GiB", "search.limit_to_dataset=false"))
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,12 @@ def test_the_certificate_is_a_size_that_ran_and_the_next_that_did_not(small: Fin
 
 
 def test_memory_limit_includes_the_context(small: FindBatchResult) -> None:
-    assert small.run.device.capacity_bytes == 2 * GIB
+    assert small.run.device.capacity_bytes == LIMIT
     assert small.breakdown is not None
-    assert 0 < small.breakdown.bytes_of(Category.CONTEXT) < CONTEXT_AT_MOST
+    assert 50 * MIB < small.breakdown.bytes_of(Category.CONTEXT) <= MOST_CONTEXT
     assert small.breakdown.bytes_of(Category.FREE) >= 0
     reserved = max(trial.peak_reserved_bytes for trial in small.trials if trial.fits)
-    assert reserved + small.breakdown.bytes_of(Category.CONTEXT) <= 2 * GIB
+    assert reserved + small.breakdown.bytes_of(Category.CONTEXT) <= LIMIT
 
 
 def test_the_recommended_size_leaves_the_margin_and_did_not_thrash(small: FindBatchResult) -> None:
@@ -68,11 +69,12 @@ def test_the_recommended_size_leaves_the_margin_and_did_not_thrash(small: FindBa
     assert trial.allocator_retries == 0
 
 
-def test_rows_add_up_to_the_drivers_figure() -> None:
+def test_rows_add_up_to_the_drivers_figure(driver: Driver) -> None:
     result = breakdown(config("resnet18_cifar10.yaml"), batch_size=256)
-    total = torch.cuda.mem_get_info(0)[1]
+    assert result.run.device.kind == "real"
+    assert result.run.device.name == driver.name
     assert result.breakdown is not None
-    assert result.breakdown.total_bytes == total == sum(row.bytes for row in result.breakdown.rows)
+    assert result.breakdown.total_bytes == driver.memory_bytes == sum(row.bytes for row in result.breakdown.rows)
     assert all(row.bytes >= 0 for row in result.breakdown.rows)
     parameters = 4 * 11_181_642
     # Buffers of batch norm: two floats a channel and a counter of 8 bytes for each of 20 layers, 4,800 channels.
@@ -98,7 +100,7 @@ def test_the_size_that_failed_says_what_it_held(small: FindBatchResult) -> None:
     assert small.certificate is not None
     (failed,) = {trial.held_bytes for trial in small.trials if trial.batch_size == small.certificate.smallest_failed}
     assert failed is not None
-    assert max(trial.peak_allocated_bytes for trial in small.trials if trial.fits) / 2 < failed <= 2 * GIB
+    assert max(trial.peak_allocated_bytes for trial in small.trials if trial.fits) / 2 < failed <= LIMIT
 
 
 def test_the_same_process_goes_on_after_running_out_of_memory(probe: WorkerProbe) -> None:
@@ -120,19 +122,27 @@ def test_phases_and_peaks_are_those_of_pytorchs_counters(probe: WorkerProbe) -> 
     assert measured.resident_bytes >= 2 * 4 * 11_181_642
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "amp-bf16", "amp-fp16", "bf16"])
-def test_every_precision_runs_and_makes_the_optimizers_state(precision: str) -> None:
-    result = breakdown(config("resnet18_cifar10.yaml", f"precision={precision}"), batch_size=64)
+@pytest.mark.parametrize(
+    ("precision", "optimizer", "states"),
+    [
+        ("fp32", "sgd, momentum: 0.9", 1),
+        ("tf32", "adam, fused: true", 2),
+        ("amp-bf16", "adamw, foreach: true", 2),
+        ("amp-fp16", "rmsprop", 1),
+        ("bf16", "adagrad", 1),
+    ],
+)
+def test_every_precision_and_optimizer_runs_and_makes_the_optimizers_state(
+    precision: str, optimizer: str, states: int
+) -> None:
+    settings = config("resnet18_cifar10.yaml", f"precision={precision}", f"optimizer={{name: {optimizer}}}")
+    result = breakdown(settings, batch_size=64)
+    assert result.measurement.steps == 3
     assert result.breakdown is not None
     width = 2 if precision == "bf16" else 4
-    assert result.breakdown.bytes_of(Category.OPTIMIZER_STATE) == width * 11_181_642
-
-
-@pytest.mark.parametrize("optimizer", ["adam, fused: true", "adamw, foreach: true", "rmsprop", "adagrad", "sgd"])
-def test_every_optimizer_runs(optimizer: str) -> None:
-    result = breakdown(config("cnn_cifar10.yaml", f"optimizer={{name: {optimizer}}}"), batch_size=64)
-    assert result.breakdown is not None
-    assert result.measurement.steps == 3
+    num_counters = 62  # some optimizers count their steps on the GPU, for each tensor of parameters
+    extra = result.breakdown.bytes_of(Category.OPTIMIZER_STATE) - states * width * 11_181_642
+    assert extra in (0, 4 * num_counters)
 
 
 def test_memory_in_which_cudnn_searched_for_its_plans_is_not_the_trainings() -> None:
@@ -146,43 +156,41 @@ def test_memory_in_which_cudnn_searched_for_its_plans_is_not_the_trainings() -> 
     assert on.peak_reserved_bytes < 2 * off.peak_reserved_bytes
 
 
-def test_other_processes_on_the_card_are_named_and_left_out_of_a_budget() -> None:
-    hog = subprocess.Popen(
-        ["python3", "-c", "import torch, sys; x = torch.empty(2**30, device='cuda'); print(1, flush=True); input()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert hog.stdout is not None
-        hog.stdout.readline()
-        whole = breakdown(config("mlp_mnist.yaml"), batch_size=64)
-        assert whole.breakdown is not None
-        assert whole.breakdown.bytes_of(Category.CONTEXT) > 4 * GIB
-        if whole.run.device.other_processes:
-            cut = breakdown(config("mlp_mnist.yaml", "device.memory_limit=4GiB"), batch_size=64)
-            assert cut.breakdown is not None
-            assert cut.breakdown.bytes_of(Category.CONTEXT) < CONTEXT_AT_MOST
-    finally:
-        hog.kill()
-        hog.wait()
+@pytest.mark.silicon("every process has a virtual GPU of its own")
+def test_other_processes_on_the_gpu_are_named_and_left_out_of_a_limit() -> None:
+    script = "import torch; x = torch.empty(2**30, device='cuda'); print('ready', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hog:
+        try:
+            assert hog.stdout is not None
+            assert hog.stdout.readline() == b"ready\n"
+            whole = breakdown(config("mlp_mnist.yaml"), batch_size=64)
+            assert whole.breakdown is not None
+            assert whole.breakdown.bytes_of(Category.CONTEXT) > 4 * GIB
+            if whole.run.device.other_processes:  # a virtual machine lists none
+                limited = breakdown(config("mlp_mnist.yaml", "device.memory_limit=3GiB"), batch_size=64)
+                assert limited.breakdown is not None
+                assert limited.breakdown.bytes_of(Category.CONTEXT) <= MOST_CONTEXT
+        finally:
+            hog.kill()
 
 
-def test_a_budget_below_the_context_is_told_as_not_fitting(tmp_path: Path) -> None:
+def test_a_limit_below_the_context_does_not_fit(tmp_path: Path) -> None:
     answer = vram("find-batch", "--device", "cuda", "--memory-limit", "16MiB", "--quiet", folder=tmp_path)
     assert answer.code == 4
     assert "Traceback" not in answer.stderr
 
 
-def test_a_device_beyond_the_last_is_told(tmp_path: Path) -> None:
-    answer = vram("breakdown", "--device", f"cuda:{torch.cuda.device_count()}", folder=tmp_path)
+def test_a_device_beyond_the_last_is_told(driver: Driver, tmp_path: Path) -> None:
+    answer = vram("breakdown", "--device", f"cuda:{driver.count}", folder=tmp_path)
     assert answer.code == 3
-    assert "sees" in answer.stderr
+    assert f"there is no cuda:{driver.count}: PyTorch finds {driver.count} cuda device" in answer.stderr
 
 
 def test_the_command_of_the_ci_job(tmp_path: Path) -> None:
     answer = vram("find-batch", "--config", "mlp_mnist.yaml", "--json", folder=tmp_path)
     assert answer.code == 0, answer.stderr
     result = json.loads(answer.stdout)
+    assert result["run"]["device"]["kind"] == "real"
     assert result["run"]["device"]["type"].startswith("cuda")
     assert result["max_batch_size"] == 60_000
     assert result["limited_by"] == "dataset"

@@ -8,9 +8,7 @@ from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import load_config
 from vram_cli.records import Outcome
 
-torch = pytest.importorskip("torch")
-
-pytestmark = [pytest.mark.gpu]
+pytestmark = pytest.mark.silicon("steps must take their time")
 
 
 def test_a_gpu_is_waited_for_and_larger_batches_make_better_use_of_it() -> None:

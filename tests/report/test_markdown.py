@@ -70,7 +70,7 @@ def test_rows_of_the_table_add_up_to_its_total(result: FindBatchResult | Breakdo
     assert result.breakdown is not None
     rows = re.findall(r"^\|.*\| \**([\d,]+)\** \| \**([\d.]+) %\** \|$", markdown(result), re.MULTILINE)
     *parts, total = [(int(size.replace(",", "")), float(share)) for size, share in rows]
-    assert len(parts) == 9
+    assert len(parts) == 10
     assert sum(size for size, _ in parts) == total[0] == result.breakdown.total_bytes
     assert sum(share for _, share in parts) == pytest.approx(total[1], abs=0.5)
 

@@ -65,7 +65,7 @@ def test_empty_categories_have_a_row() -> None:
     made = breakdown(1, GPU, *[0] * 8)
     text = block(breakdown_table(made, GPU))
     assert all(label.split(" and ")[0] in text for label in CATEGORY_LABELS.values())
-    assert text.count(" 0 B ") == 8
+    assert text.count(" 0 B ") == 9
 
 
 def test_nothing_at_all_has_no_shares() -> None:

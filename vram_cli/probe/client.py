@@ -15,6 +15,7 @@ from vram_cli.probe.user_code import code_folder, ended_by_user_code
 from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
 from vram_cli.records import Detail, Measurement, Outcome, Phase, RunInfo
 from vram_cli.virtual_gpu import VARIABLE
+from vram_cli.virtual_gpu.refusals import refusal, refused_functions
 
 START_TIMEOUT_S = 600.0
 """Time limit for importing torch, reading or downloading the data, and the warm-up."""
@@ -175,6 +176,8 @@ class WorkerProbe:
     def _prediction_error(self, stop: WorkerStopped, worker: WorkerProcess, batch_size: int) -> VramError | None:
         subject = f"the prediction of batch {batch_size:,} for {self._opened().device.name}"
         if stop.outcome is Outcome.KILLED:
+            if functions := refused_functions(worker.stderr()):
+                return refusal(functions)
             cause, code = last_words.summary(worker.stderr()), self._config.user_code
             return ProbeError(
                 f"{subject} failed: its process {stop.message}" + (f": {cause}" if cause else ""),
@@ -207,7 +210,9 @@ class WorkerProbe:
         try:
             reply = worker.request(self._session(), timeout=START_TIMEOUT_S)
         except WorkerStopped as stop:
+            functions = refused_functions(worker.stderr())
             error = ended_by_user_code(worker, self._config) or _failed_start(stop, worker)
+            error = refusal(functions) if functions else error
             self._end()
             raise error from None
         except VramError:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _NUM_LINES = 12
+_NOISE = "Could not load symbol cu"
+"""cuDNN writes lines of this for each plan that it would build with a driver; on the virtual GPU there is none."""
 _CRASH = "Fatal Python error"  # the first line that faulthandler writes
 _FRAME = re.compile(r'^  File "(.+)", line \d+ in ')  # in faulthandler's traceback, innermost frame first
 _UNCAUGHT = re.compile(r"(?:terminate called|libc\+\+abi: terminating)(?:.* of (?:type )?'?([\w:]+)'?)?(?:: (.+))?")
@@ -26,7 +28,7 @@ def summary(stderr: str) -> str:
 
 def tail(stderr: str) -> list[str]:
     """Return the last lines, or the first lines of a crash report, which have its location."""
-    lines = stderr.splitlines()
+    lines = [line for line in stderr.splitlines() if not line.startswith(_NOISE)]
     crash = next((i for i, line in enumerate(lines) if line.startswith(_CRASH)), None)
     return lines[-_NUM_LINES:] if crash is None else lines[crash : crash + _NUM_LINES]
 

@@ -100,6 +100,8 @@ def _device_differences(now: RunInfo, baseline: RunInfo) -> Iterator[str]:
     if then.kind != today.kind:
         words = {"real": "measured", "simulated": "predicted"}
         yield f"it was {words.get(then.kind, then.kind)}, this run is {words.get(today.kind, today.kind)}"
+    elif then.engine != today.engine:
+        yield f"it was predicted by {then.engine or 'fake-tensors'}, this run is by {today.engine}"
     if then.name != today.name:
         yield f"it ran on {then.name}, this run is on {today.name}"
     # The capacity of a CPU is the RAM that is free now.

@@ -31,6 +31,7 @@ from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
+from vram_cli.virtual_gpu.refusals import refusal
 from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
 
 _UNKNOWN_PLANS = (
@@ -182,10 +183,10 @@ class VirtualTrials:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
-        self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy))
+        with self._answered():
+            self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy))
+            self.ready = replace(self._trials.ready, remark=remark)
         self._is_warm = False
-        self._refuse_unanswered()
-        self.ready = replace(self._trials.ready, remark=remark)
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
         """Run a batch size.
@@ -194,13 +195,14 @@ class VirtualTrials:
             UnsupportedError: the training calls a function of CUDA that the virtual GPU does not answer, or the size of
                 a tensor depends on values.
         """
-        if not self._is_warm:  # not before: if the training ends the process, that ends a prediction
-            self._trials.warm_up()
-            self._is_warm = True
-            self._library.reads()
-        with recorded_snapshot(trial.snapshot if trial.detail in (Detail.ROWS, Detail.MODULES) else None):
-            done = self._trials.run(trial, on_phase)
-        self._refuse_unanswered()
+        snapshot = trial.snapshot if trial.detail in (Detail.ROWS, Detail.MODULES) else None
+        with self._answered():
+            if not self._is_warm:  # not before: if the training ends the process, that ends a prediction
+                self._trials.warm_up()
+                self._is_warm = True
+                self._library.reads()
+            with recorded_snapshot(snapshot):
+                done = self._trials.run(trial, on_phase)
         reads = self._library.reads()
         if sizes := [read.line or "PyTorch" for read in reads if read.value == "size"]:
             raise UnsupportedError(
@@ -214,12 +216,14 @@ class VirtualTrials:
         measurement = replace(done.measurement, step_seconds=None, reads=reads)
         return replace(done, measurement=measurement)
 
-    def _refuse_unanswered(self) -> None:
-        if names := self._library.refusals():
-            raise UnsupportedError(
-                f"{', '.join(names)}: the training calls this function of CUDA, which the virtual GPU does not answer",
-                _REAL_TRIALS,
-            )
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Raise UnsupportedError if a function of CUDA refused, whatever error or answer came of that."""
+        try:
+            yield
+        finally:
+            if names := self._library.refusals():
+                raise refusal(names)
 
 
 class FakeTensorTrials:
