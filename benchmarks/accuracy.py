@@ -24,8 +24,9 @@ from benchmarks.published import TIMM_CONTEXT, TIMM_TOTAL, rows, timm_training, 
 from vram_cli import virtual_gpu
 from vram_cli.fake_tensors import SimulatedTraining, Simulation
 from vram_cli.hardware.gpus import find_gpu
+from vram_cli.probe.devices.virtual import disable_triton_kernels
 from vram_cli.units import GIB
-from vram_cli.virtual_gpu.attached import disable_triton_kernels, is_attached
+from vram_cli.virtual_gpu.attached import is_attached
 
 ENGINES = ("virtual-gpu", "fake-tensors")
 TIMM_STEPS, XMEM_STEPS = 2, 4

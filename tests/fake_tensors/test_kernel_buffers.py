@@ -71,6 +71,14 @@ def test_layer_norm_backward(rows: int, width: int, dtype: torch.dtype, size: in
     assert given == pytest.approx(size, abs=512)
 
 
+def test_layer_norm_copies_what_is_not_contiguous() -> None:
+    source, weight, one = meta(8, 4, 16).transpose(0, 1), meta(16), meta(4, 8, 1)
+    assert workspace("aten.native_layer_norm", source, [16], weight, weight, 1e-5) == source.nbytes
+    assert workspace("aten.native_layer_norm", source.contiguous(), [16], weight, weight, 1e-5) == 0
+    args = (source, source, [16], one, one, weight, weight, [True] * 3)
+    assert workspace("aten.native_layer_norm_backward", *args) == 2 * source.nbytes
+
+
 @pytest.mark.parametrize(
     ("dtype", "width", "length", "tiles"),
     [
@@ -108,6 +116,17 @@ def test_embedding_bag_backward() -> None:
     grad, indices = meta(4096, 64), meta(204_800, dtype=torch.int64)
     args = (grad, indices, None, None, None, 1_000_000, False)
     assert workspace("aten._embedding_bag_dense_backward", *args, 1, None) == 5 * 1_638_400 + 1_802_240 + 57_671_680
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_volumes_are_copied_to_channels_last(layout: torch.memory_format) -> None:
+    source = meta(4, 16, 64, 64, 64, dtype=torch.float16).to(memory_format=layout)
+    weight, result = meta(32, 16, 2, 2, 2, dtype=torch.float16), meta(4, 32, 32, 32, 32, dtype=torch.float16)
+    args = (source, weight, None, [2] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1)
+    allocations = Workspaces(A100, (2, 14), lambda: False, tf32=False)("aten.convolution", args, {}, result)
+    copied = source.nbytes + weight.nbytes + result.nbytes
+    given = [size for size, _ in allocations]  # type: ignore[misc]
+    assert given == ([copied] if layout is torch.contiguous_format else [weight.nbytes])
 
 
 class Convolution(nn.Module):

@@ -11,6 +11,8 @@ import torch
 from vram_cli.allocator.allocation_trace import AllocatorCall
 
 _HALF = (torch.float16, torch.bfloat16)
+_LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Dimensions of the input -> the layout that tensor cores require."""
 
 
 class PlanSearch:
@@ -94,24 +96,22 @@ class Convolutions:
             return []
         calls = self._search(operation, source, weight, settings) if self._search else []
         uses_tensor_cores = self._half if source.dtype in _HALF else self._tf32 and source.dtype is torch.float32
-        if not uses_tensor_cores or source.dim() != 4 or _runs_channels_last(source, weight):
+        if not uses_tensor_cores or source.dim() not in _LAYOUTS or _runs_channels_last(source, weight):
             return [*calls]
         return [*calls, sum(_bytes(operand) for operand in operands)]
 
 
 def _copies(source: torch.Tensor, weight: torch.Tensor, *operands: torch.Tensor) -> list[int]:
     """Return the sizes of operands that are copied to the kernel's layout (cudnn_convolution_forward)."""
-    channels_last = source.dim() == 4 and _runs_channels_last(source, weight)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    is_last = source.dim() in _LAYOUTS and _runs_channels_last(source, weight)
+    layout = _LAYOUTS[source.dim()] if is_last else torch.contiguous_format
     return [_bytes(operand) for operand in operands if not operand.is_contiguous(memory_format=layout)]
 
 
 def _runs_channels_last(source: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether the input or the weight is in channels last (cudnn_conv_suggest_memory_format)."""
-    return any(
-        tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
-        for tensor in (source, weight)
-    )
+    layout = _LAYOUTS.get(source.dim(), torch.channels_last)
+    return any(tensor.is_contiguous(memory_format=layout) and not tensor.is_contiguous() for tensor in (source, weight))
 
 
 def _is_depthwise(weight: torch.Tensor, groups: int) -> bool:

@@ -96,7 +96,7 @@ class Workspaces:
             dims = args[1] if len(args) > 1 else None
             return [(size, False) for size in sum_buffers(args[0], dims, self._processors)]
         if self._processors is not None and name == "aten.native_layer_norm_backward":
-            return [(size, False) for size in _layer_norm_backward(args, self._processors)]
+            return [(size, False) for size in _layer_norm_backward(args, self._processors) if size]
         formula = _TABLE.get(name)
         return [(size, False) for size in formula(args, kwargs, result) if size] if formula else ()
 
@@ -171,16 +171,30 @@ def _efficient_backward(args: tuple[Any, ...], _: Any, __: Any) -> list[int]:
     return [tiles] if query.element_size() == 2 else [4 * _numel(args[5]), tiles]
 
 
+def _layer_norm(args: tuple[Any, ...], _: Any, __: Any) -> list[int]:
+    """Return a contiguous copy of the input, unless it is contiguous (layer_norm_cuda)."""
+    return [_contiguous_copy(args[0])]
+
+
+def _contiguous_copy(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_contiguous() else tensor.element_size() * _numel(tensor)
+
+
 def _layer_norm_backward(args: tuple[Any, ...], processors: Processors) -> list[int]:
-    """For many rows, partial sums of the gradients of weight and bias (LaunchGammaBetaBackwardCUDAKernel)."""
+    """Return contiguous copies, and the partial sums of weight and bias (LaunchGammaBetaBackwardCUDAKernel)."""
+    copies = _contiguous_copy(args[0]) + _contiguous_copy(args[1])
+    return [copies + _layer_norm_sums(args, processors)]
+
+
+def _layer_norm_sums(args: tuple[Any, ...], processors: Processors) -> int:
     source, weight = args[1], args[5]
     width = prod(args[2])
     rows = _numel(source) // width
     if weight is None or rows <= 64 * 1024 or width // 32 >= processors.multiprocessors / 2:
-        return []
+        return 0
     blocks = min(-(-rows // 32), 32 * 1024 // -(-width // 32))
     partial = weight.new_empty(blocks, width)
-    return [2 * blocks * width * weight.element_size() + sum(sum_buffers(partial, [0], processors))]
+    return 2 * int(partial.nbytes) + sum(sum_buffers(partial, [0], processors))
 
 
 def _up(value: int, multiple: int) -> int:
@@ -188,6 +202,7 @@ def _up(value: int, multiple: int) -> int:
 
 
 _TABLE: dict[str, Callable[[tuple[Any, ...], Any, Any], list[int]]] = {
+    "aten.native_layer_norm": _layer_norm,
     "aten.embedding_dense_backward": _embedding_backward,
     "aten._embedding_bag_dense_backward": _embedding_bag_backward,
     "aten._scaled_dot_product_flash_attention_backward": _flash_backward,

@@ -34,17 +34,6 @@ def detach_children() -> None:
         os.environ.pop(_PRELOAD, None)
 
 
-def disable_triton_kernels() -> None:
-    """Let cuBLAS run the products of PyTorch's own that 2.14 runs in Triton, which asks the driver for a real GPU.
-
-    Neither allocates more than its result (torch/_native/ops).
-    """
-    import torch
-
-    if (native := getattr(torch.backends, "python_native", None)) is not None:
-        native.triton.disable()
-
-
 class VirtualGpu:
     """The functions that the library adds to those of CUDA.
 
@@ -55,7 +44,6 @@ class VirtualGpu:
     def __init__(self, skipped: Sequence[Path]) -> None:
         self._library = ctypes.CDLL(None)
         self._library.vgpu_refusals.restype = self._library.vgpu_unknown_imports.restype = ctypes.c_char_p
-        disable_triton_kernels()
         self._skipped = tuple(str(folder) + os.sep for folder in skipped)
         self._reads: Counter[tuple[str, int, int]] = Counter()
         self._callback: Callable[[int, int], None] = _CALLBACK(self._on_read)  # kept alive: the library calls it

@@ -27,6 +27,7 @@ class VirtualGpuMonitor(CudaMonitor):
 
     def __init__(self, name: str, memory_limit: int | None, accuracy: str) -> None:
         super().__init__(torch.device("cuda:0"), None)
+        disable_triton_kernels()
         self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
 
     @staticmethod
@@ -57,3 +58,13 @@ class VirtualGpuMonitor(CudaMonitor):
         """Return the version of cuDNN."""
         version = torch.backends.cudnn.version()
         return {"cudnn": str(version)} if version else {}
+
+
+def disable_triton_kernels() -> None:
+    """Let cuBLAS run the products of PyTorch's own that 2.14 runs in Triton, which asks the driver for a real GPU.
+
+    Neither allocates more than its result (torch/_native/ops).
+    """
+    native = getattr(torch.backends, "python_native", None)
+    if native is not None:
+        native.triton.disable()
