@@ -52,7 +52,7 @@ def test_context_and_memory_are_the_measured_ones() -> None:
 def test_peak_rises_by_the_allowance(config: Config, products: int, convolutions: int, allowed: int) -> None:
     plain, calibrated = breakdown(None, config), breakdown(fitted(products, convolutions), config)
     rows = {category: calibrated.bytes_of(category) - plain.bytes_of(category) for category in Category}
-    assert rows[Category.TEMPORARIES] == allowed * MIB
+    assert rows[Category.WORKSPACES] == allowed * MIB
     assert not any(rows[category] for category in (Category.PARAMETERS, Category.ACTIVATIONS, Category.BATCH_DATA))
 
 
@@ -80,7 +80,7 @@ def test_another_pytorch_leaves_the_workspaces_out() -> None:
     older = fitted(64, 256, outside_mib=333, torch="2.1.0")
     calibrated = breakdown(older)
     assert calibrated.bytes_of(Category.CONTEXT) == 333 * MIB
-    assert calibrated.bytes_of(Category.TEMPORARIES) == breakdown(None).bytes_of(Category.TEMPORARIES)
+    assert calibrated.bytes_of(Category.WORKSPACES) == breakdown(None).bytes_of(Category.WORKSPACES)
     accuracy = probe(older).device.accuracy
     assert accuracy.startswith("context calibrated on this GPU model on 2026-11-24, torch 2.1.0; workspaces not")
 
@@ -114,5 +114,5 @@ def test_workspaces_belong_to_the_whole_model() -> None:
     calibrated = probe(fitted(64, 256)).simulate(64, detail=True).breakdown
     assert calibrated is not None
     whole, *parts = calibrated.modules
-    assert whole.by_category[Category.TEMPORARIES] >= 256 * MIB
-    assert max(part.by_category.get(Category.TEMPORARIES, 0) for part in parts) < 100 * MIB
+    assert whole.by_category[Category.WORKSPACES] >= 256 * MIB
+    assert max(part.by_category.get(Category.WORKSPACES, 0) for part in parts) < 100 * MIB
