@@ -165,7 +165,7 @@ def test_user_exception_is_an_error(clone: Path) -> None:
 def test_user_code_that_exits_is_an_error(line: str, clone: Path) -> None:
     indent = line[: len(line) - len(line.lstrip())]
     edit(clone / "net.py", line, f"{indent}import os; os._exit(1)\n{line}")
-    answer = check(clone, run=vram)
+    answer = vram("check", "-c", "train.yaml", "--gpu", "t4", "--max-memory", "1GiB", folder=clone)
     assert (answer.code, answer.stdout) == (2, ""), answer.stderr
     assert "ended with exit code 1" in answer.stderr
 

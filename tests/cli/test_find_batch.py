@@ -87,7 +87,7 @@ def test_show_saved_result(search: tuple[Path, dict[str, Any]]) -> None:
     assert "\x1b" not in text
     rows = re.findall(r"(?:iB| B) +(-?[\d,]+) +-?[\d.]+ %", text)
     *parts, total = [int(row.replace(",", "")) for row in rows]
-    assert len(parts) == 9
+    assert len(parts) == 10
     assert sum(parts) == total == 64 * MIB
 
 

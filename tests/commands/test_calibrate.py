@@ -98,7 +98,7 @@ def test_each_run_is_measured_and_predicted_without_what_was_calibrated_before()
     made = fake_gpu.calibrate("cuda:0", progress=progress)
     for run, (real, predicted) in zip(RUNS, zip(fake_gpu.opened[::2], fake_gpu.opened[1::2], strict=True), strict=True):
         assert real[0] == config_of(run, {"name": "cuda:0"})
-        assert predicted == (config_of(run, {"gpu": "t4"}), False)
+        assert predicted == (config_of(run, {"engine": "fake-tensors", "gpu": "t4"}), False)
     assert [(each.workload, each.batch_size) for each in made.cases] == [
         (run.name, size) for run in RUNS for size in run.sizes
     ]

@@ -64,7 +64,7 @@ def test_batch_norm_at_one_sample_does_not_hide_that_two_lack_memory() -> None:
 def test_prediction_is_simulated() -> None:
     result = breakdown(load_config("mlp_mnist.yaml", ["device.gpu=l4"]), batch_size=256)
     assert (result.run.device.kind, result.run.device.type) == ("simulated", "cuda:0")
-    assert "published" in result.run.device.accuracy
+    assert "against an H200" in result.run.device.accuracy
     assert result.breakdown is not None
     assert result.breakdown.total_bytes == result.run.device.capacity_bytes
     assert result.measurement.peak_in(Phase.FORWARD) is not None

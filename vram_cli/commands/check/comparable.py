@@ -34,6 +34,7 @@ _IRRELEVANT = (
     "train.learning_rate",
     "search",
     "device.name",
+    "device.engine",
     "device.gpu",
     "device.overhead",
 )

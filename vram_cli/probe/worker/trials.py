@@ -32,7 +32,8 @@ from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.virtual_gpu.refusals import refusal, too_new
-from vram_cli.workload import DataSource, ShapesOnly, check_code, open_data, set_matmul_precision
+from vram_cli.workload import DataSource, ShapesOnly, build_model, check_code, open_data, set_matmul_precision
+from vram_cli.workload.model_without_memory import build_without_memory
 
 _UNKNOWN_PLANS = (
     "cudnn.benchmark is on: the kernels that cuDNN selects are known only on the GPU itself. The prediction leaves out "
@@ -183,6 +184,7 @@ class VirtualTrials:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
+        build_without_memory(lambda: build_model(config))  # so that a model that cannot be built is refused at once
         with self._answered():
             self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy))
             self.ready = replace(self._trials.ready, remark=remark)
