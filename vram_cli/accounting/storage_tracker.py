@@ -6,9 +6,11 @@ them. A caller that reads the device's own counters adds the difference to the t
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -47,6 +49,7 @@ class StorageTracker(TorchDispatchMode):
     Args:
         device: the device to track; storages on other devices are ignored.
         on_alloc: called after each operation that allocates a storage; for sampling a process-wide counter.
+        after_steps: whether the same step has run untracked before.
 
     Attributes:
         live_bytes: bytes alive now.
@@ -61,7 +64,9 @@ class StorageTracker(TorchDispatchMode):
         modules: if set, each record names the module that was running.
     """
 
-    def __init__(self, device: torch.device, on_alloc: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, device: torch.device, on_alloc: Callable[[], None] = lambda: None, *, after_steps: bool = False
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live_bytes = 0
         self.peak_bytes = 0
@@ -73,7 +78,7 @@ class StorageTracker(TorchDispatchMode):
         self.records: list[StorageRecord] = []
         self.markers: list[tuple[int, Phase | AllocatorCall | None]] = []
         self.failed_at_bytes: int | None = None
-        self._device_type = device.type
+        self._device_type, self._after_steps = device.type, after_steps
         self._on_alloc = on_alloc
         self._phase = Phase.BUILD
         self._clock = 0
@@ -85,7 +90,9 @@ class StorageTracker(TorchDispatchMode):
     def __enter__(self) -> StorageTracker:
         """Start tracking; functions that libraries compile run eagerly, since compiled code cannot be tracked."""
         if self._depth == 0:
-            self._stance = torch.compiler.set_stance("force_eager")
+            # Importing torch._dynamo takes a second. Where steps ran before without it, nothing is compiled.
+            is_needed = not self._after_steps or "torch._dynamo.eval_frame" in sys.modules
+            self._stance = torch.compiler.set_stance("force_eager") if is_needed else nullcontext()
         self._depth += 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self

@@ -151,7 +151,7 @@ class MemoryMonitor(ABC):
 
     def new_tracker(self) -> StorageTracker:
         """Return an empty tracker for a trial."""
-        return StorageTracker(self.device)
+        return StorageTracker(self.device, after_steps=self.has_peak_counters)
 
     @staticmethod
     def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:

@@ -26,6 +26,7 @@ from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor
 from vram_cli.probe.messages import Ready, RunTrial, TrialDone
+from vram_cli.probe.worker.lazy_dynamo import make_dynamo_lazy
 from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
@@ -182,6 +183,8 @@ class VirtualTrials:
         accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
         if calibration is not None and config.device.overhead is None:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
+        if not config.train.compile:
+            make_dynamo_lazy()
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
         build_without_memory(lambda: build_model(config))  # so that a model that cannot be built is refused at once
