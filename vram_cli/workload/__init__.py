@@ -6,7 +6,6 @@ from vram_cli.workload.build_workload import (
     check_code,
     data_dtype,
     parameter_dtype,
-    place_without_values,
     set_matmul_precision,
     workload_of,
 )
@@ -37,7 +36,6 @@ __all__ = [
     "forward",
     "open_data",
     "parameter_dtype",
-    "place_without_values",
     "set_matmul_precision",
     "supervised",
     "tensors_of",

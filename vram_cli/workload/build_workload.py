@@ -11,7 +11,6 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.workload.losses import Criterion, criterion_of, evaluation_of, loss_of
 from vram_cli.workload.model_libraries import library_builder
-from vram_cli.workload.model_without_memory import ModelWithoutValues, build_without_memory
 from vram_cli.workload.models import build_model
 from vram_cli.workload.optimizers import build_optimizer, optimizer_key
 from vram_cli.workload.steps import MAX_MICRO_BATCHES, evaluation_step, train_step, user_step
@@ -22,30 +21,23 @@ from vram_cli.workload.workload import Workload
 _AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
-Place = Callable[[Callable[[], nn.Module], torch.device, torch.dtype | None], nn.Module]
-"""Builds a module and moves it to a device and a dtype."""
+Place = Callable[[str, Callable[[], nn.Module], torch.device, torch.dtype | None], nn.Module]
+"""(part, build, device, dtype) -> module: builds "model" or "criterion", and moves it to the device and the dtype."""
 
 
 def build_workload(config: Config, device: torch.device, place: Place | None = None) -> Workload:
     """Build model and optimizer on the device, in the order of a training script; `place` is `Module.to` by default."""
     place = place or _place
     dtype, criterion = parameter_dtype(config), criterion_of(config)
-    model = place(lambda: build_model(config), device, dtype)
+    model = place("model", lambda: build_model(config), device, dtype)
     if isinstance(criterion, nn.Module):
         loss = criterion
-        criterion = cast("Criterion", place(lambda: loss, device, dtype))
+        criterion = cast("Criterion", place("criterion", lambda: loss, device, dtype))
     return workload_of(config, model, criterion, device)
 
 
-def _place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+def _place(_: str, build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
     return build().to(device=device, dtype=dtype)
-
-
-def place_without_values(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
-    """Build a module without memory, and place empty tensors on the device: no value is computed on it."""
-    model = build_without_memory(build)
-    ModelWithoutValues(model).to(device, dtype)
-    return model
 
 
 def workload_of(config: Config, model: nn.Module, criterion: Criterion | None, device: torch.device) -> Workload:

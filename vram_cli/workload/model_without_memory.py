@@ -47,9 +47,44 @@ class ModelWithoutValues:
             if id(tensor) not in placed:
                 placed[id(tensor)] = _placed(tensor, device, dtype)
             store[name] = placed[id(tensor)]
+        self._link_flat_weights()
+
+    def restore(self) -> None:
+        """Put the tensors back that the model was built with."""
+        for store, name, tensor in self._originals:
+            store[name] = tensor
+        self._link_flat_weights()
+
+    def _link_flat_weights(self) -> None:
         for module in self.model.modules():
             if isinstance(module, nn.RNNBase):
                 module._init_flat_weights()
+
+
+class ReusedModel:
+    """A model that is built once and placed for each trial; built again if a trial changed an attribute of a module."""
+
+    def __init__(self) -> None:
+        self._model: ModelWithoutValues | None = None
+        self._attributes: list[dict[str, int]] = []
+
+    def place(self, build: Build, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+        """Return the model with empty tensors on the device."""
+        if self._model is None or _attributes(self._model.model) != self._attributes:
+            self._model = ModelWithoutValues(build_without_memory(build))
+            self._attributes = _attributes(self._model.model)
+        self._model.to(device, dtype)
+        return self._model.model
+
+    def release(self) -> None:
+        """Let the tensors on the device go."""
+        if self._model is not None:
+            self._model.restore()
+
+
+def _attributes(model: nn.Module) -> list[dict[str, int]]:
+    """Return the identity of each attribute of each module."""
+    return [{name: id(value) for name, value in vars(module).items()} for module in model.modules()]
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:

@@ -153,10 +153,18 @@ class MemoryMonitor(ABC):
         """Return an empty tracker for a trial."""
         return StorageTracker(self.device, after_steps=self.has_peak_counters)
 
-    @staticmethod
-    def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
-        """Build a module and move it to the device."""
+    def place(
+        self,
+        part: str,  # noqa: ARG002 - for devices that keep what was built
+        build: Callable[[], nn.Module],
+        device: torch.device,
+        dtype: torch.dtype | None,
+    ) -> nn.Module:
+        """Build "model" or "criterion" and move it to the device."""
         return build().to(device=device, dtype=dtype)
+
+    def release(self) -> None:  # noqa: B027 - most devices keep nothing
+        """Let what `place` put on the device go, after a trial."""
 
     def synchronize(self) -> None:  # noqa: B027 - a CPU has nothing to wait for
         """Wait for the device, so that an error is raised in the phase that caused it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from vram_cli.probe.devices.cuda import CudaMonitor
 from vram_cli.records import Device
-from vram_cli.workload import place_without_values
+from vram_cli.workload.model_without_memory import ReusedModel
 
 
 class VirtualGpuMonitor(CudaMonitor):
@@ -29,11 +30,18 @@ class VirtualGpuMonitor(CudaMonitor):
         super().__init__(torch.device("cuda:0"), None)
         disable_triton_kernels()
         self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
+        self._modules: defaultdict[str, ReusedModel] = defaultdict(ReusedModel)
 
-    @staticmethod
-    def place(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
-        """Build a module without memory of the host, and place empty tensors on the device."""
-        return place_without_values(build, device, dtype)
+    def place(
+        self, part: str, build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None
+    ) -> nn.Module:
+        """Build a module without memory of the host, once for all trials, and place empty tensors on the device."""
+        return self._modules[part].place(build, device, dtype)
+
+    def release(self) -> None:
+        """Let the tensors of the modules go."""
+        for module in self._modules.values():
+            module.release()
 
     def describe(self) -> Device:
         """Return the GPU, as simulated."""

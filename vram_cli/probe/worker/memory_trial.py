@@ -62,6 +62,7 @@ class MemoryTrial:
             self._run(config, data, batch_size, steps)
         except VramError:
             self._monitor.remove_limit()
+            self._monitor.release()
             raise
         except Exception as error:  # noqa: BLE001 - every exception is an outcome
             self._monitor.remove_limit()
@@ -163,6 +164,7 @@ class MemoryTrial:
 
     def _clean_up(self, failure: Failure | None) -> None:
         self._monitor.remove_limit()
+        self._monitor.release()
         gc.collect()
         if failure is None or not failure.poisoned:
             self._monitor.empty_cache()
