@@ -52,7 +52,7 @@ def test_depthwise_convolution_does_not_use_cudnn() -> None:
 
 def test_benchmark_adds_a_remark() -> None:
     def remark(*overrides: str) -> str:
-        config = load_config("cnn_cifar10", ["device.gpu=t4", *overrides])
+        config = load_config("cnn_cifar10", ["device={gpu: t4, engine: fake-tensors}", *overrides])
         return open_trials(config, download=False, calibrated=False).ready.remark
 
     assert remark() == ""
