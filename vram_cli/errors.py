@@ -100,3 +100,11 @@ class ProbeError(VramError):
     """The worker process that runs trials failed unexpectedly."""
 
     exit_code = 70
+
+
+def out_of_host_memory(batch_size: int, cause: str) -> CutShortError:
+    """Return the error for a prediction in which the computer ran out of RAM."""
+    return CutShortError(
+        f"the computer ran out of RAM as batch {batch_size:,} was predicted: {cause}",
+        "this says nothing about the GPU's memory; end other programs, or predict on a larger computer",
+    )

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from vram_cli.errors import CutShortError, UnsupportedError
+from vram_cli.errors import UnsupportedError
 
 _NO_DRIVER = ("no nvidia driver", "cuda driver", "insufficientdriver", "hasprimarycontext", "not compiled with cuda")
 
@@ -40,14 +40,6 @@ def translate_fake_errors() -> Iterator[None]:
 
 def _name(operation: object) -> str:
     return str(operation).removesuffix(".default")
-
-
-def out_of_host_memory(batch_size: int, cause: str) -> CutShortError:
-    """Return the error for a prediction in which the computer ran out of RAM."""
-    return CutShortError(
-        f"the computer ran out of RAM as batch {batch_size:,} was predicted: {cause}",
-        "this says nothing about the GPU's memory; end other programs, or predict on a larger computer",
-    )
 
 
 _HOST_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")

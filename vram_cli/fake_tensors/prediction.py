@@ -14,8 +14,8 @@ from vram_cli.allocator.allocation_trace import AllocationTrace, LinearTrace, li
 from vram_cli.allocator.replay import ReplayResult, replay
 from vram_cli.allocator.snapshot import snapshot_of, write_snapshot
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, VramError
-from vram_cli.fake_tensors.errors import is_out_of_host_memory, out_of_host_memory
+from vram_cli.errors import ConfigError, VramError, out_of_host_memory
+from vram_cli.fake_tensors.errors import is_out_of_host_memory
 from vram_cli.fake_tensors.simulated_training import SimulatedTraining, training_from_config
 from vram_cli.fake_tensors.simulation import Simulation, running_version
 from vram_cli.hardware.accuracy import accuracy_of

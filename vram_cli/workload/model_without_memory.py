@@ -70,11 +70,16 @@ class ReusedModel:
 
     def place(self, build: Build, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
         """Return the model with empty tensors on the device."""
+        model = self.built(build)
+        model.to(device, dtype)
+        return model.model
+
+    def built(self, build: Build) -> ModelWithoutValues:
+        """Return the model, built if it is not yet, or if a trial changed it."""
         if self._model is None or _attributes(self._model.model) != self._attributes:
             self._model = ModelWithoutValues(build_without_memory(build))
             self._attributes = _attributes(self._model.model)
-        self._model.to(device, dtype)
-        return self._model.model
+        return self._model
 
     def release(self) -> None:
         """Let the tensors on the device go."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import platform
 import subprocess
@@ -107,7 +106,6 @@ class CudaMonitor(MemoryMonitor):
 
     def start_trial(self) -> None:
         """Return all cached memory to the driver, then start the trial."""
-        gc.collect()
         self._backend.empty_cache()
         self._earlier_retries = self._stat("num_alloc_retries")
         super().start_trial()

@@ -21,16 +21,19 @@ class VirtualGpuMonitor(CudaMonitor):
         name: name of the GPU.
         memory_limit: the memory limit of the config in bytes, which the library has in place of the GPU's memory.
         accuracy: one line on the error of such predictions.
+        modules: the model and the criterion of all trials.
     """
 
     # A trial starts with an empty cache, and kernels that are loaded on first use take no memory here.
     confirm_in_new_process = False
 
-    def __init__(self, name: str, memory_limit: int | None, accuracy: str) -> None:
+    def __init__(
+        self, name: str, memory_limit: int | None, accuracy: str, modules: defaultdict[str, ReusedModel]
+    ) -> None:
         super().__init__(torch.device("cuda:0"), None)
         disable_triton_kernels()
         self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
-        self._modules: defaultdict[str, ReusedModel] = defaultdict(ReusedModel)
+        self._modules = modules
 
     def place(
         self, part: str, build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None

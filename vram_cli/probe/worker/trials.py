@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sysconfig
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,9 +17,7 @@ import torch
 from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, MachineError, UnsupportedError
-from vram_cli.fake_tensors import FakeTensorProbe
-from vram_cli.fake_tensors.errors import out_of_host_memory
+from vram_cli.errors import ConfigError, MachineError, UnsupportedError, out_of_host_memory
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
@@ -34,7 +33,7 @@ from vram_cli.records import Detail, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.virtual_gpu.refusals import refusal, too_new
 from vram_cli.workload import DataSource, ShapesOnly, build_model, check_code, open_data, set_matmul_precision
-from vram_cli.workload.model_without_memory import build_without_memory
+from vram_cli.workload.model_without_memory import ReusedModel
 
 _UNKNOWN_PLANS = (
     "cudnn.benchmark is on: the kernels that cuDNN selects are known only on the GPU itself. The prediction leaves out "
@@ -143,14 +142,16 @@ class StepTrials:
                 "leave it out, or run on a CUDA GPU",
             )
 
-    def warm_up(self) -> None:
-        """Run a small trial without a limit, whose errors occur again in the first trial.
+    def warm_up(self, batch_size: int = 2) -> bool:
+        """Run a small trial without a limit, whose errors occur again in the first trial; return whether it ran.
 
         Modules and kernels that are loaded on first use stay in memory, and would count as memory of the training.
         """
-        MemoryTrial(self._open_monitor(None), lambda _: None).run(self._config, self._data, 2, 2)
+        trial = MemoryTrial(self._open_monitor(None), lambda _: None)
+        measurement, _ = trial.run(self._config, self._data, batch_size, 2)
         # All objects alive now stay alive: the garbage collection after each trial can skip them, which saves 0.2 s.
         gc.freeze()
+        return measurement.fits
 
     @property
     def ready(self) -> Ready:
@@ -187,9 +188,10 @@ class VirtualTrials:
             make_dynamo_lazy()
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
-        build_without_memory(lambda: build_model(config))  # so that a model that cannot be built is refused at once
+        modules: defaultdict[str, ReusedModel] = defaultdict(ReusedModel)
+        modules["model"].built(lambda: build_model(config))  # so that a model that cannot be built is refused at once
         with self._answered():
-            self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy))
+            self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules))
             self.ready = replace(self._trials.ready, remark=remark)
         self._is_warm = False
 
@@ -203,8 +205,8 @@ class VirtualTrials:
         snapshot = trial.snapshot if trial.detail in (Detail.ROWS, Detail.MODULES) else None
         with self._answered():
             if not self._is_warm:  # not before: if the training ends the process, that ends a prediction
-                self._trials.warm_up()
-                self._is_warm = True
+                # The size of the first trial, if that is small: cuDNN's plans for it are then known.
+                self._is_warm = self._trials.warm_up(min(trial.batch_size, 2)) or trial.batch_size > 1
                 self._library.reads()
             with recorded_snapshot(snapshot):
                 done = self._trials.run(trial, on_phase)
@@ -245,6 +247,8 @@ class FakeTensorTrials:
     """Steps on fake tensors, for a GPU of the catalogue."""
 
     def __init__(self, config: Config, name: str, remark: str = "", *, calibrated: bool = True) -> None:
+        from vram_cli.fake_tensors import FakeTensorProbe  # 0.1 s that the other trials do not need
+
         device, gpu = config.device, find_gpu(name)
         self._probe = FakeTensorProbe(
             config,
