@@ -56,6 +56,10 @@ class ConfigError(VramError):
     exit_code = 2
 
 
+REAL_TRIALS = "run real trials: on a GPU, or with --device cpu and a --memory-limit"
+"""The way out of a prediction that cannot be made."""
+
+
 class UnsupportedError(ConfigError):
     """The memory of the training cannot be predicted; it can be measured."""
 

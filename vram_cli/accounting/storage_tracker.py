@@ -1,7 +1,7 @@
 """Track tensor storages: their lifetimes and categories, as PyTorch's dispatcher sees them in a real training step.
 
 Allocations inside a kernel (workspaces of cuBLAS, cuDNN, oneDNN) never pass the dispatcher, so the tracker does not see
-them. A caller that reads the device's own counters adds the difference to the temporaries.
+them. A caller that reads the device's own counters reports the difference as workspaces.
 """
 
 from __future__ import annotations

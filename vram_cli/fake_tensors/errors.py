@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from vram_cli.errors import UnsupportedError
+from vram_cli.errors import REAL_TRIALS, UnsupportedError
 
 _NO_DRIVER = ("no nvidia driver", "cuda driver", "insufficientdriver", "hasprimarycontext", "not compiled with cuda")
 
@@ -19,8 +19,7 @@ _NO_DRIVER = ("no nvidia driver", "cuda driver", "insufficientdriver", "hasprima
 def unsupported(feature: str, module: str = "", hint: str = "") -> UnsupportedError:
     """Return the error for a feature that only a real step can measure; `hint` is an alternative to real trials."""
     where = f" in {module}" if module else ""
-    real_trials = "run real trials: on a GPU, or with --device cpu and a --memory-limit"
-    return UnsupportedError(f"{feature}{where} cannot be predicted", f"{hint} {real_trials}".lstrip())
+    return UnsupportedError(f"{feature}{where} cannot be predicted", f"{hint} {REAL_TRIALS}".lstrip())
 
 
 @contextlib.contextmanager

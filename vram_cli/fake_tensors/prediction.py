@@ -14,13 +14,13 @@ from vram_cli.allocator.allocation_trace import AllocationTrace, LinearTrace, li
 from vram_cli.allocator.replay import ReplayResult, replay
 from vram_cli.allocator.snapshot import snapshot_of, write_snapshot
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, VramError, out_of_host_memory
+from vram_cli.errors import VramError, out_of_host_memory
 from vram_cli.fake_tensors.errors import is_out_of_host_memory
 from vram_cli.fake_tensors.simulated_training import SimulatedTraining, training_from_config
 from vram_cli.fake_tensors.simulation import Simulation, running_version
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration import NO_ALLOWANCES, Calibration
-from vram_cli.hardware.gpus import Gpu
+from vram_cli.hardware.gpus import Gpu, check_overhead
 from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
 from vram_cli.units import format_bytes
 from vram_cli.workload import error_summary
@@ -74,11 +74,7 @@ class FakeTensorProbe:
         self._expandable_segments, self._steps = expandable_segments, config.search.steps
         self._total = capacity_bytes or gpu.memory_bytes
         self.outside_bytes = gpu.context_bytes if overhead_bytes is None else overhead_bytes
-        if self.outside_bytes >= self._total:
-            raise ConfigError(
-                f"an overhead of {format_bytes(self.outside_bytes)} leaves nothing of {format_bytes(self._total)}",
-                "give a smaller --overhead or a larger --memory-limit",
-            )
+        check_overhead(self.outside_bytes, self._total)
         self.device = Device(
             kind="simulated",
             name=gpu.product,

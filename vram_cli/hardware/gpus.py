@@ -131,6 +131,19 @@ def find_gpu(name: str) -> Gpu:
     raise ConfigError(f"unknown GPU {name!r}", hint)
 
 
+def check_overhead(overhead_bytes: int, memory_bytes: int) -> None:
+    """Refuse memory that is all overhead.
+
+    Raises:
+        ConfigError: nothing is left for PyTorch's allocator.
+    """
+    if overhead_bytes >= memory_bytes:
+        raise ConfigError(
+            f"an overhead of {format_bytes(overhead_bytes)} leaves nothing of {format_bytes(memory_bytes)}",
+            "give a smaller --overhead or a larger --memory-limit",
+        )
+
+
 def recognise_gpu(product: str, memory_bytes: int) -> Gpu:
     """Return the GPU with a driver's name and about that much memory; several GPUs may share a name.
 

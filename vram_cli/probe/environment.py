@@ -6,11 +6,10 @@ import os
 
 from vram_cli import virtual_gpu
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, MachineError
+from vram_cli.errors import MachineError
 from vram_cli.hardware.calibration_store import load_calibration
-from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
+from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, check_overhead, find_gpu
 from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
-from vram_cli.units import format_bytes
 
 
 def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
@@ -58,14 +57,10 @@ def gpu_to_predict(config: Config) -> Gpu | None:
 def _virtual(config: Config, gpu: Gpu, *, calibrated: bool) -> dict[str, str]:
     device = config.device
     calibration = load_calibration(gpu) if calibrated else None
-    card = calibration.apply_to(gpu) if calibration else gpu
-    memory = device.memory_limit or card.memory_bytes
-    context = card.context_bytes if device.overhead is None else device.overhead
-    if context >= memory:
-        raise ConfigError(
-            f"an overhead of {format_bytes(context)} leaves nothing of {format_bytes(memory)}",
-            "give a smaller --overhead or a larger --memory-limit",
-        )
+    gpu = calibration.apply_to(gpu) if calibration else gpu
+    memory = device.memory_limit or gpu.memory_bytes
+    context = gpu.context_bytes if device.overhead is None else device.overhead
+    check_overhead(context, memory)
     return virtual_gpu.environment(gpu, memory_bytes=memory, context_bytes=context)
 
 

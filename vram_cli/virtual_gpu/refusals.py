@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from vram_cli.errors import UnsupportedError
+from vram_cli.errors import REAL_TRIALS, UnsupportedError
 
 _LINE = re.compile(r"^virtual GPU: (\w+) is not answered$", re.MULTILINE)
 """What `refuse` in native/refusals.c writes to standard error."""
@@ -15,7 +15,7 @@ def refusal(functions: Iterable[str]) -> UnsupportedError:
     """Return the error for a training that called these functions."""
     return UnsupportedError(
         f"{', '.join(functions)}: the training calls this function of CUDA, which the virtual GPU does not answer",
-        "run real trials: on a GPU, or with --device cpu and a --memory-limit",
+        REAL_TRIALS,
     )
 
 

@@ -17,7 +17,7 @@ import torch
 from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, MachineError, UnsupportedError, out_of_host_memory
+from vram_cli.errors import REAL_TRIALS, ConfigError, MachineError, UnsupportedError, out_of_host_memory
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
@@ -40,8 +40,6 @@ _UNKNOWN_PLANS = (
     "their workspaces, and the memory that the first step briefly uses to try them."
 )
 
-
-_REAL_TRIALS = "run real trials: on a GPU, or with --device cpu and a --memory-limit"
 
 _NO_GPU = (
     f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
@@ -217,7 +215,7 @@ class VirtualTrials:
             raise UnsupportedError(
                 f"{', '.join(dict.fromkeys(sizes))}: the size of a tensor depends on values, which only a GPU computes "
                 "(nonzero, a boolean mask, unique, nms)",
-                _REAL_TRIALS,
+                REAL_TRIALS,
             )
         if done.measurement.outcome is Outcome.HOST_MEMORY:
             raise out_of_host_memory(trial.batch_size, done.measurement.message)
