@@ -38,7 +38,7 @@ def timm_training(name: str, size: int, *, channels_last: bool) -> SimulatedTrai
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
 
-    def make_batch(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def make_batch(n: int, device: torch.device, _: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         images = torch.empty(n, 3, size, size, device=device)
         return images.contiguous(memory_format=layout), torch.empty(0, dtype=torch.int64, device=device)
 
@@ -83,7 +83,7 @@ def xmem_training(row: dict[str, str]) -> SimulatedTraining | None:
     optimizer: Any = getattr(torch.optim, row["optimizer"])
     batch_size = [0]
 
-    def make_batch(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def make_batch(n: int, device: torch.device, _: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         batch_size[0] = n
         return torch.empty(0, device=device), torch.empty(0, device=device, dtype=torch.int64)
 

@@ -60,7 +60,7 @@ def in_backward(model: nn.Module, device: torch.device) -> Workload:
 
 def simulated(name: str, workload: Callable[[nn.Module, torch.device], Workload] = workload) -> SimulatedTraining:
     build, shape = CASES[name]
-    return SimulatedTraining(build, workload, lambda n, device: batch(n, device, shape))
+    return SimulatedTraining(build, workload, lambda n, device, _: batch(n, device, shape))
 
 
 def run_real(training: SimulatedTraining) -> tuple[StorageTracker, Peaks]:

@@ -39,7 +39,7 @@ def training(
             autocast_dtype=precision,
             step=train_step,
         ),
-        make_batch=lambda n, device: (
+        make_batch=lambda n, device, _: (
             torch.zeros(n, *shape, device=device),
             torch.zeros(n, device=device, dtype=torch.int64),
         ),

@@ -80,7 +80,7 @@ def config_of(training: str, option: str) -> Config:
 def run_real(config: Config) -> tuple[StorageTracker, Peaks]:
     def build() -> tuple[Workload, Batch]:
         work = build_workload(config, CPU)
-        batch = open_data(config).make_batch(N, CPU, data_dtype(config))
+        batch = open_data(config).make_batch(N, CPU, data_dtype(work.model))
         return work, channels_last(batch) if config.train.channels_last else batch
 
     return real(build)

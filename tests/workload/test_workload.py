@@ -15,7 +15,14 @@ from tests.workload.configs import HERE, config
 from vram_cli.config import load_config
 from vram_cli.errors import ConfigError
 from vram_cli.records import Phase
-from vram_cli.workload import build_workload, data_dtype, open_data, train_step
+from vram_cli.workload import (
+    build_workload,
+    convolutions_use_tf32,
+    data_dtype,
+    open_data,
+    set_matmul_precision,
+    train_step,
+)
 
 CPU = torch.device("cpu")
 
@@ -40,7 +47,7 @@ def test_step_changes_weights_and_creates_state(name: str, precision: str) -> No
         name, [f"precision={precision}", "data.source=synthetic", "optimizer={name: sgd, momentum: 0.9}"]
     )
     work = build_workload(config, CPU)
-    batch = open_data(config).make_batch(4, CPU, data_dtype(config))
+    batch = open_data(config).make_batch(4, CPU, data_dtype(work.model))
     before = [parameter.detach().clone() for parameter in work.model.parameters()]
     phases: list[Phase] = []
     loss = train_step(work, batch, phases.append)
@@ -62,6 +69,27 @@ def test_a_model_keeps_the_dtypes_that_it_was_made_with() -> None:
             "phases": torch.complex64,
             "codes": torch.int8,
         }
+
+
+def test_data_follow_the_first_floating_parameter_of_the_model() -> None:
+    narrow, base = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    narrow.weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)
+    for model, dtype in (
+        (torch.nn.Sequential(base.double(), torch.nn.Linear(2, 2)), torch.float64),
+        (torch.nn.Sequential(torch.nn.Linear(2, 2), base.double()), torch.float32),
+        (narrow.to(torch.bfloat16), torch.bfloat16),
+        (torch.nn.ReLU(), torch.float32),
+        (torch.nn.Linear(2, 2).to(torch.float8_e4m3fn), torch.float32),
+    ):
+        assert data_dtype(model) is dtype
+
+
+def test_fp32_leaves_the_settings_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "none")
+    for precision, product in (("fp32", "none"), ("amp-bf16", "none"), ("tf32", "tf32")):
+        set_matmul_precision(config(precision=precision))
+        assert torch.backends.cuda.matmul.fp32_precision == product
+        assert convolutions_use_tf32()
 
 
 def test_parameter_dtypes() -> None:

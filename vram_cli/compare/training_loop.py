@@ -157,7 +157,7 @@ class TrainingLoop:
         return score
 
     def _batch(self, indices: torch.Tensor) -> Batch:
-        batch = self._data.batch(indices, self._device, data_dtype(self._config))
+        batch = self._data.batch(indices, self._device, data_dtype(self._work.model))
         return channels_last(batch) if self._config.train.channels_last else batch
 
     def _now(self) -> float:

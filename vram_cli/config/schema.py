@@ -53,7 +53,10 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     """train: full training steps. eval: the forward pass of model.eval() in inference mode, with the loss if the data
     has targets; keys about training alone are ignored."""
     precision: Precision = "fp32"
-    """amp-bf16 and amp-fp16 use autocast, the latter with a gradient scaler; bf16 keeps all tensors in bfloat16."""
+    """fp32 changes nothing: parameters keep the dtypes they are made with and PyTorch's settings hold, by which
+    convolutions may use TensorFloat-32. tf32 also lets matrix products use it. amp-bf16 and amp-fp16 use autocast, the
+    latter with a gradient scaler. bf16 converts all floating parameters to bfloat16. Data that are float32 follow the
+    model's first floating parameter."""
     train: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()
     device: DeviceConfig = DeviceConfig()

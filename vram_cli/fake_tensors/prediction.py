@@ -23,7 +23,7 @@ from vram_cli.hardware.calibration import NO_ALLOWANCES, Calibration
 from vram_cli.hardware.gpus import Gpu, check_overhead
 from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
 from vram_cli.units import format_bytes
-from vram_cli.workload import error_summary
+from vram_cli.workload import convolutions_use_tf32, error_summary
 
 
 class FakeTensorProbe:
@@ -67,7 +67,7 @@ class FakeTensorProbe:
         self._simulation = Simulation(
             training or config_training,
             gpu,
-            tf32=config.precision == "tf32",
+            tf32=convolutions_use_tf32(),
             cudnn_benchmark=config.device.cudnn_benchmark,
             allowances=allowances,
         )

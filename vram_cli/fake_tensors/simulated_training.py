@@ -17,11 +17,11 @@ from vram_cli.workload import (
     build_model,
     channels_last,
     criterion_of,
-    data_dtype,
     open_data,
     parameter_dtype,
     workload_of,
 )
+from vram_cli.workload.data_source import MakeBatch
 from vram_cli.workload.model_without_memory import ModelWithoutValues
 
 
@@ -33,7 +33,7 @@ class SimulatedTraining:
     """Builds the model as a training script does, before it moves to the GPU."""
     workload: Callable[[nn.Module, torch.device], Workload]
     """Builds the optimizer and the rest around the model, which is on the device by then."""
-    make_batch: Callable[[int, torch.device], Batch]
+    make_batch: MakeBatch
     dtype: torch.dtype | None = None
     """What parameters are cast to as they are moved; None leaves them as they are."""
 
@@ -51,10 +51,9 @@ def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
         raise unsupported(f"{key}: {config.optimizer.label}, whose state bitsandbytes makes on a GPU only,")
     source = open_data(config, read_files=False)
     make_shapes = source.make_shapes()
-    dtype = parameter_dtype(config)
 
-    def make_batch(n: int, device: torch.device) -> Batch:
-        batch = make_shapes(n, device, data_dtype(config))
+    def make_batch(n: int, device: torch.device, dtype: torch.dtype) -> Batch:
+        batch = make_shapes(n, device, dtype)
         return channels_last(batch) if config.train.channels_last else batch
 
     return (
@@ -62,7 +61,7 @@ def training_from_config(config: Config) -> tuple[SimulatedTraining, DataInfo]:
             build_model=lambda: build_model(config),
             workload=lambda model, device: _workload(config, model, device),
             make_batch=make_batch,
-            dtype=dtype,
+            dtype=parameter_dtype(config),
         ),
         _predicted(source.info),
     )

@@ -22,7 +22,7 @@ from vram_cli.fake_tensors.simulated_training import SimulatedTraining
 from vram_cli.hardware.calibration import NO_ALLOWANCES, Allowances
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import Phase
-from vram_cli.workload import Workload, tensors_of
+from vram_cli.workload import Workload, data_dtype, tensors_of
 from vram_cli.workload.model_without_memory import ModelWithoutValues, build_without_memory
 
 CUDA = torch.device("cuda:0")
@@ -100,7 +100,7 @@ class Simulation:
         work = training.workload(self._model, self._device)
         refuse_module_hooks(self._model)
         recorder.enter_phase(Phase.BATCH)
-        batch = training.make_batch(n, self._device)
+        batch = training.make_batch(n, self._device, data_dtype(self._model))
         for _ in range(STEPS):
             label_storages(recorder, work, batch)
             recorder.mark_step()

@@ -4,6 +4,7 @@ from vram_cli.workload.batches import Batch, channels_last, tensors_of
 from vram_cli.workload.build_workload import (
     build_workload,
     check_code,
+    convolutions_use_tf32,
     data_dtype,
     parameter_dtype,
     set_matmul_precision,
@@ -29,6 +30,7 @@ __all__ = [
     "channels_last",
     "check_code",
     "config_key_of",
+    "convolutions_use_tf32",
     "criterion_of",
     "data_dtype",
     "error_summary",

@@ -18,6 +18,8 @@ from vram_cli.workload.user_code import resolve
 from vram_cli.workload.weight_average import WeightAverage
 from vram_cli.workload.workload import Workload
 
+_DATA_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 _AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
@@ -99,16 +101,28 @@ def parameter_dtype(config: Config) -> torch.dtype | None:
     return torch.bfloat16 if config.precision == "bf16" else None
 
 
-def data_dtype(config: Config) -> torch.dtype:
-    """Return the dtype that float32 data are converted to: bfloat16 for pure bf16, float32 for all others."""
-    return torch.bfloat16 if config.precision == "bf16" else torch.float32
+def data_dtype(model: nn.Module) -> torch.dtype:
+    """Return the dtype that float32 data are converted to: that of the model's first floating parameter.
+
+    A quantized model, whose parameters are narrower than 16 bits, and one without floating parameters take float32.
+    """
+    dtypes = (parameter.dtype for parameter in model.parameters())
+    return next((dtype for dtype in dtypes if dtype in _DATA_DTYPES), torch.float32)
 
 
 def set_matmul_precision(config: Config) -> None:
-    """Let float32 matrix products and convolutions use TensorFloat-32 for `tf32`, and IEEE float32 otherwise.
+    """Let float32 matrix products use TensorFloat-32 for `tf32`; otherwise leave PyTorch's setting, or the user's.
 
-    A setting of the whole process: call this in the worker process that runs trials.
+    PyTorch's default lets convolutions use TensorFloat-32, but not matrix products. A setting of the whole process:
+    call this in the worker process that runs trials.
     """
-    precision = "tf32" if config.precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    if config.precision == "tf32":
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def convolutions_use_tf32() -> bool:
+    """Whether float32 convolutions may use TensorFloat-32 in this process: PyTorch's default."""
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:  # set for convolutions alone
+        return torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined,no-any-return]

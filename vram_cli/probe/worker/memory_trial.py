@@ -82,7 +82,7 @@ class MemoryTrial:
             self._start_phase(Phase.BUILD)
             work = build_workload(config, monitor.device, monitor.place)
             self._start_phase(Phase.BATCH)
-            batch = data.make_batch(batch_size, monitor.device, data_dtype(config))
+            batch = data.make_batch(batch_size, monitor.device, data_dtype(work.model))
             batch = channels_last(batch) if config.train.channels_last else batch
             for step in range(steps):
                 self._step(work, batch, is_detailed=tracks_all and step == steps - 1)

@@ -78,7 +78,7 @@ def _run_forward(config: Config, source: DataSource) -> ForwardPass:
     model, shapes = build_model(config).to(dtype=dtype), OutputShapes(_REAL_BATCH_SIZE)
     note = f"Run for real on the CPU, with a batch of {_REAL_BATCH_SIZE}: {reason}"
     try:
-        batch = source.make_batch(_REAL_BATCH_SIZE, _CPU, data_dtype(config))
+        batch = source.make_batch(_REAL_BATCH_SIZE, _CPU, data_dtype(model))
         shapes.watch(model, lambda: forward(config, model, batch))
     except Exception as error:  # noqa: BLE001 - as above
         note = f"Output shapes are missing: {_message(error)}"
@@ -89,7 +89,7 @@ def _run_on_fakes(config: Config, source: DataSource, model: nn.Module, shapes: 
     make, dtype = source.make_shapes(), parameter_dtype(config)
     with translate_fake_errors(), FakeTensorMode(allow_non_fake_inputs=True):
         ModelWithoutValues(model).to(_CPU, dtype)
-        batch = make(shapes.batch_size, _CPU, data_dtype(config))
+        batch = make(shapes.batch_size, _CPU, data_dtype(model))
         shapes.watch(model, lambda: forward(config, model, batch))
 
 

@@ -88,7 +88,7 @@ class TimingTrials:
         # Run all micro-batches, as in training; a memory trial runs at most two.
         work = replace(work, micro_batches=work.gradient_accumulation_steps)
         on_phase(Phase.BATCH)
-        batch = self._data.make_batch(batch_size, device, data_dtype(config))
+        batch = self._data.make_batch(batch_size, device, data_dtype(work.model))
         batch = channels_last(batch) if config.train.channels_last else batch
 
         def step() -> None:

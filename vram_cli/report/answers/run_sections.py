@@ -102,6 +102,7 @@ def _config(run: RunInfo) -> str:
     steps = ("step.function", "optimizer.name", "optimizer.factory") if setting(run, "mode") != "eval" else ("mode",)
     keys = ("model.name", "model.factory", *steps, "precision")
     values = ", ".join(str(value) for value in (setting(run, key) for key in keys) if value is not None)
+    values += " (floating parameters are converted to bfloat16)" if setting(run, "precision") == "bf16" else ""
     return f"{run.config_name}: {values}" if values else run.config_name
 
 
