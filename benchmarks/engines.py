@@ -55,6 +55,6 @@ def _run(training: SimulatedTraining, n: int, steps: int) -> None:
     model = build_without_memory(training.build_model)
     ModelWithoutValues(model).to(device, training.dtype)
     work = training.workload(model, device)
-    batch = training.make_batch(n, device)
+    batch = training.make_batch(n, device, torch.float32)
     for _ in range(steps):
         work.step(work, batch, lambda _: None)

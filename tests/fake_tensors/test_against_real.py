@@ -64,7 +64,7 @@ def simulated(name: str, workload: Callable[[nn.Module, torch.device], Workload]
 
 
 def run_real(training: SimulatedTraining) -> tuple[StorageTracker, Peaks]:
-    return real(lambda: (training.workload(training.build_model(), CPU), training.make_batch(N, CPU)))
+    return real(lambda: (training.workload(training.build_model(), CPU), training.make_batch(N, CPU, torch.float32)))
 
 
 def presets() -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]:

@@ -84,12 +84,17 @@ def test_data_follow_the_first_floating_parameter_of_the_model() -> None:
         assert data_dtype(model) is dtype
 
 
-def test_fp32_leaves_the_settings_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "none")
-    for precision, product in (("fp32", "none"), ("amp-bf16", "none"), ("tf32", "tf32")):
-        set_matmul_precision(config(precision=precision))
-        assert torch.backends.cuda.matmul.fp32_precision == product
+def test_fp32_leaves_the_settings_of_pytorch() -> None:
+    product = torch.backends.cuda.matmul.fp32_precision
+    try:
+        for precision in ("fp32", "amp-bf16"):
+            set_matmul_precision(config(precision=precision))
+            assert torch.backends.cuda.matmul.fp32_precision == product
+        set_matmul_precision(config(precision="tf32"))
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
         assert convolutions_use_tf32()
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = product
 
 
 def test_parameter_dtypes() -> None:
