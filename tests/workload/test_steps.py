@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 
 from tests.fake_tensors.nets import ConvNet
 from tests.workload.configs import HERE, config
+from vram_cli.accounting.storage_labels import label_storages
+from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.errors import ConfigError
-from vram_cli.records import Phase
-from vram_cli.workload import Workload, build_workload, config_key_of
+from vram_cli.records import Category, Phase
+from vram_cli.workload import Workload, build_workload, config_key_of, tensors_of
 from vram_cli.workload.weight_average import DECAY, WeightAverage
 
 CPU = torch.device("cpu")
@@ -130,9 +133,9 @@ def test_user_step_enters_phases() -> None:
     assert not any(map(torch.equal, before, work.model.parameters()))
 
 
-def test_user_step_enters_each_backward_pass() -> None:
+def test_user_step_enters_each_pass() -> None:
     work = build_workload(config(model=NET, data=DATA, step="tests.fake_tensors.nets:step"), CPU)
-    assert ran(work) == [Phase.FORWARD, Phase.BACKWARD, Phase.BACKWARD, Phase.OPTIMIZER]
+    assert ran(work) == [*[Phase.FORWARD, Phase.BACKWARD] * 2, Phase.OPTIMIZER]
 
 
 @pytest.mark.parametrize("step", ["step", "step_without_loss", "step_that_raises"])
@@ -144,6 +147,49 @@ def test_user_step_restores_pytorch(step: str) -> None:
     assert torch.autograd.backward is backward
     work.optimizer.step()
     assert phases.count(Phase.OPTIMIZER) == (step != "step_that_raises")
+
+
+def gan_step(model: nn.Module, batch: Any, optimizer: Any) -> torch.Tensor:
+    """Step two optimizers, one of them made here; one part of the model runs under checkpoint."""
+    judge = model.__dict__.setdefault("judge", torch.optim.Adam(model[3].parameters()))
+    for chosen in (judge, optimizer):
+        chosen.zero_grad()
+        hidden = checkpoint(model[1], batch[0].flatten(1), use_reentrant=False)
+        loss = nn.functional.cross_entropy(model[3](hidden), batch[1])
+        loss.backward()
+        chosen.step()
+    return loss
+
+
+def lbfgs_step(model: nn.Module, batch: Any, _: Any) -> torch.Tensor:
+    """Give LBFGS a closure."""
+    chosen = model.__dict__.setdefault("chosen", torch.optim.LBFGS(model.parameters(), max_iter=2))
+
+    def closure() -> torch.Tensor:
+        chosen.zero_grad()
+        loss = nn.functional.cross_entropy(model(batch[0].flatten(1)), batch[1])
+        loss.backward()
+        return loss
+
+    return chosen.step(closure)
+
+
+def test_each_optimizer_of_a_user_step_has_its_phase_and_its_state() -> None:
+    passes = [Phase.FORWARD, Phase.BACKWARD]
+    for step, expected in (
+        ("gan_step", [*passes, Phase.OPTIMIZER] * 2),
+        ("lbfgs_step", [Phase.FORWARD, Phase.OPTIMIZER, *passes * 2]),
+    ):
+        mlp = {"name": "mlp", "hidden": 4}
+        work = build_workload(config(model=mlp, data=DATA, step=f"tests.workload.test_steps:{step}"), CPU)
+        tracker = StorageTracker(CPU)
+        with tracker:
+            assert ran(work) == expected
+            label_storages(tracker, work, BATCH)
+        (own,) = work.own_optimizers
+        assert work.optimizers == [work.optimizer, own]
+        held = sum(r.bytes for r in tracker.records if r.category is Category.OPTIMIZER_STATE and r.freed_at is None)
+        assert held == sum(tensor.nbytes for state in own.state.values() for tensor in tensors_of(state)) > 0
 
 
 def test_user_step_without_loss() -> None:

@@ -24,9 +24,9 @@ def label_storages(tracker: StorageTracker, work: Workload, batch: Batch) -> Non
         tracker.label([tensor], Category.PARAMETERS, parent_path(name))
     label_gradients(tracker, work)
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in work.model.named_parameters()}
-    states = {} if work.optimizer is None else work.optimizer.state
-    for parameter, state in states.items():
-        tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, parent_path(names.get(parameter, "")))
+    for optimizer in work.optimizers:
+        for parameter, state in optimizer.state.items():
+            tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, parent_path(names.get(parameter, "")))
 
 
 def label_gradients(tracker: StorageTracker, work: Workload) -> None:

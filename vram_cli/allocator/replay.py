@@ -40,7 +40,10 @@ def replay(
     expandable_segments: bool = False,
     steps: int = 3,
 ) -> ReplayResult:
-    """Replay the setup and at least `steps` steps, repeating the last one until reserved memory no longer grows."""
+    """Replay the setup and at least `steps` steps, repeating the last one until reserved memory no longer grows.
+
+    If the last step leaves other memory than it found, only the first `steps` steps of the trace are replayed.
+    """
     return _Replay(trace, CachingAllocator(capacity_bytes, expandable_segments=expandable_segments)).run(steps)
 
 
@@ -59,12 +62,14 @@ class _Replay:
         try:
             self._replay(self._trace.setup)
             before, after = -1, 0
+            if not self._trace.repeats:
+                for _ in self._trace.steps[:steps]:
+                    self._step()
+                return self._result(None)
             while self._steps < steps or (after > before and self._steps < MAX_STEPS):
                 before = self._allocator.reserved_bytes
                 self._step()
                 after = self._allocator.reserved_bytes
-                if not self._trace.repeats and self._steps == len(self._trace.steps):
-                    break
         except OutOfMemory as failure:
             self._end_phase()
             return self._result(failure)

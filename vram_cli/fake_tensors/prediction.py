@@ -11,6 +11,7 @@ from types import TracebackType
 
 from vram_cli.accounting.attribution import with_modules_and_timeline
 from vram_cli.allocator.allocation_trace import AllocationTrace, LinearTrace, linear_trace
+from vram_cli.allocator.growth import growth_of
 from vram_cli.allocator.replay import ReplayResult, replay
 from vram_cli.allocator.snapshot import snapshot_of, write_snapshot
 from vram_cli.config import Config
@@ -70,6 +71,7 @@ class FakeTensorProbe:
             tf32=convolutions_use_tf32(),
             cudnn_benchmark=config.device.cudnn_benchmark,
             allowances=allowances,
+            steps=config.search.steps,
         )
         self._expandable_segments, self._steps = expandable_segments, config.search.steps
         self._total = capacity_bytes or gpu.memory_bytes
@@ -207,6 +209,7 @@ class FakeTensorProbe:
             held_bytes=failure.allocated_bytes if failure else None,
             flops=self._simulation.flops.get(n),
             breakdown=self._breakdown(n, result) if explain and failure is None else None,
+            growth=None if trace.repeats else growth_of(trace),
         )
 
     def _breakdown(self, n: int, result: ReplayResult) -> Breakdown:

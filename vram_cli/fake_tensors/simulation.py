@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_labels import label_gradients, label_storages
 from vram_cli.allocator.allocation_trace import AllocationTrace, trace_from
+from vram_cli.allocator.growth import STEPS_TO_TELL
 from vram_cli.fake_tensors.attention import Attention
 from vram_cli.fake_tensors.autograd_engine import Engine
 from vram_cli.fake_tensors.cuda_workspaces import Workspaces, no_workspaces
@@ -27,7 +28,9 @@ from vram_cli.workload.model_without_memory import ModelWithoutValues, build_wit
 
 CUDA = torch.device("cuda:0")
 STEPS = 2
-"""The first step creates the optimizer state; the second is like all later ones."""
+"""The first step creates the optimizer state; the second is like all later ones, unless memory grows."""
+USUAL_STEPS = 3
+"""Steps of a trial by default."""
 
 
 class Simulation:
@@ -42,6 +45,7 @@ class Simulation:
         fused_attention: whether the fused attention kernels may be selected.
         allowances: a calibration's allowances for workspaces beyond the known ones.
         device: the device of the fake tensors; "cpu" runs the CPU operations, for comparison with real steps.
+        steps: steps of a trial. More than usual are all simulated: something may happen in a later one alone.
     """
 
     def __init__(
@@ -55,8 +59,9 @@ class Simulation:
         fused_attention: bool = True,
         allowances: Allowances = NO_ALLOWANCES,
         device: torch.device = CUDA,
+        steps: int = USUAL_STEPS,
     ) -> None:
-        self._training, self._gpu, self._device = training, gpu, device
+        self._training, self._gpu, self._device, self._steps = training, gpu, device, steps
         self.flops: dict[int, int] = {}
         """Floating-point operations of one step, by batch size."""
         self._rules: dict[str, Any] = {"tf32": tf32, "cudnn_benchmark": cudnn_benchmark, "allowances": allowances}
@@ -66,19 +71,23 @@ class Simulation:
         self._fake_model = ModelWithoutValues(self._model)
 
     def trace(self, n: int) -> AllocationTrace:
-        """Simulate building the model, a batch of `n` samples and `STEPS` steps.
+        """Simulate building the model, a batch of `n` samples and `STEPS` steps; more if memory may grow.
 
         Raises:
             UnsupportedError: the step reads a value, which fake tensors do not have, has backward hooks on a module or
                 a node, or does something else that cannot be predicted.
             Exception: whatever the model itself raises.
         """
-        recorder = self.run(n)
+        trace = self._trace(n, STEPS if self._steps <= USUAL_STEPS else self._steps)
+        return trace if trace.repeats else self._trace(n, max(self._steps, STEPS_TO_TELL))
+
+    def _trace(self, n: int, steps: int) -> AllocationTrace:
+        recorder = self.run(n, steps)
         self.flops[n] = recorder.flops
         return trace_from(recorder.records, recorder.markers)
 
-    def run(self, n: int) -> Recorder:
-        """Run the same simulation and return its storage tracker."""
+    def run(self, n: int, steps: int = STEPS) -> Recorder:
+        """Run a simulation and return its storage tracker."""
         engine = Engine(adds_in_place=self._version >= (2, 0))
         workspaces: WorkspaceRule = no_workspaces
         if self._device.type == "cuda":
@@ -88,10 +97,10 @@ class Simulation:
             recorder = Recorder(self._device, modules, workspaces)
             recorder.attention = self._attention
             with modules.tracking(), recorder.tracking_optimizers(), recorder:
-                self._train(recorder, n)
+                self._train(recorder, n, steps)
         return recorder
 
-    def _train(self, recorder: Recorder, n: int) -> None:
+    def _train(self, recorder: Recorder, n: int, steps: int) -> None:
         training = self._training
         recorder.enter_phase(Phase.BUILD)
         if self._device.type == "cuda":
@@ -101,13 +110,14 @@ class Simulation:
         refuse_module_hooks(self._model)
         recorder.enter_phase(Phase.BATCH)
         batch = training.make_batch(n, self._device, data_dtype(self._model))
-        for _ in range(STEPS):
+        for _ in range(steps):
             label_storages(recorder, work, batch)
             recorder.mark_step()
             recorder.reset_peak()
             recorder.flops = 0
             work.step(work, batch, lambda phase: _enter_phase(recorder, work, phase))
-            _refuse_special_state(work.optimizer)
+            for optimizer in work.optimizers:
+                _refuse_special_state(optimizer)
         label_storages(recorder, work, batch)
         recorder.mark_step()
 
@@ -130,7 +140,7 @@ def _refuse_recurrent_layers(model: nn.Module) -> None:
 
 def _refuse_special_state(optimizer: Any) -> None:
     """Refuse optimizers whose state is in tensor subclasses, such as quantized ones, whose storages fakes lack."""
-    for state in {} if optimizer is None else optimizer.state.values():
+    for state in optimizer.state.values():
         for tensor in tensors_of(state):
             if type(tensor) not in (FakeTensor, torch.Tensor, nn.Parameter):
                 name, kind = type(optimizer).__name__, type(tensor).__name__

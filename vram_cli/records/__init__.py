@@ -29,7 +29,7 @@ from vram_cli.records.inspection import (
     StoredFacts,
     TensorFacts,
 )
-from vram_cli.records.measurement import Bracket, Certificate, HostRead, Measurement, PhasePeak, SearchResult
+from vram_cli.records.measurement import Bracket, Certificate, Growth, HostRead, Measurement, PhasePeak, SearchResult
 from vram_cli.records.results import BreakdownResult, FindBatchResult
 from vram_cli.records.run_info import DataInfo, Device, RunInfo, TensorInfo
 from vram_cli.records.throughput import Throughput, ThroughputPoint
@@ -56,6 +56,7 @@ __all__ = [
     "Finding",
     "FindingKind",
     "GpuEstimate",
+    "Growth",
     "HostRead",
     "ImageSample",
     "Inspection",

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vram_cli.records.breakdown import Breakdown
 from vram_cli.records.enums import SCHEMA_VERSION, Category
+from vram_cli.records.measurement import Growth
 from vram_cli.records.run_info import RunInfo
 
 Scaling = Literal["linear", "sqrt", "none"]
@@ -99,6 +100,8 @@ class Advice:
     """The batch size at which savings are measured: one that fits without changes."""
     breakdown: Breakdown | None
     """The breakdown without changes at `at_batch_size`."""
+    growth: Growth | None = None
+    """The growth of memory from step to step at `at_batch_size`, without changes; None if there is none."""
     optimizations: tuple[OptimizationResult, ...]
     """The changes, each tried on its own."""
     best: OptimizationResult | None = None

@@ -36,6 +36,22 @@ class HostRead:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Memory that grows from step to step at one batch size, such as by losses that are kept with their graphs."""
+
+    bytes_per_step: int
+    """Bytes by which the memory of tensors grows per step, on average."""
+    steps: int
+    """Steps over which it was seen."""
+    phase: Phase | None = None
+    """The phase that allocates most of what stays; None if not known."""
+    modules: tuple[str, ...] = ()
+    """The modules that allocate most of what stays, the largest first; empty if that happens outside of modules."""
+    is_garbage: bool = False
+    """Whether it is in reference cycles, which stay until Python collects garbage."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
     """The result of one trial: a batch size, its outcome and its memory."""
 
@@ -70,6 +86,8 @@ class Measurement:
     """Floating-point operations of one step in matrix products, convolutions and attention, if the step was tracked;
     counted from shapes (torch.utils.flop_counter), a multiplication and its addition are two."""
     breakdown: Breakdown | None = None
+    growth: Growth | None = None
+    """None if memory does not grow from step to step."""
     reads: tuple[HostRead, ...] = ()
     """Predictions on the virtual GPU: values that the training read and that only a GPU knows."""
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vram_cli.records import Phase
 from vram_cli.workload.batches import Batch
@@ -61,32 +63,64 @@ def evaluation_step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
 
 
 def user_step(function: UserStep) -> Step:
-    """Return a step that runs the user's function; its phases begin when it calls backward and the optimizer."""
+    """Return a step that runs the user's function; its phases begin when it calls modules, backward and optimizers."""
 
     def step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
-        hook = work.optimizer.register_step_pre_hook(lambda *_: enter(Phase.OPTIMIZER))
-        try:
-            with _backward_enters(enter), errors_from("step.function"):
-                enter(Phase.FORWARD)
-                loss = function(work.model, batch, work.optimizer)
-        finally:
-            hook.remove()
+        with _UserPhases(work, enter).tracking(), errors_from("step.function"):
+            loss = function(work.model, batch, work.optimizer)
         return one_number(loss, "step.function", "return it from the step").detach()
 
     return step
 
 
-@contextlib.contextmanager
-def _backward_enters(enter: Enter) -> Iterator[None]:
-    """Enter the backward phase at every call of backward(), including those of simulated engines."""
-    run = torch.autograd.backward
+class _UserPhases:
+    """Enters the phases of a step whose code is unknown, and notes the optimizers that it steps.
 
-    def backward(*args: object, **kwargs: object) -> object:
-        enter(Phase.BACKWARD)
-        return run(*args, **kwargs)  # type: ignore[arg-type]
+    A module that runs outside backward begins a forward pass, as in the second half of a GAN's step or in the closure
+    of LBFGS; in backward, activation checkpointing runs modules again. Backward begins at every call of backward(),
+    including those of simulated engines.
+    """
 
-    torch.autograd.backward = backward  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.autograd.backward = run
+    def __init__(self, work: Workload, enter: Enter) -> None:
+        self._work, self._enter = work, enter
+        self._phase = Phase.FORWARD
+        self._is_in_backward = False
+
+    @contextlib.contextmanager
+    def tracking(self) -> Iterator[None]:
+        """Enter phases while the context is open."""
+        run = torch.autograd.backward
+
+        def backward(*args: object, **kwargs: object) -> object:
+            self._begin(Phase.BACKWARD)
+            self._is_in_backward = True
+            try:
+                return run(*args, **kwargs)  # type: ignore[arg-type]
+            finally:
+                self._is_in_backward = False
+
+        hooks = [register_optimizer_step_pre_hook(self._optimizer_steps)]
+        if not hasattr(self._work.model, "_orig_mod"):  # torch.compile would compile the hook with it
+            hooks.append(register_module_forward_pre_hook(self._module_runs))
+        torch.autograd.backward = backward  # type: ignore[assignment]
+        try:
+            self._enter(Phase.FORWARD)
+            yield
+        finally:
+            torch.autograd.backward = run
+            for hook in hooks:
+                hook.remove()
+
+    def _begin(self, phase: Phase) -> None:
+        self._phase = phase
+        self._enter(phase)
+
+    def _module_runs(self, *_: object) -> None:
+        if self._phase is not Phase.FORWARD and not self._is_in_backward:
+            self._begin(Phase.FORWARD)
+
+    def _optimizer_steps(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if optimizer is not self._work.optimizer:
+            self._work.own_optimizers.add(optimizer)
+        if not self._is_in_backward:  # a hook may step parameters as their gradients are complete
+            self._begin(Phase.OPTIMIZER)

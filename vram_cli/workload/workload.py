@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -44,8 +45,15 @@ class Workload:
     average: WeightAverage | None = None
     criterion: nn.Module | None = None
     """The loss function, if it is a module: it may have tensors of its own, such as a whole network."""
+    own_optimizers: weakref.WeakSet[torch.optim.Optimizer] = field(default_factory=weakref.WeakSet)
+    """Optimizers that the user's step makes itself, known once they have stepped."""
     optimizer_key: str = ""
     """Key of the config to attribute errors of the optimizer's steps to, if it is not a preset."""
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """All optimizers: the config's, unless this is an evaluation, and the user's own."""
+        return [*([] if self.optimizer is None else [self.optimizer]), *self.own_optimizers]
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""

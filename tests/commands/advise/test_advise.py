@@ -34,7 +34,7 @@ def test_max_batch_size_of_each_change() -> None:
     assert [result.max_batch_size for result in advice.optimizations] == [
         backend.largest(changed(config, result)) for result in advice.optimizations
     ]
-    assert len(advice.optimizations) == 9  # a T4 has no bfloat16, a prediction no 8-bit optimizer
+    assert len(advice.optimizations) == 10  # a T4 has no bfloat16, a prediction no 8-bit optimizer
 
 
 def test_savings_are_measured_a_sixteenth_below_the_largest() -> None:
@@ -483,7 +483,7 @@ def test_each_config_is_opened_and_reported_once() -> None:
     backend.advise(training(), progress=progress)
     statuses = progress.statuses
     assert all(before != after for before, after in pairwise(backend.opened))
-    assert len(backend.opened) == 1 + 9 + len([text for text in statuses if " + " in text])
+    assert len(backend.opened) == 1 + 10 + len([text for text in statuses if " + " in text])
     assert len(statuses) == len(set(statuses))
     assert statuses[:2] == ["starting the worker process", "trying the training without changes"]
 

@@ -20,6 +20,7 @@ def names(config: Config, device: Device | None = None) -> set[str]:
 
 ALL = {
     "fused optimizer",
+    "optimizer without foreach",
     "expandable segments",
     "channels last",
     "autocast to bfloat16",
@@ -40,7 +41,8 @@ def test_adam_on_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("override", "excluded"),
     [
-        ("optimizer.fused=true", {"fused optimizer"}),
+        ("optimizer.fused=true", {"fused optimizer", "optimizer without foreach"}),
+        ("optimizer.foreach=false", {"optimizer without foreach"}),
         ("device.expandable_segments=true", {"expandable segments"}),
         ("train.channels_last=true", {"channels last"}),
         ("train.activation_checkpointing=full", {"checkpoint every 2nd block", "checkpoint every block"}),
@@ -51,9 +53,12 @@ def test_adam_on_a_gpu() -> None:
         ("train.gradient_accumulation_steps=4", {"accumulate 2 batches", "optimizer in backward"}),
         ("train.clip_grad_norm=1", {"optimizer in backward"}),
         ("train.zero_grad_set_to_none=false", {"optimizer in backward"}),
-        ("train.optimizer_in_backward=true", {"fused optimizer", "optimizer in backward", "accumulate 2 batches"}),
+        (
+            "train.optimizer_in_backward=true",
+            {"fused optimizer", "optimizer without foreach", "optimizer in backward", "accumulate 2 batches"},
+        ),
         ("optimizer.name=adamw", set()),
-        ("optimizer.factory=torch.optim:AdamW", {"fused optimizer"}),
+        ("optimizer.factory=torch.optim:AdamW", {"fused optimizer", "optimizer without foreach"}),
         ("mode=eval", ALL - {"expandable segments", "channels last", "autocast to bfloat16", "autocast to float16"}),
         ("precision=tf32", set()),
     ],
@@ -84,8 +89,10 @@ def test_autocast_by_compute_capability(name: str, expected: set[str]) -> None:
 
 
 def test_excluded_on_cpu() -> None:
-    excluded = {"expandable segments", "autocast to float16", "8-bit AdamW"}
-    assert names(training(), gpu(name="CPU (2 cores)", device="cpu")) == ALL - excluded
+    excluded = {"expandable segments", "autocast to float16", "8-bit AdamW", "optimizer without foreach"}
+    cpu = gpu(name="CPU (2 cores)", device="cpu")
+    assert names(training(), cpu) == ALL - excluded
+    assert "optimizer without foreach" in names(training("optimizer.foreach=true"), cpu)
 
 
 def test_excluded_in_predictions() -> None:

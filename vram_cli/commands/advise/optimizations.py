@@ -72,10 +72,29 @@ def _without_cost(config: Config, device: Device) -> Iterable[MemoryOptimization
     ):
         overrides = ("optimizer.foreach=null", "optimizer.fused=true")
         yield MemoryOptimization("fused optimizer", overrides, Cost.NOTHING)
+    if has_foreach_default(config, device):
+        yield MemoryOptimization(
+            "optimizer without foreach", ("optimizer.foreach=false",), Cost.COMPUTE, "slower steps"
+        )
     if device.is_gpu and not config.device.expandable_segments:
         yield MemoryOptimization("expandable segments", ("device.expandable_segments=true",), Cost.NOTHING)
     if not config.train.channels_last:
         yield MemoryOptimization("channels last", ("train.channels_last=true",), Cost.NOTHING)
+
+
+def has_foreach_default(config: Config, device: Device) -> bool:
+    """Whether the optimizer updates all parameters at once, with temporary memory for a copy of them.
+
+    That is PyTorch's default on a GPU (_default_to_fused_or_foreach in torch/optim/optimizer.py).
+    """
+    optimizer = config.optimizer
+    return (
+        config.mode == "train"
+        and type(optimizer).takes(optimizer.kind, "foreach")
+        and (device.is_gpu if optimizer.foreach is None else optimizer.foreach)
+        and not optimizer.fused
+        and not config.train.optimizer_in_backward
+    )
 
 
 def _precision(config: Config, device: Device) -> Iterable[MemoryOptimization]:

@@ -81,6 +81,7 @@ def _advice(run: AdviceRun) -> Advice:
         max_batch_size=run.max_batch_size or None,
         at_batch_size=run.at_batch_size,
         breakdown=run.baseline.breakdown if run.baseline else None,
+        growth=run.baseline.growth if run.baseline else None,
         optimizations=tuple(run.results),
         best=run.best,
         notes=_notes(run),

@@ -13,12 +13,13 @@ import torch
 from vram_cli.accounting.attribution import with_modules_and_timeline
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_labels import label_gradients, label_storages
-from vram_cli.allocator.allocation_trace import trace_from
+from vram_cli.allocator.allocation_trace import AllocationTrace, trace_from
+from vram_cli.allocator.growth import STEPS_TO_TELL, grown, growth_per_step, may_grow
 from vram_cli.config import Config
 from vram_cli.errors import VramError
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.worker.oom_errors import Failure, describe
-from vram_cli.records import Breakdown, Detail, Measurement, Outcome, Phase, PhasePeak
+from vram_cli.records import Breakdown, Detail, Growth, Measurement, Outcome, Phase, PhasePeak
 from vram_cli.workload import (
     Batch,
     DataSource,
@@ -29,6 +30,9 @@ from vram_cli.workload import (
     tensors_of,
 )
 
+_KEPT_BYTES = 1024**2
+"""Memory that may outlive a trial without effect: a block of the allocator is larger."""
+
 
 class MemoryTrial:
     """Runs one batch size on one device, and records phases, peaks and steps.
@@ -37,10 +41,19 @@ class MemoryTrial:
         monitor: measures the device's memory.
         on_phase: called as each phase starts.
         detail: the level of the breakdown of the last step. Modules and a timeline need every module call tracked.
+        watches_growth: whether further steps run if memory seems to grow from step to step.
     """
 
-    def __init__(self, monitor: MemoryMonitor, on_phase: Callable[[Phase], None], detail: Detail = Detail.NONE) -> None:
+    def __init__(
+        self,
+        monitor: MemoryMonitor,
+        on_phase: Callable[[Phase], None],
+        detail: Detail = Detail.NONE,
+        *,
+        watches_growth: bool = True,
+    ) -> None:
         self._monitor, self._on_phase, self._detail = monitor, on_phase, detail
+        self._watches_growth = watches_growth
         self._steps = 0
         self._step_seconds: float | None = None
         self._resident_bytes = 0
@@ -48,6 +61,11 @@ class MemoryTrial:
         self._peaks: tuple[PhasePeak, ...] = ()
         self._retries: int | None = None
         self._flops: int | None = None
+        self._held: list[int] = []
+        """Bytes that tensors hold after each step."""
+        self._growth: Growth | None = None
+        self._before = 0
+        """Bytes that tensors of earlier trials hold."""
         self._poisoned = False
 
     def run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> tuple[Measurement, bool]:
@@ -58,6 +76,7 @@ class MemoryTrial:
         """
         started, failure, phase = time.perf_counter(), None, None
         self._monitor.start_trial()
+        self._before = self._monitor.allocated_bytes()
         try:
             self._run(config, data, batch_size, steps)
         except VramError:
@@ -88,8 +107,12 @@ class MemoryTrial:
                 self._step(work, batch, is_detailed=tracks_all and step == steps - 1)
                 if step == 0:
                     monitor.discard_first_step_peak()
-            if self._detail is not Detail.NONE and not config.train.compile:  # compiled code bypasses the dispatcher
+            self._peaks, self._retries = monitor.peaks, monitor.allocator_retries
+            can_track = not config.train.compile  # compiled code bypasses the dispatcher
+            if self._detail is not Detail.NONE and can_track:
                 self._account(work, batch, batch_size)
+            if self._watches_growth and may_grow(self._held):
+                self._growth = self._watch_growth(work, batch, can_track=can_track)
 
     def _held_at_failure(self, failure: Failure) -> int | None:
         """Return at least how many bytes tensors held as an allocation failed; backward has since freed many."""
@@ -106,7 +129,6 @@ class MemoryTrial:
         measurement has no breakdown.
         """
         monitor, peak = self._monitor, self._monitor.step_peak
-        self._peaks, self._retries = monitor.peaks, monitor.allocator_retries
         if monitor.has_peak_counters:
             try:
                 self._step(work, batch, is_detailed=True)
@@ -124,7 +146,32 @@ class MemoryTrial:
                 self._breakdown, trace_from(monitor.tracker.records, monitor.tracker.markers)
             )
 
-    def _step(self, work: Workload, batch: Batch, *, is_detailed: bool) -> None:
+    def _watch_growth(self, work: Workload, batch: Batch, *, can_track: bool) -> Growth | None:
+        """Run more steps to see whether memory grows, and two tracked ones to see what stays.
+
+        They do not count as steps of the trial, and may run out of memory.
+        """
+        monitor, steps, seconds, held = self._monitor, self._steps, self._step_seconds, self._held
+        trace, is_cut_short = AllocationTrace((), (), (), {}), False
+        try:
+            while len(held) < STEPS_TO_TELL:
+                self._step(work, batch, is_detailed=False)
+            if growth_per_step(held) and can_track:
+                for _ in range(2):
+                    self._step(work, batch, is_detailed=True, names_modules=True)
+                monitor.tracker.mark_step()
+                trace = trace_from(monitor.tracker.records, monitor.tracker.markers)
+        except Exception as error:  # noqa: BLE001 - the steps of the trial have run
+            self._poisoned, is_cut_short = describe(error, monitor.device.type).poisoned, True
+        self._steps, self._step_seconds = steps, seconds
+        if (rate := growth_per_step(held, is_cut_short=is_cut_short)) is None:
+            return None
+        before = monitor.allocated_bytes()
+        gc.collect()
+        is_garbage = before - monitor.allocated_bytes() > rate
+        return grown(rate, len(held), trace, is_garbage=is_garbage)
+
+    def _step(self, work: Workload, batch: Batch, *, is_detailed: bool, names_modules: bool = False) -> None:
         monitor = self._monitor
         is_forward_seen = False
         label_storages(monitor.tracker, work, batch)
@@ -132,7 +179,7 @@ class MemoryTrial:
         if is_detailed and monitor.has_peak_counters:
             storage_tracking = monitor.tracker
         module_tracking: AbstractContextManager[object] = nullcontext()
-        if is_detailed and self._detail is Detail.MODULES:
+        if is_detailed and (names_modules or self._detail is Detail.MODULES):
             modules = monitor.tracker.modules = ModuleTracker(work.model)
             module_tracking = modules.tracking()
         monitor.start_step()
@@ -152,6 +199,7 @@ class MemoryTrial:
         with module_tracking, storage_tracking:
             work.step(work, batch, start_phase)
             monitor.end_phase()
+        self._held.append(monitor.allocated_bytes())
         if not is_detailed or not monitor.has_peak_counters:
             seconds = time.perf_counter() - started
             self._step_seconds = min(self._step_seconds or seconds, seconds)
@@ -166,6 +214,8 @@ class MemoryTrial:
         self._monitor.remove_limit()
         self._monitor.release()
         gc.collect()
+        # Tensors that outlive the trial, such as losses in a global list, would count as memory of the next one.
+        self._poisoned |= self._monitor.allocated_bytes() > self._before + _KEPT_BYTES
         if failure is None or not failure.poisoned:
             self._monitor.empty_cache()
 
@@ -187,6 +237,7 @@ class MemoryTrial:
             requested_bytes=failure.requested_bytes if failure else None,
             held_bytes=failure.held_bytes if failure else None,
             flops=self._flops,
+            growth=self._growth,
             breakdown=self._breakdown,
         )
 

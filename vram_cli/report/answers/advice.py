@@ -6,6 +6,7 @@ import shlex
 
 from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, OptimizationResult
 from vram_cli.report import document as doc
+from vram_cli.report.answers.growth import growth_words
 from vram_cli.report.answers.memory import breakdown_table
 from vram_cli.report.answers.run_sections import commands, config_section, context, evidence
 from vram_cli.report.next_step import to_use
@@ -44,6 +45,9 @@ def _summary(advice: Advice) -> list[doc.Line]:
     origin = "predicted" if device.is_simulated else "measured"
     memory = f"on {device.name}, {format_bytes(device.capacity_bytes)} ({origin})"
     lines = [("Without changes:", f"{_unchanged(advice)} {memory}")]
+    if advice.growth is not None:
+        later = "the sizes here run out of memory in later steps"
+        lines.append(("Memory grows:", f"{growth_words(advice.growth)}, at {number(advice.at_batch_size)}; {later}"))
     plans = [plan for plan in (advice.fit_batch, advice.effective_batch) if plan is not None]
     verb = "evaluate" if setting(advice.run, "mode") == "eval" else "train"
     lines += [(f"To {verb} with {number(plan.batch_size)}:", _plan(plan)) for plan in plans]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from vram_cli.records import BreakdownResult, Category
 from vram_cli.report import charts
 from vram_cli.report import document as doc
+from vram_cli.report.answers.growth import growth_lines
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks, require_detail, timeline_title
-from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, notes, reads_note
+from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, foreach_note, notes, reads_note
 from vram_cli.report.answers.trials import trials_words
 from vram_cli.report.next_step import after_breakdown, again
 from vram_cli.report.words import number, percent, place, used_of
@@ -27,11 +28,12 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
     return doc.Document(
         heading=_heading(result),
         context=context(result.command, run),
+        summary=growth_lines(result.measurement, run.device),
         remark=run.remark,
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),
             evidence(run, ("trials", trials_words((result.measurement,), run.device))),
-            *notes(reads_note((result.measurement,)), *result.notes),
+            *notes(foreach_note(result.breakdown, run), reads_note((result.measurement,)), *result.notes),
             config_section(run),
             *commands(after_breakdown(result), again(result)),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vram_cli.module_paths import parent_path
 from vram_cli.records import Category, CheckResult, Finding, FindingKind, ModuleChange, PeakMemory
 from vram_cli.report import document as doc
+from vram_cli.report.answers.growth import growth_lines
 from vram_cli.report.answers.memory import breakdown_table
 from vram_cli.report.answers.run_sections import config_section, context, evidence, notes
 from vram_cli.report.words import CATEGORY_LABELS, ended, number, one_line, origin, percent, place
@@ -29,6 +30,7 @@ def check_document(check: CheckResult) -> doc.Document:
     )
     return doc.Document(
         heading=_heading(check),
+        summary=growth_lines(check.result.measurement, run.device),
         verdict="pass" if check.passed else "fail",
         context=context(check.command, run),
         blocks=(

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vram_cli.records import Category, FindBatchResult, Limit, Outcome, SearchResult
+from vram_cli.records import Category, FindBatchResult, Limit, Measurement, Outcome, SearchResult
 from vram_cli.report import charts
 from vram_cli.report import document as doc
+from vram_cli.report.answers.growth import growth_lines, until_full
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks
-from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, notes, reads_note
+from vram_cli.report.answers.run_sections import (
+    commands,
+    config_section,
+    context,
+    evidence,
+    foreach_note,
+    notes,
+    reads_note,
+)
 from vram_cli.report.answers.throughput import CHART_TITLE, fastest_words, knee_words, throughput_section, timed_words
 from vram_cli.report.answers.trials import proof, trials_section, trials_title, trials_words
 from vram_cli.report.next_step import again, next_step
@@ -59,7 +68,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
                 )
                 for formats, message_limit in _MESSAGE_LIMITS
             ),
-            *notes(reads_note(result.trials), *result.notes),
+            *notes(foreach_note(result.breakdown, run), reads_note(result.trials), *result.notes),
             config_section(run),
             *commands(next_step(result), again(result)),
         ),
@@ -77,6 +86,7 @@ def headline(result: FindBatchResult) -> list[doc.Line]:
     lines = [(label, _largest(result, result.max_batch_size)), ("Recommended:", _recommended(result))]
     if result.limited_by is not None:
         lines.append(("Limited by:", _limited_by(result, result.limited_by, result.max_batch_size)))
+    lines += growth_lines(_trial_of(result, result.max_batch_size), result.run.device)
     if result.throughput is not None:
         so_far = " so far:" if len(result.throughput.points) < result.throughput.sizes else ":"
         lines.append((f"Fastest{so_far}", fastest_words(result.throughput)))
@@ -148,7 +158,15 @@ def _recommended(result: FindBatchResult) -> str:
     rule = "size"
     if multiple > 1:
         rule = f"size below {multiple}" if size % multiple else f"multiple of {multiple}"
-    return f"{number(size)} ({'a' if result.limited_by is Limit.TIME else 'largest'} {rule} that {free})"
+    ends = (
+        f", but {until_full(trial, result.run.device)}" if (trial := _trial_of(result, size)) and trial.growth else ""
+    )
+    return f"{number(size)} ({'a' if result.limited_by is Limit.TIME else 'largest'} {rule} that {free}{ends})"
+
+
+def _trial_of(result: FindBatchResult, size: int) -> Measurement | None:
+    """Return the last trial of a size that ran."""
+    return next((trial for trial in reversed(result.trials) if trial.batch_size == size and trial.fits), None)
 
 
 def _limited_by(result: FindBatchResult, limit: Limit, largest: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from vram_cli.records import DataInfo, Device, Measurement, RunInfo, TensorInfo
+from vram_cli.records import Breakdown, Category, DataInfo, Device, Measurement, Phase, RunInfo, TensorInfo
 from vram_cli.report import document as doc
 from vram_cli.report.next_step import Step
 from vram_cli.report.words import ENGINES, count, one_line, origin, setting
@@ -15,6 +15,7 @@ from vram_cli.units import format_bytes
 
 _TENSORS_SHOWN = 6
 _READS_SHOWN = 4
+_FOREACH = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 
 
 class _Configured(Protocol):
@@ -85,6 +86,24 @@ def reads_note(trials: Iterable[Measurement]) -> str:
     if kept:
         told.append(f"values that a kernel may have changed at {_listed(kept)}: they were assumed to be as before")
     return f"The training read {'; and '.join(told)}." if told else ""
+
+
+def foreach_note(breakdown: Breakdown | None, run: RunInfo) -> str:
+    """Return what the optimizer takes at the peak because it updates all parameters at once; "" if it does not.
+
+    That is PyTorch's default on a GPU (_default_to_fused_or_foreach in torch/optim/optimizer.py).
+    """
+    foreach, fused = setting(run, "optimizer.foreach"), setting(run, "optimizer.fused")
+    is_foreach = (run.device.is_gpu if foreach is None else foreach) and not fused
+    if breakdown is None or breakdown.peak_phase is not Phase.OPTIMIZER or not is_foreach:
+        return ""
+    if setting(run, "optimizer.name") not in _FOREACH or not (size := breakdown.bytes_of(Category.TEMPORARIES)):
+        return ""
+    default = ", PyTorch's default on a GPU," if foreach is None else ""
+    return (
+        f"The peak is in the optimizer's step: foreach{default} updates all parameters at once, with "
+        f"{format_bytes(size)} of temporaries. --set optimizer.fused=true or optimizer.foreach=false avoids them."
+    )
 
 
 def _listed(lines: Sequence[str]) -> str:
