@@ -176,7 +176,7 @@ def test_killed_trial_is_an_outcome() -> None:
 
 
 def test_trial_timeout_ends_the_worker() -> None:
-    with WorkerProbe(small_config("search.steps=1000000", "search.trial_timeout=1")) as probe:
+    with WorkerProbe(small_config("search.steps=1000000", "search.trial_timeout=2")) as probe:
         pid = probe.pid
         measured = probe.measure(128)
         assert measured.outcome is Outcome.TIMED_OUT
@@ -186,8 +186,10 @@ def test_trial_timeout_ends_the_worker() -> None:
 
 
 def test_deadline_stops_a_trial() -> None:
-    with WorkerProbe(small_config("search.steps=1000000"), deadline=time.monotonic()) as probe:
+    with WorkerProbe(small_config("search.steps=1000000"), deadline=time.monotonic() + 3600) as probe:
+        probe._deadline = time.monotonic() + 0.1
         assert probe.measure(128).outcome is Outcome.TIMED_OUT
+        assert probe.measure(128).outcome is Outcome.TIMED_OUT  # a new worker has no time to start
 
 
 def test_missing_device_fails_on_entry() -> None:

@@ -7,7 +7,7 @@ import pytest
 from vram_cli.workload import error_summary, text_of, traceback_of
 
 
-class Unspeakable(Exception):
+class UnspeakableError(Exception):
     def __str__(self) -> str:
         raise ZeroDivisionError
 
@@ -20,9 +20,12 @@ def raised(error: Exception) -> Exception:
 
 
 def test_exception_without_a_text_keeps_its_type_and_place() -> None:
-    assert error_summary(Unspeakable()) == "Unspeakable: (its text cannot be shown: __str__ raises ZeroDivisionError)"
-    assert "test_error_text.py" in traceback_of(raised(Unspeakable()))
-    assert "Unspeakable" in traceback_of(raised(Unspeakable()))
+    assert (
+        error_summary(UnspeakableError())
+        == "UnspeakableError: (its text cannot be shown: __str__ raises ZeroDivisionError)"
+    )
+    assert "test_error_text.py" in traceback_of(raised(UnspeakableError()))
+    assert "UnspeakableError" in traceback_of(raised(UnspeakableError()))
 
 
 @pytest.mark.parametrize("text", ["a \udcff b", "\ud800" * 3])
