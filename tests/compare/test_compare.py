@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.compare.comparisons import COMPLETE
 from vram_cli.compare.memory_checks import check_micro_batches, raise_user_error, verdict
 from vram_cli.errors import CutShortError, WorkloadError
 from vram_cli.records import Measurement, Outcome
@@ -46,6 +47,7 @@ class KillingProbe:
 
     def __init__(self, *outcomes: Outcome) -> None:
         self._outcomes = iter((*outcomes, Outcome.FITS))
+        self.info = COMPLETE.run
 
     def measure(self, batch_size: int) -> Measurement:
         return Measurement(batch_size=batch_size, outcome=next(self._outcomes), message="was ended by SIGKILL")
@@ -59,8 +61,8 @@ def test_killed_memory_check_is_repeated() -> None:
 @pytest.mark.parametrize("outcomes", [(Outcome.KILLED,) * 2, (Outcome.TIMED_OUT,), (Outcome.HOST_MEMORY,)])
 def test_memory_check_without_a_verdict_does_not_say_that_it_does_not_fit(outcomes: tuple[Outcome, ...]) -> None:
     probe: Any = KillingProbe(*outcomes)
-    with pytest.raises(CutShortError, match="the memory of batch size 8 was not measured: was ended by SIGKILL"):
+    with pytest.raises(CutShortError, match=r"not measured: batch 8 on .*: was ended by SIGKILL"):
         verdict(probe, 8)
     probe = KillingProbe(*outcomes)
-    with pytest.raises(CutShortError, match="the memory of batch size 4 was not measured"):
+    with pytest.raises(CutShortError, match="not measured: batch 4"):
         check_micro_batches(probe, Measurement(batch_size=8, outcome=Outcome.OUT_OF_MEMORY))

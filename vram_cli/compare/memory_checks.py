@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vram_cli.commands.user_errors import user_error
+from vram_cli.commands.verdicts import require_verdict
 from vram_cli.compare.records import MemoryCheck
-from vram_cli.errors import CutShortError
 from vram_cli.probe import Probe
 from vram_cli.records import Measurement, Outcome
-
-_NO_VERDICT = (Outcome.KILLED, Outcome.TIMED_OUT, Outcome.HOST_MEMORY)
 
 
 def verdict(probe: Probe, batch_size: int) -> Measurement:
@@ -22,11 +20,8 @@ def verdict(probe: Probe, batch_size: int) -> Measurement:
     measurement = probe.measure(batch_size)
     if measurement.outcome is Outcome.KILLED:
         measurement = probe.measure(batch_size)
-    if measurement.outcome in _NO_VERDICT:
-        raise CutShortError(
-            f"the memory of batch size {batch_size:,} was not measured: {measurement.message}",
-            "this says nothing about its memory; run the same command to go on, or leave this size out",
-        )
+    hint = "run the same command to go on, or leave this size out of --batch-sizes"
+    require_verdict(measurement, probe.info.device.name, hint)
     return measurement
 
 
