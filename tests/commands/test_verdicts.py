@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.compare.comparisons import COMPLETE
-from vram_cli.commands.breakdown import breakdown
+from vram_cli import breakdown, find_batch
 from vram_cli.errors import CutShortError, DoesNotFitError
 from vram_cli.records import Detail, Measurement, Outcome
 
 
-def run_breakdown(outcome: Outcome) -> None:
+def opener(outcome: Outcome) -> Any:
     class OneOutcome:
         info = COMPLETE.run
 
@@ -27,7 +27,7 @@ def run_breakdown(outcome: Outcome) -> None:
     def open_probe(*_: object, **__: object) -> Iterator[Any]:
         yield OneOutcome()
 
-    breakdown("mlp_mnist.yaml", open_probe=open_probe)
+    return open_probe
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,17 @@ def run_breakdown(outcome: Outcome) -> None:
 )
 def test_trial_without_a_verdict(outcome: Outcome, words: str) -> None:
     with pytest.raises(CutShortError, match="not measured: batch") as caught:
-        run_breakdown(outcome)
+        breakdown("mlp_mnist.yaml", open_probe=opener(outcome))
     assert caught.value.exit_code == 3
     assert words in caught.value.hint
 
 
 def test_trial_out_of_memory_is_a_verdict() -> None:
     with pytest.raises(DoesNotFitError):
-        run_breakdown(Outcome.OUT_OF_MEMORY)
+        breakdown("mlp_mnist.yaml", open_probe=opener(Outcome.OUT_OF_MEMORY))
+
+
+def test_search_without_the_time_for_one_batch() -> None:
+    with pytest.raises(CutShortError, match="not measured: batch 1"):
+        find_batch("mlp_mnist.yaml", open_probe=opener(Outcome.TIMED_OUT))
+    assert find_batch("mlp_mnist.yaml", open_probe=opener(Outcome.OUT_OF_MEMORY)).max_batch_size is None
