@@ -176,8 +176,9 @@ def test_killed_trial_is_an_outcome() -> None:
 
 
 def test_trial_timeout_ends_the_worker() -> None:
-    with WorkerProbe(small_config("search.steps=1000000", "search.trial_timeout=2")) as probe:
+    with WorkerProbe(small_config("search.steps=1000000")) as probe:
         pid = probe.pid
+        probe._config = small_config("search.trial_timeout=1")  # not before: opening has this limit, too
         measured = probe.measure(128)
         assert measured.outcome is Outcome.TIMED_OUT
         assert measured.seconds < 10  # steps of a millisecond send phases continuously
