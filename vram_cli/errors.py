@@ -4,9 +4,9 @@
     ├── ConfigError        2   an invalid command line or YAML file
     │   └── WorkloadError  2   the user's model, data or step raised an exception
     ├── MachineError       3   a missing device or package
-    │   └── CutShortError  3   a prediction ran out of time or RAM
+    │   └── CutShortError  3   out of time or RAM, or a signal from outside
     ├── DoesNotFitError    4   the batch does not fit, or not even the smallest one
-    └── ProbeError        70   the worker process failed unexpectedly, or ended during a prediction
+    └── ProbeError        70   the worker process crashed, or failed unexpectedly
 
 Exit code 1 is a finding of `vram check` and never an error; 130 is Ctrl-C or SIGTERM. Any exception that is not a
 `VramError` is a bug: its traceback is printed and the exit code is 70, because Python's own exit code for an uncaught
@@ -83,7 +83,7 @@ class MachineError(VramError):
 
 
 class CutShortError(MachineError):
-    """A prediction ended without a result: it ran out of time, or the computer ran out of RAM."""
+    """A trial ended without a result: time or the computer's RAM ran out, or a signal from outside ended it."""
 
 
 class DoesNotFitError(VramError):

@@ -80,7 +80,8 @@ class WorkerInThread(WorkerProcess):
         self._thread.start()
 
     pid = os.getpid()
-    has_ended = exited = was_killed = False
+    has_ended = exited = False
+    signal_from_outside = ""
 
     def send(self, message: Any) -> None:
         self._requests.put(to_json(message).decode())

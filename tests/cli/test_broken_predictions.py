@@ -17,7 +17,7 @@ from tests.cli.running import Answer, vram
 from vram_cli.commands.calibrate import RUNS, config_of
 from vram_cli.commands.initial_guess import InitialGuess
 from vram_cli.config import Config, load_config, with_overrides
-from vram_cli.errors import CutShortError, ProbeError, WorkloadError
+from vram_cli.errors import CutShortError, WorkloadError
 from vram_cli.probe import WorkerProbe, open_probe
 from vram_cli.records import Detail, Device, Outcome
 from vram_cli.units import GIB
@@ -81,7 +81,8 @@ def check_no_answer(answer: Answer, code: int, *words: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_killed_process(command: str, tmp_path: Path) -> None:
     answer = run(command, dying(tmp_path, KILLED), *COMMANDS[command])
-    check_no_answer(answer, 70, "the prediction of batch", "for Tesla T4 failed", "was ended by SIGKILL")
+    words = "the prediction of batch", "for Tesla T4 failed", "was ended by SIGKILL", "a signal from outside"
+    check_no_answer(answer, 3, *words)
 
 
 @linux
@@ -116,16 +117,14 @@ def test_killed_process_without_user_code_is_replaced() -> None:
     with WorkerProbe(load_config("mlp_mnist.yaml", ["device.gpu=t4"])) as probe:
         before = probe.measure(64).peaks
         os.kill(probe.pid or 0, signal.SIGKILL)
-        with pytest.raises(ProbeError, match=r"the prediction of batch 128 for Tesla T4 failed: .* SIGKILL") as caught:
+        with pytest.raises(CutShortError, match=r"the prediction of batch 128 for Tesla T4 failed: .* SIGKILL"):
             probe.measure(128)
-        assert caught.value.exit_code == 70
-        assert "also ran" not in caught.value.hint
         assert probe.measure(64).peaks == before
 
 
 def test_killed_process_of_an_advised_change(tmp_path: Path) -> None:
     autocast = "__import__('torch').is_autocast_enabled('cuda') and " + KILLED
-    check_no_answer(run("advise", dying(tmp_path, autocast)), 70, "SIGKILL")
+    check_no_answer(run("advise", dying(tmp_path, autocast)), 3, "SIGKILL")
 
 
 def test_killed_process_of_the_initial_guess(tmp_path: Path) -> None:
@@ -142,7 +141,7 @@ def test_trial_timeout(tmp_path: Path) -> None:
 
 def test_time_limit_before_the_first_prediction(tmp_path: Path) -> None:
     answer = run("find-batch", dying(tmp_path, "time.sleep(600)"), "--time-limit", "1")
-    check_no_answer(answer, 3, "the time was over before any batch was predicted", "--time-limit")
+    check_no_answer(answer, 3, "the time was over before", "--time-limit")
 
 
 def test_deadline_is_an_outcome(tmp_path: Path) -> None:
@@ -169,7 +168,7 @@ def test_memory_error_in_a_prediction(tmp_path: Path) -> None:
 def test_killed_prediction_of_a_calibration() -> None:
     with WorkerProbe(config_of(RUNS[0], {"gpu": "t4"}), calibrated=False) as probe:
         os.kill(probe.pid or 0, signal.SIGKILL)
-        with pytest.raises(ProbeError, match=r"the prediction of batch 8 .* failed"):
+        with pytest.raises(CutShortError, match=r"the prediction of batch 8 .* failed"):
             probe.measure(8, Detail.ROWS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -33,6 +34,11 @@ def test_parse_sizes_names_the_flag(text: str) -> None:
         ({"holdout": 0.0}, "--holdout"),
         ({"holdout": 1.0}, "--holdout"),
         ({"warmup": -1.0}, "--warmup"),
+        ({"warmup": math.nan}, "--warmup"),
+        ({"warmup": math.inf}, "--warmup"),
+        ({"seed": 10**23}, "--seed"),
+        ({"epochs": 10**20}, "--epochs"),
+        ({"repeats": 10**20}, "--repeats"),
         ({"batch_sizes": ()}, "--batch-sizes"),
         ({"batch_sizes": (0,)}, "--batch-sizes"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,53 @@ def test_fresh_discards_the_file(path: Path) -> None:
 def test_unwritable_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         ResultsFile(tmp_path / "missing" / "results.jsonl", KEY)
+
+
+def test_second_comparison_is_refused_until_the_first_has_ended(path: Path) -> None:
+    with ResultsFile(path, KEY) as file:
+        file.add_run(make_run())
+        before = path.read_bytes()
+        for fresh in (False, True):
+            with pytest.raises(ConfigError, match="another `vram compare` is writing") as caught:
+                ResultsFile(path, KEY, fresh=fresh)
+            assert "--results FILE" in caught.value.hint
+        assert path.read_bytes() == before
+    with ResultsFile(path, KEY) as file:
+        assert file.runs
+
+
+def test_comparison_that_ended_in_its_first_write_goes_on(path: Path) -> None:
+    with ResultsFile(path, KEY):
+        pass
+    first = path.read_bytes()
+    for cut in range(len(first)):
+        path.write_bytes(first[:cut])
+        with ResultsFile(path, KEY) as file:
+            assert file.runs == {}
+        assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "field"),
+    [
+        ('"loss": 0.25', '"loss": NaN', "run.run.loss"),
+        ('"accuracy": 0.9', '"accuracy": 7.5', "run.run.accuracy"),
+        ('"seconds": 1.5', '"seconds": -1', "run.run.seconds"),
+        ('"variance": 30.0', '"variance": Infinity', "run.run.gradient_noise[0].variance"),
+        ('"steps": 20', f'"steps": {10**400}', "run.run.steps"),
+        ('"kind": "run"', '"kind": "walk"', "tag"),
+    ],
+)
+def test_impossible_figures_are_refused_by_line(path: Path, before: str, after: str, field: str) -> None:
+    with ResultsFile(path, KEY) as file:
+        file.add_run(make_run())
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(ConfigError, match=r"results\.jsonl:2: not a line of vram compare") as caught:
+        ResultsFile(path, KEY)
+    assert field in caught.value.message
+
+
+def test_pipe_is_no_results_file(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="no regular file"):
+        ResultsFile(path, KEY)

@@ -176,8 +176,9 @@ def test_killed_trial_is_an_outcome() -> None:
 
 
 def test_trial_timeout_ends_the_worker() -> None:
-    with WorkerProbe(small_config("search.steps=1000000", "search.trial_timeout=1")) as probe:
+    with WorkerProbe(small_config("search.steps=1000000")) as probe:
         pid = probe.pid
+        probe._config = small_config("search.trial_timeout=1")  # not before: opening has this limit, too
         measured = probe.measure(128)
         assert measured.outcome is Outcome.TIMED_OUT
         assert measured.seconds < 10  # steps of a millisecond send phases continuously
@@ -186,8 +187,10 @@ def test_trial_timeout_ends_the_worker() -> None:
 
 
 def test_deadline_stops_a_trial() -> None:
-    with WorkerProbe(small_config("search.steps=1000000"), deadline=time.monotonic()) as probe:
+    with WorkerProbe(small_config("search.steps=1000000"), deadline=time.monotonic() + 3600) as probe:
+        probe._deadline = time.monotonic() + 0.1
         assert probe.measure(128).outcome is Outcome.TIMED_OUT
+        assert probe.measure(128).outcome is Outcome.TIMED_OUT  # a new worker has no time to start
 
 
 def test_missing_device_fails_on_entry() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vram_cli.commands.user_errors import user_error
+from vram_cli.commands.verdicts import require_verdict
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, DoesNotFitError
 from vram_cli.probe import OpenProbe, open_probe
@@ -57,6 +58,7 @@ def breakdown(
         measurement = probe.measure(size, detail)
         if measurement.outcome is Outcome.ERROR:
             raise user_error(measurement)
+        require_verdict(measurement, device.name)
         result = BreakdownResult(
             run=probe.info,
             measurement=replace(measurement, breakdown=None),

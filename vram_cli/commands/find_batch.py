@@ -8,11 +8,22 @@ from dataclasses import replace
 from vram_cli.commands.initial_guess import InitialGuess
 from vram_cli.commands.throughput import ThroughputSweep, refuse_to_predict
 from vram_cli.commands.user_errors import raise_user_error
+from vram_cli.commands.verdicts import require_verdict
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import ConfigError, CutShortError, Interrupted
 from vram_cli.probe import OpenProbe, Probe, open_probe
 from vram_cli.progress import SILENT, Progress
-from vram_cli.records import Breakdown, DataInfo, Detail, Device, FindBatchResult, Limit, SearchResult, Throughput
+from vram_cli.records import (
+    Breakdown,
+    DataInfo,
+    Detail,
+    Device,
+    FindBatchResult,
+    Limit,
+    Outcome,
+    SearchResult,
+    Throughput,
+)
 from vram_cli.search import find_largest
 
 
@@ -61,7 +72,7 @@ def find_batch(
         if probe.info.device.is_simulated:
             refuse_to_predict(config, probe.info.device.name)
         search, throughput, interrupted = _search(config, probe, detail, progress, open_probe), None, False
-        _require_prediction(search, probe.info.device)
+        _require_verdict(search, probe.info.device)
         try:
             if search.max_batch_size and search.limited_by is not None:
                 search = _with_breakdown(config, probe, search, detail, progress)
@@ -136,13 +147,17 @@ def _max_batch_size(config: Config, data: DataInfo | None) -> tuple[int | None, 
     return config.search.max_batch_size, Limit.MAX_BATCH_SIZE
 
 
-def _require_prediction(search: SearchResult, device: Device) -> None:
-    """Raise if a prediction had no time to say anything: that is not a batch that does not fit."""
-    if device.is_simulated and search.max_batch_size is None and search.limited_by is Limit.TIME:
+def _require_verdict(search: SearchResult, device: Device) -> None:
+    """Raise if no batch had the time to run: that is not a batch that does not fit."""
+    if search.max_batch_size is not None:
+        return
+    if device.is_simulated and search.limited_by is Limit.TIME:
         raise CutShortError(
             f"the time was over before any batch was predicted for {device.name}",
             "this says nothing about the GPU's memory; give it more time with --time-limit",
         )
+    if search.trials and search.trials[-1].outcome is Outcome.TIMED_OUT:
+        require_verdict(search.trials[-1], device.name)
 
 
 def _with_breakdown(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vram_cli.config import Config, load_config
-from vram_cli.probe.client import inspect_workload
+from vram_cli.probe.first_request import inspect_workload
 from vram_cli.progress import SILENT, Progress
 from vram_cli.records import Inspection
 

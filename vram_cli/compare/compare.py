@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vram_cli.commands.learning_rate import choose_scaling, scale_learning_rate
-from vram_cli.commands.user_errors import user_error
 from vram_cli.compare.findings import findings, noise_exponent
+from vram_cli.compare.memory_checks import check_micro_batches, raise_user_error, verdict
 from vram_cli.compare.messages import RunTraining, TrainingProgress
 from vram_cli.compare.options import CompareOptions
 from vram_cli.compare.records import ComparePlan, Comparison, MemoryCheck, TrainingRun
@@ -20,7 +20,7 @@ from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import ConfigError, Interrupted
 from vram_cli.probe import OpenProbe, Probe, open_probe
 from vram_cli.progress import SILENT, Progress
-from vram_cli.records import Measurement, Outcome, RunInfo
+from vram_cli.records import Measurement, RunInfo
 
 DEFAULT_FILE = Path("vram-compare.jsonl")
 
@@ -52,7 +52,7 @@ def compare_batch_sizes(
     Raises:
         ConfigError: The config or an option is invalid, or the file holds another comparison.
         WorkloadError: The model, the data or the loss raised an error.
-        MachineError: The device does not exist.
+        MachineError: The device does not exist, or a process was killed or made no progress; finished runs are kept.
         Interrupted: Ctrl-C.
     """
     settings = config if isinstance(config, Config) else load_config(config)
@@ -108,7 +108,7 @@ class _ComparisonRun:
         for size in self.sizes:
             if size not in self.file.memory_checks:
                 self.progress.status(f"measuring the memory of batch size {size:,}")
-                measurement = probe.measure(size)
+                measurement = verdict(probe, size)
                 raise_user_error(probe, measurement)
                 if measurement.fits:
                     peak = measurement.peak_reserved_bytes
@@ -121,7 +121,7 @@ class _ComparisonRun:
         """Find micro-batches that fit, for sizes that do not."""
         for measurement in too_large:
             self.progress.status(f"searching for micro-batches of batch size {measurement.batch_size:,} that fit")
-            self.file.add_memory_check(_check_micro_batches(probe, measurement))
+            self.file.add_memory_check(check_micro_batches(probe, measurement))
 
     def train(self, *, download: bool) -> None:
         """Run the trainings that the file lacks: all sizes of one repeat, then the next, so that sizes stay even."""
@@ -196,17 +196,6 @@ class _ComparisonRun:
         )
 
 
-def raise_user_error(probe: Probe, measurement: Measurement) -> None:
-    """Raise the error of the user's own code, if that is why a trial failed.
-
-    A failure at one sample is checked with two, since batch norm rejects a single sample.
-    """
-    if measurement.outcome is Outcome.ERROR and measurement.batch_size == 1:
-        measurement = probe.measure(2)
-    if measurement.outcome is Outcome.ERROR:
-        raise user_error(measurement)
-
-
 def _require_trainable(config: Config) -> None:
     if config.device.gpu is not None:
         raise ConfigError(
@@ -230,27 +219,6 @@ def _synthetic_data_error(reason: str) -> ConfigError:
         "use --download to get mnist, fashion_mnist or cifar10, set data.root to their folder, or name your own "
         "Dataset with data.factory",
     )
-
-
-def _check_micro_batches(probe: Probe, failed: Measurement) -> MemoryCheck:
-    """Return the smallest number of micro-batches that fits, out of 2, 4, 8 and so on."""
-    phase = f" in {failed.phase.value}" if failed.phase else ""
-    check = MemoryCheck(
-        batch_size=failed.batch_size, fits=False, peak_bytes=0, message=failed.outcome.value.replace("_", " ") + phase
-    )
-    micro_batches = 2
-    while micro_batches <= failed.batch_size:
-        micro_batch_size = -(-failed.batch_size // micro_batches)
-        measurement = probe.measure(micro_batch_size)
-        if measurement.fits:
-            return replace(
-                check,
-                micro_batch_size=micro_batch_size,
-                micro_batches=micro_batches,
-                peak_bytes=measurement.peak_reserved_bytes,
-            )
-        micro_batches *= 2
-    return check
 
 
 def _report_to(progress: Progress, name: str) -> Callable[[TrainingProgress], None]:

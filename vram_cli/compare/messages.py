@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from vram_cli.compare.records import ComparePlan, TrainingRun
-from vram_cli.probe.messages import Event, Refused
+from vram_cli.probe.messages import Event, ImportTorch, Refused, TorchImported
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTraining:
-    """Parent to worker, first: what to train, and on which device."""
+    """Parent to worker: what to train, and on which device."""
 
     kind: Literal["open_training"] = "open_training"
 
@@ -26,6 +26,13 @@ class OpenTraining:
     plan: ComparePlan
     max_eval_batch: int
     """Largest batch known to fit, and so the largest that validation may use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOpened:
+    """Worker to parent: data and code of the config can be used."""
+
+    kind: Literal["training_opened"] = "training_opened"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +71,9 @@ class TrainingDone:
     """How it ran out of memory."""
 
 
-Request = OpenTraining | RunTraining
+Request = ImportTorch | OpenTraining | RunTraining
 
-Reply = Refused | TrainingProgress | TrainingDone
+Reply = Refused | TorchImported | TrainingOpened | TrainingProgress | TrainingDone
 
 REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])

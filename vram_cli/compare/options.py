@@ -13,6 +13,15 @@ FULL = "full"
 DEFAULT_SIZES = (1, 32, 128, 256, FULL)
 DEFAULT_SAMPLES = 10_000
 
+_RANGES = {
+    "samples": (2, 10**12),
+    "folds": (1, 10**6),
+    "epochs": (1, 10**6),
+    "repeats": (1, 10**6),
+    "warmup": (0, 10**6),
+    "seed": (0, 2**53),  # PyTorch's generators take 64 bits, and multiples of the seed are seeds, too
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
@@ -78,11 +87,10 @@ class CompareOptions:
         return tuple(dict.fromkeys(sizes))
 
     def _validate(self) -> None:
-        minimums = {"samples": 2, "folds": 1, "epochs": 1, "repeats": 1, "warmup": 0, "seed": 0}
-        for name, minimum in minimums.items():
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise ConfigError(f"--{name}: must be at least {minimum}, got {value:g}")
+            if value is not None and not least <= value <= most:  # also false for NaN
+                raise ConfigError(f"--{name}: must be from {least} to {most:,}, got {value:,}")
         if not 0 < self.holdout < 1:
             raise ConfigError(f"--holdout: must be between 0 and 1, got {self.holdout:g}", "for example 0.2")
         if not self.batch_sizes:

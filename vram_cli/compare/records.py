@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat
 
 from vram_cli.records import SCHEMA_VERSION, RunInfo, Scaling
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A results file with figures outside these is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +51,15 @@ class ComparePlan:
 class MemoryCheck:
     """Whether training with a batch size fits in memory, measured by a few steps before the runs."""
 
-    batch_size: int
+    batch_size: Count
     fits: bool
-    peak_bytes: int
+    peak_bytes: Count
     """Peak memory reserved by the allocator, for a micro-batch if the batch does not fit; 0 if unknown."""
     message: str = ""
     """How it failed, if it does not fit."""
-    micro_batch_size: int | None = None
+    micro_batch_size: Count | None = None
     """Samples per micro-batch that fits with gradient accumulation; None if the batch fits, or if no size does."""
-    micro_batches: int = 1
+    micro_batches: Count = 1
     """Micro-batches per batch."""
 
 
@@ -59,11 +67,11 @@ class MemoryCheck:
 class NoisePoint:
     """Mean and variance of the gradients of training samples at one point of a run."""
 
-    samples: int
+    samples: Count
     """Samples trained on so far."""
-    signal: float
+    signal: FiniteFloat
     """Squared norm of the mean gradient, |G|^2; unbiased, so it can be negative."""
-    variance: float
+    variance: FiniteFloat
     """Trace of the covariance of per-sample gradients, tr(S); unbiased."""
 
 
@@ -71,34 +79,34 @@ class NoisePoint:
 class CurvePoint:
     """Mean training loss over a section of a run."""
 
-    samples: int
+    samples: Count
     """Samples trained on by the end of the section."""
-    loss: float
+    loss: FiniteFloat
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
     """One training, from new weights to validation."""
 
-    batch_size: int
-    repeat: int
-    fold: int
-    micro_batches: int = 1
+    batch_size: Count
+    repeat: Count
+    fold: Count
+    micro_batches: Count = 1
     """Micro-batches per batch."""
-    learning_rate: float
-    steps: int
+    learning_rate: FiniteFloat
+    steps: Count
     """Optimizer steps."""
-    samples: int
+    samples: Count
     """Samples trained on, counted once per epoch."""
-    seconds: float
+    seconds: Seconds
     """Training time, without validation and gradient noise measurements."""
-    loss: float | None = None
+    loss: FiniteFloat | None = None
     """Mean validation loss per sample; None if training diverged."""
-    accuracy: float | None = None
+    accuracy: Fraction | None = None
     """Fraction of validation targets predicted correctly; None if the outputs are not class scores."""
-    loss_noise: float | None = None
+    loss_noise: FiniteFloat | None = None
     """Standard deviation of a step's loss around its trend; None if there are too few steps."""
-    diverged_at: int | None = None
+    diverged_at: Count | None = None
     """Step at which the loss became infinite or NaN, which ends the training."""
     curve: tuple[CurvePoint, ...] = ()
     """Training loss."""

@@ -1,6 +1,7 @@
 """The results file of a comparison: JSON Lines, with the comparison in the first line and a result in each other one.
 
-Each result is flushed to disk before the next run starts, so an interrupted comparison resumes where it stopped.
+Each result is flushed to disk before the next run starts, so an interrupted comparison resumes where it stopped. The
+file is locked while it is open.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from vram_cli.compare.file_lock import FileLockedError, lock
 from vram_cli.compare.records import ComparePlan, MemoryCheck, TrainingRun
 from vram_cli.config_diff import describe_change, differing_keys, flatten
 from vram_cli.errors import ConfigError
 from vram_cli.records import SCHEMA_VERSION
+from vram_cli.validation import first_problem
 
 _HINT = "--results FILE stores this comparison elsewhere; --fresh discards the existing results"
+_ELSEWHERE = "choose a writable location with --results FILE"
+_START = b'{"kind": "comparison", '
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 _IRRELEVANT_KEYS = ("search", "data.root")
 """Config keys that do not affect results."""
 
@@ -56,7 +62,7 @@ class RunLine:
 
 
 Line = ComparisonKey | MemoryCheckLine | RunLine
-_LINE: TypeAdapter[Line] = TypeAdapter(Line)
+_LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 
 
 class ResultsFile:
@@ -68,7 +74,8 @@ class ResultsFile:
         fresh: Whether to discard existing results.
 
     Raises:
-        ConfigError: The file cannot be written, was not written by vram, or holds another comparison.
+        ConfigError: The file cannot be written, was not written by vram, holds another comparison, or is being written
+            by another process.
     """
 
     def __init__(self, path: Path, key: ComparisonKey, *, fresh: bool = False) -> None:
@@ -77,11 +84,17 @@ class ResultsFile:
         self.runs: dict[tuple[int, int, int], TrainingRun] = {}
         """Runs by batch size, repeat and fold."""
         self._path = path
-        is_new = fresh or not path.exists() or (path.is_file() and not path.stat().st_size)
-        end = 0 if is_new else self._read(key)
-        self._file = self._open(end)
-        if not end:
-            self._write(key)
+        self._file = self._open()
+        try:
+            self._lock()
+            end = 0 if fresh else self._read(key)
+            self._file.truncate(end)
+            self._file.seek(end)
+            if not end:
+                self._write(key)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> ResultsFile:
         return self
@@ -110,15 +123,20 @@ class ResultsFile:
             hint = "free some disk space, then run the same command to resume"
             raise ConfigError(f"{self._path}: cannot be written: {error.strerror}", hint) from None
 
-    def _open(self, end: int) -> IO[bytes]:
+    def _open(self) -> IO[bytes]:
+        if self._path.exists() and not self._path.is_file():
+            raise ConfigError(f"{self._path}: cannot be written: it is no regular file", _ELSEWHERE)
         try:
-            file = self._path.open("r+b" if end else "wb")
+            return os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666), "r+b")
         except OSError as error:
-            hint = "choose a writable location with --results FILE"
-            raise ConfigError(f"{self._path}: cannot be written: {error.strerror}", hint) from None
-        file.truncate(end)
-        file.seek(end)
-        return file
+            raise ConfigError(f"{self._path}: cannot be written: {error.strerror}", _ELSEWHERE) from None
+
+    def _lock(self) -> None:
+        try:
+            lock(self._file)
+        except FileLockedError:
+            hint = "wait for its end, or store this comparison elsewhere with --results FILE"
+            raise ConfigError(f"{self._path}: another `vram compare` is writing its results there", hint) from None
 
     def _read(self, key: ComparisonKey) -> int:
         """Read the results, and return the offset of the end of the last complete line.
@@ -126,10 +144,12 @@ class ResultsFile:
         Return 0 if there are no results: overwriting the key of another comparison then loses nothing.
         """
         try:
-            content = self._path.read_bytes()
+            content = self._file.read()
         except OSError as error:
             raise ConfigError(f"{self._path}: cannot be read: {error.strerror}", _HINT) from None
         end, previous = content.rfind(b"\n") + 1, key
+        if end == 0 and (content.startswith(_START) or _START.startswith(content)):
+            return 0  # empty, or ended in its first write
         for number, text in enumerate(content[:end].splitlines(), 1):
             line = self._parse(text, number)
             if isinstance(line, ComparisonKey) != (number == 1):
@@ -152,7 +172,7 @@ class ResultsFile:
         try:
             return _LINE.validate_json(text)
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]["msg"]
+            problem = first_problem(error)
             raise ConfigError(f"{self._path}:{number}: not a line of vram compare: {problem}", _HINT) from None
 
 

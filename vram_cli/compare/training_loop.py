@@ -70,7 +70,7 @@ class TrainingLoop:
         """Train and validate."""
         self._train(report)
         request, history = self._request, self._history
-        score = Score() if history.diverged_at is not None else self._validate()
+        score = Score() if history.diverged_at is not None else self._validate(report)
         is_full = request.batch_size >= len(self._train_samples)
         # Whether the last step made the weights infinite.
         diverged_last = history.diverged_at is None and not isfinite(score.mean_loss)
@@ -147,13 +147,16 @@ class TrainingLoop:
         devices = [] if self._device.type == "cpu" else [self._device.index or 0]
         with torch.random.fork_rng(devices):
             signal, variance = gradient_noise(self._work, groups, group_size)
-        self._gradient_noise.append(NoisePoint(samples=self._history.samples, signal=signal, variance=variance))
+        if isfinite(signal) and isfinite(variance):
+            self._gradient_noise.append(NoisePoint(samples=self._history.samples, signal=signal, variance=variance))
 
-    def _validate(self) -> Score:
-        score = Score()
+    def _validate(self, report: Callable[[TrainingProgress], None]) -> Score:
+        """Validate; the reports show that it makes progress."""
+        score, steps, loss = Score(), self._history.steps, self._history.read()
         self._work.model.eval()
         for indices in self._val_samples.split(min(MAX_EVAL_BATCH, self._max_eval_batch)):
             add_score(self._work, self._batch(indices), score)
+            report(TrainingProgress(step=steps, steps=steps, loss=loss))
         return score
 
     def _batch(self, indices: torch.Tensor) -> Batch:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from vram_cli.compare.messages import REPLY, REQUEST, OpenTraining, Request
+from vram_cli.compare.messages import REPLY, REQUEST, OpenTraining, Request, TrainingOpened
+from vram_cli.probe.messages import ImportTorch, TorchImported
 from vram_cli.probe.worker.main import read_config, run
 
 if TYPE_CHECKING:
@@ -24,12 +25,16 @@ class TrainingService:
         self._worker: TrainingWorker | None = None
 
     def handle(self, request: Request, send: Callable[[Any], None]) -> Any:
-        """Open a config, which has no reply, or train it."""
+        """Import torch, open a config, or train it."""
+        if isinstance(request, ImportTorch):
+            import vram_cli.compare.training_worker  # noqa: F401 - it takes seconds
+
+            return TorchImported()
         if isinstance(request, OpenTraining):
             from vram_cli.compare.training_worker import TrainingWorker
 
             self._worker = TrainingWorker(read_config(request.config, request.folder), request)
-            return None
+            return TrainingOpened()
         return None if self._worker is None else self._worker.train(request, send)
 
 

@@ -7,20 +7,15 @@ from pathlib import Path
 from types import TracebackType
 
 from vram_cli.config import Config
-from vram_cli.errors import CutShortError, MachineError, ProbeError, VramError
-from vram_cli.probe import last_words
+from vram_cli.errors import CutShortError, ProbeError, VramError
 from vram_cli.probe.environment import allocator_options, environment_of
-from vram_cli.probe.messages import InspectWorkload, OpenSession, PhaseStarted, Ready, RunTrial, WorkloadInspected
+from vram_cli.probe.first_request import first_reply
+from vram_cli.probe.messages import OpenSession, PhaseStarted, Ready, RunTrial
+from vram_cli.probe.stopped_worker import prediction_error
 from vram_cli.probe.user_code import code_folder, ended_by_user_code
 from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
 from vram_cli.records import Detail, Measurement, Outcome, Phase, RunInfo
 from vram_cli.virtual_gpu import VARIABLE
-from vram_cli.virtual_gpu.refusals import refusal, refused_functions
-
-START_TIMEOUT_S = 600.0
-"""Time limit for importing torch, reading or downloading the data, and the warm-up."""
-
-_NO_VERDICT = "this says nothing about the GPU's memory"
 
 
 class WorkerProbe:
@@ -117,7 +112,12 @@ class WorkerProbe:
         return self._run(batch_size, detail, confirm=True)
 
     def _run(self, batch_size: int, detail: Detail, *, confirm: bool) -> Measurement:
-        worker = self._worker_for(detail)
+        try:
+            worker = self._worker_for(detail)
+        except CutShortError as late:
+            if self._ready is None or not self._is_over():
+                raise
+            return Measurement(batch_size=batch_size, outcome=Outcome.TIMED_OUT, message=late.message)
         phase: Phase | None = None
 
         def on_event(event: PhaseStarted) -> None:
@@ -161,6 +161,9 @@ class WorkerProbe:
         timeout = self._config.search.trial_timeout
         return timeout if self._deadline is None else min(timeout, max(0.0, self._deadline - time.monotonic()))
 
+    def _is_over(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
     def _error_of(self, stop: WorkerStopped, worker: WorkerProcess, batch_size: int) -> VramError | None:
         """Return the error to raise for a stopped trial; None if stopping is an outcome of the trial.
 
@@ -169,32 +172,15 @@ class WorkerProbe:
         """
         if self._is_closed:
             return ProbeError("the probe has been closed")
-        predicts, is_dead = self._opened().device.is_simulated, stop.outcome is Outcome.KILLED
-        error = ended_by_user_code(worker, self._config) if is_dead and (predicts or worker.exited) else None
-        return error or (self._prediction_error(stop, worker, batch_size) if predicts else None)
-
-    def _prediction_error(self, stop: WorkerStopped, worker: WorkerProcess, batch_size: int) -> VramError | None:
-        subject = f"the prediction of batch {batch_size:,} for {self._opened().device.name}"
-        if stop.outcome is Outcome.KILLED:
-            if functions := refused_functions(worker.stderr()):
-                return refusal(functions)
-            cause, code = last_words.summary(worker.stderr()), self._config.user_code
-            return ProbeError(
-                f"{subject} failed: its process {stop.message}" + (f": {cause}" if cause else ""),
-                f"{_NO_VERDICT}; try again, and report the error if it persists"
-                + (f"; that process also ran {', '.join(code)}" if code else ""),
-            )
-        if stop.outcome is Outcome.HOST_MEMORY:
-            return CutShortError(
-                f"{subject} was stopped: {stop.message}",
-                f"{_NO_VERDICT}; close other programs, or predict on a computer with more RAM",
-            )
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        predicts, is_disturbed = self._opened().device.is_simulated, stop.outcome is Outcome.ERROR
+        if (predicts or is_disturbed or worker.exited) and (error := ended_by_user_code(stop, worker, self._config)):
+            return error
+        if is_disturbed:
+            return ProbeError(f"the worker process {stop.message}")
+        if not predicts or (stop.outcome is Outcome.TIMED_OUT and self._is_over()):
             return None
-        return CutShortError(
-            f"{subject} did not finish within {self._config.search.trial_timeout:.0f} s",
-            f"{_NO_VERDICT}; give it more time with --set search.trial_timeout=SECONDS",
-        )
+        subject = f"the prediction of batch {batch_size:,} for {self._opened().device.name}"
+        return prediction_error(stop, worker, self._config, subject)
 
     def _start(self) -> WorkerProcess:
         self._end()
@@ -208,15 +194,9 @@ class WorkerProbe:
     def _open(self, worker: WorkerProcess) -> None:
         """Open the session in a worker. A worker that refuses a prediction can still run another one."""
         try:
-            reply = worker.request(self._session(), timeout=START_TIMEOUT_S)
-        except WorkerStopped as stop:
-            functions = refused_functions(worker.stderr())
-            error = ended_by_user_code(worker, self._config) or _failed_start(stop, worker)
-            error = refusal(functions) if functions else error
-            self._end()
-            raise error from None
+            reply = first_reply(worker, self._session(), self._config, download=self._download, deadline=self._deadline)
         except VramError:
-            if not self._may_predict():
+            if not self._may_predict() or worker.has_ended:
                 self._end()
             raise
         # Keep the first reply: a later worker may report the device differently, and an answer has one heading.
@@ -266,36 +246,3 @@ class WorkerProbe:
         if self._ready is None:
             raise ProbeError("the probe was used before it was entered as a context")
         return self._ready
-
-
-def inspect_workload(config: Config, *, download: bool = False, samples: int = 0) -> WorkloadInspected:
-    """Return a description of a config's data and model, with `samples` images per class.
-
-    Raises:
-        ConfigError: the data cannot be read, or the model cannot be built.
-        WorkloadError: code that the config names raises an exception or ends the process.
-        MachineError: the computer runs out of RAM.
-        ProbeError: the worker process ended unexpectedly.
-    """
-    request = InspectWorkload(
-        config=config.model_dump(mode="json"), download=download, folder=code_folder(config), samples=samples
-    )
-    worker = WorkerProcess({})
-    try:
-        reply: WorkloadInspected = worker.request(request, timeout=START_TIMEOUT_S)
-    except WorkerStopped as stop:
-        if stop.outcome is Outcome.HOST_MEMORY:
-            raise MachineError(stop.message, "close other programs, or inspect a smaller model") from None
-        error = ended_by_user_code(worker, config) if stop.outcome is Outcome.KILLED else None
-        raise error or ProbeError(
-            f"the worker process {stop.message} during the inspection", last_words.summary(worker.stderr())
-        ) from None
-    finally:
-        worker.end()
-    return reply
-
-
-def _failed_start(stop: WorkerStopped, worker: WorkerProcess) -> VramError:
-    if stop.outcome is Outcome.HOST_MEMORY:
-        return MachineError(stop.message, "close other programs, or train a smaller model")
-    return ProbeError(f"the worker process {stop.message} before its first trial", last_words.summary(worker.stderr()))

@@ -25,8 +25,22 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportTorch:
+    """Parent to worker, first: import torch, so that the time of later requests is that of the training's own code."""
+
+    kind: Literal["import_torch"] = "import_torch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchImported:
+    """Worker to parent: torch is imported."""
+
+    kind: Literal["torch_imported"] = "torch_imported"
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenSession:
-    """Parent to worker, first: open a session for a config. A later message replaces the session."""
+    """Parent to worker: open a session for a config. A later message replaces the session."""
 
     kind: Literal["open_session"] = "open_session"
 
@@ -132,9 +146,9 @@ class WorkloadInspected:
     versions: dict[str, str]
 
 
-Request = OpenSession | RunTrial | InspectWorkload
+Request = ImportTorch | OpenSession | RunTrial | InspectWorkload
 
-Reply = Ready | Refused | PhaseStarted | TrialDone | WorkloadInspected
+Reply = TorchImported | Ready | Refused | PhaseStarted | TrialDone | WorkloadInspected
 
 REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])

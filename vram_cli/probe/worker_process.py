@@ -8,20 +8,21 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
 import psutil
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from vram_cli.errors import MachineError, VramError
 from vram_cli.probe import last_words
 from vram_cli.probe.devices.host_memory import available_bytes
 from vram_cli.probe.messages import REPLY, Event, Refused
+from vram_cli.probe.pipes import LastPart, Lines, PipeReader
+from vram_cli.probe.process_tree import kill_descendants, kill_group
 from vram_cli.records import Outcome
 
 POLL_SECONDS = 0.05
@@ -50,8 +51,9 @@ class WorkerStopped(Exception):  # noqa: N818 - an outcome for the caller to int
     """A worker did not reply.
 
     Attributes:
-        outcome: KILLED (the process ended), TIMED_OUT, HOST_MEMORY, or OUT_OF_MEMORY (above its resident limit).
-        message: the reason; for KILLED, the predicate of a sentence whose subject is the process.
+        outcome: KILLED (the process ended), TIMED_OUT, HOST_MEMORY, OUT_OF_MEMORY (above its resident limit), or ERROR
+            (code in the process disturbed its pipes).
+        message: the reason; for KILLED and ERROR, the predicate of a sentence whose subject is the process.
     """
 
     def __init__(self, outcome: Outcome, message: str) -> None:
@@ -59,13 +61,20 @@ class WorkerStopped(Exception):  # noqa: N818 - an outcome for the caller to int
         self.outcome, self.message = outcome, message
 
 
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
+"""Signals that a process causes itself, by what its code does."""
+
+
 class WorkerProcess:
-    """A running worker.
+    """A running worker, in a session of its own: Ctrl-C reaches only this process.
 
     Args:
         environment: variables that are added to this process's own.
         entry: module whose `main` the process runs.
         replies: validates the worker's messages.
+
+    Raises:
+        MachineError: the system starts no further process.
     """
 
     def __init__(
@@ -76,19 +85,23 @@ class WorkerProcess:
         replies: TypeAdapter[Any] = REPLY,
     ) -> None:
         self._adapter = replies
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         self._messages: queue.Queue[bytes | None] = queue.Queue()
-        self._process = subprocess.Popen(  # noqa: S603 - our own code, in our own Python
-            [sys.executable, "-c", _START, entry, _PACKAGE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={**os.environ, **environment},
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own code, in our own Python
+                [sys.executable, "-c", _START, entry, _PACKAGE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        except OSError as error:
+            hint = "close other programs, or raise the limit: `ulimit -n` for files, `ulimit -u` for processes"
+            raise MachineError(f"the worker process cannot be started: {error.strerror}", hint) from None
         self._stdin = cast("IO[bytes]", self._process.stdin)
-        self._stdout = cast("IO[bytes]", self._process.stdout)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._last_part = LastPart()
+        self._stdout = PipeReader(cast("IO[bytes]", self._process.stdout), Lines(self._messages.put))
+        self._stderr = PipeReader(cast("IO[bytes]", self._process.stderr), self._last_part)
 
     def send(self, message: Any) -> None:
         """Send a message that has no reply; `request` notices if the process has ended."""
@@ -101,7 +114,8 @@ class WorkerProcess:
         message: Any,
         on_event: Callable[[Any], None] = lambda _: None,
         *,
-        timeout: float | None = None,
+        timeout: float,
+        is_per_event: bool = False,
         max_resident_bytes: int | None = None,
     ) -> Any:
         """Send a message and return its reply.
@@ -109,7 +123,8 @@ class WorkerProcess:
         Args:
             message: a record of `messages`.
             on_event: called with each event that comes before the reply.
-            timeout: seconds to wait for the reply; None waits as long as it takes.
+            timeout: seconds to wait for the reply.
+            is_per_event: whether the timeout starts again with each event.
             max_resident_bytes: resident memory above which the wait ends, on systems that enforce no limit.
 
         Raises:
@@ -124,6 +139,7 @@ class WorkerProcess:
                 raise reply.to_error()
             if isinstance(reply, Event):
                 on_event(reply)
+                started = time.monotonic() if is_per_event else started
                 # Short steps send events continuously: check the limits regularly, but not after each event.
                 if time.monotonic() - checked < POLL_SECONDS:
                     continue
@@ -144,43 +160,49 @@ class WorkerProcess:
 
     @property
     def exited(self) -> bool:
-        """Whether the process has ended by exiting, and not by a signal."""
+        """Whether the process has ended by exiting, and not by a signal or an error of vram."""
         code = self._process.poll()
-        return code is not None and code >= 0
+        return code is not None and code >= 0 and code != VramError.exit_code
 
     @property
-    def was_killed(self) -> bool:
-        """Whether the process was ended by SIGKILL, which the kernel sends if memory runs out."""
-        return self._process.poll() == -signal.SIGKILL
+    def signal_from_outside(self) -> str:
+        """The signal that ended the process, if another process or the kernel sent it; "" otherwise."""
+        code = self._process.poll()
+        name = _signal_name(-code) if code is not None and code < 0 else ""
+        return "" if name in _CRASHES else name
 
     def ending(self) -> str:
         """Return how the process ended: "ended with exit code 3" or "was ended by SIGABRT"."""
         code = self._process.poll()
         if code is not None and code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
+            return f"was ended by {_signal_name(-code)}"
         return f"ended with exit code {code}"
 
     def stderr(self) -> str:
-        """Return everything that the process has written to standard error."""
-        self._stderr.seek(0)
-        return self._stderr.read().decode(errors="replace")
+        """Return the last part of what the process has written to standard error."""
+        if self.has_ended:
+            self._stderr.drain()
+        return self._last_part.text()
 
     def crashed_in(self, folder: str) -> bool:
         """Return whether the process crashed while running code from a folder."""
         return last_words.crashed_in(self.stderr(), folder)
 
     def kill(self) -> None:
-        """Kill the process and return at once; `request`, perhaps in another thread, notices."""
+        """Kill the process and those that it started, and return at once; a `request` in another thread notices."""
+        if not self.has_ended:
+            kill_descendants(self.pid)
         self._process.kill()
+        kill_group(self.pid)
 
     def end(self) -> None:
         """Kill the process and free its resources. GPU memory is free once the process is reaped."""
-        self._process.kill()
+        self.kill()
         self._process.wait()
-        self._reader.join()
-        for stream in (self._stdin, self._stdout, self._stderr):
-            with contextlib.suppress(BrokenPipeError):  # unsent text for a process that was killed
-                stream.close()
+        with contextlib.suppress(BrokenPipeError):  # unsent text for a process that was killed
+            self._stdin.close()
+        self._stdout.close()
+        self._stderr.close()
 
     def _receive(self) -> Any:
         """Return the next message, or None if there is none within `POLL_SECONDS` or the process has ended."""
@@ -189,14 +211,28 @@ class WorkerProcess:
         except queue.Empty:
             return None
         if line is None:
-            self._process.wait()
+            self._wait_for_end()
             return None
-        return self._adapter.validate_json(line)
+        try:
+            return self._adapter.validate_json(line)
+        except ValidationError:
+            text = line[:80].decode(errors="replace")
+            raise WorkerStopped(Outcome.ERROR, f"wrote {text!r} into the pipe of its answers") from None
 
-    def _check_limits(self, seconds: float, timeout: float | None, max_resident_bytes: int | None) -> None:
-        if self.has_ended and self._messages.empty() and not self._reader.is_alive():
-            raise WorkerStopped(Outcome.KILLED, self.ending())
-        if timeout is not None and seconds > timeout:
+    def _wait_for_end(self) -> None:
+        """Wait for the end of a process that has closed its pipe."""
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            raise WorkerStopped(Outcome.ERROR, "closed the pipe of its answers") from None
+
+    def _check_limits(self, seconds: float, timeout: float, max_resident_bytes: int | None) -> None:
+        if self.has_ended:
+            kill_group(self.pid)  # a process that it started may hold the pipe open
+            self._stdout.drain()
+            if self._messages.empty():
+                raise WorkerStopped(Outcome.KILLED, self.ending())
+        if seconds > timeout:
             raise WorkerStopped(Outcome.TIMED_OUT, f"stopped after {seconds:.0f} s")
         if max_resident_bytes is not None and self._resident_bytes() > max_resident_bytes:
             raise WorkerStopped(Outcome.OUT_OF_MEMORY, "resident memory grew above the memory limit")
@@ -209,7 +245,9 @@ class WorkerProcess:
         except psutil.Error:
             return 0
 
-    def _read(self) -> None:
-        for line in self._stdout:
-            self._messages.put(line)
-        self._messages.put(None)
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -11,6 +11,7 @@ from vram_cli.workload.build_workload import (
     workload_of,
 )
 from vram_cli.workload.data_source import DataSource, IndexedSamples, ShapesOnly
+from vram_cli.workload.error_text import text_of, traceback_of
 from vram_cli.workload.losses import criterion_of, forward, supervised
 from vram_cli.workload.models import build_model
 from vram_cli.workload.open_data import open_data
@@ -41,6 +42,8 @@ __all__ = [
     "set_matmul_precision",
     "supervised",
     "tensors_of",
+    "text_of",
+    "traceback_of",
     "train_step",
     "update",
     "workload_of",

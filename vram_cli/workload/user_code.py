@@ -15,6 +15,7 @@ from typing import Any
 
 from vram_cli.errors import ConfigError, MachineError
 from vram_cli.suggest import nearest
+from vram_cli.workload.error_text import shortened, text_of
 
 _FIX = "fix that first: nothing has run yet"
 
@@ -102,19 +103,20 @@ def config_key_of(error: BaseException) -> str:
 
 def error_summary(error: BaseException) -> str:
     """Return the name and the first line of an exception, after the key of the config that it is attributed to."""
-    summary = f"{type(error).__name__}: {_first_line(str(error))}".rstrip(": ")
+    summary = f"{type(error).__name__}: {_first_line(text_of(error))}".rstrip(": ")
     return ": ".join(filter(None, (config_key_of(error), summary)))
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = shortened(" ".join(text_of(error).split()), _MAX_LINE)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+_MAX_LINE = 1000
 _ENFORCE = re.compile(r"^\[enforce fail at [^]]*\] \S+ == \S+\. ")
 """The line of PyTorch's own source at which a check failed; the traceback keeps it."""
 
 
 def _first_line(text: str) -> str:
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return _ENFORCE.sub("", line)
+    return shortened(_ENFORCE.sub("", line), _MAX_LINE)

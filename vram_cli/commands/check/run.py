@@ -7,6 +7,7 @@ from dataclasses import replace
 from vram_cli.commands.check.comparable import comparable_baseline
 from vram_cli.commands.check.judge import judge
 from vram_cli.commands.user_errors import user_error
+from vram_cli.commands.verdicts import require_verdict
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import DoesNotFitError, MachineError
 from vram_cli.probe import OpenProbe, Probe, open_probe
@@ -25,9 +26,6 @@ from vram_cli.records import (
 )
 
 _UNLIMITED = "device.memory_limit=64TiB"  # more than any training takes
-
-_NO_VERDICT = (Outcome.KILLED, Outcome.TIMED_OUT, Outcome.HOST_MEMORY)
-"""Outcomes that say nothing about the device's memory."""
 
 
 def check(
@@ -67,7 +65,7 @@ def check(
         earlier = comparable_baseline(probe.info, size, baseline, baseline_name) if baseline is not None else None
         progress.status(f"running {config.search.steps} steps at batch size {size:,}")
         measurement = probe.measure(size, Detail.MODULES)
-        _require_verdict(measurement, probe.info)
+        _require_memory_verdict(measurement, probe.info)
         breakdown = measurement.breakdown
         if not measurement.fits:
             breakdown = _with_enough_memory(config, probe, open_probe)
@@ -89,14 +87,13 @@ def _require_named_gpu(config: Config, run: RunInfo) -> None:
         )
 
 
-def _require_verdict(measurement: Measurement, run: RunInfo) -> None:
+def _require_memory_verdict(measurement: Measurement, run: RunInfo) -> None:
     """Raise if the trial says nothing about memory: only running out of it is a finding."""
     if measurement.outcome is Outcome.ERROR:
         raise user_error(measurement)
-    trial = f"batch {measurement.batch_size:,} on {run.device.name}: {measurement.message}"
-    if measurement.outcome in _NO_VERDICT:
-        raise MachineError(f"not measured: {trial}", "this says nothing about its memory; run it again")
+    require_verdict(measurement, run.device.name)
     if not measurement.fits and measurement.outcome is not Outcome.OUT_OF_MEMORY:
+        trial = f"batch {measurement.batch_size:,} on {run.device.name}: {measurement.message}"
         raise DoesNotFitError(f"a kernel refuses {trial}", "`vram find-batch` finds the largest size that runs")
 
 

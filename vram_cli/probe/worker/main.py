@@ -6,6 +6,7 @@ exits when the parent closes the pipe.
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import queue
@@ -14,17 +15,32 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 
 from pydantic import TypeAdapter
 
 from vram_cli.errors import ConfigError, MachineError, VramError, WorkloadError
-from vram_cli.probe.messages import REPLY, REQUEST, InspectWorkload, OpenSession, PhaseStarted, Refused, Request
+from vram_cli.probe.messages import (
+    REPLY,
+    REQUEST,
+    ImportTorch,
+    InspectWorkload,
+    OpenSession,
+    PhaseStarted,
+    Refused,
+    Request,
+    TorchImported,
+)
+from vram_cli.probe.process_tree import adopt_orphans, kill_descendants, kill_group
 from vram_cli.virtual_gpu.attached import detach_children
 
 if TYPE_CHECKING:
     from vram_cli.config import Config
     from vram_cli.probe.worker.trials import Trials
+
+
+_LOWEST_DESCRIPTOR = 500
+"""Number of the pipes' descriptors, at least: above those that daemons close and that loops over a few numbers use."""
 
 
 class Service(Protocol):
@@ -48,7 +64,11 @@ class TrialService:
         self._trials: Trials | None = None
 
     def handle(self, request: Request, send: Callable[[Any], None]) -> Any:
-        """Open a session, inspect a workload, or run a trial of the open session."""
+        """Import torch, open a session, inspect a workload, or run a trial of the open session."""
+        if isinstance(request, ImportTorch):
+            import vram_cli.probe.worker.trials  # noqa: F401 - it takes seconds
+
+            return TorchImported()
         if isinstance(request, OpenSession):
             from vram_cli.probe.worker.trials import open_trials
 
@@ -77,21 +97,33 @@ def main() -> None:
 
 
 def run(service: Service) -> None:
-    """Serve the parent until it closes the pipe."""
+    """Serve the parent until it closes the pipe.
+
+    An error of vram exits with its own code: Python's would look as if the user's code had exited.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    adopt_orphans()
     detach_children()
     faulthandler.enable(all_threads=False)
     replies = _claim_stdout()
     lines = _read_lines(_claim_stdin())
+    pid = os.getpid()
 
     def write(line: str) -> None:
+        if os.getpid() != pid:  # the user's code forked this process, and both continue
+            os._exit(0)
         replies.write(line + "\n")
         replies.flush()
 
-    serve(service, lines, write)
+    try:
+        serve(service, lines, write)
+    except Exception as error:  # noqa: BLE001 - the parent shows the last words
+        traceback.print_exc()
+        is_closed = isinstance(error, OSError) and error.errno == errno.EBADF  # the user's code closes all files
+        os._exit(1 if is_closed else VramError.exit_code)
 
 
-def serve(service: Service, lines: queue.Queue[str], write: Callable[[str], None]) -> None:
+def serve(service: Service, lines: queue.Queue[str], write: Callable[[str], None]) -> NoReturn:
     """Answer requests in order, without end."""
 
     def send(reply: Any) -> None:
@@ -126,39 +158,53 @@ def _refusal(error: Exception) -> Refused | None:
         trace = error.traceback if isinstance(error, WorkloadError) else ""
         name = kind.__name__ if kind else "ProbeError"
         return Refused(error=name, message=error.message, hint=error.hint, traceback=trace)
-    from vram_cli.workload import config_key_of, error_summary
-
-    if not config_key_of(error):
+    if not getattr(error, "vram_key", ""):  # before the import, which may be what failed
         return None
+    from vram_cli.workload import error_summary, traceback_of
+
     hint = "the traceback above comes from the code that the config names; fix that first"
-    trace = "".join(traceback.format_exception(error))
+    trace = traceback_of(error)
     return Refused(error="WorkloadError", message=error_summary(error), hint=hint, traceback=trace)
 
 
 def _claim_stdout() -> TextIO:
     """Reserve standard output for replies; other output goes to standard error."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    replies = os.fdopen(_private_copy(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return replies
 
 
 def _claim_stdin() -> TextIO:
     """Reserve standard input for requests; other readers see the end of the file."""
-    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    requests = os.fdopen(_private_copy(0), encoding="utf-8")
     devnull = os.open(os.devnull, os.O_RDONLY)
     os.dup2(devnull, 0)
     os.close(devnull)
     return requests
 
 
+def _private_copy(descriptor: int) -> int:
+    """Return a copy that other programs do not inherit, with a number that code does not use by accident."""
+    try:
+        import fcntl
+
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LOWEST_DESCRIPTOR)
+    except (ImportError, OSError):  # Windows, or a low `ulimit -n`
+        return os.dup(descriptor)
+
+
 def _read_lines(stdin: TextIO) -> queue.Queue[str]:
-    """Read lines in a thread that exits the process when the parent has gone, even during a trial."""
+    """Read lines in a thread that ends the process when the parent has gone, even during a trial."""
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
-        for line in stdin:
-            lines.put(line)
-        os._exit(0)
+        try:
+            for line in stdin:
+                lines.put(line)
+        finally:
+            kill_descendants(os.getpid())
+            kill_group(os.getpid())
+            os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
     return lines

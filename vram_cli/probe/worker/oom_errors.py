@@ -7,13 +7,12 @@ names the issue that reported one.
 from __future__ import annotations
 
 import re
-import traceback
 from dataclasses import dataclass
 
 import torch
 
 from vram_cli.records import Outcome
-from vram_cli.workload import error_summary
+from vram_cli.workload import error_summary, text_of, traceback_of
 
 _DEVICE_MEMORY = (
     "out of memory",  # CUDA, HIP and XPU alike; "CUDA error: out of memory" is an AcceleratorError, composer#3397
@@ -81,11 +80,11 @@ class Failure:
 
 def describe(error: Exception, device_type: str) -> Failure:
     """Return the description of an exception that was raised in a trial."""
-    text = str(error)
+    text = text_of(error)
     return Failure(
         outcome=classify(error, device_type),
         message=error_summary(error),
-        traceback="".join(traceback.format_exception(error)),
+        traceback=traceback_of(error),
         requested_bytes=requested_bytes(text),
         held_bytes=held_bytes(text),
         poisoned=isinstance(error, torch.AcceleratorError) or any(words in text for words in _POISON),
@@ -101,7 +100,7 @@ def classify(error: Exception, device_type: str) -> Outcome:
         return host
     if not isinstance(error, (RuntimeError, OSError)):
         return Outcome.ERROR
-    text = str(error).lower()
+    text = text_of(error).lower()
     rules = ((_HOST_MEMORY, host), (_DEVICE_MEMORY, Outcome.OUT_OF_MEMORY), (_KERNEL_LIMIT, Outcome.KERNEL_LIMIT))
     matches = (outcome for words, outcome in rules if any(word in text for word in words))
     return next(matches, Outcome.ERROR)
