@@ -16,7 +16,7 @@
 #define SINGLE 8       // bytes of a single value
 
 enum { TO_DEVICE = 1, TO_HOST = 2, ON_DEVICE = 3, BY_ADDRESS = 4 };
-enum { KNOWN = 0, KEPT = 1, COMPUTED = 2, SIZE = 3 };
+enum { KNOWN = 0, KEPT = 1, COMPUTED = 2, SIZE = 3, MOST_POSSIBLE = 4 };
 
 typedef struct {
   const char *start;
@@ -30,10 +30,15 @@ static Copy copies[MOST];  // by address, without overlaps
 static size_t num_copies;
 static void (*on_read)(size_t size, int kind);
 static __thread const char *last_kernel = "";
+static __thread uint64_t assumed_size;
 
 // Call `callback(bytes, kind)` as the host reads device memory: kind 1 if a kernel may have changed what the host had
-// copied there, 2 if only a kernel could have computed it, 3 if that is the size of a tensor. NULL ends it.
+// copied there, 2 if only a kernel could have computed it, 3 if that is the size of a tensor, 4 if it is one and the caller
+// has said the largest. NULL ends it.
 API void vgpu_on_read(void (*callback)(size_t, int)) { on_read = callback; }
+
+// Answer reads of this thread that ask for the size of a tensor by `size`, the largest that is possible; 0 ends it.
+API void vgpu_assume_size(uint64_t size) { assumed_size = size; }
 
 void note_kernel(const char *name) { last_kernel = name; }
 
@@ -112,7 +117,9 @@ static int recall(void *to, const char *from, size_t size) {
   pthread_mutex_unlock(&lock);
   if (covered == size) return kind;
   if (size == 1) *(char *)to = (char)boolean();
-  return is_size(size) ? SIZE : COMPUTED;
+  if (!is_size(size)) return COMPUTED;
+  memcpy(to, &assumed_size, size);  // the low bytes come first
+  return assumed_size ? MOST_POSSIBLE : SIZE;
 }
 
 // Copy as cudaMemcpy does, as far as the contents are known.

@@ -91,3 +91,152 @@ def keeps_from_the_tenth_step(model: Net, batch: Any, optimizer: torch.optim.Opt
     if model.steps >= 10:
         model.kept.append(output.detach())
     return loss
+
+
+class TwoDtypes(nn.Module):
+    """A frozen base in bfloat16 with an adapter in float32, as peft makes them, and a buffer of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(8, WIDTH, bias=False).to(torch.bfloat16).requires_grad_(False)
+        self.adapter = nn.Sequential(nn.Linear(8, 4, bias=False), nn.Linear(4, WIDTH, bias=False))
+        self.last = nn.Linear(WIDTH, 2)
+        self.register_buffer("codes", torch.zeros(16, dtype=torch.int8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.base(x.to(torch.bfloat16)).float() + self.adapter(x.float()))
+
+
+class Double(nn.Sequential):
+    """An MLP in float64; data that are float32 follow it."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(8, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 2))
+        self.double()
+
+
+class Spectral(nn.Module):
+    """Complex weights on a Fourier transform, as in neural operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, dtype=torch.complex64))
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.fft.irfft(torch.fft.rfft(x) * self.weight, n=8))
+
+
+class Lazy(nn.Sequential):
+    """Layers whose sizes the first batch decides."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.LazyLinear(WIDTH), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(2))
+
+
+class Words(nn.Module):
+    """An embedding with sparse gradients: `bag` sums the rows of a sample."""
+
+    def __init__(self, bag: bool = False) -> None:
+        super().__init__()
+        kind = nn.EmbeddingBag if bag else nn.Embedding
+        self.table = kind(1000, WIDTH, sparse=True)
+        self.last = nn.Linear(WIDTH, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.table(x)
+        return self.last(rows if rows.dim() == 2 else rows.mean(1))
+
+
+def sparse_step(model: Words, batch: Any, optimizer: torch.optim.Optimizer, kind: Any = torch.optim.SparseAdam) -> Any:
+    """Step the table with an optimizer for sparse gradients, made here, and the rest with the config's."""
+    if not hasattr(model, "own"):
+        model.own = kind(model.table.parameters(), lr=0.01)  # type: ignore[assignment]
+    for each in (model.own, optimizer):
+        each.zero_grad()
+    loss = functional.cross_entropy(model(batch[0]["x"]), batch[1])
+    loss.backward()
+    model.own.step()
+    for parameter in model.table.parameters():
+        parameter.grad = None
+    optimizer.step()
+    return loss
+
+
+def adagrad_step(model: Words, batch: Any, optimizer: torch.optim.Optimizer) -> Any:
+    """Step the table with Adagrad, which keeps a dense sum of squares."""
+    return sparse_step(model, batch, optimizer, torch.optim.Adagrad)
+
+
+class WithLoss(Net):
+    """Returns (scores, loss), as nanoGPT does."""
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> Any:  # type: ignore[override]
+        scores = super().forward(x)
+        return scores, None if labels is None else functional.cross_entropy(scores, labels)
+
+
+def gan_step(model: Net, batch: Any, optimizer: torch.optim.Optimizer) -> Any:
+    """Step two optimizers in turn, one of them made here."""
+    if not hasattr(model, "judge"):
+        model.judge = torch.optim.Adam(model.last.parameters())  # type: ignore[assignment]
+    x = batch[0]["x"]
+    hidden = torch.relu(model.first(x))
+    model.judge.zero_grad()
+    model.last(hidden.detach()).square().mean().backward()
+    model.judge.step()
+    optimizer.zero_grad()
+    loss = functional.cross_entropy(model.last(hidden), batch[1])
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def lbfgs_step(model: Net, batch: Any, optimizer: torch.optim.Optimizer) -> Any:
+    """Give LBFGS a closure."""
+    if not hasattr(model, "own"):
+        model.own = torch.optim.LBFGS(model.parameters(), max_iter=2, history_size=2)  # type: ignore[assignment]
+
+    def closure() -> torch.Tensor:
+        model.own.zero_grad()
+        loss = functional.cross_entropy(model(batch[0]["x"]), batch[1])
+        loss.backward()
+        return loss
+
+    return model.own.step(closure)
+
+
+def penalty_step(model: Net, batch: Any, optimizer: torch.optim.Optimizer) -> Any:
+    """Add the norm of the gradient of the inputs to the loss, as WGAN-GP does."""
+    x = batch[0]["x"].requires_grad_()
+    optimizer.zero_grad()
+    output = model(x)
+    (slope,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    loss = functional.cross_entropy(output, batch[1]) + slope.square().mean()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def retaining_step(model: Net, batch: Any, optimizer: torch.optim.Optimizer) -> Any:
+    """Go back twice through one graph, with hooks on a tensor and on a module."""
+    optimizer.zero_grad()
+    handle = model.last.register_full_backward_hook(lambda *_: None)
+    hidden = torch.relu(model.first(batch[0]["x"]))
+    hidden.register_hook(lambda grad: grad * 2)
+    loss = functional.cross_entropy(model.last(hidden), batch[1])
+    loss.backward(retain_graph=True)
+    (loss * 0.5).backward()
+    handle.remove()
+    optimizer.step()
+    return loss
+
+
+OWN: dict[str, Any] = {}
+
+
+def step_with_a_global_optimizer(model: Net, batch: Any, _: Any) -> Any:
+    """Keep the optimizer of a model in a dictionary of the module, where it outlives the trial."""
+    if id(model) not in OWN:
+        OWN[id(model)] = torch.optim.Adam(model.parameters())
+    return _train(model, batch, OWN[id(model)])[1]

@@ -14,7 +14,7 @@ from tests.workload.configs import HERE, config
 from vram_cli.errors import ConfigError
 from vram_cli.records import Phase
 from vram_cli.workload import build_workload, config_key_of, open_data, supervised, train_step
-from vram_cli.workload.losses import call, criterion_of, loss_of, model_loss
+from vram_cli.workload.losses import ModelLoss, call, criterion_of, loss_of
 
 CPU = torch.device("cpu")
 X, Y = torch.ones(2, 3), torch.zeros(2, 3)
@@ -120,7 +120,35 @@ class Returns(nn.Module):
     ],
 )
 def test_model_loss(output: Any, loss: float) -> None:
-    assert model_loss(Returns(output), X, "data.inputs").item() == loss
+    assert ModelLoss("data.inputs")(Returns(output), X).item() == loss
+
+
+TRAINED, ONE_ROW = torch.tensor(3.0, requires_grad=True), torch.ones(1, 1, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("output", "note"),
+    [
+        ((X, TRAINED), "the loss is output[1], the only number that needs a gradient"),
+        ([TRAINED, X, None, torch.tensor(5.0)], "the loss is output[0], the only number that needs a gradient"),
+        (
+            (ONE_ROW, TRAINED),
+            "the loss is output[1], the only number that needs a gradient",
+        ),  # one sample, one class
+        ({"scores": X, "objective": TRAINED}, "the loss is objective, the only number that needs a gradient"),
+        ([TRAINED - 1, torch.tensor(1.0, requires_grad=True)], "the loss is the sum of output[0], output[1]"),
+        (
+            {"loss_box": TRAINED - 2, "loss_class": TRAINED - 1, "boxes": X},
+            "the loss is the sum of loss_box, loss_class",
+        ),
+        ({"loss": [TRAINED]}, ""),
+        (3.0, ""),
+    ],
+)
+def test_loss_among_the_parts_of_an_output(output: Any, note: str) -> None:
+    loss = ModelLoss("data.inputs")
+    assert loss(Returns(output), X).item() == 3.0
+    assert loss.note == note
 
 
 @pytest.mark.parametrize(
@@ -129,15 +157,16 @@ def test_model_loss(output: Any, loss: float) -> None:
         (X, r"loss: model: the loss is a tensor of \[2, 3\], and must be one number"),
         (None, "the loss is a NoneType"),
         (Lossless(), "the loss is a Lossless"),
-        ({"loss": None}, "the loss is a NoneType"),
-        ({"logits": X, "state": None}, r"the model returns no loss, but logits, a tensor of \[2, 3\]"),
-        ({"classes": torch.tensor(2.0), "steps": 3}, "the model returns no loss, but steps, a int"),
-        ({}, "the loss is a int"),
+        ({"loss": None}, "the loss is a dict"),
+        ({"logits": X, "state": None}, r"it returns no loss, but logits, a tensor of \[2, 3\]"),
+        ({"steps": 3}, "it returns no loss, but steps, a int"),
+        ((TRAINED, TRAINED + 1, X), r"any of output\[0\], output\[1\] may be the loss"),
+        ({}, "the loss is a dict"),
     ],
 )
 def test_output_without_a_loss(output: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        model_loss(Returns(output), X, "data.inputs")
+        ModelLoss("data.inputs")(Returns(output), X)
 
 
 LABELS = torch.tensor([0, 1])
@@ -149,7 +178,9 @@ class WithLogits:
     logits = LOGITS
 
 
-@pytest.mark.parametrize("output", [LOGITS, WithLogits(), {"out": LOGITS, "aux": X}])
+@pytest.mark.parametrize(
+    "output", [LOGITS, WithLogits(), {"out": LOGITS, "aux": X}, {"aux": X, "logits": LOGITS}, (LOGITS, X)]
+)
 @pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), functional.cross_entropy])
 def test_library_criterion_gets_the_logits(output: Any, criterion: Callable[..., torch.Tensor]) -> None:
     assert supervised(criterion)(Returns(output), (X, LABELS)).item() == pytest.approx(ENTROPY)

@@ -232,7 +232,9 @@ class StorageTracker(TorchDispatchMode):
 
 
 def _plain_tensors(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
-    """Return a tensor, or the tensors inside a wrapper subclass, such as a quantized optimizer state."""
+    """Return a tensor, or the tensors inside it, if it is sparse or a wrapper subclass, such as a quantized state."""
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
     if not is_traceable_wrapper_subclass(tensor):
         return (tensor,)
     names, _ = tensor.__tensor_flatten__()

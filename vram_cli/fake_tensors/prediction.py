@@ -209,6 +209,7 @@ class FakeTensorProbe:
             held_bytes=failure.allocated_bytes if failure else None,
             flops=self._simulation.flops.get(n),
             breakdown=self._breakdown(n, result) if explain and failure is None else None,
+            notes=self._simulation.notes,
             growth=None if trace.repeats else growth_of(trace),
         )
 

@@ -17,6 +17,7 @@ from vram_cli.errors import VramError
 from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
 from vram_cli.records import Category
+from vram_cli.workload.optimizers import refuse_unpredictable
 from vram_cli.workload.user_code import error_summary
 
 KernelAllocation = tuple[int, bool] | AllocatorCall
@@ -28,6 +29,14 @@ WorkspaceRule = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], Iterabl
 _RECURRENT = {"aten._cudnn_rnn", "aten.miopen_rnn"}
 _FUSED_LAYERS = {"aten._transformer_encoder_layer_fwd", "aten._native_multi_head_attention"}
 """Kernels of evaluation whose parts, and so whose memory, never reach the dispatcher (torch.backends.mha)."""
+
+
+_SPARSE = {"aten.embedding", "aten._embedding_bag", "aten._embedding_bag_forward_only"}
+
+
+def _wants_sparse_gradients(func: Any, args: Sequence[Any]) -> bool:
+    named = zip((argument.name for argument in func._schema.arguments), args, strict=False)
+    return args[0].requires_grad and dict(named).get("sparse") is True
 
 
 class Recorder(StorageTracker):
@@ -67,7 +76,11 @@ class Recorder(StorageTracker):
             finally:
                 self._running_optimizers -= 1
 
-        hooks = [register_optimizer_step_pre_hook(add(1)), register_optimizer_step_post_hook(add(-1))]
+        hooks = [
+            register_optimizer_step_pre_hook(refuse_unpredictable),
+            register_optimizer_step_pre_hook(add(1)),
+            register_optimizer_step_post_hook(add(-1)),
+        ]
         torch.amp.GradScaler.step = tracked_scaler_step  # type: ignore[method-assign]
         try:
             yield
@@ -98,6 +111,8 @@ class Recorder(StorageTracker):
         if name in _FUSED_LAYERS:
             hint = "disable it by torch.backends.mha.set_fastpath_enabled(False) in the model's code; or"
             raise unsupported(f"{name}, a fused layer whose memory only the GPU knows,", self.module, hint=hint)
+        if name in _SPARSE and _wants_sparse_gradients(func, args):
+            raise unsupported("sparse gradients", self.module)
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers work in place; not all of them have a fake kernel
         result = super().__torch_dispatch__(SHORTCUTS.get(name, func), types, args, kwargs)

@@ -64,6 +64,8 @@ class Simulation:
         self._training, self._gpu, self._device, self._steps = training, gpu, device, steps
         self.flops: dict[int, int] = {}
         """Floating-point operations of one step, by batch size."""
+        self.notes: tuple[str, ...] = ()
+        """Remarks on the training, once a step has run."""
         self._rules: dict[str, Any] = {"tf32": tf32, "cudnn_benchmark": cudnn_benchmark, "allowances": allowances}
         self._version = torch_version or running_version()
         self._attention = Attention(gpu.compute_capability) if fused_attention and gpu.compute_capability else None
@@ -120,6 +122,7 @@ class Simulation:
                 _refuse_special_state(optimizer)
         label_storages(recorder, work, batch)
         recorder.mark_step()
+        self.notes = work.notes
 
 
 def running_version() -> tuple[int, int]:

@@ -10,7 +10,7 @@ from vram_cli.config import Config
 from vram_cli.errors import CutShortError, ProbeError, VramError
 from vram_cli.probe.environment import allocator_options, environment_of
 from vram_cli.probe.first_request import first_reply
-from vram_cli.probe.messages import OpenSession, PhaseStarted, Ready, RunTrial
+from vram_cli.probe.messages import OpenSession, PhaseStarted, Ready, RunTrial, WarmUpLeft
 from vram_cli.probe.stopped_worker import prediction_error
 from vram_cli.probe.user_code import code_folder, ended_by_user_code
 from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
@@ -40,6 +40,8 @@ class WorkerProbe:
         self._environment: dict[str, str] = {}
         self._worker: WorkerProcess | None = None
         self._ready: Ready | None = None
+        self._warms_up: bool = reuse is None or reuse._warms_up
+        """Whether a worker may run a small trial first; not if the user's code keeps tensors of it."""
         self._is_timing = False
         self._is_closed = False
 
@@ -144,6 +146,10 @@ class WorkerProbe:
         except VramError:
             self._end()
             raise
+        if isinstance(reply, WarmUpLeft):
+            self._warms_up = False
+            self._end()
+            return self._run(batch_size, detail, confirm=confirm)
         if reply.poisoned:
             self._end()
         measurement: Measurement = reply.measurement
@@ -215,6 +221,7 @@ class WorkerProbe:
             calibrated=self._calibrated,
             timed=self._is_timing,
             virtual=VARIABLE in self._environment,
+            warm=self._warms_up,
         )
 
     def _may_predict(self) -> bool:

@@ -54,6 +54,8 @@ class OpenSession:
     """Whether trials time their steps, without tracking memory."""
     virtual: bool = False
     """Whether the worker was started with the virtual GPU, to predict by it."""
+    warm: bool = True
+    """Whether a small trial may run before the first one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,13 @@ class TrialDone:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WarmUpLeft:
+    """Worker to parent, in place of a trial: tensors outlived the warm-up, so a process without one must run trials."""
+
+    kind: Literal["warm_up_left"] = "warm_up_left"
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkloadInspected:
     """Worker to parent: the description of the data and the model."""
 
@@ -148,7 +157,7 @@ class WorkloadInspected:
 
 Request = ImportTorch | OpenSession | RunTrial | InspectWorkload
 
-Reply = TorchImported | Ready | Refused | PhaseStarted | TrialDone | WorkloadInspected
+Reply = TorchImported | Ready | Refused | PhaseStarted | TrialDone | WarmUpLeft | WorkloadInspected
 
 REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])

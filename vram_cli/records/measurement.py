@@ -29,10 +29,11 @@ class HostRead:
     bytes: int
     count: int
     """How often it was read in the trial."""
-    value: Literal["computed", "kept", "size"]
+    value: Literal["computed", "kept", "size", "most"]
     """computed: only a kernel could have computed it; 0 was assumed, or for a boolean that all is well. kept: what the
     host had copied there, which a kernel may have changed since. size: how many elements `nonzero`, a boolean mask or
-    `unique` found, on which the size of a tensor depends; 0 was assumed."""
+    `unique` found, on which the size of a tensor depends; 0 was assumed. most: how many rows of a sparse tensor are
+    distinct; all were assumed to be, which takes the most memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,8 @@ class Measurement:
     breakdown: Breakdown | None = None
     growth: Growth | None = None
     """None if memory does not grow from step to step."""
+    notes: tuple[str, ...] = ()
+    """Remarks on the training, one sentence each, such as which part of the model's output is the loss."""
     reads: tuple[HostRead, ...] = ()
     """Predictions on the virtual GPU: values that the training read and that only a GPU knows."""
 

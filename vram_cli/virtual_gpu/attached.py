@@ -6,7 +6,8 @@ import ctypes
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -16,7 +17,7 @@ from vram_cli.virtual_gpu.facts import VARIABLE
 from vram_cli.virtual_gpu.library import LIBRARIES
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_int)
-_VALUES: dict[int, Literal["computed", "kept", "size"]] = {1: "kept", 2: "computed", 3: "size"}
+_VALUES: dict[int, Literal["computed", "kept", "size", "most"]] = {1: "kept", 2: "computed", 3: "size", 4: "most"}
 _PRELOAD = "LD_PRELOAD"
 
 
@@ -66,6 +67,15 @@ class VirtualGpu:
             HostRead(line=line, bytes=size, count=count, value=_VALUES[kind])
             for (line, size, kind), count in sorted(counted.items())
         )
+
+    @contextmanager
+    def assumed_size(self, size: int) -> Iterator[None]:
+        """Answer reads of how many elements were found by `size`, the most that there can be."""
+        self._library.vgpu_assume_size(ctypes.c_uint64(size))
+        try:
+            yield
+        finally:
+            self._library.vgpu_assume_size(ctypes.c_uint64(0))
 
     def _on_read(self, size: int, kind: int) -> None:
         self._reads[_user_line(sys._getframe(1), self._skipped), size, kind] += 1

@@ -18,8 +18,6 @@ from vram_cli.workload.user_code import resolve
 from vram_cli.workload.weight_average import WeightAverage
 from vram_cli.workload.workload import Workload
 
-_DATA_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
 _AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
@@ -99,15 +97,6 @@ def check_code(config: Config) -> None:
 def parameter_dtype(config: Config) -> torch.dtype | None:
     """Return the dtype that floating parameters are converted to: bfloat16 for pure bf16; None leaves them as made."""
     return torch.bfloat16 if config.precision == "bf16" else None
-
-
-def data_dtype(model: nn.Module) -> torch.dtype:
-    """Return the dtype that float32 data are converted to: that of the model's first floating parameter.
-
-    A quantized model, whose parameters are narrower than 16 bits, and one without floating parameters take float32.
-    """
-    dtypes = (parameter.dtype for parameter in model.parameters())
-    return next((dtype for dtype in dtypes if dtype in _DATA_DTYPES), torch.float32)
 
 
 def set_matmul_precision(config: Config) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.batches import Batch
+from vram_cli.workload.loss_in_output import loss_in
 from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
 Loss = Callable[[nn.Module, Batch], torch.Tensor]
@@ -21,6 +22,7 @@ Loss = Callable[[nn.Module, Batch], torch.Tensor]
 Criterion = Callable[[Any, Any], torch.Tensor]
 """From a model's output and targets to one number. A module with tensors of its own is not trained."""
 
+_MEAN = "take its mean, for example"
 _LIBRARIES = ("torch", "torchvision", "timm")
 
 
@@ -39,7 +41,7 @@ def loss_of(config: Config, criterion: Criterion | None) -> Loss:
     """Return the config's loss: by the criterion, or else the model's own."""
     data = _data_key(config)
     if criterion is None:
-        return lambda model, batch: model_loss(model, batch, data)
+        return ModelLoss(data)
     reference = config.loss.factory if config.loss else None
     return supervised(criterion, f"loss.factory ({reference})" if reference else "loss", data)
 
@@ -79,25 +81,29 @@ def supervised(criterion: Criterion, key: str = "loss", data: str = "data") -> L
         inputs, targets = _pair(batch, data)
         output = call(model, inputs, data)
         with errors_from(key):
-            return one_number(criterion(logits_of(output) if takes_logits else output, targets), key)
+            return loss_in(criterion(logits_of(output) if takes_logits else output, targets), key, _MEAN)[0]
 
     return loss
 
 
-def model_loss(model: nn.Module, batch: Batch, data: str) -> torch.Tensor:
-    """Return the loss that a model makes itself: a number, an output that has one, or the sum of a dict of losses."""
-    output = call(model, batch, data)
-    if isinstance(output, Mapping) and "loss" not in output:
-        for name, part in output.items():
-            if not isinstance(part, torch.Tensor) or part.numel() != 1:
-                hint = "give it its targets too (such as labels among data.inputs), or name a loss.factory"
-                raise ConfigError(f"loss: model: the model returns no loss, but {name}, {_summarize(part)}", hint)
-        output = sum(output.values())
-    elif isinstance(output, Mapping):
-        output = output["loss"]
-    elif not isinstance(output, torch.Tensor):
-        output = getattr(output, "loss", output)
-    return one_number(output, "loss: model")
+class ModelLoss:
+    """The loss that a model makes itself.
+
+    Attributes:
+        note: a sentence on the part of the output that is the loss; "" if there is no choice.
+    """
+
+    def __init__(self, data: str) -> None:
+        self._data, self.note = data, ""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Call the model with the whole batch.
+
+        Raises:
+            ConfigError: its output has no loss.
+        """
+        loss, self.note = loss_in(call(model, batch, self._data), "loss: model")
+        return loss
 
 
 def call(model: nn.Module, inputs: Batch, data: str) -> Any:
@@ -164,21 +170,9 @@ def logits_of(output: Any) -> Any:
     """Return the logits in the output of a library's model, or the output as it is."""
     if isinstance(output, torch.Tensor):
         return output
-    if isinstance(output, Mapping) and "out" in output:  # torchvision's segmentation models
-        return output["out"]
-    return getattr(output, "logits", output)  # transformers, and torchvision's Inception and GoogLeNet
-
-
-def one_number(loss: Any, key: str, hint: str = "take its mean, for example") -> torch.Tensor:
-    """Return a loss that can be trained on.
-
-    Raises:
-        ConfigError: the loss is not a tensor with one element; `key` names the code that returned it.
-    """
-    if isinstance(loss, torch.Tensor) and loss.numel() == 1:
-        return loss
-    raise ConfigError(f"{key}: the loss is {_summarize(loss)}, and must be one number", hint)
-
-
-def _summarize(value: Any) -> str:
-    return f"a tensor of {list(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+    if isinstance(output, Mapping):  # "out" is that of torchvision's segmentation models
+        return next((output[name] for name in ("logits", "out") if name in output), output)
+    if (logits := getattr(output, "logits", None)) is not None:  # transformers, torchvision's Inception and GoogLeNet
+        return logits
+    is_pair = isinstance(output, (tuple, list)) and output and isinstance(output[0], torch.Tensor)
+    return output[0] if is_pair else output  # such as (logits, features)

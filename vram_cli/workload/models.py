@@ -8,12 +8,17 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.activation_checkpointing import apply_activation_checkpointing
+from vram_cli.workload.losses import forward
 from vram_cli.workload.model_libraries import library_builder
+from vram_cli.workload.open_data import open_data
 from vram_cli.workload.user_code import errors_from, import_torchvision, instantiate
+
+_DATA_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def build_model(config: Config) -> nn.Module:
@@ -24,6 +29,7 @@ def build_model(config: Config) -> nn.Module:
         Exception: any error of the factory, attributed to `model.factory`.
     """
     model = _from_factory(config) if config.model.factory else _preset(config)
+    _initialize_lazy_layers(model, config)
     _freeze(model, config.train.freeze)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -44,6 +50,24 @@ def _from_factory(config: Config) -> nn.Module:
         hint = "name a class of torch.nn.Module, or a function that returns a model"
         raise ConfigError(f"model.factory: {reference} returns a {type(model).__name__}, not a model", hint)
     return model
+
+
+def _initialize_lazy_layers(model: nn.Module, config: Config) -> None:
+    """Run a forward pass of two samples, which gives lazy layers their shapes, as scripts do before the optimizer."""
+    lazy = [tensor for tensor in (*model.parameters(), *model.buffers()) if is_lazy(tensor)]
+    if lazy:
+        batch = open_data(config, read_files=False).make_batch(2, lazy[0].device, data_dtype(model))
+        with torch.no_grad():
+            forward(config, model, batch)
+
+
+def data_dtype(model: nn.Module) -> torch.dtype:
+    """Return the dtype that float32 data are converted to: that of the model's first floating parameter.
+
+    A quantized model, whose parameters are narrower than 16 bits, and one without floating parameters take float32.
+    """
+    dtypes = (parameter.dtype for parameter in model.parameters())
+    return next((dtype for dtype in dtypes if dtype in _DATA_DTYPES), torch.float32)
 
 
 def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, MachineError
+from vram_cli.errors import REAL_TRIALS, ConfigError, MachineError, UnsupportedError
 from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
 Parameters = list[torch.nn.Parameter]
@@ -83,6 +83,16 @@ def build_optimizer(config: Config, parameters: Iterable[torch.nn.Parameter], de
     if config.train.optimizer_in_backward:
         return InBackward(make, trained, optimizer_key(config))
     return make(trained)
+
+
+def refuse_unpredictable(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Refuse optimizers whose memory depends on values, which predictions do not compute; a hook before their steps.
+
+    Raises:
+        UnsupportedError: the optimizer is one of them.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UnsupportedError("torch.optim.LBFGS: values decide how many directions it keeps", REAL_TRIALS)
 
 
 def optimizer_key(config: Config) -> str:

@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vram_cli.records import Phase
 from vram_cli.workload.batches import Batch
-from vram_cli.workload.losses import one_number
+from vram_cli.workload.loss_in_output import loss_in
 from vram_cli.workload.user_code import errors_from
 from vram_cli.workload.workload import Enter, Step, Workload
 
@@ -68,7 +68,7 @@ def user_step(function: UserStep) -> Step:
     def step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
         with _UserPhases(work, enter).tracking(), errors_from("step.function"):
             loss = function(work.model, batch, work.optimizer)
-        return one_number(loss, "step.function", "return it from the step").detach()
+        return loss_in(loss, "step.function", "return it from the step")[0].detach()
 
     return step
 

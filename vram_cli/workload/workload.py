@@ -51,6 +51,12 @@ class Workload:
     """Key of the config to attribute errors of the optimizer's steps to, if it is not a preset."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on a step that has run."""
+        note = getattr(self.loss, "note", "")
+        return (note,) if note else ()
+
+    @property
     def optimizers(self) -> list[Any]:
         """All optimizers: the config's, unless this is an evaluation, and the user's own."""
         return [*([] if self.optimizer is None else [self.optimizer]), *self.own_optimizers]

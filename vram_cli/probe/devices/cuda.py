@@ -125,6 +125,11 @@ class CudaMonitor(MemoryMonitor):
             self._peaks = {phase: self._peaks[phase] for phase in (Phase.BUILD, Phase.BATCH)}
             self._earlier_retries = self._stat("num_alloc_retries")
 
+    def free_workspaces(self) -> None:
+        """Free the workspaces of cuBLAS, which are allocated with the first matrix product of a thread."""
+        if self.device.type == "cuda":
+            torch._C._cuda_clearCublasWorkspaces()
+
     def synchronize(self) -> None:
         """Wait for all kernels of the phase."""
         self._backend.synchronize(self.device)

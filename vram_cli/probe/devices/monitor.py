@@ -166,6 +166,9 @@ class MemoryMonitor(ABC):
     def release(self) -> None:  # noqa: B027 - most devices keep nothing
         """Let what `place` put on the device go, after a trial."""
 
+    def free_workspaces(self) -> None:  # noqa: B027 - most devices keep none
+        """Free memory that libraries keep between steps, after a trial: the next one allocates it as a script does."""
+
     def synchronize(self) -> None:  # noqa: B027 - a CPU has nothing to wait for
         """Wait for the device, so that an error is raised in the phase that caused it."""
 

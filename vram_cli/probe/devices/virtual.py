@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -69,6 +70,23 @@ class VirtualGpuMonitor(CudaMonitor):
         """Return the version of cuDNN."""
         version = torch.backends.cudnn.version()
         return {"cudnn": str(version)} if version else {}
+
+
+def assume_distinct_rows(assumed_size: Callable[[int], AbstractContextManager[None]]) -> None:
+    """Let `Tensor.coalesce`, which sparse optimizers call, find as many distinct indices as there can be.
+
+    Args:
+        assumed_size: answers the read of how many there are, while the context is open.
+    """
+    coalesce = torch.Tensor.coalesce
+
+    def coalesce_all(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_cuda or tensor.is_coalesced():
+            return coalesce(tensor)
+        with assumed_size(tensor._nnz()):
+            return coalesce(tensor)
+
+    torch.Tensor.coalesce = coalesce_all  # type: ignore[assignment]
 
 
 def disable_triton_kernels() -> None:

@@ -79,6 +79,7 @@ class TrialService:
                 calibrated=request.calibrated,
                 timed=request.timed,
                 virtual=request.virtual,
+                warm=request.warm,
             )
             return self._trials.ready
         if isinstance(request, InspectWorkload):

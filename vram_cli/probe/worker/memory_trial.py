@@ -42,6 +42,9 @@ class MemoryTrial:
         on_phase: called as each phase starts.
         detail: the level of the breakdown of the last step. Modules and a timeline need every module call tracked.
         watches_growth: whether further steps run if memory seems to grow from step to step.
+
+    Attributes:
+        leaves_tensors: whether tensors of the trial are alive after it, which the user's code must hold.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class MemoryTrial:
     ) -> None:
         self._monitor, self._on_phase, self._detail = monitor, on_phase, detail
         self._watches_growth = watches_growth
+        self.leaves_tensors = False
         self._steps = 0
         self._step_seconds: float | None = None
         self._resident_bytes = 0
@@ -61,6 +65,7 @@ class MemoryTrial:
         self._peaks: tuple[PhasePeak, ...] = ()
         self._retries: int | None = None
         self._flops: int | None = None
+        self._notes: tuple[str, ...] = ()
         self._held: list[int] = []
         """Bytes that tensors hold after each step."""
         self._growth: Growth | None = None
@@ -107,6 +112,7 @@ class MemoryTrial:
                 self._step(work, batch, is_detailed=tracks_all and step == steps - 1)
                 if step == 0:
                     monitor.discard_first_step_peak()
+            self._notes = work.notes
             self._peaks, self._retries = monitor.peaks, monitor.allocator_retries
             can_track = not config.train.compile  # compiled code bypasses the dispatcher
             if self._detail is not Detail.NONE and can_track:
@@ -214,8 +220,11 @@ class MemoryTrial:
         self._monitor.remove_limit()
         self._monitor.release()
         gc.collect()
+        if failure is None or not failure.poisoned:
+            self._monitor.free_workspaces()
         # Tensors that outlive the trial, such as losses in a global list, would count as memory of the next one.
-        self._poisoned |= self._monitor.allocated_bytes() > self._before + _KEPT_BYTES
+        self.leaves_tensors = self._monitor.allocated_bytes() > self._before + _KEPT_BYTES
+        self._poisoned |= self.leaves_tensors
         if failure is None or not failure.poisoned:
             self._monitor.empty_cache()
 
@@ -238,6 +247,7 @@ class MemoryTrial:
             held_bytes=failure.held_bytes if failure else None,
             flops=self._flops,
             growth=self._growth,
+            notes=self._notes,
             breakdown=self._breakdown,
         )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
@@ -23,8 +24,8 @@ from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
-from vram_cli.probe.devices.virtual import VirtualGpuMonitor
-from vram_cli.probe.messages import Ready, RunTrial, TrialDone
+from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_distinct_rows
+from vram_cli.probe.messages import Ready, RunTrial, TrialDone, WarmUpLeft
 from vram_cli.probe.worker.lazy_dynamo import make_dynamo_lazy
 from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.probe.worker.timing_trial import TimingTrials
@@ -34,6 +35,7 @@ from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.virtual_gpu.refusals import refusal, too_new
 from vram_cli.workload import DataSource, ShapesOnly, build_model, check_code, open_data, set_matmul_precision
 from vram_cli.workload.model_without_memory import ReusedModel
+from vram_cli.workload.optimizers import refuse_unpredictable
 
 _UNKNOWN_PLANS = (
     "cudnn.benchmark is on: the kernels that cuDNN selects are known only on the GPU itself. The prediction leaves out "
@@ -58,13 +60,19 @@ class Trials(Protocol):
         """What the parent has to know before the first trial."""
         ...
 
-    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone | WarmUpLeft:
         """Run a batch size; `on_phase` is called as each phase starts."""
         ...
 
 
 def open_trials(
-    config: Config, *, download: bool, calibrated: bool = True, timed: bool = False, virtual: bool = False
+    config: Config,
+    *,
+    download: bool,
+    calibrated: bool = True,
+    timed: bool = False,
+    virtual: bool = False,
+    warm: bool = True,
 ) -> Trials:
     """Return real trials; or predictions, if the config names a GPU to predict for, or `auto` finds none.
 
@@ -74,6 +82,7 @@ def open_trials(
         calibrated: whether a prediction uses the saved calibration of its GPU.
         timed: whether trials time their steps instead of measuring memory.
         virtual: whether this process was started with the virtual GPU, to predict by it.
+        warm: whether a small trial may run before the first one.
 
     Raises:
         ConfigError: the data or the GPU that the config names cannot be used, or its calibration cannot be read.
@@ -89,13 +98,14 @@ def open_trials(
                 "the library of the virtual GPU did not load into the worker process",
                 "compile it again with `make native`, or predict without it: --set device.engine=fake-tensors",
             )
-        return VirtualTrials(config, remark="" if device.gpu else _NO_GPU, calibrated=calibrated)
+        return VirtualTrials(config, remark="" if device.gpu else _NO_GPU, calibrated=calibrated, warm=warm)
     if device.gpu is not None:
         return FakeTensorTrials(config, device.gpu, calibrated=calibrated)
     if device.name == "auto" and not torch.cuda.is_available():
         return FakeTensorTrials(config, DEFAULT_GPU, _NO_GPU, calibrated=calibrated)
     trials = StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
-    trials.warm_up()
+    if warm:
+        trials.warm_up()
     return trials
 
 
@@ -132,6 +142,8 @@ class StepTrials:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
         self._config, self._data, self._open_monitor = config, data, open_monitor
+        self._is_clean = True
+        """Whether no tensor of the warm-up is alive."""
         self._monitor = monitor = open_monitor(config.device.memory_limit)
         if config.train.compile and not monitor.has_peak_counters:
             raise ConfigError(
@@ -147,6 +159,7 @@ class StepTrials:
         """
         trial = MemoryTrial(self._open_monitor(None), lambda _: None, watches_growth=False)
         measurement, _ = trial.run(self._config, self._data, batch_size, 2)
+        self._is_clean = not trial.leaves_tensors
         # All objects alive now stay alive: the garbage collection after each trial can skip them, which saves 0.2 s.
         gc.freeze()
         return measurement.fits
@@ -161,13 +174,15 @@ class StepTrials:
             versions=versions() | self._monitor.versions(),
         )
 
-    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone | WarmUpLeft:
         """Run a trial, and repeat it if the CUDA context grew during it, so that the limit was exceeded."""
+        if not self._is_clean:
+            return WarmUpLeft()
         for _ in range(2):
             memory_trial = MemoryTrial(self._monitor, on_phase, trial.detail)
             steps = self._config.search.steps
             measurement, poisoned = memory_trial.run(self._config, self._data, trial.batch_size, steps)
-            if not (measurement.fits and self._monitor.exceeded_limit()):
+            if memory_trial.leaves_tensors or not (measurement.fits and self._monitor.exceeded_limit()):
                 break
         return TrialDone(measurement=measurement, poisoned=poisoned)
 
@@ -175,13 +190,15 @@ class StepTrials:
 class VirtualTrials:
     """Steps of PyTorch's CUDA code on the virtual GPU, whose library this process has."""
 
-    def __init__(self, config: Config, *, remark: str, calibrated: bool) -> None:
+    def __init__(self, config: Config, *, remark: str, calibrated: bool, warm: bool) -> None:
         gpu = find_gpu(config.device.gpu or DEFAULT_GPU)
         calibration = load_calibration(gpu) if calibrated else None
         self._library = VirtualGpu(_READS_FOR_OTHERS)
+        assume_distinct_rows(self._library.assumed_size)
         accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
         if calibration is not None and config.device.overhead is None:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
+        register_optimizer_step_pre_hook(refuse_unpredictable)
         if not config.train.compile:
             make_dynamo_lazy()
         data = ShapesOnly(open_data(config, read_files=False))
@@ -191,9 +208,9 @@ class VirtualTrials:
         with self._answered():
             self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules))
             self.ready = replace(self._trials.ready, remark=remark)
-        self._is_warm = False
+        self._is_warm = not warm
 
-    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone | WarmUpLeft:
         """Run a batch size.
 
         Raises:
@@ -208,6 +225,8 @@ class VirtualTrials:
                 self._library.reads()
             with recorded_snapshot(snapshot):
                 done = self._trials.run(trial, on_phase)
+        if isinstance(done, WarmUpLeft):
+            return done
         if not done.measurement.fits and "CUDA out of memory" not in done.measurement.message:
             self._check_imports()
         reads = self._library.reads()

@@ -7,7 +7,15 @@ from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_lines
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks, require_detail, timeline_title
-from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, foreach_note, notes, reads_note
+from vram_cli.report.answers.run_sections import (
+    commands,
+    config_section,
+    context,
+    evidence,
+    foreach_note,
+    notes,
+    trial_notes,
+)
 from vram_cli.report.answers.trials import trials_words
 from vram_cli.report.next_step import after_breakdown, again
 from vram_cli.report.words import number, percent, place, used_of
@@ -33,7 +41,7 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),
             evidence(run, ("trials", trials_words((result.measurement,), run.device))),
-            *notes(foreach_note(result.breakdown, run), reads_note((result.measurement,)), *result.notes),
+            *notes(foreach_note(result.breakdown, run), *trial_notes((result.measurement,)), *result.notes),
             config_section(run),
             *commands(after_breakdown(result), again(result)),
         ),

@@ -16,7 +16,7 @@ from vram_cli.report.answers.run_sections import (
     evidence,
     foreach_note,
     notes,
-    reads_note,
+    trial_notes,
 )
 from vram_cli.report.answers.throughput import CHART_TITLE, fastest_words, knee_words, throughput_section, timed_words
 from vram_cli.report.answers.trials import proof, trials_section, trials_title, trials_words
@@ -68,7 +68,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
                 )
                 for formats, message_limit in _MESSAGE_LIMITS
             ),
-            *notes(foreach_note(result.breakdown, run), reads_note(result.trials), *result.notes),
+            *notes(foreach_note(result.breakdown, run), *trial_notes(result.trials), *result.notes),
             config_section(run),
             *commands(next_step(result), again(result)),
         ),

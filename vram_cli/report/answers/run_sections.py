@@ -76,15 +76,24 @@ def notes(*texts: str, label: str = "Note:") -> tuple[doc.Block, ...]:
     return (doc.Notes(lines),) if lines else ()
 
 
+def trial_notes(trials: Iterable[Measurement]) -> tuple[str, ...]:
+    """Return the remarks of trials, each once, and what the training read."""
+    trials = tuple(trials)
+    texts = dict.fromkeys(note for trial in trials for note in trial.notes)
+    return (*(f"{text[:1].upper()}{text[1:]}." for text in texts), reads_note(trials))
+
+
 def reads_note(trials: Iterable[Measurement]) -> str:
     """Return what the training read that only a GPU knows, by line; "" if it read nothing."""
     reads = {(read.line, read.value): read for trial in trials for read in trial.reads if read.line}
-    computed, kept = ([line for line, value in reads if value == word] for word in ("computed", "kept"))
+    computed, kept, most = ([line for line, value in reads if value == word] for word in ("computed", "kept", "most"))
     told = []
     if computed:
         told.append(f"values that only a GPU computes at {_listed(computed)}: 0 was assumed, or that a check passes")
     if kept:
         told.append(f"values that a kernel may have changed at {_listed(kept)}: they were assumed to be as before")
+    if most:
+        told.append(f"how many rows of sparse gradients are distinct at {_listed(most)}: all were assumed to be")
     return f"The training read {'; and '.join(told)}." if told else ""
 
 
