@@ -56,8 +56,9 @@ class WorkerProbe:
             self._worker = worker
             self._open(worker)
         except VramError:
-            if self._reuse is not None:  # its session is still open in the worker
-                self._reuse._worker, self._worker = self._worker, None
+            self._worker = None
+            if self._reuse is not None and not worker.has_ended:  # its session is still open in the worker
+                self._reuse._worker = worker
             raise
         return self
 
@@ -194,17 +195,15 @@ class WorkerProbe:
         if self._is_closed:  # checked after the assignment: a concurrent `__exit__` sees the worker, or is noticed here
             self._end()
             raise ProbeError("the probe has been closed")
-        self._open(worker)
+        try:
+            self._open(worker)
+        except VramError:
+            self._end()
+            raise
         return worker
 
     def _open(self, worker: WorkerProcess) -> None:
-        """Open the session in a worker. A worker that refuses a prediction can still run another one."""
-        try:
-            reply = first_reply(worker, self._session(), self._config, download=self._download, deadline=self._deadline)
-        except VramError:
-            if not self._may_predict() or worker.has_ended:
-                self._end()
-            raise
+        reply = first_reply(worker, self._session(), self._config, download=self._download, deadline=self._deadline)
         # Keep the first reply: a later worker may report the device differently, and an answer has one heading.
         self._ready = self._ready or reply
 
