@@ -1,4 +1,4 @@
-"""Trainings as people write them: each ground measures them, or refuses them by name, and rows say where memory goes."""
+"""Trainings as people write them: each ground measures them, or refuses them by name, with rows that are right."""
 
 from __future__ import annotations
 

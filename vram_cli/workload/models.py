@@ -21,15 +21,20 @@ from vram_cli.workload.user_code import errors_from, import_torchvision, instant
 _DATA_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def build_model(config: Config) -> nn.Module:
+def build_model(config: Config, *, initializes_lazy_layers: bool = True) -> nn.Module:
     """Return the config's model on the CPU, in the config's mode, with its frozen parameters frozen.
+
+    Args:
+        config: names the model.
+        initializes_lazy_layers: whether a forward pass gives lazy layers their shapes; without it, the first batch does.
 
     Raises:
         ConfigError: the factory cannot be imported or makes no model, or a pattern matches nothing in the model.
         Exception: any error of the factory, attributed to `model.factory`.
     """
     model = _from_factory(config) if config.model.factory else _preset(config)
-    _initialize_lazy_layers(model, config)
+    if initializes_lazy_layers:
+        _initialize_lazy_layers(model, config)
     _freeze(model, config.train.freeze)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)

@@ -106,6 +106,7 @@ class CudaMonitor(MemoryMonitor):
 
     def start_trial(self) -> None:
         """Return all cached memory to the driver, then start the trial."""
+        self.free_workspaces()
         self._backend.empty_cache()
         self._earlier_retries = self._stat("num_alloc_retries")
         super().start_trial()

@@ -63,7 +63,10 @@ def model_facts(config: Config, source: DataSource) -> ModelFacts:
 
 def _run_forward(config: Config, source: DataSource) -> ForwardPass:
     """Run a forward pass on fake tensors, or for real if that fails."""
-    model, dtype = build_without_memory(lambda: build_model(config)), parameter_dtype(config)
+    model, dtype = (
+        build_without_memory(lambda: build_model(config, initializes_lazy_layers=False)),
+        parameter_dtype(config),
+    )
     shapes = OutputShapes(config.train.batch_size)
     try:
         layers = _layers(model)  # counts the ones in masks of pruned layers, which fake tensors do not have
@@ -75,7 +78,8 @@ def _run_forward(config: Config, source: DataSource) -> ForwardPass:
     if _bytes(model) * _RAM_FACTOR > available_bytes():
         note = f"Output shapes are missing: {reason}. There is too little RAM to run the model for real."
         return ForwardPass(model, _layers(model), shapes, (note,))
-    model, shapes = build_model(config).to(dtype=dtype), OutputShapes(_REAL_BATCH_SIZE)
+    model = build_model(config, initializes_lazy_layers=False).to(dtype=dtype)
+    shapes = OutputShapes(_REAL_BATCH_SIZE)
     note = f"Run for real on the CPU, with a batch of {_REAL_BATCH_SIZE}: {reason}"
     try:
         batch = source.make_batch(_REAL_BATCH_SIZE, _CPU, data_dtype(model))
