@@ -26,7 +26,7 @@ def build_model(config: Config, *, initializes_lazy_layers: bool = True) -> nn.M
 
     Args:
         config: names the model.
-        initializes_lazy_layers: whether a forward pass gives lazy layers their shapes; without it, the first batch does.
+        initializes_lazy_layers: whether a forward pass gives lazy layers their shapes; if not, the first batch does.
 
     Raises:
         ConfigError: the factory cannot be imported or makes no model, or a pattern matches nothing in the model.
