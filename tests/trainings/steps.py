@@ -240,3 +240,21 @@ def step_with_a_global_optimizer(model: Net, batch: Any, _: Any) -> Any:
     if id(model) not in OWN:
         OWN[id(model)] = torch.optim.Adam(model.parameters())
     return _train(model, batch, OWN[id(model)])[1]
+
+
+def attends(model: Net, batch: Any, _: Any) -> Any:
+    """Attend within each row, with dropout."""
+    rows = batch[0]["x"].requires_grad_().reshape(-1, 1, 1, 8)
+    return functional.scaled_dot_product_attention(rows, rows, rows, dropout_p=0.1).mean()
+
+
+def pads(model: Net, batch: Any, _: Any) -> Any:
+    """Reflect the borders of images whose batch has 2**31 elements."""
+    images = batch[0]["x"].new_empty(len(batch[1]), 1, 64, 128)
+    return functional.pad(images, (1, 1, 1, 1), mode="reflect").mean()
+
+
+def pools(model: Net, batch: Any, _: Any) -> Any:
+    """Pool images with one row of blocks for each."""
+    images = batch[0]["x"].new_empty(len(batch[1]), 1, 9, 9)
+    return functional.fractional_max_pool2d(images, 2, output_size=3).mean()

@@ -7,7 +7,7 @@ import pytest
 from tests.trainings.conftest import Measured
 from tests.trainings.grounds import FAKE, REAL, VIRTUAL, N
 from tests.trainings.steps import WIDTH
-from tests.trainings.trainings import DTYPES, SPARSE, STEPS
+from tests.trainings.trainings import DTYPES, KERNEL_LIMITS, SPARSE, STEPS
 from vram_cli.records import Category, Measurement, Outcome
 
 pytestmark = pytest.mark.slow
@@ -84,6 +84,15 @@ def test_the_answer_says_which_number_is_the_loss(ground: str, measured: Measure
     other = measured("lazy layers", ground)
     assert isinstance(other, Measurement)
     assert other.notes == ()
+
+
+@pytest.mark.parametrize("ground", [FAKE, VIRTUAL])
+@pytest.mark.parametrize("name", KERNEL_LIMITS)
+def test_sizes_that_a_kernel_refuses_are_no_matter_of_memory(name: str, ground: str, measured: Measured) -> None:
+    result = measured(name, ground)
+    assert isinstance(result, Measurement), result
+    fits = name.endswith("65,535 rows")
+    assert result.outcome is (Outcome.FITS if fits else Outcome.KERNEL_LIMIT), result.message
 
 
 def test_all_kinds_are_tested() -> None:

@@ -56,7 +56,15 @@ STEPS = {
     "a graph used twice, with hooks": {"step": HERE + "retaining_step"},
 }
 
-TRAININGS: dict[str, dict[str, Any]] = {**GROWING, **CONSTANT, **DTYPES, **SPARSE, **STEPS}
+KERNEL_LIMITS = {
+    "attention with dropout, 65,536 rows": {"step": HERE + "attends", "n": 65_536},
+    "attention with dropout, 65,535 rows": {"step": HERE + "attends", "n": 65_535},
+    "padding beyond 32 bits": {"step": HERE + "pads", "n": 2**18},
+    "a pool with 65,536 rows of blocks": {"step": HERE + "pools", "n": 65_536},
+}
+"""Only predicted: a CPU has other kernels."""
+
+TRAININGS: dict[str, dict[str, Any]] = {**GROWING, **CONSTANT, **DTYPES, **SPARSE, **STEPS, **KERNEL_LIMITS}
 
 if __name__ == "__main__":
     print_virtual(TRAININGS)

@@ -10,7 +10,6 @@ import ctypes
 import inspect
 import json
 import sys
-import sysconfig
 from collections.abc import Callable
 from ctypes import byref, c_int, c_size_t, c_uint, c_void_p
 from pathlib import Path
@@ -23,7 +22,7 @@ from vram_cli.virtual_gpu.attached import VirtualGpu
 MIB = 1024**2
 TO_DEVICE, TO_HOST = 1, 2
 CUDA = ctypes.CDLL(None)
-GPU = VirtualGpu((Path(torch.__file__).parent, Path(sysconfig.get_path("stdlib"))))
+GPU = VirtualGpu()
 REQUESTS = (1, 4096, MIB, MIB + 1, 2 * MIB, 2 * MIB + 512, 3 * MIB, 20 * MIB, 21 * MIB, 1024 * MIB + 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 from torch._subclasses.fake_tensor import (
@@ -12,14 +13,23 @@ from torch._subclasses.fake_tensor import (
 )
 
 from vram_cli.errors import REAL_TRIALS, UnsupportedError
+from vram_cli.user_lines import user_line, user_line_in
 
 _NO_DRIVER = ("no nvidia driver", "cuda driver", "insufficientdriver", "hasprimarycontext", "not compiled with cuda")
 
 
-def unsupported(feature: str, module: str = "", hint: str = "") -> UnsupportedError:
-    """Return the error for a feature that only a real step can measure; `hint` is an alternative to real trials."""
-    where = f" in {module}" if module else ""
-    return UnsupportedError(f"{feature}{where} cannot be predicted", f"{hint} {REAL_TRIALS}".lstrip())
+def unsupported(feature: str, module: str = "", hint: str = "", line: str = "") -> UnsupportedError:
+    """Return the error for a feature that only a real step can measure.
+
+    Args:
+        feature: the operation, in words.
+        module: the module that is running, if known.
+        hint: an alternative to real trials.
+        line: the line of the user's code; that which is running, by default.
+    """
+    where, line = f" in {module}" if module else "", line or user_line(sys._getframe(1))
+    at = f" ({line})" if line else ""
+    return UnsupportedError(f"{feature}{where} cannot be predicted{at}", f"{hint} {REAL_TRIALS}".lstrip())
 
 
 @contextlib.contextmanager
@@ -28,12 +38,15 @@ def translate_fake_errors() -> Iterator[None]:
     try:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        raise unsupported(f"{_name(error.func)}, whose result depends on values,") from error
+        line, _ = user_line_in(error.__traceback__)
+        raise unsupported(f"{_name(error.func)}, whose result depends on values,", line=line) from error
     except UnsupportedOperatorException as error:
-        raise unsupported(f"{_name(error.func)}, which has no kernel for fake tensors,") from error
+        line, _ = user_line_in(error.__traceback__)
+        raise unsupported(f"{_name(error.func)}, which has no kernel for fake tensors,", line=line) from error
     except (RuntimeError, AssertionError) as error:
         if any(text in str(error).lower() for text in _NO_DRIVER):
-            raise unsupported("an operation that queries the GPU itself") from error
+            line, called = user_line_in(error.__traceback__)
+            raise unsupported(f"{called or 'an operation'}, which asks the GPU itself,", line=line) from error
         raise
 
 

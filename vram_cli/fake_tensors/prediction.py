@@ -17,6 +17,7 @@ from vram_cli.allocator.snapshot import snapshot_of, write_snapshot
 from vram_cli.config import Config
 from vram_cli.errors import VramError, out_of_host_memory
 from vram_cli.fake_tensors.errors import is_out_of_host_memory
+from vram_cli.fake_tensors.kernel_limits import KernelLimitError
 from vram_cli.fake_tensors.simulated_training import SimulatedTraining, training_from_config
 from vram_cli.fake_tensors.simulation import Simulation, running_version
 from vram_cli.hardware.accuracy import accuracy_of
@@ -150,7 +151,7 @@ class FakeTensorProbe:
                 raise out_of_host_memory(batch_size, error_summary(error)) from error
             return Measurement(
                 batch_size=batch_size,
-                outcome=Outcome.ERROR,
+                outcome=Outcome.KERNEL_LIMIT if isinstance(error, KernelLimitError) else Outcome.ERROR,
                 seconds=time.perf_counter() - start,
                 message=error_summary(error),
                 traceback="".join(traceback.format_exception(error)),

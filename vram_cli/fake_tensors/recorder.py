@@ -16,6 +16,7 @@ from vram_cli.allocator.allocation_trace import AllocatorCall
 from vram_cli.errors import VramError
 from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
+from vram_cli.fake_tensors.kernel_limits import check_kernel_limits
 from vram_cli.records import Category
 from vram_cli.workload.optimizers import refuse_unpredictable
 from vram_cli.workload.user_code import error_summary
@@ -115,6 +116,7 @@ class Recorder(StorageTracker):
             raise unsupported("sparse gradients", self.module)
         if name.startswith("aten._fused_") and name.endswith("_"):
             return None  # fused optimizers work in place; not all of them have a fake kernel
+        check_kernel_limits(name, args, kwargs or {})
         result = super().__torch_dispatch__(SHORTCUTS.get(name, func), types, args, kwargs)
         for allocation in self._workspaces(name, args, kwargs or {}, result):
             if isinstance(allocation, AllocatorCall):

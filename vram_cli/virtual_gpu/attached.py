@@ -6,13 +6,13 @@ import ctypes
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from vram_cli.records import HostRead
+from vram_cli.user_lines import user_line
 from vram_cli.virtual_gpu.facts import VARIABLE
 from vram_cli.virtual_gpu.library import LIBRARIES
 
@@ -36,16 +36,11 @@ def detach_children() -> None:
 
 
 class VirtualGpu:
-    """The functions that the library adds to those of CUDA.
+    """The functions that the library adds to those of CUDA."""
 
-    Args:
-        skipped: folders of code that reads for others: a read is told with the innermost line outside them.
-    """
-
-    def __init__(self, skipped: Sequence[Path]) -> None:
+    def __init__(self) -> None:
         self._library = ctypes.CDLL(None)
         self._library.vgpu_refusals.restype = self._library.vgpu_unknown_imports.restype = ctypes.c_char_p
-        self._skipped = tuple(str(folder) + os.sep for folder in skipped)
         self._reads: Counter[tuple[str, int, int]] = Counter()
         self._callback: Callable[[int, int], None] = _CALLBACK(self._on_read)  # kept alive: the library calls it
         self._library.vgpu_on_read(self._callback)
@@ -78,20 +73,4 @@ class VirtualGpu:
             self._library.vgpu_assume_size(ctypes.c_uint64(0))
 
     def _on_read(self, size: int, kind: int) -> None:
-        self._reads[_user_line(sys._getframe(1), self._skipped), size, kind] += 1
-
-
-def _user_line(frame: FrameType | None, skipped: tuple[str, ...]) -> str:
-    """Return "file:line" of the innermost frame outside the skipped folders; "" if all are inside."""
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith((*skipped, "<")):
-            return f"{_short(Path(file))}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
-
-
-def _short(file: Path) -> str:
-    """Return the path inside its package, or the name of the user's own file."""
-    parts = file.parts
-    return "/".join(parts[parts.index("site-packages") + 1 :]) if "site-packages" in parts else file.name
+        self._reads[user_line(sys._getframe(1)), size, kind] += 1

@@ -37,6 +37,7 @@ _KERNEL_LIMIT = (
     "invalid configuration argument",  # a grid dimension above 65535, pytorch#142228
     "int_max",  # nonzero and others
     "32-bit index",
+    "when the batch size exceeds",  # attention.cu: with dropout, efficient attention takes 65,535 rows at most
     "canuse32bitindexmath",
     "integer out of range",
     "overflow",

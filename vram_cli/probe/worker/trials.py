@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sysconfig
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,9 +46,6 @@ _NO_GPU = (
     f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
     "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
 )
-
-_READS_FOR_OTHERS = (Path(torch.__file__).parent, Path(sysconfig.get_path("stdlib")), Path(__file__).parents[2])
-"""Folders of code that reads values only because other code asks: PyTorch, Python's own modules, vram."""
 
 
 class Trials(Protocol):
@@ -193,7 +189,7 @@ class VirtualTrials:
     def __init__(self, config: Config, *, remark: str, calibrated: bool, warm: bool) -> None:
         gpu = find_gpu(config.device.gpu or DEFAULT_GPU)
         calibration = load_calibration(gpu) if calibrated else None
-        self._library = VirtualGpu(_READS_FOR_OTHERS)
+        self._library = VirtualGpu()
         assume_distinct_rows(self._library.assumed_size)
         accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
         if calibration is not None and config.device.overhead is None:
