@@ -13,7 +13,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vram_cli"
 
 # The floor, which every room stands on: each of these modules may import those before it.
-FLOOR = ("errors", "units", "suggest", "files", "module_paths", "config_diff", "validation", "records", "progress")
+FLOOR = (
+    "errors",
+    "units",
+    "suggest",
+    "streams",
+    "files",
+    "module_paths",
+    "config_diff",
+    "validation",
+    "records",
+    "progress",
+)
 # Room -> rooms that it may import besides the floor.
 MAY_IMPORT: dict[str, set[str]] = {
     "search": set(),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from vram_cli.errors import ConfigError
-from vram_cli.files import write_file
+from vram_cli.files import read_file, write_file
 from vram_cli.records import SCHEMA_VERSION, Advice, BreakdownResult, FindBatchResult
 from vram_cli.report.formats.json import to_json
 from vram_cli.validation import first_problem
@@ -40,7 +40,7 @@ def load(path: Path) -> SavedResult:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", _HINT)
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", _HINT) from None
     return from_json(content.decode("utf-8", errors="replace"), str(path))
