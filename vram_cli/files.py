@@ -97,6 +97,20 @@ def current_folder() -> Path:
         raise MachineError("the current folder does not exist any more", "change to another one: cd ~") from None
 
 
+def check_temporary_folder() -> None:
+    """Check that the worker process can have files for its messages.
+
+    Raises:
+        MachineError: no folder for temporary files can be written.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"vram")
+    except OSError as error:
+        problem = f"no temporary file can be written: {error.strerror}"
+        raise MachineError(problem, "free some space, or set TMPDIR to a folder that you can write to") from None
+
+
 def read_file(path: Path) -> bytes:
     """Read a whole file; a pipe is read as far as someone has opened it to write.
 

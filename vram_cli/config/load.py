@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from vram_cli.config.messages import first_problem
 from vram_cli.config.overrides import apply_overrides
 from vram_cli.config.schema import Config, ConfigSource
-from vram_cli.config.yaml_document import parse_document
+from vram_cli.config.yaml_document import dotted, parse_document
 from vram_cli.errors import ConfigError
 from vram_cli.files import current_folder, read_file
 from vram_cli.suggest import did_you_mean
@@ -44,12 +44,13 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     document = parse_document(_read(file, label), label)
     apply_overrides(document, overrides)
     try:
-        config = Config.model_validate(document.values).with_source(source)
+        config = Config.model_validate(document.values)
     except ValidationError as error:
         raise first_problem(error, document) from None
     if config.user_code:
         _check_text(str(source.folder), _SURROGATE, "rename the folder: the worker process gets its name in UTF-8")
-    return config
+    places = {dotted(key): place for key, place in document.places.items()}
+    return config.with_source(replace(source, places=places))
 
 
 def bundled_folder() -> Path:
