@@ -93,7 +93,7 @@ def streams() -> list[Fault]:
 EMPTY = {
     "find-batch": ("--config", "--set", "--gpu", "--device", "--memory-limit", "--overhead", "--time-limit", "--save",
                    "--report", "--plot", "--format", "--max-batch-size", "--margin", "--tolerance", "--mode"),
-    "breakdown": ("--by", "--depth", "--snapshot", "-n"),
+    "breakdown": ("--by", "--depth", "--snapshot", "--batch-size"),
     "advise": ("--fit-batch", "--also-try", "--gpus", "--effective-batch"),
     "check": ("--max-memory", "--baseline", "--tolerance", "--summary"),
     "compare": ("-b", "--samples", "--epochs", "--holdout", "--results", "--warmup", "--lr-scaling"),
