@@ -79,8 +79,9 @@ dist: $(READY) ## The files of a release, in dist: an sdist, a wheel for each ar
 gpu-test: native ## The tests of a GPU, on this machine's
 	$(BIN)/python -m pytest -m 'gpu or silicon'
 
-test-faults: native ## Hundreds of faults of the virtual GPU, in ten minutes
+test-faults: native ## Hundreds of faults of the virtual GPU and of the command line, in an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.virtual_gpu.faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
 
 bench: $(READY) ## Compare vram's search with the batch-size finders of other projects
 	$(BIN)/python -m venv --system-site-packages .venv/bench

@@ -17,9 +17,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vram_cli.compare.records import Comparison
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu
-from vram_cli.records import Advice, BreakdownResult, CheckResult, FindBatchResult, Inspection
+from vram_cli.records import Advice, BreakdownResult, CheckResult, ErrorReport, FindBatchResult, Inspection
 
-ANSWERS = (FindBatchResult, BreakdownResult, Advice, Comparison, CheckResult, Inspection, Gpu, Calibration)
+ANSWERS = (FindBatchResult, BreakdownResult, Advice, Comparison, CheckResult, Inspection, Gpu, Calibration, ErrorReport)
 PLAIN = {
     int: "integer",
     float: "number",

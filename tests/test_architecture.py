@@ -17,6 +17,7 @@ FLOOR = (
     "errors",
     "units",
     "suggest",
+    "streams",
     "files",
     "module_paths",
     "user_lines",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from vram_cli.hardware.gpus import all_gpus
-from vram_cli.report.formats.json import gpus_to_json, to_json
+from vram_cli.records import ErrorReport
+from vram_cli.report.formats.json import error_to_json, gpus_to_json, to_json
 
 from .compare.comparisons import COMPLETE
 from .json_reference import reference
@@ -47,6 +48,7 @@ def test_tables_are_those_of_the_records(request: pytest.FixtureRequest) -> None
 
 def test_every_key_is_on_the_page() -> None:
     records = (detailed(), detailed_search(), PREDICTED, COMPLETE, FILES, *verdicts().values())
-    answers = [gpus_to_json(all_gpus()), *map(to_json, records)]
+    error = error_to_json(ErrorReport(kind="ConfigError", message="", hint="", exit_code=2))
+    answers = [error, gpus_to_json(all_gpus()), *map(to_json, records)]
     page = PAGE.read_text(encoding="utf-8")
     assert {key for answer in answers for key in keys(json.loads(answer)) if f"`{key}`" not in page} == set()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, MachineError
 from vram_cli.files import check_writable, write_file
 
 
@@ -35,7 +35,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
+    with pytest.raises(MachineError, match="cannot be written: No space left on device"):
         write_file("new", path, force=True)
     assert path.read_text() == "precious"
     assert [file.name for file in tmp_path.iterdir()] == ["run.json"]

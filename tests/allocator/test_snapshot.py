@@ -177,5 +177,5 @@ def test_snapshot_peak_equals_the_prediction(tmp_path: Path) -> None:
 
 
 def test_write_error_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere/run\.pickle: cannot be written"):
+    with pytest.raises(ConfigError, match=r"nowhere/run\.pickle: the folder .*nowhere does not exist"):
         write_snapshot(snapshot_of(TRACE), tmp_path / "nowhere" / "run.pickle")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic_core import to_json
 
-from vram_cli.cli import app
+from vram_cli.cli import run_command
 from vram_cli.probe.messages import REPLY
 from vram_cli.probe.worker.main import TrialService, serve
 from vram_cli.probe.worker_process import POLL_SECONDS, WorkerProcess
@@ -60,11 +60,9 @@ def vram_here(*arguments: str, folder: Path, env: Mapping[str, str] | None = Non
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)
         patch.setattr("vram_cli.probe.client.WorkerProcess", WorkerInThread)
-        with pytest.raises(SystemExit) as stopped:
-            app(list(arguments), prog_name="vram")
+        code = run_command(arguments)
     stderr_console.cache_clear()
-    assert isinstance(stopped.value.code, int)
-    return Answer(stopped.value.code, stdout.getvalue(), stderr.getvalue())
+    return Answer(code, stdout.getvalue(), stderr.getvalue())
 
 
 class WorkerInThread(WorkerProcess):

@@ -76,8 +76,10 @@ def test_added_layer_is_a_finding_with_row_and_module(clone: Path) -> None:
     (clone / "summary.md").write_text("output of other steps\n")
     answer = check(clone, "--format", "github", "--summary", "summary.md", "--tolerance", "2%")
     assert answer.code == 1, answer.stderr
-    assert answer.stdout.startswith("Fails: train.yaml at batch size 128: peak memory grew (predicted for Tesla T4)")
-    annotation = next(line for line in answer.stdout.splitlines() if line.startswith("::error"))
+    stop, *lines = answer.stdout.splitlines()
+    assert lines[0].startswith("Fails: train.yaml at batch size 128: peak memory grew (predicted for Tesla T4)")
+    annotation = next(line for line in lines if line.startswith("::error"))
+    assert f"::{stop.removeprefix('::stop-commands::')}::" in lines[: lines.index(annotation)]  # none is in the text
     assert "Grew most: activations +" in annotation
     assert "in more (new) +" in annotation
     summary = (clone / "summary.md").read_text()
@@ -210,7 +212,7 @@ def test_bad_input(case: str, clone: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert {path.name: path.read_bytes() for path in clone.iterdir()} == before
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), MemoryError(), SystemError("odd"), RecursionError()])
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), SystemError("odd"), RecursionError()])
 def test_bug_is_exit_code_70(
     error: Exception, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +223,23 @@ def test_bug_is_exit_code_70(
     monkeypatch.setattr("vram_cli.probe.client.WorkerProcess", broken)
     assert run("check", "-c", "train.yaml", "--gpu", "t4", "--baseline", "base.json") == 70
     assert type(error).__name__ in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(24, "Too many open files"), RuntimeError("can't start new thread")]
+)
+def test_limit_of_the_machine_is_exit_code_3(
+    error: Exception, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def limited(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr("vram_cli.probe.client.WorkerProcess", limited)
+    assert run("check", "-c", "train.yaml", "--gpu", "t4", "--max-memory", "1GiB", "--json") == 3
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["error"]["kind"] == "MachineError"
+    assert "Traceback" not in printed.err
 
 
 def test_incomplete_installation_is_exit_code_3() -> None:
@@ -245,14 +264,11 @@ def test_github_environment_changes_nothing(
 
 def run(*arguments: str) -> int:
     """Run a command in this process; return its exit code."""
-    from vram_cli.cli import app
+    from vram_cli.cli import run_command
     from vram_cli.report.console import stderr_console
 
     stderr_console.cache_clear()
     try:
-        with pytest.raises(SystemExit) as caught:
-            app(list(arguments), prog_name="vram")
+        return run_command(arguments)
     finally:
         stderr_console.cache_clear()
-    assert isinstance(caught.value.code, int)
-    return caught.value.code

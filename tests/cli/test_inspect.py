@@ -90,7 +90,6 @@ def test_user_project_as_json(project: Path) -> None:
 CASES = {
     "no such module": (["--set", "model={factory: 'nowhere:Net'}"], ["model.factory", "nowhere"]),
     "no picture": (["--save", "run.json"], ["run.json", ".png"]),
-    "no images": (["--save", "samples.png"], ["samples.png", "no image files", "cifar10"]),
     "two formats": (["--json", "--preview"], ["--preview", "json"]),
 }
 
@@ -99,6 +98,14 @@ CASES = {
 def test_bad_input(case: str, project: Path) -> None:
     arguments, names = CASES[case]
     check_message(vram_here("inspect", "--config", "train.yaml", *arguments, folder=project), 2, names)
+    assert not list(project.glob("*.png"))
+
+
+def test_answer_is_printed_if_there_are_no_images_to_save(project: Path) -> None:
+    answer = vram_here("inspect", "--config", "train.yaml", "--save", "samples.png", folder=project)
+    assert answer.code == 2
+    assert "embed" in answer.stdout
+    assert "error: --save samples.png: the data set has no image files" in answer.stderr
     assert not list(project.glob("*.png"))
 
 

@@ -13,7 +13,7 @@ from tests.cli.running import vram, vram_here
 from tests.report.drawing import html, markdown
 from tests.report.examples import BREAKDOWN, MEMORY, detailed
 from tests.report.page import Page
-from vram_cli.cli import app
+from vram_cli.cli import run_command
 from vram_cli.report import charts
 from vram_cli.report.saved import save
 
@@ -29,10 +29,7 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        app(list(arguments), prog_name="vram")
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
+    return run_command(arguments)
 
 
 def test_show_needs_neither_torch_nor_matplotlib(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +72,7 @@ def test_formats(flags: list[str], start: str, saved: Path, capsys: pytest.Captu
 def test_two_formats_are_refused(name: str, saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", "search.json", "--json", "--format", name) == 2
     printed = capsys.readouterr()
-    assert printed.out == ""
+    assert json.loads(printed.out)["error"]["exit_code"] == 2
     assert f"--json and --format {name} select two formats" in printed.err
 
 

@@ -242,7 +242,7 @@ OVERRIDES = [
     ("=adam", "command line: expected section.key=value, got '=adam'"),
     ("", "command line: expected section.key=value, got ''"),
     ("search.steps=1", "command line: search.steps: must be at least 2, got 1"),
-    ("model.name=", "command line: model.name: is missing: set name or factory"),
+    ("model.name=", "command line: model.name: the value is empty"),
     ("model=resnet18", "command line: model: expected a section with keys, got 'resnet18'"),
     ("data.root=!!python/name:os.mkdir", "command line: data.root: the tag '!!python/name:os.mkdir' is not allowed"),
     ("data.shape=[1", "command line: data.shape: not valid YAML: "),

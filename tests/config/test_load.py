@@ -23,7 +23,7 @@ from vram_cli.config import (
 )
 from vram_cli.config.schema import SECTIONS
 from vram_cli.config.yaml_document import parse_document
-from vram_cli.errors import ConfigError, MachineError
+from vram_cli.errors import ConfigError
 
 GOOD = "model: {name: mlp}\ndata: {name: mnist}\noptimizer: {name: sgd}\n"
 
@@ -203,6 +203,7 @@ def test_another_name_keeps_keys_of_overrides(order: int) -> None:
 # Dumped and read again
 
 COUNTS = st.integers(min_value=1, max_value=2**63 - 1)
+SIZES = st.integers(min_value=1, max_value=2**15)  # three of them and a batch are fewer bytes than 2**63
 SHARES = st.floats(min_value=0, max_value=1, exclude_max=True)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 SECONDS = st.floats(min_value=0, exclude_min=True, max_value=4_000_000)
@@ -224,11 +225,11 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
             ("sgd", "adam", "adamw", "rmsprop", "adagrad"),
         )
     )
-    synthetic = {"shape": draw(st.lists(COUNTS, min_size=3, max_size=3)), "classes": draw(COUNTS)}
+    synthetic = {"shape": draw(st.lists(SIZES, min_size=3, max_size=3)), "classes": draw(SIZES)}
     momentum = draw(SHARES)
     fused = draw(SWITCH)
     config = {
-        "model": {"name": model, **(some(hidden=COUNTS) if model == "mlp" else {})},
+        "model": {"name": model, **(some(hidden=SIZES) if model == "mlp" else {})},
         "data": {
             "name": data,
             **some(root=st.text("abc./~", min_size=1).filter(lambda root: root[0] != "~")),
@@ -243,9 +244,9 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
             **({"fused": fused} if optimizer != "rmsprop" else {}),
             **({"foreach": draw(SWITCH)} if not fused else {}),
         },
-        "train": some(batch_size=COUNTS, learning_rate=POSITIVE),
+        "train": some(batch_size=SIZES, learning_rate=POSITIVE),
         "search": some(
-            steps=st.integers(min_value=2),
+            steps=st.integers(2, 1_000_000),
             limit_to_dataset=st.booleans(),
             max_batch_size=st.none() | COUNTS,
             tolerance=SHARES,
@@ -378,6 +379,5 @@ def test_starter_write_errors(here: Path, force: bool) -> None:
         write_starter(here, force=force)
     with pytest.raises(ConfigError, match="does not exist"):
         write_starter(here / "none" / "my.yaml", force=force)
-    with pytest.raises(MachineError, match="cannot be written") as caught:
+    with pytest.raises(ConfigError, match="cannot be written: File name too long"):
         write_starter(here / ("x" * 300), force=force)
-    assert caught.value.exit_code == 3

@@ -350,6 +350,7 @@ def test_evaluation_accumulates_no_batches() -> None:
 # Dumped and read again
 
 COUNTS = st.integers(1, 2**62)
+SIZES = st.integers(1, 2**15)  # four of them are fewer bytes than 2**63
 TARGETS = st.from_regex(r"[a-z_][a-z0-9_]{0,8}(\.[a-z]{1,5})?:[A-Za-z_][A-Za-z0-9_.\-]{0,8}", fullmatch=True)
 JSON = st.recursive(
     st.none()
@@ -363,13 +364,13 @@ JSON = st.recursive(
 ARGUMENTS = st.dictionaries(st.text("abc_", min_size=1, max_size=5), JSON, max_size=3)
 TENSORS = st.one_of(
     st.fixed_dictionaries(
-        {"shape": st.lists(COUNTS, max_size=4)}, optional={"dtype": st.sampled_from(["float32", "float64", "bfloat16"])}
+        {"shape": st.lists(SIZES, max_size=4)}, optional={"dtype": st.sampled_from(["float32", "float64", "bfloat16"])}
     ),
     st.fixed_dictionaries(
-        {"shape": st.lists(COUNTS, max_size=4), "dtype": st.just("int64"), "high": st.integers(1, 2**62)},
+        {"shape": st.lists(SIZES, max_size=4), "dtype": st.just("int64"), "high": st.integers(1, 2**62)},
         optional={"low": st.integers(-(2**62), 0)},
     ),
-    st.fixed_dictionaries({"shape": st.lists(COUNTS, max_size=2), "dtype": st.sampled_from(["uint8", "bool"])}),
+    st.fixed_dictionaries({"shape": st.lists(SIZES, max_size=2), "dtype": st.sampled_from(["uint8", "bool"])}),
 )
 DATA = st.one_of(
     st.fixed_dictionaries(
@@ -423,3 +424,23 @@ def test_round_trip_through_yaml_and_json(written: dict[str, Any]) -> None:
     assert with_overrides(with_overrides(config, ["train.batch_size=3"]), ["train.batch_size=128"]) == config
     assert dump["model"].items() >= written["model"].items()
     assert config.model.kwargs == written["model"].get("kwargs", {})
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model.hidden=9223372036854775807", "model.hidden"),
+        ("data.shape=[9223372036854775807, 1, 1]", "data.shape"),
+        ("data.shape=[3, 3037000500, 3037000500]", "data.shape"),
+        ("data.classes=9223372036854775807", "data.classes"),
+        ("train.batch_size=9223372036854775807", "train.batch_size"),
+    ],
+)
+def test_sizes_beyond_64_bits_name_their_key(override: str, key: str) -> None:
+    text = "model: {name: mlp}\ndata: {name: synthetic, shape: [3, 8, 8], classes: 10}\noptimizer: {name: sgd}\n"
+    assert refused(text, override)[0].startswith(f"command line: {key}: is larger than PyTorch can count")
+
+
+def test_sizes_of_inputs_beyond_64_bits_name_their_key() -> None:
+    told = refused(INPUTS, "data.inputs={x: {shape: [4611686018427387904, 4]}}")
+    assert "data.inputs.x.shape: is larger than PyTorch can count" in told[0]

@@ -1,9 +1,6 @@
-"""stdout is the answer and stderr the rest; widths, colours, errors, and a reader who leaves early."""
+"""stdout is the answer and stderr the rest; widths, colours and errors."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import pytest
 
@@ -12,7 +9,7 @@ from vram_cli.report.console import inform, print_answer, print_error, stderr_co
 
 from .drawing import text
 from .examples import MEMORY
-from .processes import PRELUDE, environment, needs_terminal, run_on_terminal, run_piped
+from .processes import needs_terminal, run_on_terminal, run_piped
 
 
 def test_a_pipe_gets_80_columns_and_no_escape_codes() -> None:
@@ -61,31 +58,21 @@ def test_a_dumb_terminal_honours_columns(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stdout_console().width == 100
 
 
-def test_a_reader_who_has_gone_is_left_to_the_command() -> None:
-    code = """
-import os, sys
-sys.stdin.read()
-try:
-    print_answer(answer(MEMORY))
-except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(42)
-"""
-    command = [sys.executable, "-c", PRELUDE + code]
-    child = subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdin
-    assert child.stdout
-    child.stdout.close()
-    child.stdin.close()
-    assert child.wait(60) == 42
-
-
 def test_an_error_and_its_hint_are_shown_as_they_are_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     message = "c.yaml: [red]shape[/red]: [1, 2] :smile: " + "long/" * 60
     print_error(ConfigError(message, "set [1, 28, 28]"))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"error: {message}\nhint: set [1, 28, 28]\n"
+
+
+def test_names_forge_no_line_and_long_messages_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error(ConfigError("a\n::error::b.yaml \udcff \x1b[2J" + "long " * 10**6, "h\n::notice::i"))
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith(r"error: a\n::error::b.yaml \udcff \x1b[2J")
+    assert "characters ...]" in error
+    assert len(error) < 2200
+    assert hint == r"hint: h\n::notice::i"
 
 
 def test_an_error_without_a_hint_has_no_hint_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -241,3 +241,14 @@ def test_files_that_cannot_be_loaded(tmp_path: Path) -> None:
             load(tmp_path / name)
         assert str(tmp_path) in caught.value.message
         assert caught.value.hint
+
+
+@pytest.mark.parametrize("number", ["1" + 400 * "0", str(2**63), "-" + 50 * "9", "1e999", "NaN", "-Infinity"])
+def test_numbers_that_nothing_measures_are_refused(number: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    text = to_json(detailed())
+    capacity = f'"capacity_bytes": {detailed().run.device.capacity_bytes}'
+    assert capacity in text
+    path.write_text(text.replace(capacity, f'"capacity_bytes": {number}', 1))
+    with pytest.raises(ConfigError, match=r"run\.json: .* is no figure that vram writes"):
+        load(path)

@@ -14,7 +14,7 @@ from typing import Any
 from vram_cli.allocator.allocation_trace import Action, AllocationTrace, AllocatorCall, Storage
 from vram_cli.allocator.blocks import BlockInfo, SegmentInfo
 from vram_cli.allocator.caching_allocator import CachingAllocator, OutOfMemory
-from vram_cli.errors import ConfigError
+from vram_cli.files import write_file
 from vram_cli.records import Phase
 
 _PROTOCOL = 4  # the viewer reads protocols 2 to 4; Python's default is 5 since 3.14
@@ -49,13 +49,9 @@ def write_snapshot(snapshot: dict[str, Any], path: Path) -> None:
     """Write a snapshot; an existing file is replaced.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError, MachineError: the file cannot be written.
     """
-    try:
-        path.write_bytes(pickle.dumps(snapshot, protocol=_PROTOCOL))
-    except OSError as error:
-        problem = f"{path}: cannot be written: {error.strerror}"
-        raise ConfigError(problem, "choose a folder that you may write to") from None
+    write_file(pickle.dumps(snapshot, protocol=_PROTOCOL), path, force=True)
 
 
 class _Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vram_cli.cli.advise import advise
-from vram_cli.cli.app import app
+from vram_cli.cli.app import VramCommand, app, run_command
 from vram_cli.cli.breakdown import breakdown
 from vram_cli.cli.calibrate import calibrate
 from vram_cli.cli.check import check
@@ -15,7 +15,7 @@ from vram_cli.cli.inspect import inspect
 from vram_cli.cli.schema import schema
 from vram_cli.cli.show import show
 
-__all__ = ["app"]
+__all__ = ["app", "run_command"]
 
 for command, example in (
     (find_batch, "vram find-batch --config mlp_mnist.yaml"),
@@ -30,4 +30,4 @@ for command, example in (
     (init, "vram init my.yaml && vram find-batch --config my.yaml"),
     (schema, "vram schema > vram.schema.json"),
 ):
-    app.command(epilog=f"Example: {example}")(command)
+    app.command(cls=VramCommand, epilog=f"Example: {example}")(command)

@@ -47,6 +47,7 @@ def advise(
     form = options.output_format(format_name, options.Format, json=json)
     files = Files(save=save, report=report, force=force)
     files.check()
+    options.check_most(fit_batch=fit_batch, effective_batch=effective_batch)
     code = 0
     try:
         with SearchProgress(quiet=quiet, keep_status=True) as progress:

@@ -1,89 +1,61 @@
-"""The Typer app, and the conversion of exceptions into error messages and exit codes."""
+"""The Typer app, and the run of one command line."""
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
-from typing import Annotated, Any, NoReturn
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from vram_cli.errors import ConfigError, Interrupted, VramError
+from vram_cli.cli.failures import report_failure
+from vram_cli.errors import ConfigError, Interrupted
+from vram_cli.streams import check_stdout, has_output
 
-# Typer contains a copy of Click and exports a subclass of its usage error, but not the usage error itself.
-_UsageError: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 
-_BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report it
+class VramCommand(TyperCommand):
+    """A command that refuses empty values: `--gpu "$GPU"` must not drop the option if that variable is not set."""
 
-_NEW_FLAGS = {
-    "--budget": "--memory-limit",
-    "--capacity": "--memory-limit",
-    "--cap": "--no-dataset-limit",
-    "--try": "--also-try",
-}
-"""Options of earlier versions whose new names are not similar."""
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options of the command."""
+        values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for parameter in self.params:
+            value, flag = values.get(str(parameter.name)), parameter.opts[0]
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and not text.strip() and flag.startswith("-"):
+                    raise ConfigError(f"{flag}: the value is empty", "leave the option out, or give it a value")
+        return super().parse_args(ctx, args)
 
 
 class VramGroup(TyperGroup):
-    """A command group that exits with the code of each error; code 1 is reserved for findings."""
+    """The commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options before the command."""
+        """Parse the options before the command; print the help if there is nothing."""
         if not args:
-            return super().parse_args(ctx, args)  # raises the help as a usage error
-        try:
-            return super().parse_args(ctx, args)
-        except _UsageError as error:
-            _exit_with(_as_config_error(error))
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except (typer.Exit, typer.Abort):
-            raise
-        except _UsageError as error:
-            _exit_with(_as_config_error(error))
-        except VramError as error:
-            _exit_with(error)
-        except KeyboardInterrupt:
-            raise typer.Exit(Interrupted.exit_code) from None
-        except BrokenPipeError:
-            # The reader, such as `head`, has exited. Python would report the closed pipe again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(_BROKEN_PIPE) from None
-        except Exception:  # noqa: BLE001 - a bug: report it with its traceback, and never with Python's exit code 1
-            traceback.print_exc()
-            sys.stderr.write("error: this is a bug in vram; please report it with the traceback above\n")
-            raise typer.Exit(VramError.exit_code) from None
-        return result
+            ctx.get_help()  # Typer prints it
+            raise typer.Exit(ConfigError.exit_code)
+        return super().parse_args(ctx, args)
 
 
-def _exit_with(error: VramError) -> NoReturn:
-    from vram_cli.report.console import print_error
-
-    print_error(error)
-    raise typer.Exit(error.exit_code) from None
-
-
-def _as_config_error(error: Any) -> ConfigError:
-    """Convert a usage error of Typer: an unknown command or option, or an invalid value."""
-    hint = f"`{error.ctx.command_path} --help` shows the usage"
-    if not hasattr(error, "possibilities"):
-        return ConfigError(error.format_message().rstrip("."), hint)
-    options = [flag for parameter in error.ctx.command.params for flag in parameter.opts]
-    flag = error.option_name
-    matches = [option for option in options if option == _NEW_FLAGS.get(flag) or option.startswith(f"{flag}-")]
-    meant = " or ".join(matches or error.possibilities or ())
-    return ConfigError(error.message + (f". Did you mean {meant}?" if meant else ""), hint)
+def run_command(arguments: Sequence[str]) -> int:
+    """Run a command line, and return its exit code; code 1 is reserved for findings."""
+    try:
+        check_stdout()
+        code = int(app(arguments, prog_name="vram", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        if code == Interrupted.exit_code and not has_output():
+            raise KeyboardInterrupt
+    except typer.Abort:
+        return report_failure(KeyboardInterrupt(), arguments)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - a bug is reported with its traceback
+        return report_failure(error, arguments)
+    return code
 
 
 app = typer.Typer(
     cls=VramGroup,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -119,4 +91,5 @@ def vram(
       4    not even the smallest batch fits
       70   unexpected error, printed with its traceback
       130  interrupted by Ctrl-C or SIGTERM
+      141  the reader of stdout, such as head, has exited
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import re
 from enum import Enum
 from fractions import Fraction
@@ -79,6 +81,8 @@ def check(
         files.check()
         verdict = _verdict(load_config(), limits, baseline, update=update_baseline, download=download, quiet=quiet)
         _print(verdict, files, form)
+        if baseline is not None and update_baseline:
+            _update(baseline, verdict)
         if summary is not None:
             from vram_cli.cli.output import document_of
             from vram_cli.report.formats.markdown import to_markdown
@@ -95,8 +99,7 @@ def _verdict(
     config: Config, limits: CheckLimits, path: Path | None, *, update: bool, download: bool, quiet: bool
 ) -> CheckResult:
     from vram_cli.commands.check.run import check as run
-    from vram_cli.report.baseline import check_baseline, load_baseline, save_baseline
-    from vram_cli.report.console import inform
+    from vram_cli.report.baseline import check_baseline, load_baseline
     from vram_cli.report.progress import SearchProgress
 
     earlier = None
@@ -105,14 +108,18 @@ def _verdict(
     elif path is not None:
         earlier = load_baseline(path)
     with SearchProgress(quiet=quiet) as progress:
-        verdict = run(
+        return run(
             config, limits, baseline=earlier, baseline_name=str(path or ""), download=download, progress=progress
         )
-    if path is not None and update:
-        if verdict.passed:
-            save_baseline(verdict.result, path)
-        inform(f"wrote the baseline to {path}" if verdict.passed else f"did not write {path}: the check fails")
-    return verdict
+
+
+def _update(path: Path, verdict: CheckResult) -> None:
+    from vram_cli.report.baseline import save_baseline
+    from vram_cli.report.console import inform
+
+    if verdict.passed:
+        save_baseline(verdict.result, path)
+    inform(f"wrote the baseline to {path}" if verdict.passed else f"did not write {path}: the check fails")
 
 
 def _limits(max_memory: str | None, tolerance: str | None, baseline: Path | None, *, update: bool) -> CheckLimits:
@@ -146,12 +153,19 @@ def _share(text: str) -> float:
 def _print(verdict: CheckResult, files: Files, form: CheckFormat) -> None:
     from vram_cli.cli.output import deliver
 
-    deliver(verdict, files, form.value)
-    if form is CheckFormat.GITHUB:
-        from vram_cli.report.annotations import workflow_commands
-        from vram_cli.report.console import print_document
+    if form is not CheckFormat.GITHUB:
+        deliver(verdict, files, form.value)
+        return
+    from vram_cli.report.annotations import commands_stopped, workflow_commands
+    from vram_cli.report.console import print_document
 
-        print_document(workflow_commands(verdict))
+    stop, resume = commands_stopped()
+    print_document(stop)
+    try:
+        deliver(verdict, files, form.value)
+    finally:
+        print_document(resume)
+    print_document(workflow_commands(verdict))
 
 
 def _report_error(error: VramError, form: CheckFormat, summary: Path | None) -> None:
@@ -161,14 +175,18 @@ def _report_error(error: VramError, form: CheckFormat, summary: Path | None) -> 
         from vram_cli.report.console import print_document
 
         print_document(failure(error))
-    if summary is not None and summary.exists():
+    if summary is not None:
         from vram_cli.report.formats.markdown import escaped
 
-        _append(summary, f"### vram check could not run\n\n{escaped(error.message)}\n\n{escaped(error.hint)}\n")
+        text = f"### vram check could not run\n\n{escaped(error.message)}\n\n{escaped(error.hint)}\n"
+        with contextlib.suppress(ConfigError):  # it is the error
+            _append(summary, text)
 
 
 def _append(path: Path, text: str) -> None:
     try:
+        if path.is_fifo():
+            raise OSError(errno.EINVAL, "it is a pipe")
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:

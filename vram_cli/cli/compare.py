@@ -77,6 +77,7 @@ def compare(
     form = options.output_format(format_name, options.Format, json=json)
     files = Files(report=report, plot=plot, force=force)
     files.check()
+    options.check_most(epochs=epochs, folds=folds, repeats=repeats, warmup=warmup, seed=seed)
     compare_options = CompareOptions(
         batch_sizes=parse_sizes(batch_sizes),
         samples=options.count_or_all(samples, "--samples"),

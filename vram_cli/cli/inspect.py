@@ -52,14 +52,13 @@ def inspect(
     with SearchProgress(quiet=quiet) as progress:
         samples = PER_CLASS if save is not None else int(draws)
         inspection = run(config, download=download, samples=samples, progress=progress)
-    if save is not None:
-        if not inspection.samples:
-            raise ConfigError(f"--save {save}: {_no_images(inspection)}", _IMAGE_DATA)
-        save_sheet(inspection, save, force=force)
     deliver(inspection, files, form, depth=depth, preview=draws)
     if preview and not inspection.samples:
         warn(_no_images(inspection))
     if save is not None:
+        if not inspection.samples:
+            raise ConfigError(f"--save {save}: {_no_images(inspection)}", _IMAGE_DATA)
+        save_sheet(inspection, save, force=force)
         inform(f"saved to {save}")
 
 

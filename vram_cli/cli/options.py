@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
+from vram_cli.errors import ConfigError
+
 if TYPE_CHECKING:
     from vram_cli.config import Config
+    from vram_cli.config.schema import ConfigSource
 
 
 class Format(str, Enum):
@@ -27,6 +30,8 @@ class Format(str, Enum):
 FormatT = TypeVar("FormatT", bound=Enum)
 Command = Callable[..., None]
 LoadConfig: TypeAlias = "Callable[[], Config]"
+
+_MOST = 1_000_000_000
 
 DEVICE = "Device"
 SEARCH = "Search"
@@ -149,7 +154,18 @@ def reads_config(*names: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         def run(config: str | None, overrides: list[str] | None, **values: Any) -> None:
             flags = _overrides({name: values.pop(name) for name in names})
-            command(partial(_load, config, [*(overrides or []), *flags], quiet=values["quiet"]), **values)
+            sources: list[ConfigSource] = []
+
+            def load() -> Config:
+                loaded = _load(config, [*(overrides or []), *flags], quiet=values["quiet"])
+                sources.append(loaded.source)
+                return loaded
+
+            try:
+                command(load, **values)
+            except ConfigError as error:  # of the worker process, which knows keys and no files
+                error.message = sources[0].located(error.message) if sources else error.message
+                raise
 
         run.__name__, run.__doc__, run.__annotations__ = command.__name__, command.__doc__, {}
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
@@ -167,8 +183,6 @@ def levels(by: str | None, depth: int) -> int | None:
     Raises:
         ConfigError: `by` names something other than modules.
     """
-    from vram_cli.errors import ConfigError
-
     if by not in (None, "module"):
         raise ConfigError(f"--by: cannot group memory by {by!r}", "use --by module")
     return depth if by else None
@@ -180,8 +194,6 @@ def output_format(name: FormatT | None, formats: type[FormatT], *, json: bool) -
     Raises:
         ConfigError: they select two formats.
     """
-    from vram_cli.errors import ConfigError
-
     if json and name not in (None, formats("json")):
         raise ConfigError(f"--json and --format {name.value} select two formats", "leave one of them out")
     return formats("json") if json else name or formats("text")
@@ -193,13 +205,25 @@ def count_or_all(text: str, flag: str) -> int | None:
     Raises:
         ConfigError: the text is neither.
     """
-    from vram_cli.errors import ConfigError
-
     if text == "all":
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise ConfigError(f"{flag}: expected a number or all, got {text!r}", f"for example {flag} 10000")
     return int(text)
+
+
+def check_most(**values: float | None) -> None:
+    """Check that numbers of options are small enough to count to, by the names of their parameters.
+
+    Raises:
+        ConfigError: one is not; the message names its option.
+    """
+    for name, value in values.items():
+        # Not `value > _MOST`: NaN is neither above nor below.
+        if value is not None and not value <= _MOST:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: must be at most {_MOST:,}, got {value}", "use a smaller number"
+            )
 
 
 def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
@@ -219,8 +243,10 @@ def _overrides(values: Mapping[str, str | bool | None]) -> list[str]:
 
 def _load(name: str | None, overrides: list[str], *, quiet: bool) -> Config:
     from vram_cli.config import load_config
+    from vram_cli.files import check_temporary_folder
     from vram_cli.report.console import inform
 
+    check_temporary_folder()
     config = load_config(name, overrides)
     if name is None and not quiet:
         inform(f"no --config option: using the bundled {config.source.name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +10,8 @@ import typer
 
 from vram_cli.cli.options import Format
 from vram_cli.compare.records import Comparison
-from vram_cli.errors import ConfigError, DoesNotFitError
-from vram_cli.files import check_writable
+from vram_cli.errors import ConfigError
+from vram_cli.files import check_writable, resolved
 from vram_cli.records import Advice, BreakdownResult, CheckResult, FindBatchResult, Inspection
 from vram_cli.report.console import inform, print_answer, print_document
 from vram_cli.report.document import Document
@@ -69,17 +70,19 @@ class Files(NamedTuple):
             from vram_cli.report.charts import save_figure
 
             save_figure(figure, self.plot)
+        for path in filter(None, (self.save, self.report, self.plot)):
+            inform(f"saved to {path}")
 
     def _check_names(self) -> None:
         flags: dict[Path, str] = {}
         for flag in ("save", "report", "plot", "snapshot"):
             path: Path | None = getattr(self, flag)
-            if path is not None and (other := flags.setdefault(path.resolve(), flag)) != flag:
+            if path is not None and (other := flags.setdefault(resolved(path), flag)) != flag:
                 raise ConfigError(f"--{other} and --{flag} both name {path}", "give each its own file")
 
 
 def deliver(record: Record, files: Files, form: str, **options: Any) -> None:
-    """Write the files, then print: if printing is interrupted, the answer is already saved.
+    """Print an answer, then write the files, even if printing fails: neither takes the answer from the other.
 
     Args:
         record: the answer.
@@ -88,18 +91,11 @@ def deliver(record: Record, files: Files, form: str, **options: Any) -> None:
         options: options of the document: depth and timeline, or depth and preview. JSON always has all measurements.
     """
     document = document_of(record, **options)
-    files.write(record, document)
-    print_record(record, document, form)
-    for path in filter(None, (files.save, files.report, files.plot)):
-        inform(f"saved to {path}")
-
-
-def deliver_failure(error: DoesNotFitError, form: str) -> None:
-    """Print the record of a batch that does not fit, if the format is JSON: programs always get an object."""
-    if error.result is not None and form == Format.JSON.value:
-        from vram_cli.report.formats.json import to_json
-
-        typer.echo(to_json(error.result))
+    try:
+        print_record(record, document, form)
+        sys.stdout.flush()
+    finally:
+        files.write(record, document)
 
 
 def print_record(record: Record, document: Document, form: str) -> None:

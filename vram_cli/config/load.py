@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,15 @@ from pydantic import ValidationError
 from vram_cli.config.messages import first_problem
 from vram_cli.config.overrides import apply_overrides
 from vram_cli.config.schema import Config, ConfigSource
-from vram_cli.config.yaml_document import parse_document
+from vram_cli.config.yaml_document import dotted, parse_document
 from vram_cli.errors import ConfigError
+from vram_cli.files import current_folder, read_file
 from vram_cli.suggest import did_you_mean
 
 DEFAULT_CONFIG = "mlp_mnist.yaml"
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # a byte that is not UTF-8
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -32,14 +37,20 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         ConfigError: the file does not exist or is not valid; the message names the file, the line and the key.
     """
     source = replace(_find(path), overrides=tuple(overrides))
+    _check_text(str(source.path or ""), _CONTROL, "rename the file")
+    _check_text("\n".join(overrides), _SURROGATE, "write the command line in UTF-8")
     label = source.name if source.is_bundled else str(source.path)
     file = bundled_folder() / source.name if source.is_bundled else Path(label)
     document = parse_document(_read(file, label), label)
     apply_overrides(document, overrides)
     try:
-        return Config.model_validate(document.values).with_source(source)
+        config = Config.model_validate(document.values)
     except ValidationError as error:
         raise first_problem(error, document) from None
+    if config.user_code:
+        _check_text(str(source.folder), _SURROGATE, "rename the folder: the worker process gets its name in UTF-8")
+    places = {dotted(key): place for key, place in document.places.items()}
+    return config.with_source(replace(source, places=places))
 
 
 def bundled_folder() -> Path:
@@ -55,7 +66,7 @@ def bundled_configs() -> list[str]:
 
 def _find(path: str | Path | None) -> ConfigSource:
     if path is None:
-        return ConfigSource(name=DEFAULT_CONFIG, folder=Path.cwd(), is_bundled=True, is_default=True)
+        return ConfigSource(name=DEFAULT_CONFIG, folder=current_folder(), is_bundled=True, is_default=True)
     file = Path(path)
     if len(file.parts) != 1 or file.is_absolute():
         return _source_of(file)
@@ -65,16 +76,26 @@ def _find(path: str | Path | None) -> ConfigSource:
             return _source_of(Path(name))
     for name in names:
         if name in bundled_configs():
-            return ConfigSource(name=name, folder=Path.cwd(), is_bundled=True)
+            return ConfigSource(name=name, folder=current_folder(), is_bundled=True)
     if _exists(file):
         return _source_of(file)  # a folder: reading it raises the error
     bundled = bundled_configs()
-    message = f"{path}: no such config in {Path.cwd()} or among the bundled configs{did_you_mean(str(path), bundled)}"
+    message = (
+        f"{path}: no such config in {current_folder()} or among the bundled configs{did_you_mean(str(path), bundled)}"
+    )
     raise ConfigError(message, f"bundled: {', '.join(bundled)}; `vram init` writes a new one")
 
 
 def _source_of(file: Path) -> ConfigSource:
-    return ConfigSource(name=file.name, path=file, folder=file.absolute().parent)
+    absolute = file if file.is_absolute() else current_folder() / file
+    return ConfigSource(name=file.name, path=file, folder=absolute.parent)
+
+
+def _check_text(text: str, forbidden: re.Pattern[str], advice: str) -> None:
+    """Refuse text that answers cannot hold: they are UTF-8, and a name in them is on one line."""
+    if forbidden.search(text):
+        shown = text.encode("unicode_escape").decode("ascii")
+        raise ConfigError(f"{shown}: has characters that are not text, such as line breaks", advice)
 
 
 def _exists(file: Path) -> bool:
@@ -86,7 +107,7 @@ def _exists(file: Path) -> bool:
 
 def _read(file: Path, label: str) -> str:
     try:
-        content = file.read_bytes()
+        content = read_file(file)
     except FileNotFoundError:
         raise ConfigError(f"{label}: no such file", f"bundled configs: {', '.join(bundled_configs())}") from None
     except OSError as error:

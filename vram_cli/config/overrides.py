@@ -52,6 +52,8 @@ def _parse(text: str) -> tuple[tuple[str, ...], Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"{_PLACE}: expected section.key=value, got {text!r}", "such as optimizer.name=adamw")
+    if not value.strip():
+        raise ConfigError(f"{_PLACE}: {key.strip()}: the value is empty", f"write {key.strip()}=null for no value")
     path = tuple(key.strip().split("."))
     for depth in range(len(path)):
         keys = keys_of(path[:depth])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from vram_cli.config.section import Section
 from vram_cli.config.training_sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
-from vram_cli.config.value_types import invalid, is_from_a_library
+from vram_cli.config.value_types import MAX_ELEMENTS, invalid, is_from_a_library
 from vram_cli.config.workload_sections import DataConfig, LossConfig, ModelConfig, StepConfig
 
 
@@ -29,6 +31,13 @@ class ConfigSource:
     """Whether the user named no config."""
     overrides: tuple[str, ...] = ()
     """Changes from the command line, such as "optimizer.name=adamw"."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """The place that sets each key, such as "train.yaml:7" or "command line"."""
+
+    def located(self, message: str) -> str:
+        """Return a message that begins with a key with the place of that key before it."""
+        place = self.places.get(message.partition(": ")[0])
+        return f"{place}: {message}" if place else message
 
     def __str__(self) -> str:
         return f"{self.name} (bundled)" if self.is_bundled else str(self.path or self.name)
@@ -69,6 +78,23 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
             hint = "set data.name (synthetic allows any shape), or name another model by model.factory"
             problem = f"{self.model.name} needs image data, which data.{self.data.kind} does not describe"
             raise invalid(problem, hint, "model.name")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_can_be_counted(self) -> Config:
+        """PyTorch counts the bytes of a tensor in 64 bits; the layers of presets have up to 4096 weights per input."""
+        if self.data.name is None:
+            return self
+        sample, width = math.prod(self.data.sample_shape), self.model.hidden if self.model.name == "mlp" else 1
+        elements = {
+            "data.shape": sample * 4096,
+            "data.classes": self.data.num_classes * 4096,
+            "model.hidden": width * max(sample, self.data.num_classes),
+            "train.batch_size": self.train.batch_size * max(sample, width, self.data.num_classes),
+        }
+        for key, count in elements.items():
+            if count > MAX_ELEMENTS:
+                raise invalid("is larger than PyTorch can count: a tensor would have 2**63 bytes or more", key=key)
         return self
 
     @model_validator(mode="after")

@@ -130,7 +130,7 @@ class TrainConfig(Section):
 class SearchConfig(Section):
     """The search for the largest batch."""
 
-    steps: int = Field(default=3, ge=2)
+    steps: int = Field(default=3, ge=2, le=1_000_000)
     """Steps per trial; the optimizer's state exists only from the second on."""
     limit_to_dataset: bool = True
     """Never try a batch larger than the data set."""

@@ -15,6 +15,8 @@ from vram_cli.suggest import did_you_mean
 from vram_cli.units import parse_bytes
 
 _INT64_MAX = 2**63 - 1  # the largest size that PyTorch counts
+MAX_ELEMENTS = _INT64_MAX // 8
+"""The most elements of a tensor: PyTorch counts its bytes in 64 bits, and the widest types have 8 each."""
 _MAX_SECONDS = 4_000_000  # 46 days; Windows waits for 2**32 ms at most, and Python overflows above that
 _DEVICE = r"auto|cpu|cuda(:(0|[1-9][0-9]*))?|mps|xpu"
 _DEVICE_NAMES = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 
 from vram_cli.config.data_presets import DATA_PRESETS
 from vram_cli.config.section import Section
-from vram_cli.config.value_types import Arguments, CodeReference, Count, Folder, Shape, Sizes, invalid
+from vram_cli.config.value_types import MAX_ELEMENTS, Arguments, CodeReference, Count, Folder, Shape, Sizes, invalid
 
 ModelName = Literal["mlp", "cnn", "resnet18", "resnet50"]
 DataName = Literal["mnist", "fashion_mnist", "cifar10", "synthetic"]
@@ -50,6 +51,12 @@ class TensorConfig(Section):
     """Smallest value (whole numbers only)."""
     high: int | None = None
     """Upper bound of the values, exclusive, such as the number of classes or of tokens (whole numbers only)."""
+
+    @model_validator(mode="after")
+    def _size_can_be_counted(self) -> TensorConfig:
+        if math.prod(self.shape) > MAX_ELEMENTS:
+            raise invalid("is larger than PyTorch can count: the tensor would have 2**63 bytes or more", key="shape")
+        return self
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> TensorConfig:

@@ -1,4 +1,4 @@
-"""Sizes that kernels of the GPU refuse. Fake tensors run no kernel, so the limits are listed here, with their sources."""
+"""Sizes that kernels of the GPU refuse: fake tensors run no kernel, so the limits are listed, with their sources."""
 
 from __future__ import annotations
 

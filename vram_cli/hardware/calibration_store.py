@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vram_cli.errors import ConfigError, MachineError
-from vram_cli.files import replace_file
+from vram_cli.files import read_file, replace_file
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu, all_gpus
 from vram_cli.validation import first_problem
@@ -98,7 +98,7 @@ def read_calibration(path: Path) -> Calibration:
         ConfigError: the file cannot be read, is not a calibration, or the catalogue does not have its GPU.
     """
     try:
-        calibration = Calibration.model_validate_json(path.read_bytes(), strict=True)
+        calibration = Calibration.model_validate_json(read_file(path), strict=True)
         _ = calibration.gpu
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", _HINT) from None

@@ -18,6 +18,7 @@ from vram_cli.records.advice import (
 from vram_cli.records.breakdown import Breakdown, BreakdownRow, ModuleShare, Timeline, TimelinePoint
 from vram_cli.records.check import CheckLimits, CheckResult, Finding, FindingKind, ModuleChange, PeakMemory, RowChange
 from vram_cli.records.enums import SCHEMA_VERSION, Category, Detail, Limit, Outcome, Phase
+from vram_cli.records.error_report import ErrorReport
 from vram_cli.records.inspection import (
     ClassFacts,
     DataFacts,
@@ -52,6 +53,7 @@ __all__ = [
     "Detail",
     "Device",
     "DtypeFacts",
+    "ErrorReport",
     "FindBatchResult",
     "Finding",
     "FindingKind",

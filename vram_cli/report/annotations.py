@@ -6,6 +6,8 @@ Their syntax and escaping: docs.github.com, "Workflow commands for GitHub Action
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from vram_cli.errors import VramError
 from vram_cli.records import CheckResult
 from vram_cli.report.answers.check import TITLES, finding_words, remarks
@@ -19,6 +21,12 @@ def workflow_commands(check: CheckResult) -> str:
     ]
     lines += [command("notice", "vram check", remark) for remark in remarks(check)]
     return "".join(f"{line}\n" for line in lines)
+
+
+def commands_stopped() -> tuple[str, str]:
+    """Return the lines before and after text in which no line is a command, such as a long name that is folded."""
+    token = uuid4().hex
+    return f"::stop-commands::{token}\n", f"::{token}::\n"
 
 
 def failure(error: VramError) -> str:

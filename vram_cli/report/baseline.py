@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vram_cli.errors import ConfigError
-from vram_cli.files import check_writable
+from vram_cli.files import check_writable, read_file
 from vram_cli.records import Advice, BreakdownResult, FindBatchResult
 from vram_cli.report.saved import load, save
 
@@ -35,7 +35,7 @@ def check_baseline(path: Path) -> None:
     """
     check_writable(path, force=True)
     # The mark is enough: a baseline with git's conflict markers should be replaced, a config should not.
-    if path.exists() and _MARK not in path.read_bytes()[:_HEAD]:
+    if path.exists() and _MARK not in read_file(path)[:_HEAD]:
         raise ConfigError(f"--baseline {path} is not a result of vram", "name another file, or delete it first")
 
 

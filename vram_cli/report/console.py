@@ -17,17 +17,13 @@ from rich.segment import Segment
 from rich.text import Text
 
 from vram_cli.errors import VramError, WorkloadError
-from vram_cli.report.words import literal
+from vram_cli.report.words import literal, shortened
 
 MIN_WIDTH = 60
 """Anything narrower would cut numbers; a narrower terminal folds the lines instead."""
 
-
-class _Console(Console):
-    """A console that reports a closed pipe (`| head`) to the command; Rich would exit with 1, which means a finding."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+_MAX_MESSAGE, _MAX_TRACEBACK = 2_000, 20_000
+"""Characters; exceptions of users may quote whole tensors."""
 
 
 class Trimmed:
@@ -76,20 +72,25 @@ def print_document(text: str) -> None:
 def print_error(error: VramError) -> None:
     """Print an error and its hint to stderr, after the traceback if the user's own code raised."""
     if isinstance(error, WorkloadError) and error.traceback:
-        _say(literal(error.traceback.rstrip()))
-    _say(Text.assemble(("error: ", "bold red"), literal(error.message)))
+        _say(literal(shortened(error.traceback.rstrip(), _MAX_TRACEBACK)))
+    _say(Text.assemble(("error: ", "bold red"), _line(error.message)))
     if error.hint:
-        _say(Text.assemble(("hint: ", "bold"), literal(error.hint)))
+        _say(Text.assemble(("hint: ", "bold"), _line(error.hint)))
 
 
 def inform(text: str) -> None:
     """Print a remark to stderr."""
-    _say(literal(text))
+    _say(_line(text))
 
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    _say(Text.assemble(("warning: ", "yellow"), literal(text)))
+    _say(Text.assemble(("warning: ", "yellow"), _line(text)))
+
+
+def _line(text: str) -> Text:
+    # A name with a line break must not forge a line of its own.
+    return literal(shortened(text.replace("\n", "\\n"), _MAX_MESSAGE))
 
 
 def _say(text: Text) -> None:
@@ -99,7 +100,7 @@ def _say(text: Text) -> None:
 
 def _console(*, stderr: bool, plain: bool = False, width: int | None = None, height: int | None = None) -> Console:
     styled = not plain and not os.environ.get("NO_COLOR")
-    return _Console(
+    return Console(
         stderr=stderr,
         width=width,
         height=height,

@@ -10,14 +10,17 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from vram_cli.errors import ConfigError
-from vram_cli.files import write_file
+from vram_cli.files import read_file, write_file
 from vram_cli.records import SCHEMA_VERSION, Advice, BreakdownResult, FindBatchResult
 from vram_cli.report.formats.json import to_json
+from vram_cli.report.words import one_line
 from vram_cli.validation import first_problem
 
 SavedResult = FindBatchResult | BreakdownResult | Advice
 
 _RECORDS: dict[str, type[Any]] = {"find-batch": FindBatchResult, "breakdown": BreakdownResult, "advise": Advice}
+
+_DIGITS, _MOST = 20, 1e30
 
 _HINT = "name a file that find-batch, breakdown or advise wrote with --save, or run one of them again"
 
@@ -40,7 +43,7 @@ def load(path: Path) -> SavedResult:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", _HINT)
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", _HINT) from None
     return from_json(content.decode("utf-8", errors="replace"), str(path))
@@ -55,7 +58,9 @@ def from_json(text: str, source: str) -> SavedResult:
         ConfigError: the text is not JSON, or not a result of this version of vram.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_int=_whole, parse_float=_real, parse_constant=_real)
+    except _OutOfRangeError as error:
+        raise ConfigError(f"{source}: {error} is no figure that vram writes", _HINT) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not JSON: {' '.join(str(error).split())[:160]}", _HINT) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
@@ -72,6 +77,23 @@ def from_json(text: str, source: str) -> SavedResult:
     except ValidationError as error:
         raise ConfigError(f"{source}: {first_problem(error)}", _HINT) from None
     return result
+
+
+class _OutOfRangeError(Exception):
+    """A number that no measurement gives, and with which figures cannot be calculated."""
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS or abs(int(digits)) >= 2**63:
+        raise _OutOfRangeError(one_line(digits, 40))
+    return int(digits)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if not abs(value) < _MOST:  # NaN too
+        raise _OutOfRangeError(one_line(text, 40))
+    return value
 
 
 def result_schema() -> dict[str, Any]:

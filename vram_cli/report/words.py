@@ -73,6 +73,14 @@ def one_line(text: str, limit: int = 160) -> str:
     return line if len(line) <= limit else line[: limit - 3].rstrip() + "..."
 
 
+def shortened(text: str, limit: int) -> str:
+    """Return the text without its middle if it is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} [... {number(len(text) - 2 * half)} characters ...] {text[-half:]}"
+
+
 def number(value: int) -> str:
     """Return "1,536"."""
     return f"{value:,}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu
-from vram_cli.records import CheckResult, Finding, Inspection, Measurement
+from vram_cli.records import CheckResult, ErrorReport, Finding, Inspection, Measurement
 from vram_cli.report.answers.check import finding_words
 from vram_cli.virtual_gpu.cudnn_device import cudnn_device
 
@@ -36,6 +36,11 @@ def to_json(record: Any) -> str:
     if isinstance(record, Inspection):
         del document["samples"]
     return json.dumps(document, indent=2)
+
+
+def error_to_json(report: ErrorReport) -> str:
+    """Return the object that stands for an answer which there is not."""
+    return json.dumps({"error": asdict(report)}, indent=2)
 
 
 def gpus_to_json(gpus: Sequence[Gpu]) -> str:
