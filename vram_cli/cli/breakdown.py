@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from vram_cli.cli import options
+from vram_cli.errors import DoesNotFitError
 
 
 @options.reads_config("mode", "batch_size", "steps", *options.DEVICE_SETTINGS)
@@ -29,7 +30,7 @@ def breakdown(
     quiet: options.Quiet = False,
 ) -> None:
     """Show where the memory goes at the peak of one step, to the byte."""
-    from vram_cli.cli.output import Files, deliver
+    from vram_cli.cli.output import Files, deliver, show_failure
     from vram_cli.commands.breakdown import breakdown as run
     from vram_cli.records import Detail
     from vram_cli.report.progress import SearchProgress
@@ -38,12 +39,16 @@ def breakdown(
     levels, form = options.levels(by, depth), options.output_format(format_name, options.Format, json=json)
     files = Files(save=save, report=report, plot=plot, snapshot=snapshot, force=force)
     files.check()
-    with SearchProgress(quiet=quiet) as progress:
-        result = run(
-            config,
-            detail=Detail.MODULES if by or timeline or plot or save or report else Detail.ROWS,
-            snapshot=snapshot,
-            download=download,
-            progress=progress,
-        )
+    try:
+        with SearchProgress(quiet=quiet) as progress:
+            result = run(
+                config,
+                detail=Detail.MODULES if by or timeline or plot or save or report else Detail.ROWS,
+                snapshot=snapshot,
+                download=download,
+                progress=progress,
+            )
+    except DoesNotFitError as error:
+        show_failure(error, form)
+        raise
     deliver(result, files, form, depth=levels, timeline=timeline)

@@ -10,7 +10,7 @@ import typer
 
 from vram_cli.cli.options import Format
 from vram_cli.compare.records import Comparison
-from vram_cli.errors import ConfigError
+from vram_cli.errors import ConfigError, DoesNotFitError
 from vram_cli.files import check_writable, resolved
 from vram_cli.records import Advice, BreakdownResult, CheckResult, FindBatchResult, Inspection
 from vram_cli.report.console import inform, print_answer, print_document
@@ -96,6 +96,13 @@ def deliver(record: Record, files: Files, form: str, **options: Any) -> None:
         sys.stdout.flush()
     finally:
         files.write(record, document)
+
+
+def show_failure(error: DoesNotFitError, form: str) -> None:
+    """Print what a batch that does not fit would take, if that is known; JSON is printed with the error."""
+    result = error.result
+    if isinstance(result, BreakdownResult) and result.needed is not None and form != Format.JSON.value:
+        print_record(result, document_of(result), form)
 
 
 def print_record(record: Record, document: Document, form: str) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from vram_cli.commands.initial_guess import prediction_of
 from vram_cli.commands.user_errors import user_error
 from vram_cli.commands.verdicts import require_verdict
-from vram_cli.config import Config, load_config
-from vram_cli.errors import ConfigError, DoesNotFitError
-from vram_cli.probe import OpenProbe, open_probe
+from vram_cli.config import Config, load_config, with_overrides
+from vram_cli.errors import ConfigError, DoesNotFitError, VramError
+from vram_cli.probe import OpenProbe, Probe, open_probe
 from vram_cli.progress import SILENT, Progress
-from vram_cli.records import BreakdownResult, Detail, Outcome
+from vram_cli.records import Breakdown, BreakdownResult, Category, Detail, Outcome
 from vram_cli.units import format_bytes
+
+_LARGER = 64
+"""The multiple of a GPU's memory in which a batch that does not fit is predicted."""
 
 
 def breakdown(
@@ -65,20 +69,48 @@ def breakdown(
             breakdown=measurement.breakdown,
             shortfall_bytes=measurement.shortfall_bytes(device.allocator_bytes),
         )
+        if measurement.outcome is Outcome.OUT_OF_MEMORY:
+            progress.status("predicting what the batch would take")
+            result = replace(result, needed=_needed(config, size, detail, probe, open_probe))
         if not measurement.fits:
             raise _does_not_fit(result)
         return result
+
+
+def _needed(config: Config, size: int, detail: Detail, probe: Probe, open_probe: OpenProbe) -> Breakdown | None:
+    """Return what a batch that does not fit would take on the same GPU with more memory; None if not predictable."""
+    device = probe.info.device
+    prediction = config if device.is_simulated else prediction_of(config, device)
+    if prediction is None:
+        return None
+    larger = with_overrides(prediction, [f"device.memory_limit={device.capacity_bytes * _LARGER}"])
+    try:
+        with open_probe(larger, reuse=probe) as other:
+            breakdown = other.measure(size, detail).breakdown
+    except VramError:  # the batch does not fit, which is answer enough
+        return None
+    return breakdown and _without_free_memory(breakdown)
+
+
+def _without_free_memory(breakdown: Breakdown) -> Breakdown:
+    rows = tuple(replace(row, bytes=0) if row.category is Category.FREE else row for row in breakdown.rows)
+    return replace(breakdown, rows=rows, total_bytes=sum(row.bytes for row in rows))
 
 
 def _does_not_fit(result: BreakdownResult) -> DoesNotFitError:
     measurement, device, missing = result.measurement, result.run.device, result.shortfall_bytes
     phase = f" in {measurement.phase.value}" if measurement.phase else ""
     return DoesNotFitError(
-        f"batch {measurement.batch_size:,} does not run on {device.name}: {measurement.message}{phase}"
+        f"batch {measurement.batch_size:,} does not run on {device.name}{phase}: {_shortened(measurement.message)}"
         + (f"; at least {format_bytes(missing)} short" if missing else ""),
         "run `vram find-batch` with the same options to find the largest batch that does",
         result,
     )
+
+
+def _shortened(message: str) -> str:
+    """Return the message without what follows the size of the failed allocation: PyTorch's account and advice."""
+    return message.partition(". GPU ")[0]
 
 
 def _no_snapshot() -> ConfigError:

@@ -35,7 +35,7 @@ class InitialGuess:
         self._capacity_bytes, self._max_batch_size = device.allocator_bytes, max_batch_size
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vram-initial-guess")
         self._future: Future[int | None] | None = None
-        prediction = _prediction_of(config, device)
+        prediction = prediction_of(config, device)
         self._context: AbstractContextManager[Probe] | None = open_probe(prediction) if prediction else None
 
     def __enter__(self) -> InitialGuess:
@@ -75,8 +75,8 @@ class InitialGuess:
         return search.max_batch_size
 
 
-def _prediction_of(config: Config, device: Device) -> Config | None:
-    """Return the config of a prediction for the same GPU and the same memory; None if the catalogue has no such GPU."""
+def prediction_of(config: Config, device: Device) -> Config | None:
+    """Return the config of a prediction for the GPU of real trials and its memory; None if the catalogue lacks it."""
     if device.is_simulated or not device.is_gpu:
         return None
     try:

@@ -153,7 +153,7 @@ class FakeTensorProbe:
                 batch_size=batch_size,
                 outcome=Outcome.KERNEL_LIMIT if isinstance(error, KernelLimitError) else Outcome.ERROR,
                 seconds=time.perf_counter() - start,
-                message=error_summary(error),
+                message=str(error) if isinstance(error, KernelLimitError) else error_summary(error),
                 traceback="".join(traceback.format_exception(error)),
             )
         measurement = self._measure(batch_size, trace, explain=explain or detail)

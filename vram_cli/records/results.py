@@ -44,6 +44,9 @@ class BreakdownResult:
     measurement: Measurement
     """The trial, without its breakdown."""
     breakdown: Breakdown | None = None
+    needed: Breakdown | None = None
+    """If the batch does not fit: what it would take, predicted for the same GPU with more memory; its total is what it
+    uses. None if that cannot be predicted."""
     shortfall_bytes: int | None = None
     """If the batch does not fit: the memory that it lacked when it failed, at least."""
     notes: tuple[str, ...] = ()

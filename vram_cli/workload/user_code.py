@@ -103,8 +103,12 @@ def config_key_of(error: BaseException) -> str:
 
 def error_summary(error: BaseException) -> str:
     """Return the name and the first line of an exception, after the key of the config that it is attributed to."""
-    summary = f"{type(error).__name__}: {_first_line(text_of(error))}".rstrip(": ")
-    return ": ".join(filter(None, (config_key_of(error), summary)))
+    return ": ".join(filter(None, (config_key_of(error), name_and_text(error))))
+
+
+def name_and_text(error: BaseException) -> str:
+    """Return the name and the first line of an exception."""
+    return f"{type(error).__name__}: {_first_line(text_of(error))}".rstrip(": ")
 
 
 def _one_line(error: BaseException) -> str:

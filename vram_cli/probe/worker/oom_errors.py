@@ -13,6 +13,7 @@ import torch
 
 from vram_cli.records import Outcome
 from vram_cli.workload import error_summary, text_of, traceback_of
+from vram_cli.workload.user_code import name_and_text
 
 _DEVICE_MEMORY = (
     "out of memory",  # CUDA, HIP and XPU alike; "CUDA error: out of memory" is an AcceleratorError, composer#3397
@@ -81,10 +82,11 @@ class Failure:
 
 def describe(error: Exception, device_type: str) -> Failure:
     """Return the description of an exception that was raised in a trial."""
-    text = text_of(error)
+    text, outcome = text_of(error), classify(error, device_type)
     return Failure(
-        outcome=classify(error, device_type),
-        message=error_summary(error),
+        outcome=outcome,
+        # Memory, or a limit of a kernel, is no fault of the code in which it shows.
+        message=error_summary(error) if outcome is Outcome.ERROR else name_and_text(error),
         traceback=traceback_of(error),
         requested_bytes=requested_bytes(text),
         held_bytes=held_bytes(text),

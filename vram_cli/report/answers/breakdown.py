@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from vram_cli.records import BreakdownResult, Category
+from vram_cli.records import Breakdown, BreakdownResult, Category
 from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_lines
-from vram_cli.report.answers.memory import breakdown_title, memory_blocks, require_detail, timeline_title
+from vram_cli.report.answers.memory import breakdown_title, memory_blocks, needed_table, require_detail, timeline_title
 from vram_cli.report.answers.run_sections import (
     commands,
     config_section,
@@ -18,7 +18,8 @@ from vram_cli.report.answers.run_sections import (
 )
 from vram_cli.report.answers.trials import trials_words
 from vram_cli.report.next_step import after_breakdown, again
-from vram_cli.report.words import number, percent, place, used_of
+from vram_cli.report.words import CATEGORY_LABELS, number, percent, place, used_of
+from vram_cli.units import format_bytes
 
 
 def breakdown_document(result: BreakdownResult, *, depth: int | None = None, timeline: bool = False) -> doc.Document:
@@ -33,6 +34,8 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
         ConfigError: modules or timeline are asked for and were not measured.
     """
     run = result.run
+    if result.needed is not None:
+        return _document_of_misfit(result, result.needed)
     return doc.Document(
         heading=_heading(result),
         context=context(result.command, run),
@@ -47,6 +50,40 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
         ),
         picture=lambda: _picture(result),
     )
+
+
+def _document_of_misfit(result: BreakdownResult, needed: Breakdown) -> doc.Document:
+    run = result.run
+    return doc.Document(
+        heading=("Does not fit:", _excess(result, needed)),
+        context=context(result.command, run),
+        remark=run.remark,
+        blocks=(
+            needed_table(needed, run.device),
+            evidence(run, ("trials", trials_words((result.measurement,), run.device))),
+            *notes(foreach_note(needed, run), *trial_notes((result.measurement,)), *result.notes),
+        ),
+    )
+
+
+def _excess(result: BreakdownResult, needed: Breakdown) -> str:
+    """Return what a batch would take, how much that is too much, and the row that goes beyond the memory there is."""
+    device = result.run.device
+    size, takes = number(needed.batch_size), format_bytes(needed.total_bytes)
+    missing = format_bytes(max(needed.total_bytes - device.capacity_bytes, 0))
+    row = CATEGORY_LABELS[_row_beyond(needed, device.capacity_bytes)]
+    has = f"{missing} more than {device.name} has ({format_bytes(device.capacity_bytes)})"
+    return f"batch size {size} would take {takes}, {has}; {row} go beyond it, {place(needed.peak_phase)}"
+
+
+def _row_beyond(needed: Breakdown, capacity_bytes: int) -> Category:
+    """Return the category with which the rows, added up from the context on, exceed the memory."""
+    total = needed.bytes_of(Category.CONTEXT)
+    for row in needed.rows:
+        total += row.bytes if row.category is not Category.CONTEXT else 0
+        if total > capacity_bytes:
+            return row.category
+    return Category.ALLOCATOR_SLACK  # memory in pieces that are too small
 
 
 def _heading(result: BreakdownResult) -> doc.Line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Literal, NamedTuple
@@ -76,6 +77,14 @@ def breakdown_title(breakdown: Breakdown, device: Device) -> str:
     """Return the title of a breakdown."""
     where = place(breakdown.peak_phase)
     return f"Peak memory at batch size {number(breakdown.batch_size)}, {where} ({origin(device)})"
+
+
+def needed_table(needed: Breakdown, device: Device) -> doc.Table:
+    """Return a row per category of what a batch would take on a GPU with more memory, without free memory."""
+    rows = tuple(row for row in needed.rows if row.category is not Category.FREE)
+    title = f"Peak memory that batch size {number(needed.batch_size)} would take, {place(needed.peak_phase)}"
+    name = f"{title} (predicted for {device.name} with more memory)"
+    return replace(breakdown_table(replace(needed, rows=rows), device), title=name)
 
 
 def breakdown_table(breakdown: Breakdown, device: Device) -> doc.Table:
