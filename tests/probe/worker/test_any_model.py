@@ -17,7 +17,10 @@ from vram_cli.probe.worker.trials import open_trials
 from vram_cli.records import Category, Detail, Measurement, Outcome
 from vram_cli.workload import error_summary
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),  # by peft 0.21
+]
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PLACES = {"real": {"name": "cpu"}, "predicted": {"gpu": "t4"}}
@@ -201,6 +204,12 @@ SMALL = {
     "vit_timm.yaml": ["model.kwargs={num_classes: 10, img_size: 32, depth: 1}", "data.shape=[3, 32, 32]"],
     "segmentation.yaml": ["data.inputs.image.shape=[3, 32, 32]", "data.targets.shape=[32, 32]"],
     "own_project/train.yaml": ["model.kwargs.width=16"],
+    "lora/train.yaml": [
+        "model.kwargs={rank: 2, vocab_size: 50, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, "
+        "num_attention_heads: 2}",
+        "data.inputs.input_ids={shape: [16], dtype: int64, high: 50}",
+        "data.inputs.labels={shape: [16], dtype: int64, high: 50}",
+    ],
 }
 
 
@@ -221,6 +230,20 @@ def test_small_examples_train_for_real(name: str) -> None:
     measurement = measure(example(name, "device.name=cpu", "search.steps=2", *SMALL[name]), 2)
     assert measurement.fits, measurement.message + measurement.traceback
     assert measurement.steps == 2
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_adapters_in_float32_on_a_base_in_bfloat16(place: str) -> None:
+    """A base of 2 layers of width 32 with 3 matrices of 64, as in Llama; adapters of rank 2 on 4 projections."""
+    device = "device.name=cpu" if place == "real" else "device.gpu=t4"
+    measurement = measure(example("lora/train.yaml", device, *SMALL["lora/train.yaml"]), 2)
+    assert measurement.breakdown is not None, measurement.message
+    base = 2 * 50 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
+    adapters = 2 * 4 * (2 * 32 * 2)
+    buffers = 2 * (32 // 2 // 2) * 4  # of the rotary embedding, in float32 or bfloat16
+    parameters = measurement.breakdown.bytes_of(Category.PARAMETERS)
+    assert 0 <= parameters - (2 * base + 4 * adapters) <= buffers
+    assert 0 <= measurement.breakdown.bytes_of(Category.OPTIMIZER_STATE) - 8 * adapters <= 64
 
 
 def test_refused_prediction_suggests_real_steps() -> None:
