@@ -44,8 +44,8 @@ class TensorConfig(Section):
 
     shape: Sizes
     """Sizes of one sample, without the batch dimension; if lengths vary, the longest."""
-    dtype: Dtype = "float32"
-    """Type of the elements; with precision bf16, float32 becomes bfloat16."""
+    dtype: Dtype | None = None
+    """Type of the elements; null for that of the model's weights. With precision bf16, float32 becomes bfloat16."""
     low: int = 0
     """Smallest value (whole numbers only)."""
     high: int | None = None
@@ -53,7 +53,7 @@ class TensorConfig(Section):
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> TensorConfig:
-        if self.dtype not in _RANGES:
+        if self.dtype is None or self.dtype not in _RANGES:
             return self
         lowest, end = _RANGES[self.dtype]
         if not lowest <= self.low < end:
@@ -69,13 +69,13 @@ class TensorConfig(Section):
 
     @property
     def kind(self) -> Dtype:
-        """The dtype: only whole numbers have a range."""
-        return self.dtype
+        """The dtype, float32 unless the model decides: only whole numbers have a range."""
+        return self.dtype or "float32"
 
     @property
     def values(self) -> tuple[int, int]:
         """Whole numbers only: the smallest value and the exclusive upper bound."""
-        return self.low, _RANGES[self.dtype][1] if self.high is None else self.high
+        return self.low, _RANGES[self.kind][1] if self.high is None else self.high
 
 
 class DataConfig(Section):
