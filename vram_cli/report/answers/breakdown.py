@@ -6,7 +6,15 @@ from vram_cli.records import BreakdownResult, Category
 from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks, require_detail, timeline_title
-from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, notes, reads_note
+from vram_cli.report.answers.run_sections import (
+    commands,
+    config_section,
+    context,
+    evidence,
+    notes,
+    reads_note,
+    samples_seen,
+)
 from vram_cli.report.answers.trials import trials_words
 from vram_cli.report.next_step import after_breakdown, again
 from vram_cli.report.words import number, percent, place, used_of
@@ -26,6 +34,7 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
     run = result.run
     return doc.Document(
         heading=_heading(result),
+        summary=samples_seen(run),
         context=context(result.command, run),
         remark=run.remark,
         blocks=(

@@ -8,7 +8,15 @@ from vram_cli.records import Category, FindBatchResult, Limit, Outcome, SearchRe
 from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks
-from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, notes, reads_note
+from vram_cli.report.answers.run_sections import (
+    commands,
+    config_section,
+    context,
+    evidence,
+    notes,
+    reads_note,
+    samples_seen,
+)
 from vram_cli.report.answers.throughput import CHART_TITLE, fastest_words, knee_words, throughput_section, timed_words
 from vram_cli.report.answers.trials import proof, trials_section, trials_title, trials_words
 from vram_cli.report.next_step import again, next_step
@@ -68,7 +76,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
 
 
 def headline(result: FindBatchResult) -> list[doc.Line]:
-    """Return the answer in one to seven lines: the sizes, and the limit that ended the search."""
+    """Return the answer in one to eight lines: the sizes, the limit that ended the search, and the samples seen."""
     if result.interrupted and result.limited_by is None:
         return [("Interrupted:", _known_so_far(result))]
     if result.max_batch_size is None:
@@ -77,6 +85,7 @@ def headline(result: FindBatchResult) -> list[doc.Line]:
     lines = [(label, _largest(result, result.max_batch_size)), ("Recommended:", _recommended(result))]
     if result.limited_by is not None:
         lines.append(("Limited by:", _limited_by(result, result.limited_by, result.max_batch_size)))
+    lines += samples_seen(result.run)
     if result.throughput is not None:
         so_far = " so far:" if len(result.throughput.points) < result.throughput.sizes else ":"
         lines.append((f"Fastest{so_far}", fastest_words(result.throughput)))
