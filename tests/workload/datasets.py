@@ -43,7 +43,7 @@ class Texts(Dataset[Any]):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
         self.looks += 1
         time.sleep(self.seconds)
-        return torch.ones(word_count(i), dtype=torch.int64), i % 2
+        return torch.ones(word_count(i), dtype=torch.int64), i
 
 
 def padded(samples: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -184,8 +184,8 @@ def stream_loader() -> DataLoader[Any]:
     return DataLoader(Stream(), batch_size=32)
 
 
-def loader_of_some() -> DataLoader[Any]:
-    return DataLoader(Texts(), batch_size=32, sampler=SubsetRandomSampler(range(100)), collate_fn=padded)
+def loader_of_some(first: int = 0) -> DataLoader[Any]:
+    return DataLoader(Texts(), batch_size=32, sampler=SubsetRandomSampler(range(first, first + 100)), collate_fn=padded)
 
 
 def loader_of_draws() -> DataLoader[Any]:

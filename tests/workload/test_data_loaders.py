@@ -47,6 +47,13 @@ def test_samples_that_its_sampler_draws(target: str, length: int) -> None:
     assert shapes(data, 3) == [(3, 9), (3,)]  # no sampler draws a long text
 
 
+def test_samples_to_learn_from_are_those_that_its_sampler_draws() -> None:
+    samples = source("loader_of_some", kwargs={"first": 3000}).indexed()
+    assert samples.length == 100
+    labels = samples.batch(torch.arange(100), CPU, torch.float32)[1]
+    assert sorted(labels.tolist()) == list(range(3000, 3100))
+
+
 def test_batches_of_a_sampler_of_batches() -> None:
     data = source("bucket_loader")
     assert data.info.detail == f"the worst batch of Buckets in an epoch{TAKEN}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Subset, TensorDataset
 
 from tests.workload import datasets
 from tests.workload.configs import config
@@ -60,7 +61,19 @@ def test_lists_that_samples_contradict_are_not_believed() -> None:
 def test_tensors_of_several_sizes() -> None:
     dataset = datasets.two_tables_of_tensors()
     assert largest_samples(dataset).order[:4] == [40, 41, 42, 43]
-    assert largest_samples(np.zeros((30, 4))).differ is False
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.broadcast_to(np.float32(0), (10**8, 4)),
+        lambda: TensorDataset(torch.zeros(1).expand(10**8)),
+        lambda: Subset(TensorDataset(torch.zeros(1).expand(10**8)), range(10**8)),
+    ],
+)
+def test_rows_of_an_array_are_not_looked_at(make: Callable[[], Any]) -> None:
+    largest = largest_samples(make())
+    assert (len(largest.order), largest.differ) == (10**8, False)
 
 
 def test_selected_samples_only() -> None:

@@ -63,9 +63,10 @@ def test_samples_that_are_kept_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_random_stream_makes_one_batch() -> None:
-    data = source("RandomStream", collate_fn=HERE + "padded")
+    data, other = (source("RandomStream", collate_fn=HERE + "padded") for _ in range(2))
     first, second = (data.make_batch(20, CPU, torch.float32)[0] for _ in range(2))
     assert torch.equal(first, second)
+    assert torch.equal(first, other.make_batch(20, CPU, torch.float32)[0])  # as in another worker process
 
 
 def test_generators_are_streams() -> None:

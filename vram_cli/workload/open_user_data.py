@@ -75,7 +75,13 @@ def _open_samples(parts: LoaderParts, reference: str) -> Samples:
     if not largest.order:
         raise ConfigError("data.factory: the Dataset is empty", "a batch needs at least one sample")
     return Samples(
-        dataset, largest, len(largest.sizes), count, parts.length or count, batch_sampler=parts.batch_sampler
+        dataset,
+        largest,
+        measured=len(largest.order),
+        total=count,
+        per_epoch=parts.length or count,
+        indices=parts.indices,
+        batch_sampler=parts.batch_sampler,
     )
 
 

@@ -54,7 +54,7 @@ class LargestSamples:
     widest: Sequence[int]
     """The largest sample, and those that are longer than it in one of their sizes; padding may add those up."""
     sizes: dict[int, int]
-    """Sizes by index."""
+    """Sizes by index; empty if all are the same, as in an array."""
     differ: bool
     """Whether sizes differ."""
 
@@ -74,6 +74,8 @@ def largest_samples(dataset: Any, indices: Sequence[int] | None = None) -> Large
         indices: the samples to consider; None for all.
     """
     indices = range(len(dataset)) if indices is None else indices
+    if _is_array(dataset):
+        return LargestSamples(order=indices, widest=(), sizes={}, differ=False)
     lengths = _listed_lengths(dataset)
     if lengths is not None and indices:
         measured = _verified(dataset, indices, lengths)
@@ -136,6 +138,14 @@ def _verified(dataset: Any, indices: Sequence[int], lengths: Sequence[float]) ->
     return LargestSamples(order=order, widest=(), sizes=by_length, differ=len(set(by_length.values())) > 1)
 
 
+def _is_array(dataset: Any) -> bool:
+    """Whether samples are rows of tensors or of an array, in memory or in a file."""
+    if isinstance(dataset, Subset):
+        return _is_array(dataset.dataset)
+    has_rows = isinstance(getattr(dataset, "shape", None), tuple) and str(getattr(dataset, "dtype", object)) != "object"
+    return has_rows or isinstance(dataset, TensorDataset)
+
+
 def _listed_lengths(dataset: Any) -> Sequence[float] | None:
     """Return a length for each sample of a Dataset that knows them without reading its samples, or None."""
     if isinstance(dataset, TensorDataset):
@@ -146,8 +156,6 @@ def _listed_lengths(dataset: Any) -> Sequence[float] | None:
     if isinstance(dataset, ConcatDataset):
         parts = [_listed_lengths(part) for part in dataset.datasets]
         return None if None in parts else [length for part in parts for length in part or ()]
-    if isinstance(getattr(dataset, "shape", None), tuple) and str(getattr(dataset, "dtype", object)) != "object":
-        return [1] * len(dataset)  # rows of an array, in memory or in a file
     if "length" in (getattr(dataset, "column_names", None) or ()):  # the datasets package, as its Trainer groups by
         return _numbers(dataset["length"], len(dataset))
     listed = (_numbers(getattr(dataset, name, None), len(dataset)) for name in _LISTS_OF_LENGTHS)

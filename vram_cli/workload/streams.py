@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+
+import torch
 
 from vram_cli.errors import ConfigError
 from vram_cli.workload.sample_sizes import MAX_SAMPLES_MEASURED, MAX_SECONDS, SampleSize, size_of
@@ -46,6 +50,7 @@ def read_stream(stream: Iterable[Any], reference: str) -> Stream:
     Raises:
         ConfigError: it gives no sample.
     """
+    _seed()
     reader = _Reader(stream, _length_of(stream))
     thread = threading.Thread(target=reader.run, daemon=True)
     thread.start()
@@ -124,6 +129,14 @@ class _Reader:
             number += 1
         del self._kept[number:]
         self._kept_bytes = sum(size.order[0] for size, _ in self._kept)
+
+
+def _seed() -> None:
+    """Let a random stream give the same samples to each worker process of a search."""
+    torch.manual_seed(0)
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
 
 
 def _length_of(stream: Iterable[Any]) -> int | None:

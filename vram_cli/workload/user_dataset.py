@@ -31,6 +31,8 @@ class Samples:
     """Samples that there are; None if the end of a stream was not seen."""
     per_epoch: int | None
     """Samples per epoch: no batch can be larger."""
+    indices: Sequence[int] | None = None
+    """Those that a DataLoader's sampler draws; None for all."""
     is_stream: bool = False
     batch_sampler: ResizableSampler | None = None
     note: str = ""
@@ -60,7 +62,10 @@ class UserDataset(UserData):
             raise ConfigError(
                 f"data.factory: {self.info.name} is a stream, whose samples cannot be selected", "name a Dataset"
             )
-        return IndexedSamples(self.info.num_samples or 0, lambda indices: self._collate(indices.tolist()))
+        drawn = self._samples.indices
+        if drawn is None:
+            return IndexedSamples(self.info.num_samples or 0, lambda indices: self._collate(indices.tolist()))
+        return IndexedSamples(len(drawn), lambda indices: self._collate([drawn[i] for i in indices.tolist()]))
 
     def _make(self, n: int) -> Batch:
         if self._samples.batch_sampler is None or n == 1:
@@ -68,8 +73,8 @@ class UserDataset(UserData):
         with errors_from(self._key):
             batches = self._samples.batch_sampler.batches(n)
         sizes = self._samples.largest.sizes
-        padded = max(batches, key=lambda batch: len(batch) * max((sizes.get(i, 0) for i in batch), default=0))
-        whole = max(batches, key=lambda batch: sum(sizes.get(i, 0) for i in batch))
+        padded = max(batches, key=lambda batch: len(batch) * max((sizes.get(i, 1) for i in batch), default=0))
+        whole = max(batches, key=lambda batch: sum(sizes.get(i, 1) for i in batch))
         return max((self._collate(batch) for batch in (padded, whole)), key=_bytes)
 
     def _collate(self, indices: Sequence[int]) -> Batch:
