@@ -108,13 +108,14 @@ class DataConfig(Section):
     targets: TensorConfig | None = None
     """The synthetic targets of the loss, in addition to inputs; null if the model makes its own loss."""
     factory: CodeReference | None = None
-    """Code that makes batches: a function whose first parameter is n or batch_size, or a Dataset or its factory."""
+    """Code of the data: a function whose first parameter is n or batch_size, or one that returns a Dataset, a stream
+    (an IterableDataset or a generator) or a DataLoader."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the factory."""
     collate_fn: CodeReference | None = None
-    """Code that collates samples of a Dataset into a batch; null for PyTorch's default_collate."""
+    """Code that collates samples into a batch; null for the DataLoader's own, or else PyTorch's default_collate."""
     num_samples: Count | None = None
-    """Length of the data set, which limits the batch size; null for no limit."""
+    """Length of the data set, which limits the batch size; null for its own length, if it has one."""
 
     @model_validator(mode="after")
     def _synthetic_is_described(self) -> DataConfig:
