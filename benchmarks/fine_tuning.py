@@ -2,8 +2,9 @@
 
     python -m benchmarks.fine_tuning
 
-Llama 2 7B by LoRA: the table of resources in litgpt's documentation (1,304 tokens per sample, 4,194,304 trained parameters, A100
-40GB, bfloat16). T0_3B by LoRA: the table in peft's README (A100 80GB). Needs peft and transformers; nothing is downloaded.
+Llama 2 7B by LoRA: the table of resources in litgpt's documentation (1,304 tokens per sample, 4,194,304 trained
+parameters, A100 40GB, bfloat16). T0_3B by LoRA: the table in peft's README (A100 80GB). Needs peft and transformers;
+nothing is downloaded.
 """
 
 from __future__ import annotations

@@ -155,3 +155,51 @@ def test_shape_error_has_the_traceback_and_the_key(tmp_path: Path) -> None:
     assert answer.code == 2
     assert "Traceback" in answer.stderr
     assert "step.function: RuntimeError: " in answer.stderr
+
+
+STREAM = """
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+class Texts(IterableDataset):
+    def __init__(self, length):
+        self.length = length
+
+    def __iter__(self):
+        for i in range(self.length):
+            yield torch.ones(40 if i == self.length - 3 else 8), i % 2
+
+def padded(samples):
+    numbers, classes = zip(*samples)
+    return torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True)[:, :8], torch.tensor(classes)
+
+def loader(length):
+    return DataLoader(Texts(length), batch_size=4, collate_fn=padded)
+"""
+
+
+STREAM_CONFIG = """
+model: {factory: "model:build", kwargs: {width: 16}}
+data: {factory: "data:loader", kwargs: {length: 300}}
+optimizer: {name: adam}
+"""
+
+
+def test_stream_ends_the_search(tmp_path: Path) -> None:
+    project(tmp_path, **{"data.py": STREAM, "mine.yaml": STREAM_CONFIG, "model.py": MODEL.replace("print", "str")})
+    search = ("find-batch", "-c", "mine.yaml", "--gpu", "t4")
+    answer = vram_here(*search, "--json", folder=tmp_path)
+    found = json.loads(answer.stdout)
+    assert (answer.code, found["max_batch_size"], found["limited_by"]) == (0, 300, "dataset")
+    assert found["run"]["data"]["samples_measured"] == found["run"]["data"]["samples_total"] == 300
+    assert "a DataLoader's stream and collate_fn" in found["run"]["data"]["detail"]
+    more = vram_here(*search, "--no-dataset-limit", "--set", "search.max_batch_size=400", folder=tmp_path)
+    assert "Largest batch size: 400" in more.stdout
+
+
+def test_stream_that_goes_on_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vram_cli.workload.streams.MAX_STREAM_SAMPLES", 200)
+    project(tmp_path, **{"data.py": STREAM, "mine.yaml": STREAM_CONFIG, "model.py": MODEL.replace("print", "str")})
+    answer = vram_here("breakdown", "-c", "mine.yaml", "--gpu", "t4", folder=tmp_path)
+    first = " ".join(answer.stdout.partition("Peak memory")[0].split())
+    assert first.endswith("Worst batch: of the 200 samples looked at; the stream goes on, and later ones may be larger")

@@ -266,3 +266,15 @@ def test_gradients_are_explained_if_the_peak_comes_before_them() -> None:
     assert note in flat(replace(BREAKDOWN, breakdown=early))
     assert note not in flat(replace(BREAKDOWN, breakdown=replace(early, peak_phase=Phase.FORWARD)))
     assert note not in flat(BREAKDOWN)
+
+
+def test_samples_that_were_not_looked_at_are_among_the_first_lines() -> None:
+    data = replace(DATASET.run.data, num_samples=20_000, samples_measured=2000, samples_total=20_000)
+    some = with_run(DATASET, data=data)
+    assert "Worst batch: of the 2,000 samples looked at; the other 18,000 may be larger Peak memory" in flat(some)
+    stream = with_run(DATASET, data=replace(data, num_samples=None, samples_total=None))
+    assert "of the 2,000 samples looked at; the stream goes on, and later ones may be larger" in flat(stream)
+    broken_down = replace(BREAKDOWN, run=replace(BREAKDOWN.run, data=data))
+    assert "in backward Worst batch: of the 2,000 samples looked at" in flat(broken_down)
+    every = with_run(DATASET, data=replace(data, samples_measured=20_000))
+    assert "Worst batch" not in flat(every) + flat(DATASET)

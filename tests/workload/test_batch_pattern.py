@@ -10,8 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils.rnn import pack_sequence
 
-from vram_cli.workload.batch_pattern import BatchPattern
+from vram_cli.errors import UnsupportedError
+from vram_cli.workload.batch_pattern import BatchPattern, without_values
 from vram_cli.workload.batches import leaves_of
 
 META = torch.device("meta")
@@ -99,6 +102,8 @@ def test_batches_are_new_and_on_the_device() -> None:
         (lambda n: [torch.zeros(3)] * (n + 1), "a list of 3 and a list of 4"),
         (lambda n: [torch.zeros(3, 10 * i) for i in range(n)], "samples of one batch differ in size"),
         (lambda n: (torch.zeros(n), np.zeros(n)), "a batch holds a ndarray"),
+        (lambda n: torch.eye(n).to_sparse(), "a batch holds a Tensor whose sizes depend on its values"),
+        (lambda n: pack_sequence([torch.zeros(3, 2)] * n), "a batch holds a PackedSequence whose sizes depend"),
     ],
 )
 def test_unpredictable_batches_are_refused(make: Make, words: str) -> None:
@@ -110,3 +115,10 @@ def test_numbers_and_names_in_samples() -> None:
     made = [[{"image": torch.zeros(3, 8, 8), "number": i, "name": f"{i}.png"} for i in range(n)] for n in (2, 3, 5)]
     batch = BatchPattern(*made).batch(7, META)
     assert [tuple(sample["image"].shape) for sample in batch] == [(3, 8, 8)] * 7
+
+
+def test_fake_tensors_refuse_sparse_ones_by_name() -> None:
+    batch = {"x": torch.eye(3).to_sparse(), "y": torch.zeros(3)}
+    assert without_values(batch, torch.device("cpu"))["x"].layout is torch.sparse_coo
+    with FakeTensorMode(), pytest.raises(UnsupportedError, match=r"data\.factory: a sparse tensor in a batch"):
+        without_values(batch, torch.device("cpu"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict, UserDict, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from vram_cli.workload import channels_last, tensors_of
 from vram_cli.workload.batches import lengths_of, sample_tensors, to_device
@@ -121,3 +123,78 @@ def test_lengths_of_batches(batch: Any, lengths: set[int]) -> None:
 def test_sample_tensors(batch: Any, described: list[tuple[str, tuple[int, ...]]]) -> None:
     assert [(name, shape) for name, shape, _ in sample_tensors(batch)] == described
     assert {dtype for *_, dtype in sample_tensors(batch)} == {torch.float32}
+
+
+def packed(n: int) -> PackedSequence:
+    return pack_sequence([torch.ones(i % 3 + 1, 4) for i in range(n)], enforce_sorted=False)
+
+
+def test_packed_sequences_keep_their_lengths_on_the_cpu() -> None:
+    there = to_device((packed(5), TWO), META, torch.bfloat16)[0]
+    assert isinstance(there, PackedSequence)
+    assert (there.data.device, there.data.dtype) == (META, torch.bfloat16)
+    assert there.sorted_indices.device == META
+    assert there.batch_sizes.tolist() == packed(5).batch_sizes.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:.*(prototype|beta).*")
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (lambda: torch.eye(3).to_sparse(), 2),
+        (lambda: torch.eye(3).to_sparse_csr(), 3),
+        (lambda: torch.eye(3).to_sparse_csc(), 3),
+        (lambda: torch.nested.nested_tensor([ONE, ONE[:1]], layout=torch.jagged), 2),
+        (lambda: torch.nested.nested_tensor([ONE, ONE[:1]]), 1),
+    ],
+)
+def test_sparse_and_nested_tensors(make: Callable[[], torch.Tensor], parts: int) -> None:
+    batch = to_device({"x": make()}, torch.device("cpu"), torch.bfloat16)
+    assert batch["x"].layout == make().layout
+    assert batch["x"].dtype is torch.bfloat16
+    assert len(tensors_of(batch)) == parts
+    assert all(tensor.untyped_storage().nbytes() for tensor in tensors_of(batch))
+    assert channels_last(batch)["x"] is batch["x"]
+
+
+class Graphs:
+    """A batch with a device of its own, as torch_geometric's."""
+
+    def __init__(self, n: int) -> None:
+        self.x, self.names, self._num_graphs = torch.ones(2 * n, 4), ["a"] * n, n
+
+    def to(self, device: torch.device) -> Graphs:
+        raise NotImplementedError(device)
+
+
+def test_objects_that_move_are_batches() -> None:
+    batch = Graphs(3)
+    there = to_device(batch, META, torch.bfloat16)
+    assert isinstance(there, Graphs)
+    assert (there.x.device, there.x.dtype, there.names) == (META, torch.bfloat16, ["a"] * 3)
+    assert batch.x.device.type == "cpu"
+
+
+def test_complex_numbers_and_masks_keep_their_dtypes() -> None:
+    kinds = (torch.complex64, torch.complex128, torch.bool, torch.int8)
+    there = to_device([torch.zeros(2, dtype=kind) for kind in kinds], META, torch.float64)
+    assert tuple(tensor.dtype for tensor in there) == kinds
+
+
+@pytest.mark.parametrize(
+    ("batch", "length"),
+    [
+        (packed(5), 5),
+        (Graphs(7), 7),
+        ({"x": torch.zeros(9, 2), "batch": torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])}, 3),
+        ({"x": torch.zeros(9, 2), "ptr": torch.tensor([0, 3, 5, 9])}, 3),
+        ({"ids": torch.zeros(1, 9), "cu_seqlens_q": torch.tensor([0, 3, 5, 9], dtype=torch.int32)}, 3),
+    ],
+)
+def test_lengths_by_an_index(batch: Any, length: int) -> None:
+    assert length in lengths_of(batch)
+
+
+def test_labels_are_no_index() -> None:
+    assert lengths_of({"x": torch.zeros(9, 2), "labels": torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])}) == {9}
+    assert lengths_of({"batch": torch.tensor([2, 0, 1, 1])}) == {4}

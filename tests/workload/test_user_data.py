@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.data import default_collate
 
 from tests.workload.configs import HERE, config
 from vram_cli.errors import ConfigError
-from vram_cli.workload import config_key_of, open_data, tensors_of, user_data
+from vram_cli.workload import config_key_of, open_data, tensors_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -60,22 +62,6 @@ def test_size_of_text_samples() -> None:
     assert texts.make_batch(1, CPU, torch.float32).shape == (1, 12)
     assert "the largest of all 12" in texts.info.detail
     assert "are of one size" in source("Texts", kwargs={"images": True}, collate_fn=HERE + "longest").info.detail
-
-
-def test_large_datasets_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_data, "MAX_SAMPLES_MEASURED", 100)
-    data = source("Sentences", kwargs={"length": 1000}, collate_fn=HERE + "padded")
-    assert data.info.detail == "the worst batch: the largest of 100 random samples of 1,000"
-    again = source("Sentences", kwargs={"length": 1000}, collate_fn=HERE + "padded")
-    shapes = [made.make_batch(40, CPU, torch.float32)["words"].tolist() for made in (data, again)]
-    assert shapes[0] == shapes[1]  # the same samples are looked at each time
-
-
-def test_sampling_stops_at_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_data, "MAX_SECONDS", -1.0)
-    data = source("dataset")
-    assert "1 random samples of 10" in data.info.detail
-    assert len(data.make_batch(4, CPU, torch.float32)[0]) == 4
 
 
 def test_default_collate_makes_tuples() -> None:
@@ -131,12 +117,64 @@ def test_batch_of_another_length() -> None:
     assert "data.num_samples" in caught.value.hint
 
 
-def test_predictions_refuse_unpredictable_batches() -> None:
-    chosen = config(data={"factory": HERE + "of_random_length"})
-    with pytest.raises(ConfigError, match=r"data\.factory: a batch of 5 has .*: the sizes of larger batches") as caught:
-        open_data(chosen).make_shapes()
-    assert "real trials" in caught.value.hint
-    assert open_data(chosen).make_batch(9, CPU, torch.float32).shape == (9, 11)
+@pytest.mark.parametrize("target", ["of_random_length", "pairs_only", "ragged"])
+def test_batches_of_unpredictable_sizes_are_made(target: str) -> None:
+    data = source(target)
+    with FakeTensorMode():
+        shapes = [tensor.shape for tensor in tensors_of(data.make_shapes()(8, CPU, torch.float32))]
+    assert shapes == [tensor.shape for tensor in tensors_of(data.make_batch(8, CPU, torch.float32))]
+
+
+@pytest.mark.parametrize(
+    ("target", "rows", "shape"), [("two_views", 6, (2, 4)), ("words_first", 7, (7, 1, 4)), ("graphs", 6, (4,))]
+)
+def test_rows_that_are_not_samples(target: str, rows: int, shape: tuple[int, ...]) -> None:
+    data = source(target)
+    assert len(tensors_of(data.make_batch(3, CPU, torch.float32))[0]) == rows
+    assert data.info.tensors[0].shape == shape
+
+
+def test_function_that_refuses_one_sample() -> None:
+    data = source("pairs_only")
+    assert [info.shape for info in data.info.tensors] == [(4,)]
+    with pytest.raises(ValueError, match="pairs") as caught:
+        data.make_batch(3, CPU, torch.float32)
+    assert config_key_of(caught.value).startswith("data.factory")
+
+
+def test_tensors_without_values() -> None:
+    data = source("on_meta")
+    assert data.make_shapes()(9, CPU, torch.float32).device == CPU
+    with pytest.raises(ConfigError, match=r"data\.factory: the batch has a tensor on the meta device") as caught:
+        data.make_batch(9, CPU, torch.float32)
+    assert "CPU" in caught.value.hint
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the code is right if there is a GPU")
+@pytest.mark.parametrize("target", ["on_gpu", "pinned"])
+def test_tensors_on_a_gpu_that_is_not_there(target: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.factory .* puts its tensors on a GPU, or pins them") as caught:
+        source(target)
+    assert "CPU" in caught.value.hint
+
+
+@pytest.mark.parametrize("target", ["Sentences", "WithNone", "Ragged"])
+def test_samples_that_pytorch_cannot_collate(target: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.factory: PyTorch's default_collate makes no batch") as caught:
+        source(target)
+    assert "data.collate_fn" in caught.value.hint
+
+
+def test_texts_of_samples_are_as_pytorch_collates_them() -> None:
+    samples = [{"x": torch.zeros(2), "names": f"name {i}"} for i in range(3)]
+    data = source("records")
+    assert data.make_batch(3, CPU, torch.float32)["names"] == default_collate(samples)["names"]
+
+
+def test_mapping_of_datasets_names_its_parts() -> None:
+    with pytest.raises(ConfigError, match="gives a dict, which is not a Dataset") as caught:
+        source("splits")
+    assert "train, test" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -146,7 +184,6 @@ def test_predictions_refuse_unpredictable_batches() -> None:
         ("Broken", {}, LookupError, "data.factory"),
         ("Sentences", {"kwargs": {"lenght": 3}}, TypeError, "data.factory"),
         ("Sentences", {"collate_fn": "operator:concat"}, TypeError, "data.collate_fn"),
-        ("Sentences", {}, RuntimeError, "data.factory"),  # lists of different lengths and no collate for them
     ],
 )
 def test_data_errors_name_their_key(target: str, keys: dict[str, Any], error: type[Exception], key: str) -> None:

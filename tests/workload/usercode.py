@@ -134,6 +134,50 @@ def of_random_length(n: int) -> torch.Tensor:
     return torch.zeros(n, {1: 3, 2: 17, 3: 23}.get(n, 11))
 
 
+def ragged(n: int) -> list[torch.Tensor]:
+    return [torch.zeros(i + 1, 4) for i in range(n)]
+
+
+def pairs_only(batch_size: int) -> torch.Tensor:
+    if batch_size % 2:
+        raise ValueError("these are pairs")
+    return torch.zeros(batch_size, 4)
+
+
+def two_views(n: int) -> torch.Tensor:
+    return torch.zeros(2 * n, 4)
+
+
+def words_first(n: int) -> torch.Tensor:
+    return torch.zeros(7, n, 4)
+
+
+def graphs(n: int) -> dict[str, torch.Tensor]:
+    """Graph i has i + 1 nodes; they are concatenated, and indexed."""
+    index = torch.arange(n).repeat_interleave(torch.arange(n) + 1)
+    return {"x": torch.zeros(len(index), 4), "batch": index}
+
+
+def on_meta(n: int) -> torch.Tensor:
+    return torch.zeros(n, 4, device="meta")
+
+
+def on_gpu(n: int) -> torch.Tensor:
+    return torch.zeros(n, 4, device="cuda")
+
+
+def pinned(n: int) -> torch.Tensor:
+    return torch.zeros(n, 4).pin_memory()
+
+
+def splits() -> dict[str, Dataset[Any]]:
+    return {"train": dataset(), "test": dataset()}
+
+
+def records() -> list[dict[str, Any]]:
+    return [{"x": torch.zeros(2), "names": f"name {i}"} for i in range(5)]
+
+
 def raises_in_data(n: int) -> torch.Tensor:
     raise OSError("no such file: images.tar")
 
@@ -169,6 +213,18 @@ def padded(samples: list[list[int]]) -> dict[str, torch.Tensor]:
 class Broken(Sentences):
     def __getitem__(self, i: int) -> list[int]:
         raise LookupError(f"no file for sample {i}")
+
+
+class WithNone(Sentences):
+    def __getitem__(self, i: int) -> Any:
+        return torch.zeros(4), None
+
+
+class Ragged(Sentences):
+    """Only the longest sample differs."""
+
+    def __getitem__(self, i: int) -> Any:
+        return torch.zeros(2 if i == len(self) // 2 else 1, 4)
 
 
 class Nested(Dataset[Any]):

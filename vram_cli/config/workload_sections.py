@@ -45,8 +45,8 @@ class TensorConfig(Section):
 
     shape: Sizes
     """Sizes of one sample, without the batch dimension; if lengths vary, the longest."""
-    dtype: Dtype = "float32"
-    """Type of the elements; with precision bf16, float32 becomes bfloat16."""
+    dtype: Dtype | None = None
+    """Type of the elements; null for that of the model's weights. With precision bf16, float32 becomes bfloat16."""
     low: int = 0
     """Smallest value (whole numbers only)."""
     high: int | None = None
@@ -60,7 +60,7 @@ class TensorConfig(Section):
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> TensorConfig:
-        if self.dtype not in _RANGES:
+        if self.dtype is None or self.dtype not in _RANGES:
             return self
         lowest, end = _RANGES[self.dtype]
         if not lowest <= self.low < end:
@@ -76,13 +76,13 @@ class TensorConfig(Section):
 
     @property
     def kind(self) -> Dtype:
-        """The dtype: only whole numbers have a range."""
-        return self.dtype
+        """The dtype, float32 unless the model decides: only whole numbers have a range."""
+        return self.dtype or "float32"
 
     @property
     def values(self) -> tuple[int, int]:
         """Whole numbers only: the smallest value and the exclusive upper bound."""
-        return self.low, _RANGES[self.dtype][1] if self.high is None else self.high
+        return self.low, _RANGES[self.kind][1] if self.high is None else self.high
 
 
 class DataConfig(Section):
@@ -115,13 +115,14 @@ class DataConfig(Section):
     targets: TensorConfig | None = None
     """The synthetic targets of the loss, in addition to inputs; null if the model makes its own loss."""
     factory: CodeReference | None = None
-    """Code that makes batches: a function whose first parameter is n or batch_size, or a Dataset or its factory."""
+    """Code of the data: a function whose first parameter is n or batch_size, or one that returns a Dataset, a stream
+    (an IterableDataset or a generator) or a DataLoader."""
     kwargs: Arguments = Field(default_factory=dict)
     """Arguments for the factory."""
     collate_fn: CodeReference | None = None
-    """Code that collates samples of a Dataset into a batch; null for PyTorch's default_collate."""
+    """Code that collates samples into a batch; null for the DataLoader's own, or else PyTorch's default_collate."""
     num_samples: Count | None = None
-    """Length of the data set, which limits the batch size; null for no limit."""
+    """Length of the data set, which limits the batch size; null for its own length, if it has one."""
 
     @model_validator(mode="after")
     def _synthetic_is_described(self) -> DataConfig:

@@ -77,6 +77,10 @@ class DataInfo:
     """Number of classes; None if not known."""
     num_samples: int | None
     """Length of the data set; None if it has no length."""
+    samples_measured: int | None = None
+    """Samples that were looked at to find the largest; None if batches are not selected from samples."""
+    samples_total: int | None = None
+    """Samples to look at; None if there are none, or the end of a stream was not seen."""
 
 
 @dataclass(frozen=True, kw_only=True)

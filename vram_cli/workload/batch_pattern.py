@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
 import torch
+from torch._guards import detect_fake_mode
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._python_dispatch import _disable_current_modes
 
-from vram_cli.workload.batches import Batch, parts_of, rebuild, tensors_of
+from vram_cli.errors import REAL_TRIALS, UnsupportedError
+from vram_cli.workload.batches import Batch, is_plain, map_tensors, parts_of, rebuild, tensors_of
 
 
 class BatchPattern:
@@ -35,9 +40,36 @@ class BatchPattern:
         return _extrapolate(self._two, self._three, n, device)
 
 
+@contextmanager
+def undispatched() -> Iterator[None]:
+    """Run code on real tensors, within a prediction too."""
+    with _disable_current_modes():
+        yield
+
+
+def without_values(batch: Batch, device: torch.device) -> Batch:
+    """Return an uninitialized batch of the same sizes; sparse and nested tensors keep what determines theirs.
+
+    Raises:
+        UnsupportedError: a fake device has no such tensors.
+    """
+
+    def convert(tensor: torch.Tensor) -> torch.Tensor:
+        if is_plain(tensor):
+            return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+        if detect_fake_mode() is not None:
+            kind = "nested" if tensor.is_nested else "sparse"
+            raise UnsupportedError(f"data.factory: a {kind} tensor in a batch, which has no fake", REAL_TRIALS)
+        return tensor.to(device)
+
+    return map_tensors(batch, convert)
+
+
 def _extrapolate(two: Any, three: Any, n: int, device: torch.device) -> Any:
     if type(two) is not type(three):
         raise _mismatch(two, three)
+    if isinstance(two, PackedSequence) or (isinstance(two, torch.Tensor) and not is_plain(two)):
+        raise ValueError(f"a batch holds a {type(two).__name__} whose sizes depend on its values")
     if isinstance(two, torch.Tensor):
         if two.dtype is not three.dtype or two.dim() != three.dim():
             raise _mismatch(_format_shape(two), _format_shape(three))

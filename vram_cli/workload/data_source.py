@@ -41,11 +41,7 @@ class DataSource(ABC):
         """Return n samples on the device; float32 tensors get the dtype."""
 
     def make_shapes(self) -> MakeBatch:
-        """Return a `make_batch` for fake devices, which reads no values. Call this outside of any fake tensor mode.
-
-        Raises:
-            ConfigError: the batches come from code, and small ones do not determine the sizes of others.
-        """
+        """Return a `make_batch` for fake devices, which reads no values. Call this outside of any fake tensor mode."""
         return self.make_batch
 
     def facts(self, batch_size: int) -> DataFacts:
@@ -73,17 +69,10 @@ class DataSource(ABC):
 
 
 class ShapesOnly(DataSource):
-    """Uninitialized batches of a source's sizes, for devices on which no value is computed.
-
-    A source whose small batches do not determine larger ones makes its batches itself.
-    """
+    """Uninitialized batches of a source's sizes, for devices on which no value is computed."""
 
     def __init__(self, source: DataSource) -> None:
-        self._source = source
-        try:
-            self._make_shapes = source.make_shapes()
-        except ConfigError:
-            self._make_shapes = source.make_batch
+        self._make_shapes = source.make_shapes()
         is_code = source.info.source == "code"
         self.info = source.info if is_code else replace(source.info, detail="shapes only: a prediction reads no data")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
@@ -116,7 +117,8 @@ def call(model: nn.Module, inputs: Batch, data: str) -> Any:
             if _takes_by_name(model, inputs, data):
                 return model(**inputs)
             return model(*inputs.values())
-        return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+        is_arguments = isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence)
+        return model(*inputs) if is_arguments else model(inputs)
 
 
 def _takes_by_name(model: nn.Module, inputs: Mapping[str, Any], data: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from vram_cli.config import Config
 from vram_cli.workload.data_source import DataSource
 from vram_cli.workload.image_data import open_images
+from vram_cli.workload.open_user_data import open_user_data
 from vram_cli.workload.synthetic_tensors import SyntheticTensors
-from vram_cli.workload.user_data import open_user_data
 
 
 def open_data(config: Config, *, download: bool = False, read_files: bool = True) -> DataSource:

@@ -16,6 +16,7 @@ class SyntheticTensors(DataSource):
     def __init__(self, config: Config) -> None:
         data = config.data
         self._inputs, self._targets = dict(data.inputs or {}), data.targets
+        self._converts_all = config.precision == "bf16"
         tensors = self._inputs | ({"targets": data.targets} if data.targets else {})
         self.info = DataInfo(
             name="inputs",
@@ -27,19 +28,19 @@ class SyntheticTensors(DataSource):
         )
 
     def make_batch(self, n: int, device: torch.device, dtype: torch.dtype) -> Batch:
-        """Return n samples on the device; float32 tensors get the dtype."""
-        inputs = {name: _random(tensor, n, device, dtype) for name, tensor in self._inputs.items()}
-        return inputs if self._targets is None else (inputs, _random(self._targets, n, device, dtype))
+        """Return n samples on the device; float32 tensors whose dtype the config leaves open get the dtype."""
+        inputs = {name: self._random(tensor, n, device, dtype) for name, tensor in self._inputs.items()}
+        return inputs if self._targets is None else (inputs, self._random(self._targets, n, device, dtype))
+
+    def _random(self, tensor: TensorConfig, n: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        is_declared = tensor.dtype is not None and not (self._converts_all and tensor.dtype == "float32")
+        kind: torch.dtype = getattr(torch, tensor.kind) if is_declared else dtype
+        shape = (n, *tensor.shape)
+        if kind.is_floating_point:
+            # Filled in place: a cast would take the memory of two batches for a moment.
+            return torch.empty(shape, dtype=kind, device=device).normal_()
+        return torch.empty(shape, dtype=kind, device=device).random_(*tensor.values)
 
 
 def _dtype(tensor: TensorConfig, config: Config) -> str:
-    return "bfloat16" if config.precision == "bf16" and tensor.dtype == "float32" else tensor.dtype
-
-
-def _random(tensor: TensorConfig, n: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    kind: torch.dtype = getattr(torch, tensor.dtype)
-    shape = (n, *tensor.shape)
-    if kind.is_floating_point:
-        # Filled in place: a cast would take the memory of two batches for a moment.
-        return torch.empty(shape, dtype=dtype if kind is torch.float32 else kind, device=device).normal_()
-    return torch.empty(shape, dtype=kind, device=device).random_(*tensor.values)
+    return "bfloat16" if config.precision == "bf16" and tensor.kind == "float32" else tensor.kind

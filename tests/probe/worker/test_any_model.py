@@ -205,8 +205,9 @@ SMALL = {
     "segmentation.yaml": ["data.inputs.image.shape=[3, 32, 32]", "data.targets.shape=[32, 32]"],
     "own_project/train.yaml": ["model.kwargs.width=16"],
     "lora/train.yaml": [
-        "model.kwargs={rank: 2, vocab_size: 50, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, "
-        "num_attention_heads: 2}",
+        "model.kwargs={rank: 2, vocab_size: 50, hidden_size: 32, intermediate_size: 64}",
+        "model.kwargs.num_hidden_layers=2",
+        "model.kwargs.num_attention_heads=2",
         "data.inputs.input_ids={shape: [16], dtype: int64, high: 50}",
         "data.inputs.labels={shape: [16], dtype: int64, high: 50}",
     ],

@@ -46,7 +46,9 @@ class _LazyDynamo(ModuleType):
         return call
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the real module."""
+        """Return an attribute of the real module; `inspect` asks all modules for their files, and needs none of it."""
+        if name == "__file__":
+            raise AttributeError(name)
         return getattr(self._real(), name)
 
     def _real(self) -> Any:

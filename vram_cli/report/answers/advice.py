@@ -8,7 +8,7 @@ from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, Optimization
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_words
 from vram_cli.report.answers.memory import breakdown_table
-from vram_cli.report.answers.run_sections import commands, config_section, context, evidence
+from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, samples_seen
 from vram_cli.report.next_step import to_use
 from vram_cli.report.words import CATEGORY_LABELS, count, number, one_line, setting
 from vram_cli.units import format_bytes
@@ -55,6 +55,7 @@ def _summary(advice: Advice) -> list[doc.Line]:
         before = f"{rate.from_learning_rate:g} at {number(rate.from_batch_size)}"
         after = f"{rate.learning_rate:.3g} at {number(rate.batch_size)}"
         lines.append(("Learning rate:", f"{after}, from {before}: {rate.note}"))
+    lines += samples_seen(advice.run)
     if advice.interrupted:
         lines.append(("Interrupted:", f"after {count(len(advice.optimizations), 'change')}; the rest was not tried"))
     return lines

@@ -14,6 +14,7 @@ from vram_cli.report.answers.run_sections import (
     evidence,
     foreach_note,
     notes,
+    samples_seen,
     trial_notes,
 )
 from vram_cli.report.answers.trials import trials_words
@@ -39,7 +40,7 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
     return doc.Document(
         heading=_heading(result),
         context=context(result.command, run),
-        summary=growth_lines(result.measurement, run.device),
+        summary=(*samples_seen(run), *growth_lines(result.measurement, run.device)),
         remark=run.remark,
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),

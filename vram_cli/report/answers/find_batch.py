@@ -16,6 +16,7 @@ from vram_cli.report.answers.run_sections import (
     evidence,
     foreach_note,
     notes,
+    samples_seen,
     trial_notes,
 )
 from vram_cli.report.answers.throughput import CHART_TITLE, fastest_words, knee_words, throughput_section, timed_words
@@ -77,7 +78,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
 
 
 def headline(result: FindBatchResult) -> list[doc.Line]:
-    """Return the answer in one to seven lines: the sizes, and the limit that ended the search."""
+    """Return the answer in one to eight lines: the sizes, the limit that ended the search, and the samples seen."""
     if result.interrupted and result.limited_by is None:
         return [("Interrupted:", _known_so_far(result))]
     if result.max_batch_size is None:
@@ -86,6 +87,7 @@ def headline(result: FindBatchResult) -> list[doc.Line]:
     lines = [(label, _largest(result, result.max_batch_size)), ("Recommended:", _recommended(result))]
     if result.limited_by is not None:
         lines.append(("Limited by:", _limited_by(result, result.limited_by, result.max_batch_size)))
+    lines += samples_seen(result.run)
     lines += growth_lines(_trial_of(result, result.max_batch_size), result.run.device)
     if result.throughput is not None:
         so_far = " so far:" if len(result.throughput.points) < result.throughput.sizes else ":"

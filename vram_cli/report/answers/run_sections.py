@@ -10,7 +10,7 @@ import yaml
 from vram_cli.records import Breakdown, Category, DataInfo, Device, Measurement, Phase, RunInfo, TensorInfo
 from vram_cli.report import document as doc
 from vram_cli.report.next_step import Step
-from vram_cli.report.words import ENGINES, count, one_line, origin, setting
+from vram_cli.report.words import ENGINES, count, number, one_line, origin, setting
 from vram_cli.units import format_bytes
 
 _TENSORS_SHOWN = 6
@@ -47,6 +47,19 @@ def evidence(run: RunInfo, *more: doc.Line, formats: frozenset[doc.Format] = doc
     shown = tuple((name, text) for name, text in lines if text)
     title = f"How it was {'predicted' if device.is_simulated else 'measured'}"
     return doc.Details(title, (doc.Pairs(shown),), formats=formats)
+
+
+def samples_seen(run: RunInfo) -> tuple[doc.Line, ...]:
+    """Return how many samples the worst batch was chosen from, if there are others."""
+    data = run.data
+    if data is None or data.samples_measured is None or data.samples_measured == data.samples_total:
+        return ()
+    if data.samples_total is None:
+        others = "the stream goes on, and later ones may be larger"
+    else:
+        others = f"the other {number(data.samples_total - data.samples_measured)} may be larger"
+    seen = f"of the {count(data.samples_measured, 'sample')} looked at; {others}"
+    return (("Worst batch:", seen),)
 
 
 def config_section(run: _Configured) -> doc.Details:
