@@ -106,10 +106,11 @@ FAULTS = [
     *(
         Fault(name=f"{limit}: {name}", command=f"({limit}; {command}) 2>&1 | cat; exit ${{PIPESTATUS[0]}}", code=code,
               files=FILES)
-        for limit, code in {"ulimit -v 1500000": 3, "ulimit -n 12": (0, 3), "ulimit -f 0": 0, "ulimit -c 0": 0,
+        for limit, code in {"ulimit -v 1500000": 3, "ulimit -n 12": (0, 3), "ulimit -c 0": 0,
                             "export TMPDIR=/nowhere": 0}.items()
         for name, command in {"breakdown": f"vram breakdown -c c.yaml {CPU}", "inspect": "vram inspect"}.items()
     ),
+    Fault(name="ulimit -f: inspect", code=0, command="(ulimit -f 0; vram inspect) 2>&1 | cat; exit ${PIPESTATUS[0]}"),
     Fault(name="ulimit -t: compare", code=(3, 137),
         command="ulimit -t 6; vram compare -c c.yaml --device cpu -b 4 --epochs 9999", files=FILES),
 ]  # fmt: skip
