@@ -92,6 +92,10 @@ def _commands(name: str, between: str, code: int, stderr: str = "", second: str 
     )  # fmt: skip
 
 
+def _has_no_results(folder: Path) -> str:
+    return "a results file is left" if (folder / "vram-compare.jsonl").exists() else ""
+
+
 FAULTS = [
     *(_cut(at) for at in range(0, len(COMPLETE), 50)),
     *(_cut(COMPLETE.index(b"\n") + at) for at in (0, 1, 2)),
@@ -134,7 +138,7 @@ FAULTS = [
     _commands("a full disk", "true", 2, "cannot be written", second=f"{TRAIN} --results /dev/full"),
     *(
         Fault(name=f"compare {option}", command=f"{TRAIN} {option}", code=2, stderr=f"error: {option.split()[0]}: ",
-              files=OWN, check=lambda folder: "a results file is left" if (folder / "vram-compare.jsonl").exists() else "")
+              files=OWN, check=_has_no_results)
         for option in ("--warmup nan", "--warmup inf", "--holdout nan", f"--seed {10**23}", f"--epochs {10**20}",
                        f"--repeats {10**20}")
     ),
