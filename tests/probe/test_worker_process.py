@@ -148,6 +148,8 @@ def own_code() -> Config:
         ("import os; os.kill(os.getpid(), 9)", MachineError, "SIGKILL is a signal from outside"),
         ("import os; os.kill(os.getpid(), 24)", MachineError, "limit of CPU time"),
         ("import os; os._exit(3)", WorkloadError, "must raise an exception instead of exiting"),
+        ("raise type('Odd', (BaseException,), {})", WorkloadError, "must raise an exception instead of exiting"),
+        ("import atexit, time; atexit.register(time.sleep, 60); raise SystemExit", WorkloadError, "instead of exiting"),
         ("raise OSError(12, 'Cannot allocate memory')", MachineError, "ulimit -a"),
         ("1 / 0", ProbeError, "ZeroDivisionError"),
     ],

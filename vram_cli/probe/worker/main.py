@@ -118,10 +118,15 @@ def run(service: Service) -> None:
 
     try:
         serve(service, lines, write)
-    except Exception as error:  # noqa: BLE001 - the parent shows the last words
+    except BaseException as error:  # noqa: BLE001 - the parent shows the last words
         traceback.print_exc()
-        is_closed = isinstance(error, OSError) and error.errno == errno.EBADF  # the user's code closes all files
-        os._exit(1 if is_closed else VramError.exit_code)
+        os._exit(_exit_code(error))  # at once: threads and exit handlers of the user's code may take any time
+
+
+def _exit_code(error: BaseException) -> int:
+    """Return the exit code for an uncaught error: 70 for one of vram, and 1 if the user's code is the reason."""
+    closes_all_files = isinstance(error, OSError) and error.errno == errno.EBADF
+    return VramError.exit_code if isinstance(error, Exception) and not closes_all_files else 1
 
 
 def serve(service: Service, lines: queue.Queue[str], write: Callable[[str], None]) -> NoReturn:
