@@ -219,7 +219,7 @@ def damaged() -> Iterator[Fault]:
 def _limits_of_files() -> Iterator[Fault]:
     for command, name in ((f"{FIND} --save a.json", "a.json"), ("vram init a.yaml", "a.yaml")):
         line = f"ulimit -f 0; {command}"
-        yield Fault(name=f"ulimit -f 0: {command}", command=line, code=3, stderr="error: ", check=_lacks(name))
+        yield Fault(name=f"ulimit -f 0: {command}", command=line, code=3, check=_lacks(name))
 
 
 def _lacks(name: str) -> Any:
