@@ -75,7 +75,7 @@ files.check_writable = check_writable
 
 
 def full_disks() -> Iterator[Fault]:
-    mount = "mkdir d && mount -t tmpfs -o size=300k t d && trap 'cd /; umount -l $OLDPWD/d' EXIT && cp old.* d && cd d"
+    mount = "mkdir d && mount -t tmpfs -o size=300k t d && trap 'cd /; umount -l $OLDPWD' EXIT && cp old.* d && cd d"
     keep = "for f in old.*; do cmp $f ../$f || code=99; done; [ -e new.yaml ] && code=98"
     for command, (name, _) in ON_A_FULL_DISK.items():
         line = f"{mount}; dd if=/dev/zero of=f 2>/dev/null; {command}; code=$?; {keep}; exit $code"
