@@ -16,6 +16,10 @@ BROKEN_PIPE = 141
 """Exit code if the reader of stdout, such as `head`, has exited: 128 + SIGPIPE, as shells report it."""
 
 
+_ERRORS = "backslashreplace"
+"""Characters that an encoding lacks, and bytes of a file name that are not UTF-8, never end a command."""
+
+
 class _Stream(io.TextIOWrapper):
     """A stream that is replaced by the null device once it has failed."""
 
@@ -95,9 +99,9 @@ StreamT = TypeVar("StreamT", bound=_Stream)
 
 def _protected(stream: TextIO | None, kind: type[StreamT], descriptor: int) -> StreamT:
     if not isinstance(stream, io.TextIOWrapper):  # it is closed
-        return kind(open(descriptor, "wb"), encoding="utf-8")
+        return kind(open(descriptor, "wb"), "utf-8", _ERRORS)
     # The buffer is shared: the original stays in sys.__stdout__, which knows the size of the terminal.
-    return kind(stream.buffer, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
+    return kind(stream.buffer, stream.encoding, _ERRORS, line_buffering=stream.line_buffering)
 
 
 def _unwritable(error: OSError) -> MachineError:

@@ -194,7 +194,7 @@ def test_bad_input_fails_before_any_trial(arguments: list[str], words: list[str]
     (tmp_path / "there.json").write_text("mine")
     answer = vram_here("advise", *PLACE, *arguments, folder=tmp_path)
     assert answer.code == 2
-    assert answer.stdout == ""
+    assert answer.stdout == "" or "error" in json.loads(answer.stdout)
     assert "starting the worker process" not in answer.stderr
     for word in words:
         assert word in answer.stderr

@@ -144,7 +144,8 @@ def test_import_error_of_user_code(tmp_path: Path) -> None:
     answer = vram_here("find-batch", "--config", str(config), "--gpu", "t4", "--quiet", folder=tmp_path)
     assert (answer.code, answer.stdout) == (2, "")
     lines = answer.stderr.splitlines()
-    assert lines[0] == "error: model.factory: model:build: ModuleNotFoundError: No module named 'no_such_package'"
+    message = "model.factory: model:build: ModuleNotFoundError: No module named 'no_such_package'"
+    assert lines[0] == f"error: {config}:2: {message}"
     assert lines[1].startswith("hint: ")
     assert len(lines) == 2
 

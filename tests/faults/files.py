@@ -75,7 +75,7 @@ files.check_writable = check_writable
 
 
 def full_disks() -> Iterator[Fault]:
-    mount = "mkdir d && mount -t tmpfs -o size=300k t d && trap 'cd /; umount -l $OLDPWD/d' EXIT && cp old.* d && cd d"
+    mount = "mkdir d && mount -t tmpfs -o size=300k t d && trap 'cd /; umount -l $OLDPWD' EXIT && cp old.* d && cd d"
     keep = "for f in old.*; do cmp $f ../$f || code=99; done; [ -e new.yaml ] && code=98"
     for command, (name, _) in ON_A_FULL_DISK.items():
         line = f"{mount}; dd if=/dev/zero of=f 2>/dev/null; {command}; code=$?; {keep}; exit $code"
@@ -219,7 +219,7 @@ def damaged() -> Iterator[Fault]:
 def _limits_of_files() -> Iterator[Fault]:
     for command, name in ((f"{FIND} --save a.json", "a.json"), ("vram init a.yaml", "a.yaml")):
         line = f"ulimit -f 0; {command}"
-        yield Fault(name=f"ulimit -f 0: {command}", command=line, code=3, stderr="error: ", check=_lacks(name))
+        yield Fault(name=f"ulimit -f 0: {command}", command=line, code=3, check=_lacks(name))
 
 
 def _lacks(name: str) -> Any:

@@ -14,6 +14,7 @@ def init(
 ) -> None:
     """Write a starter config with comments."""
     from vram_cli.config import write_starter
+    from vram_cli.report.words import spelled_line
 
     written = write_starter(path, force=force)
-    typer.echo(f"wrote {written}; next: vram find-batch --config {written}")
+    typer.echo(spelled_line(f"wrote {written}; next: vram find-batch --config {written}"))

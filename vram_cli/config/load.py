@@ -12,15 +12,13 @@ from pydantic import ValidationError
 from vram_cli.config.messages import first_problem
 from vram_cli.config.overrides import apply_overrides
 from vram_cli.config.schema import Config, ConfigSource
+from vram_cli.config.value_types import CONTROL, SURROGATE
 from vram_cli.config.yaml_document import dotted, parse_document
 from vram_cli.errors import ConfigError
 from vram_cli.files import current_folder, read_file
 from vram_cli.suggest import did_you_mean
 
 DEFAULT_CONFIG = "mlp_mnist.yaml"
-
-_SURROGATE = re.compile(r"[\ud800-\udfff]")  # a byte that is not UTF-8
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -37,8 +35,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         ConfigError: the file does not exist or is not valid; the message names the file, the line and the key.
     """
     source = replace(_find(path), overrides=tuple(overrides))
-    _check_text(str(source.path or ""), _CONTROL, "rename the file")
-    _check_text("\n".join(overrides), _SURROGATE, "write the command line in UTF-8")
+    _check_text(str(source.path or ""), CONTROL, "rename the file")
+    _check_text("\n".join(overrides), SURROGATE, "write the command line in UTF-8")
     label = source.name if source.is_bundled else str(source.path)
     file = bundled_folder() / source.name if source.is_bundled else Path(label)
     document = parse_document(_read(file, label), label)
@@ -48,7 +46,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     except ValidationError as error:
         raise first_problem(error, document) from None
     if config.user_code:
-        _check_text(str(source.folder), _SURROGATE, "rename the folder: the worker process gets its name in UTF-8")
+        _check_text(str(source.folder), SURROGATE, "rename the folder: the worker process gets its name in UTF-8")
     places = {dotted(key): place for key, place in document.places.items()}
     return config.with_source(replace(source, places=places))
 

@@ -22,6 +22,10 @@ _DEVICE = r"auto|cpu|cuda(:(0|[1-9][0-9]*))?|mps|xpu"
 _DEVICE_NAMES = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
 _REFERENCE = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.\-]*"
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""A byte of a name or a command line that is not UTF-8."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Line breaks, other control characters, and bytes that are not UTF-8."""
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*%")
 
 
@@ -97,6 +101,10 @@ def _check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _expand_home(root: str) -> str:
+    if CONTROL.search(root):
+        raise invalid(
+            f"{format_value(root)} has characters that are not text, such as line breaks", "rename the folder"
+        )
     if not root.startswith("~"):
         return root  # a Path would turn "./~" into "~"
     try:

@@ -101,6 +101,8 @@ class _Reader:
             hint = "indent with spaces, not with tabs" if tabs else "look for a missing bracket, quote or colon there"
             message = f"{self.place(line + 1)}: not valid YAML: {problem} (column {column + 1})"
             raise ConfigError(message, hint) from None
+        except RecursionError:
+            raise ConfigError(f"{self.place(1)}: nested too deeply", "write plain values") from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             message = f"{self.place(line)}: not valid YAML: a control character (0x{error.character:02x})"

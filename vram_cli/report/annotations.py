@@ -11,6 +11,7 @@ from uuid import uuid4
 from vram_cli.errors import VramError
 from vram_cli.records import CheckResult
 from vram_cli.report.answers.check import TITLES, finding_words, remarks
+from vram_cli.report.words import spelled
 
 
 def workflow_commands(check: CheckResult) -> str:
@@ -41,7 +42,7 @@ def command(name: str, title: str, message: str) -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return spelled(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

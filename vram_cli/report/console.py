@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from vram_cli.errors import VramError, WorkloadError
-from vram_cli.report.words import literal, shortened
+from vram_cli.report.words import literal, shortened, spelled_line
 
 MIN_WIDTH = 60
 """Anything narrower would cut numbers; a narrower terminal folds the lines instead."""
@@ -89,8 +89,7 @@ def warn(text: str) -> None:
 
 
 def _line(text: str) -> Text:
-    # A name with a line break must not forge a line of its own.
-    return literal(shortened(text.replace("\n", "\\n"), _MAX_MESSAGE))
+    return Text(spelled_line(shortened(text, _MAX_MESSAGE)))
 
 
 def _say(text: Text) -> None:

@@ -67,6 +67,11 @@ def spelled(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else _spelled(char) for char in text)
 
 
+def spelled_line(text: str) -> str:
+    """Return the text with invisible characters and line breaks spelled out: a name must not forge a line of output."""
+    return spelled(text).replace("\n", "\\n")
+
+
 def one_line(text: str, limit: int = 160) -> str:
     """Return the text on one line, cut at `limit` characters."""
     line = " ".join(text.split())
