@@ -146,7 +146,7 @@ def test_run_info_is_of_the_training_without_changes() -> None:
 def test_change_that_breaks_user_code_has_a_reason() -> None:
     backend = FormulaBackend(user_error=lambda config: "TypeError: half" if config.precision == "amp-fp16" else "")
     broken = result_of(backend.advise(training()), "autocast to float16")
-    assert broken.reason == "a batch of 2 fails in forward, for a reason other than memory: TypeError: half"
+    assert broken.reason == "a batch of 128 fails in forward, for a reason other than memory: TypeError: half"
 
 
 def test_user_error_without_changes_is_raised() -> None:
