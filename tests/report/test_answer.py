@@ -37,7 +37,7 @@ def limited(limit: Limit, outcome: Outcome, phase: Phase | None = Phase.FORWARD,
         (limited(Limit.TIME, Outcome.TIMED_OUT), "the time limit (1,537 exceeded its time limit in forward)"),
         (
             limited(Limit.ERROR, Outcome.ERROR),
-            "an error in the training code (1,537 raised an error in forward)",
+            "an error in the training code (1,537 raised an error in forward: the words of it)",
         ),
         (limited(Limit.MEMORY, Outcome.OUT_OF_MEMORY, fails=1538), "in forward; 1 size between not tried)"),
         (limited(Limit.MEMORY, Outcome.OUT_OF_MEMORY, fails=1600), "in forward; 63 sizes between not tried)"),

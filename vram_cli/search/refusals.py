@@ -31,7 +31,9 @@ def accepted_sizes(ran: Collection[int], raised: Collection[int], multiple_of: i
     if not ran or not (refused := [size for size in raised if size > min(ran)]):
         return every
     rules = list(_rules(ran, multiple_of))
-    explains_all = (sizes for sizes in rules if not any(size in sizes for size in refused))
+    # Two sizes are on many a rule by chance, except that both are multiples.
+    likely = rules if len(ran) > 2 else rules[:1]
+    explains_all = (sizes for sizes in likely if not any(size in sizes for size in refused))
     explains_all_below = (sizes for sizes in rules if not any(size in sizes and size < max(ran) for size in refused))
     return next(explains_all, None) or next(explains_all_below, every)
 
@@ -41,7 +43,7 @@ def _rules(ran: Collection[int], multiple_of: int) -> Iterator[BatchSizes]:
     yield BatchSizes(multiple_of=gcd(*ran))
     if (unit := gcd(*(size - min(ran) for size in ran))) > 1:
         yield BatchSizes(multiple_of=unit, remainder=min(ran) % unit)
-    if len(ran) > 2 and multiple_of == 1 and all(size & (size - 1) == 0 for size in ran):
+    if multiple_of == 1 and all(size & (size - 1) == 0 for size in ran):
         yield BatchSizes(powers_of_two=True)
 
 
