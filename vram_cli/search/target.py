@@ -59,7 +59,7 @@ class Target:
             if size is not None:
                 return size
         size = next_size(lines, largest_ok, smallest_failed)
-        if (steps := self._count_small_steps(largest_ok)) > 1 and size - largest_ok < 4**steps:
+        if (steps := self._count_small_steps(largest_ok) - 1) > 1 and size - largest_ok < 4**steps:
             return _round_step(4**steps, largest_ok, smallest_failed)
         # Aim a long jump slightly low: a size that fits there makes the line exact, one that fails costs an
         # out-of-memory error.
@@ -90,7 +90,7 @@ class Target:
         is_far_off = is_far_off or lines.largest - smallest_failed > smallest_failed // _FAR_OFF
         successful = self._trials.successful()
         curve = largest_on_curve(successful, self._capacity_bytes or 0)
-        if curve is None or not (is_far_off or len(successful) > 2):
+        if curve is None or not (is_far_off or self._has_bet_on_curve):
             return None
         if is_far_off and not self._has_bet_on_curve:
             self._has_bet_on_curve = True
