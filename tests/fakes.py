@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -35,6 +36,8 @@ class FakeMemory:
     workspace_bytes: int = 0
     unseen_bytes: int = 0
     seed: int = 0
+    grows_like: Callable[[int], float] = float
+    """The samples that the memory of a batch is worth: the batch size itself, or another growth."""
     sizes: list[int] = field(default_factory=list)
 
     def __call__(self, batch_size: int) -> Measurement:
@@ -53,7 +56,7 @@ class FakeMemory:
         )
 
     def peaks(self, batch_size: int) -> tuple[PhasePeak, ...]:
-        activations = batch_size * self.sample_bytes
+        activations = int(self.grows_like(batch_size) * self.sample_bytes)
         early = self.resident_bytes - self.gradient_bytes + activations
         late = self.resident_bytes + activations // 64
         workspace = Random(f"{self.seed}/{batch_size}").randrange(self.workspace_bytes + 1)

@@ -119,7 +119,7 @@ def test_modules_include_their_children(trace: AllocationTrace) -> None:
 @pytest.mark.parametrize("name", ["mlp_mnist", "resnet18_cifar10"])
 def test_predicted_breakdown_adds_up_to_the_byte(name: str) -> None:
     probe = FakeTensorProbe(load_config(name), find_gpu("t4"))
-    breakdown = probe.simulate(64, detail=True).breakdown
+    breakdown = probe.measure(64, detail=True).breakdown
     assert breakdown is not None
     assert breakdown.timeline is not None
     assert breakdown.timeline.peak.bytes == breakdown.modules[0].bytes == breakdown.tensor_bytes

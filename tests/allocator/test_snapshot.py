@@ -171,7 +171,7 @@ def test_snapshot_peak_equals_the_prediction(tmp_path: Path) -> None:
         change = {"alloc": 1, "free_completed": -1}.get(event["action"], 0)
         live += change * event["size"]
         highest = max(highest, live)
-    breakdown = probe.simulate(64).breakdown
+    breakdown = probe.measure(64, explain=True).breakdown
     assert breakdown is not None
     assert highest == breakdown.tensor_bytes
 

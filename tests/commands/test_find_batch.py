@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -12,11 +13,12 @@ import vram_cli
 from tests.fakes import MIB, FakeMemory, RecordingProgress
 from tests.probe.conftest import small_config
 from vram_cli import breakdown, find_batch, find_largest, load_config
+from vram_cli.commands.throughput import ThroughputSweep
 from vram_cli.commands.user_errors import raise_user_error
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, Interrupted, WorkloadError
 from vram_cli.probe import OpenProbe
-from vram_cli.records import Detail, Device, Limit, Measurement, Outcome, Phase, RunInfo, SearchResult
+from vram_cli.records import DataInfo, Detail, Device, Limit, Measurement, Outcome, Phase, RunInfo, SearchResult
 from vram_cli.report.answers.find_batch import headline
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
@@ -111,6 +113,89 @@ def test_with_eval_searches_for_both() -> None:
     assert dict(headline(result))["Evaluation:"].startswith(
         f"{result.evaluation.max_batch_size:,}, limited by memory ("
     )
+
+
+class PickyMemory(Memory):
+    """The same, with a step that refuses sizes."""
+
+    def __init__(self, multiple_of: int, largest: int | None = None) -> None:
+        super().__init__("train")
+        self._multiple_of, self._largest_accepted = multiple_of, largest
+        self.sizes: list[int] = []
+
+    def measure(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
+        self.sizes.append(batch_size)
+        if batch_size % self._multiple_of or batch_size > (self._largest_accepted or batch_size):
+            message = "AssertionError: whole groups, please"
+            return Measurement(batch_size=batch_size, outcome=Outcome.ERROR, phase=Phase.FORWARD, message=message)
+        return super().measure(batch_size, detail)
+
+    confirm = measure
+
+
+def picky(probe: Memory) -> OpenProbe:
+    @contextmanager
+    def open_memory(_: Config, **__: object) -> Iterator[Memory]:
+        yield probe
+
+    return open_memory
+
+
+def test_memory_limits_a_training_that_refuses_sizes() -> None:
+    probe = PickyMemory(32)
+    result = find_batch(load_config("mlp_mnist.yaml", [*CONFIG, "train.batch_size=96"]), open_probe=picky(probe))
+    assert (result.max_batch_size, result.limited_by) == (1280, Limit.MEMORY)
+    words = dict(headline(result))
+    assert words["Limited by:"] == (
+        "memory (1,312 ran out of memory in forward; of the sizes tried, only multiples of 32 ran)"
+    )
+    assert "(largest multiple of 32 that leaves 5 % of memory free)" in words["Recommended:"]
+    assert any("raised AssertionError: whole groups, please" in note for note in result.notes)
+    assert {size % 32 for size in probe.sizes if size > result.max_batch_size} == {0, 16}
+
+
+def test_error_that_is_the_limit_is_told_in_the_words_of_the_training() -> None:
+    result = find_batch(load_config("mlp_mnist.yaml", CONFIG), open_probe=picky(PickyMemory(1, largest=512)))
+    assert (result.max_batch_size, result.limited_by) == (512, Limit.ERROR)
+    assert dict(headline(result))["Limited by:"] == (
+        "an error in the training code (513 raised an error in forward: AssertionError: whole groups, please); memory "
+        "alone would allow about 1,200 (extrapolated, not run)"
+    )
+
+
+def test_only_multiples_of_tries_nothing_else() -> None:
+    probe = PickyMemory(32)
+    config = load_config("mlp_mnist.yaml", [*CONFIG, "search.only_multiples_of=32", "search.multiple_of=24"])
+    result = find_batch(config, open_probe=picky(probe))
+    assert result.max_batch_size == 1280
+    assert all(size % 32 == 0 for size in probe.sizes)
+    assert result.recommended_batch_size is not None
+    assert result.recommended_batch_size % 96 == 0
+    assert dict(headline(result))["Limited by:"].endswith("; only multiples of 32 were tried)")
+
+
+def test_only_multiples_of_more_than_the_data_set_is_refused() -> None:
+    config = load_config("mlp_mnist.yaml", ["device.name=cpu", "search.only_multiples_of=32"])
+    probe = PickyMemory(32)
+    data = DataInfo(name="x", source="synthetic", detail="", tensors=(), classes=None, num_samples=20)
+    probe.info = replace(probe.info, data=data)
+    with pytest.raises(ConfigError, match=r"only_multiples_of: the data set has 20 samples, too few for a batch of 32"):
+        find_batch(config, open_probe=picky(probe))
+    with pytest.raises(ConfigError, match="no multiple of 32 is at most max_batch_size, 20"):
+        load_config("mlp_mnist.yaml", ["search.only_multiples_of=32", "search.max_batch_size=20"])
+
+
+def test_training_that_raises_at_every_size_is_the_users_error() -> None:
+    with pytest.raises(WorkloadError, match="a batch of 128 fails in forward"):
+        find_batch(load_config("mlp_mnist.yaml", CONFIG), open_probe=picky(PickyMemory(1009)))
+
+
+def test_sizes_to_time_are_accepted_ones() -> None:
+    config = load_config("mlp_mnist.yaml", [*CONFIG, "train.batch_size=96"])
+    result = find_batch(config, open_probe=picky(PickyMemory(24)))
+    sizes = ThroughputSweep(config, result)._sizes
+    assert all(size % 24 == 0 for size in sizes)
+    assert sizes[-1] == result.max_batch_size
 
 
 def test_interrupt_in_evaluation_keeps_the_answer_for_training() -> None:

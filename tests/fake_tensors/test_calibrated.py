@@ -28,7 +28,7 @@ def probe(calibrated: Calibration | None, config: Config = CNN, **options: Any) 
 
 
 def breakdown(calibrated: Calibration | None, config: Config = CNN, **options: Any) -> Breakdown:
-    result = probe(calibrated, config, **options).simulate(256).breakdown
+    result = probe(calibrated, config, **options).measure(256, explain=True).breakdown
     assert result is not None
     return result
 
@@ -59,7 +59,7 @@ def test_peak_rises_by_the_allowance(config: Config, products: int, convolutions
 def test_largest_batch_shrinks_by_the_allowance() -> None:
     def largest(calibrated: Calibration | None) -> int:
         simulated = probe(calibrated, capacity_bytes=GIB)
-        result = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.simulate)
+        result = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.measure)
         assert result.max_batch_size is not None
         return result.max_batch_size
 
@@ -103,15 +103,8 @@ def test_worker_loads_the_calibration_unless_disabled(tmp_path: Path, monkeypatc
             assert ("calibrated on" in opened.info.device.accuracy) is calibrated
 
 
-def test_line_predictions_are_calibrated() -> None:
-    line, simulation = probe(fitted(64, 256)), probe(fitted(64, 256))
-    line.measure(2)
-    line.measure(9)
-    assert line.measure(777).peaks == simulation.simulate(777).peaks
-
-
 def test_workspaces_belong_to_the_whole_model() -> None:
-    calibrated = probe(fitted(64, 256)).simulate(64, detail=True).breakdown
+    calibrated = probe(fitted(64, 256)).measure(64, detail=True).breakdown
     assert calibrated is not None
     whole, *parts = calibrated.modules
     assert whole.by_category[Category.WORKSPACES] >= 256 * MIB

@@ -85,7 +85,7 @@ def test_predictions_for_a_gpu_need_less_than_training(name: str) -> None:
 
 def test_predictions_have_a_breakdown_by_module() -> None:
     probe = FakeTensorProbe(evaluation(WORKLOADS["cnn"]), find_gpu("t4"))
-    measurement = probe.simulate(64, explain=True, detail=True)
+    measurement = probe.measure(64, detail=True)
     assert measurement.breakdown is not None
     assert measurement.breakdown.modules
     assert [peak.phase for peak in measurement.peaks] == [Phase.BUILD, Phase.BATCH, Phase.FORWARD]

@@ -48,12 +48,10 @@ def test_checkpointing_adds_a_forward_pass_of_the_blocks() -> None:
     assert full - plain == 2 * 2 * (RESNET50 - CONV1 - 2048 * 1000)
 
 
-def test_only_simulated_sizes_have_flops() -> None:
+def test_every_predicted_size_has_flops() -> None:
     probe = FakeTensorProbe(load_config("mlp_mnist.yaml"), find_gpu("t4"))
     per_sample = 2 * (2 * 784 * 128 + 3 * 128 * 10)
-    assert [probe.measure(n).flops for n in (2, 9)] == [2 * per_sample, 9 * per_sample]
-    assert probe.measure(100).flops is None  # read off the line through 2 and 9
-    assert probe.simulate(100).flops == 100 * per_sample
+    assert [probe.measure(n).flops for n in (2, 9, 100)] == [n * per_sample for n in (2, 9, 100)]
 
 
 def test_simulation_can_be_repeated() -> None:

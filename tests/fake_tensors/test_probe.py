@@ -56,10 +56,10 @@ def test_breakdown_adds_up_to_the_gpu() -> None:
 
 def test_largest_size_and_the_message_of_the_next() -> None:
     simulated = probe(overhead_bytes=100 * MIB, capacity_bytes=GIB)
-    result = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.simulate)
+    result = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, confirm=simulated.measure)
     assert result.max_batch_size is not None
     assert result.certificate is not None
-    failed = simulated.simulate(result.max_batch_size + 1)
+    failed = simulated.measure(result.max_batch_size + 1)
     assert failed.outcome is Outcome.OUT_OF_MEMORY
     assert failed.phase in {Phase.FORWARD, Phase.BACKWARD}
     assert failed.requested_bytes is not None
@@ -73,13 +73,20 @@ def test_largest_size_and_the_message_of_the_next() -> None:
     assert all(trial.peak_reserved_bytes <= simulated.capacity_bytes for trial in result.trials)
 
 
-def test_line_agrees_with_simulations() -> None:
-    line, simulation = probe(), probe()
-    line.measure(2)
-    line.measure(9)
-    for n in (64, 777):
-        a, b = line.measure(n), simulation.simulate(n)
-        assert (a.peaks, a.resident_bytes, a.steps) == (b.peaks, b.resident_bytes, b.steps)
+def test_line_through_two_sizes_ends_at_the_largest() -> None:
+    simulated = probe(overhead_bytes=100 * MIB, capacity_bytes=GIB)
+    assert simulated.measure(2).expected_largest is None
+    expected = simulated.measure(9).expected_largest
+    assert expected is not None
+    assert simulated.measure(expected).fits
+    assert simulated.measure(expected + 1).outcome is Outcome.OUT_OF_MEMORY
+
+
+def test_search_simulates_few_sizes_and_each_of_them() -> None:
+    simulated = probe(overhead_bytes=100 * MIB, capacity_bytes=GIB)
+    result = find_largest(simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=None)
+    assert len(result.trials) <= 4
+    assert sorted(simulated._traces) == sorted(trial.batch_size for trial in result.trials)
 
 
 class LeanerWithLargeBatches(nn.Module):
@@ -106,15 +113,15 @@ def test_wrong_line_does_not_fail_a_size(small: int) -> None:
 
     simulated, other = lean_probe(), lean_probe()
     result = find_largest(
-        simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=1, confirm=simulated.simulate
+        simulated.measure, capacity_bytes=simulated.capacity_bytes, multiple_of=1, confirm=simulated.measure
     )
     assert result.certificate is not None
     assert (result.certificate.largest_ok, result.certificate.smallest_failed) == (
         result.max_batch_size,
         result.certificate.largest_ok + 1,
     )
-    assert other.simulate(result.certificate.largest_ok).fits
-    assert other.simulate(result.certificate.largest_ok + 1).outcome is Outcome.OUT_OF_MEMORY
+    assert other.measure(result.certificate.largest_ok).fits
+    assert other.measure(result.certificate.largest_ok + 1).outcome is Outcome.OUT_OF_MEMORY
     assert (result.max_batch_size > 1500) is (small < 1500)
 
 

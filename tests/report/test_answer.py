@@ -35,7 +35,10 @@ def limited(limit: Limit, outcome: Outcome, phase: Phase | None = Phase.FORWARD,
         (limited(Limit.KERNEL_LIMIT, Outcome.KERNEL_LIMIT), "a limit of a kernel, not memory (1,537 was refused by a"),
         (limited(Limit.HOST_MEMORY, Outcome.KILLED, None), "this computer's RAM (1,537 was killed)"),
         (limited(Limit.TIME, Outcome.TIMED_OUT), "the time limit (1,537 exceeded its time limit in forward)"),
-        (limited(Limit.ERROR, Outcome.ERROR), "an error in the training code (1,537 raised an error in forward)"),
+        (
+            limited(Limit.ERROR, Outcome.ERROR),
+            "an error in the training code (1,537 raised an error in forward: the words of it)",
+        ),
         (limited(Limit.MEMORY, Outcome.OUT_OF_MEMORY, fails=1538), "in forward; 1 size between not tried)"),
         (limited(Limit.MEMORY, Outcome.OUT_OF_MEMORY, fails=1600), "in forward; 63 sizes between not tried)"),
         (
@@ -218,7 +221,7 @@ def test_text_from_users_is_shown_as_it_is() -> None:
         ),
     )
     drawn = text(result, 200)
-    assert drawn.count("[red]a[/red] [1, 2] \\x1b[31m :smile: {x}") == 7
+    assert drawn.count("[red]a[/red] [1, 2] \\x1b[31m :smile: {x}") == 8
     assert "\x1b" not in drawn
 
 

@@ -381,12 +381,19 @@ def test_error_at_one_if_two_runs() -> None:
     assert len(measure.sizes) <= bisection_trials(37)
 
 
-@pytest.mark.parametrize("at_two", [Outcome.ERROR, Outcome.OUT_OF_MEMORY, Outcome.KERNEL_LIMIT])
-def test_error_at_one_if_two_fails(at_two: Outcome) -> None:
+@pytest.mark.parametrize(
+    ("at_two", "limit"),
+    [
+        (Outcome.ERROR, Limit.ERROR),
+        (Outcome.OUT_OF_MEMORY, Limit.MEMORY),
+        (Outcome.KERNEL_LIMIT, Limit.KERNEL_LIMIT),
+    ],
+)
+def test_error_at_one_if_two_fails(at_two: Outcome, limit: Limit) -> None:
     measure = RuleBased(lambda size: Outcome.ERROR if size == 1 else at_two)
     result = find_largest(measure)
     assert measure.sizes == [1, 2]
-    assert (result.max_batch_size, result.limited_by, result.certificate) == (None, Limit.ERROR, None)
+    assert (result.max_batch_size, result.limited_by, result.certificate) == (None, limit, None)
     assert result.trials[0].outcome is Outcome.ERROR
 
 

@@ -19,6 +19,7 @@ from vram_cli.errors import DoesNotFitError
     "no_dataset_limit",
     "time_limit",
     "tolerance",
+    "only_multiples_of",
     "multiple_of",
     "margin",
 )

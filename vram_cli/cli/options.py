@@ -110,6 +110,9 @@ SETTINGS = {
         "0.0, the exact size",
         SEARCH,
     ),
+    "only_multiples_of": Setting(
+        "search.only_multiples_of", "N", "Try only multiples of N, if the training accepts no other size.", "1", SEARCH
+    ),
     "multiple_of": Setting("search.multiple_of", "N", "Recommend a multiple of N.", "8", SEARCH),
     "margin": Setting(
         "search.margin", "SHARE", "Share of the memory that the recommended size leaves free.", "0.05", SEARCH

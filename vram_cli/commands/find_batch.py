@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import lcm
 
 from vram_cli.commands.initial_guess import InitialGuess
 from vram_cli.commands.throughput import ThroughputSweep, refuse_to_predict
@@ -105,6 +106,7 @@ def _search(config: Config, probe: Probe, detail: Detail, progress: Progress, op
     """Return what the search found; `limited_by` is None if Ctrl-C ended it."""
     search, device = config.search, probe.info.device
     max_batch_size, limit = _max_batch_size(config, probe.info.data)
+    _require_a_multiple(search.only_multiples_of, max_batch_size)
     try:
         with InitialGuess(config, device, max_batch_size, open_probe) as guess:
             result = find_largest(
@@ -115,6 +117,8 @@ def _search(config: Config, probe: Probe, detail: Detail, progress: Progress, op
                 upper_bound_limit=limit,
                 tolerance=search.tolerance,
                 multiple_of=search.multiple_of,
+                only_multiples_of=search.only_multiples_of,
+                configured_size=config.train.batch_size,
                 time_limit=search.time_limit,
                 confirm=lambda size: probe.confirm(size, detail),
                 initial_guess=guess.batch_size,
@@ -147,6 +151,16 @@ def _max_batch_size(config: Config, data: DataInfo | None) -> tuple[int | None, 
     return config.search.max_batch_size, Limit.MAX_BATCH_SIZE
 
 
+def _require_a_multiple(only_multiples_of: int, samples: int | None) -> None:
+    """Raise if the data set is smaller than the smallest size to try."""
+    if samples is not None and samples < only_multiples_of:
+        raise ConfigError(
+            f"search.only_multiples_of: the data set has {samples:,} samples, too few for a batch of "
+            f"{only_multiples_of:,}",
+            "lower it, or try sizes beyond the data set with --no-dataset-limit (search.limit_to_dataset: false)",
+        )
+
+
 def _require_verdict(search: SearchResult, device: Device) -> None:
     """Raise if no batch had the time to run: that is not a batch that does not fit."""
     if search.max_batch_size is not None:
@@ -168,7 +182,8 @@ def _with_breakdown(
         return search
     progress.status("accounting for the memory of the answer")
     largest = search.max_batch_size or 1
-    size = min(search.recommended_batch_size or largest, max(1, largest * 9 // 10))
+    smaller = search.accepted_sizes.floor(largest * 9 // 10) or largest
+    size = min(search.recommended_batch_size or largest, smaller)
     measurement = probe.measure(size, detail)
     note = f"the breakdown is for {size:,}: at {largest:,} there is no room to track a step"
     notes = (*search.notes, note) if measurement.breakdown else search.notes
@@ -188,7 +203,7 @@ def _result(
     return FindBatchResult(
         **vars(search),
         run=probe.info,
-        multiple_of=config.search.multiple_of,
+        multiple_of=lcm(config.search.multiple_of, config.search.only_multiples_of),
         margin=config.search.margin,
         breakdown=_breakdown(search),
         throughput=throughput,

@@ -32,7 +32,7 @@ class InitialGuess:
     """
 
     def __init__(self, config: Config, device: Device, max_batch_size: int | None, open_probe: OpenProbe) -> None:
-        self._capacity_bytes, self._max_batch_size = device.allocator_bytes, max_batch_size
+        self._config, self._capacity_bytes, self._max_batch_size = config, device.allocator_bytes, max_batch_size
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vram-initial-guess")
         self._future: Future[int | None] | None = None
         prediction = prediction_of(config, device)
@@ -69,6 +69,8 @@ class InitialGuess:
                     capacity_bytes=self._capacity_bytes,
                     upper_bound=self._max_batch_size,
                     multiple_of=None,
+                    only_multiples_of=self._config.search.only_multiples_of,
+                    configured_size=self._config.train.batch_size,
                 )
         except VramError:  # refused, broken or closed: the real trials give the answer
             return None

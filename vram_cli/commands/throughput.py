@@ -53,7 +53,8 @@ class ThroughputSweep:
         self._deadline, self._progress = deadline, progress
         self._fits = {trial.batch_size: trial.fits for trial in search.trials}
         smallest = min(size for size, fits in self._fits.items() if fits)
-        self._sizes = sizes_to_time(smallest, search.max_batch_size or smallest, (search.recommended_batch_size,))
+        others = (search.recommended_batch_size,)
+        self._sizes = sizes_to_time(smallest, search.max_batch_size or smallest, others, search.accepted_sizes)
         self._points: list[ThroughputPoint] = []
 
     @property

@@ -138,6 +138,8 @@ class SearchConfig(Section):
     """Largest batch size to try."""
     tolerance: Fraction = 0.0
     """Allowed distance of the answer from the largest size, as a fraction; 0 for the exact size."""
+    only_multiples_of: Count = 1
+    """Sizes that the training accepts: only multiples of this are tried. At 1, vram finds out."""
     multiple_of: Count = 8
     """The recommended size is a multiple of this."""
     margin: Fraction = 0.05
@@ -148,6 +150,14 @@ class SearchConfig(Section):
     """Time limit of one trial in seconds."""
     objective: Literal["largest", "throughput"] = "largest"
     """throughput: also time steps at sizes up to the largest (real trials only)."""
+
+    @model_validator(mode="after")
+    def _a_size_remains(self) -> SearchConfig:
+        if self.max_batch_size is not None and self.max_batch_size < self.only_multiples_of:
+            hint = f"lower it, or raise search.max_batch_size to {self.only_multiples_of:,} or more"
+            problem = f"no multiple of {self.only_multiples_of:,} is at most max_batch_size, {self.max_batch_size:,}"
+            raise invalid(problem, hint, key="only_multiples_of")
+        return self
 
 
 class DeviceConfig(Section):

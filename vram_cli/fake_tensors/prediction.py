@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +28,15 @@ from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device
 from vram_cli.units import format_bytes
 from vram_cli.workload import convolutions_use_tf32, error_summary
 
+_MAX_BATCH_SIZE = 2**31
+"""No line is followed beyond."""
+
 
 class FakeTensorProbe:
     """Predicts batch sizes with fake tensors and a model of the allocator; a context manager like the real probe.
 
-    If two simulations differ only in bytes, each storage is `a + b * n`, and other sizes are read off that line. A size
-    that contradicts the line discards it, and every later size is simulated. Since readings may turn out wrong, the two
-    sizes that prove an answer are always simulated: `simulate` confirms the size that fits, and a size is
-    reported to fail only after the smallest size that fails on the line has been simulated.
+    Every size is simulated. If two simulations differ only in bytes, each storage is `a + b * n`, and measurements tell
+    the largest size that fits on that line, for a search to try. A size that contradicts the line discards it.
 
     Args:
         config: the training.
@@ -92,8 +94,7 @@ class FakeTensorProbe:
         self._traces: dict[int, AllocationTrace] = {}
         self._line: LinearTrace | None = None
         self._is_linear = True
-        self._smallest_failed: int | None = None
-        """The smallest size that fails on the line; it has been simulated."""
+        self._largest_on_line: int | None = None
 
     def __enter__(self) -> FakeTensorProbe:
         """Start; there is nothing to open."""
@@ -109,38 +110,8 @@ class FakeTensorProbe:
         """Bytes that PyTorch's allocator may reserve."""
         return self._total - self.outside_bytes
 
-    def measure(self, batch_size: int, *, explain: bool = False) -> Measurement:
-        """Predict a batch size; `explain` adds a breakdown."""
-        if self._line is not None and batch_size not in self._traces:
-            predicted = self._measure(batch_size, self._line.at(batch_size), explain=explain)
-            if predicted.fits or self._failure_is_certain(batch_size):
-                return predicted
-        return self.simulate(batch_size, explain=explain)
-
-    def _failure_is_certain(self, n: int) -> bool:
-        """Whether a simulation agrees at the smallest size that fails on the line, given that `n` fails on it."""
-        if self._fits_on_line(n - 1):
-            return False  # n itself is the smallest
-        if self._smallest_failed is None or n < self._smallest_failed:
-            largest_ok, smallest_failed = 0, n - 1
-            while smallest_failed - largest_ok > 1:
-                middle = (largest_ok + smallest_failed) // 2
-                if self._fits_on_line(middle):
-                    largest_ok = middle
-                else:
-                    smallest_failed = middle
-            self._smallest_failed = smallest_failed
-            if self.simulate(smallest_failed, explain=False).outcome is not Outcome.OUT_OF_MEMORY:
-                return False
-        return self._line is not None
-
-    def _fits_on_line(self, n: int) -> bool:
-        if self._line is None or n < 1:
-            return True
-        return self._replay(self._line.at(n)).failure is None
-
-    def simulate(self, batch_size: int, *, explain: bool = True, detail: bool = False) -> Measurement:
-        """Predict a batch size by simulating it; `detail` adds modules and a timeline to the breakdown."""
+    def measure(self, batch_size: int, *, explain: bool = False, detail: bool = False) -> Measurement:
+        """Predict a batch size; `explain` adds a breakdown, and `detail` modules and a timeline to it."""
         start = time.perf_counter()
         try:
             trace = self._trace(batch_size)
@@ -175,9 +146,9 @@ class FakeTensorProbe:
         if n not in self._traces:
             trace = self._traces[n] = self._simulation.trace(n)
             if self._line is not None and self._line.at(n) != trace:
-                self._line, self._is_linear = None, False
-            if self._line is None and self._is_linear:
-                self._line = self._find_line(n)
+                self._line, self._largest_on_line, self._is_linear = None, None, False
+            if self._line is None and self._is_linear and (line := self._find_line(n)):
+                self._line, self._largest_on_line = line, self._largest_that_fits(line)
         return self._traces[n]
 
     def _find_line(self, n: int) -> LinearTrace | None:
@@ -188,6 +159,12 @@ class FakeTensorProbe:
             if line is not None:
                 return line
         return None
+
+    def _largest_that_fits(self, line: LinearTrace) -> int | None:
+        """Return the largest size that fits on a line; None if all do."""
+        sizes = range(1, _MAX_BATCH_SIZE)
+        fits = bisect_left(sizes, True, key=lambda n: self._replay(line.at(n)).failure is not None)
+        return fits if fits < len(sizes) else None
 
     def _replay(self, trace: AllocationTrace) -> ReplayResult:
         return replay(trace, self.capacity_bytes, expandable_segments=self._expandable_segments, steps=self._steps)
@@ -212,6 +189,7 @@ class FakeTensorProbe:
             breakdown=self._breakdown(n, result) if explain and failure is None else None,
             notes=self._simulation.notes,
             growth=None if trace.repeats else growth_of(trace),
+            expected_largest=self._largest_on_line,
         )
 
     def _breakdown(self, n: int, result: ReplayResult) -> Breakdown:

@@ -15,6 +15,7 @@ from vram_cli.records.advice import (
     OptimizationResult,
     Scaling,
 )
+from vram_cli.records.batch_sizes import BatchSizes
 from vram_cli.records.breakdown import Breakdown, BreakdownRow, ModuleShare, Timeline, TimelinePoint
 from vram_cli.records.check import CheckLimits, CheckResult, Finding, FindingKind, ModuleChange, PeakMemory, RowChange
 from vram_cli.records.enums import SCHEMA_VERSION, Category, Detail, Limit, Outcome, Phase
@@ -30,7 +31,16 @@ from vram_cli.records.inspection import (
     StoredFacts,
     TensorFacts,
 )
-from vram_cli.records.measurement import Bracket, Certificate, Growth, HostRead, Measurement, PhasePeak, SearchResult
+from vram_cli.records.measurement import (
+    Bracket,
+    Certificate,
+    Growth,
+    HostRead,
+    Measurement,
+    PhasePeak,
+    Refusal,
+    SearchResult,
+)
 from vram_cli.records.results import BreakdownResult, FindBatchResult
 from vram_cli.records.run_info import DataInfo, Device, RunInfo, TensorInfo
 from vram_cli.records.throughput import Throughput, ThroughputPoint
@@ -39,6 +49,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "AccumulationPlan",
     "Advice",
+    "BatchSizes",
     "Bracket",
     "Breakdown",
     "BreakdownResult",
@@ -74,6 +85,7 @@ __all__ = [
     "PeakMemory",
     "Phase",
     "PhasePeak",
+    "Refusal",
     "RowChange",
     "RunInfo",
     "Scaling",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from vram_cli.records.batch_sizes import BatchSizes
 from vram_cli.records.breakdown import Breakdown
 from vram_cli.records.enums import Limit, Outcome, Phase
 
@@ -91,6 +92,9 @@ class Measurement:
     """None if memory does not grow from step to step."""
     notes: tuple[str, ...] = ()
     """Remarks on the training, one sentence each, such as which part of the model's output is the loss."""
+    expected_largest: int | None = None
+    """Predictions with fake tensors: the largest size that fits if every allocation is on the line through two
+    simulated sizes; None if they are on no line. It was not simulated."""
     reads: tuple[HostRead, ...] = ()
     """Predictions on the virtual GPU: values that the training read and that only a GPU knows."""
 
@@ -149,13 +153,23 @@ class Certificate:
     steps: int
     """Full steps that `largest_ok` ran."""
     smallest_failed: int | None = None
-    """The smallest size above it that failed, `largest_ok` + 1 if exact; None if an upper bound came first."""
+    """The smallest size above it that failed, the next one that the training accepts if exact; None if an upper bound
+    came first."""
     outcome: Outcome | None = None
     """How `smallest_failed` ended."""
     phase: Phase | None = None
     """The phase in which `smallest_failed` ended."""
     message: str = ""
     """The message of the exception that ended `smallest_failed`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A size that the training refuses for a reason other than memory, though a larger one may run."""
+
+    batch_size: int
+    message: str
+    """The message of its exception."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,5 +189,9 @@ class SearchResult:
     extrapolated_batch_size: int | None = None
     """The size that memory alone would allow, extrapolated linearly from the peaks and not run; None if memory is the
     limit."""
+    accepted_sizes: BatchSizes = field(default_factory=BatchSizes)
+    """The sizes that the training accepts, as far as its errors show: a size that it refuses is not the limit."""
+    refused: Refusal | None = None
+    """The refused size that is nearest to the answer, of those tried; None if there is none."""
     notes: tuple[str, ...] = ()
     """Further remarks, one sentence each, such as on thrashing, skipped sizes or a tolerance."""

@@ -46,9 +46,9 @@ def forecast(
     if capacity_bytes is None or len(successful) < 2:
         return None
     base, top = _ends_of_line(successful, capacity_bytes)
-    granularity_bytes = gcd(_MAX_GRANULARITY_BYTES, *(trial.peak_reserved_bytes for trial in successful))
+    granularity_bytes = granularity_of(successful)
     # An allocator that released its cache to go on loses nothing: what tensors hold decides.
-    lost = [0 if top.thrashing else _lost_bytes(trial, granularity_bytes) for trial in (base, top)]
+    lost = [0 if top.thrashing else lost_bytes(trial, granularity_bytes) for trial in (base, top)]
     limit_bytes = capacity_bytes // granularity_bytes * granularity_bytes - lost[1]
     samples = top.batch_size - base.batch_size
     lines = []
@@ -116,7 +116,12 @@ def choose_next(target: int, granularity: int, largest_ok: int, smallest_failed:
     return target
 
 
-def _lost_bytes(trial: Measurement, granularity_bytes: int) -> int:
+def granularity_of(trials: Sequence[Measurement]) -> int:
+    """Return the bytes of which the allocator reserves multiples, as far as the trials show."""
+    return gcd(_MAX_GRANULARITY_BYTES, *(trial.peak_reserved_bytes for trial in trials))
+
+
+def lost_bytes(trial: Measurement, granularity_bytes: int) -> int:
     """Return the whole granules between reserved and allocated: fragmentation and workspaces. The rest is rounding."""
     return (trial.peak_reserved_bytes - trial.peak_allocated_bytes) // granularity_bytes * granularity_bytes
 

@@ -22,6 +22,8 @@ def find_largest(
     upper_bound_limit: Limit = Limit.MAX_BATCH_SIZE,
     tolerance: float = 0.0,
     multiple_of: int | None = 8,
+    only_multiples_of: int = 1,
+    configured_size: int | None = None,
     time_limit: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     confirm: Measure | None = None,
@@ -39,6 +41,9 @@ def find_largest(
         upper_bound_limit: the limit that the result names if `upper_bound` stops the search.
         tolerance: the fraction by which a larger, untried size may still fit; 0 is exact.
         multiple_of: the recommended size is a multiple of it; None skips the recommended size.
+        only_multiples_of: no other sizes are tried, and none is recommended.
+        configured_size: a size for which the training is written. If the smallest sizes raise an error, this one is
+            tried, and then its divisors.
         time_limit: seconds after which no further trial starts.
         clock: a monotonic clock in seconds.
         confirm: runs the answer again from a clean state; a size that fails there is not the answer.
@@ -52,9 +57,12 @@ def find_largest(
         ValueError: an argument is out of range, or a measurement has another size or fits without a step.
     """
     unit = 1 if multiple_of is None else multiple_of
-    if (upper_bound is not None and upper_bound < 1) or unit < 1 or tolerance < 0 or margin_bytes < 0:
-        raise ValueError("upper_bound and multiple_of must be at least 1, tolerance and margin_bytes at least 0")
-    trials = Trials(measure, None if time_limit is None else clock() + time_limit, clock, progress)
+    if min(unit, only_multiples_of) < 1 or tolerance < 0 or margin_bytes < 0:
+        raise ValueError("multiples must be at least 1, tolerance and margin_bytes at least 0")
+    if upper_bound is not None and upper_bound < only_multiples_of:
+        raise ValueError("upper_bound must be at least 1, and at least only_multiples_of")
+    deadline = None if time_limit is None else clock() + time_limit
+    trials = Trials(measure, deadline, clock, progress, only_multiples_of)
     maximum = Maximum(
         trials,
         capacity_bytes=capacity_bytes,
@@ -62,6 +70,7 @@ def find_largest(
         upper_bound_limit=upper_bound_limit,
         tolerance=tolerance,
         initial_guess=initial_guess,
+        configured_size=configured_size,
     )
     recommended = Recommended(trials, None if capacity_bytes is None else capacity_bytes - margin_bytes, unit)
     try:
@@ -74,7 +83,7 @@ def find_largest(
 
 
 def _result(trials: Trials, limit: Limit | None, extrapolated: int | None, recommended: int | None) -> SearchResult:
-    bracket = trials.bracket()
+    bracket = trials.proof()
     return SearchResult(
         max_batch_size=bracket.largest_ok or None,
         recommended_batch_size=recommended,
@@ -82,6 +91,8 @@ def _result(trials: Trials, limit: Limit | None, extrapolated: int | None, recom
         certificate=_certificate(trials, bracket),
         trials=tuple(trials.history),
         extrapolated_batch_size=extrapolated,
+        accepted_sizes=trials.accepted,
+        refused=trials.refused(),
         notes=(*trials.notes, *_notes(trials, bracket, limit)),
     )
 
@@ -107,9 +118,8 @@ def _notes(trials: Trials, bracket: Bracket, limit: Limit | None) -> list[str]:
     """Return one sentence about each peculiarity of the search."""
     largest_ok, smallest_failed = bracket.largest_ok, bracket.smallest_failed
     notes = []
-    first = trials.by_size.get(1)
-    if largest_ok and first and first.outcome is Outcome.ERROR:
-        notes.append(f"batch size 1 raised an error, so the search began at 2: {first.message}")
+    if largest_ok and (refusal := _refusal(trials)):
+        notes.append(refusal)
     if largest_ok and trials.by_size[largest_ok].thrashing:
         notes.append(
             f"batch size {largest_ok} ran only because the allocator released its cache to continue: it thrashes"
@@ -117,6 +127,23 @@ def _notes(trials: Trials, bracket: Bracket, limit: Limit | None) -> list[str]:
     if smallest_failed and trials.by_size[smallest_failed].outcome is Outcome.KILLED:
         notes.append(f"the process of batch size {smallest_failed} was killed twice, which is taken as too little RAM")
     is_closed = limit not in (None, Limit.TIME)
-    if is_closed and largest_ok and smallest_failed and smallest_failed - largest_ok > 1:
+    following = trials.accepted.floor((smallest_failed or 1) - 1)
+    if is_closed and largest_ok and smallest_failed and following > largest_ok and following not in trials.raised:
         notes.append(f"sizes between {largest_ok} and {smallest_failed} are within the tolerance and were not tried")
     return notes
+
+
+def _refusal(trials: Trials) -> str:
+    """Return which sizes the training refuses, in its own words; "" if none that was tried."""
+    refused, accepted = trials.refused(), trials.accepted
+    if refused and not accepted.are_all:
+        return f"of the sizes tried, only {accepted} ran: batch size {refused.batch_size} raised {refused.message}"
+    if refused:
+        return f"batch size {refused.batch_size} raised an error, which is not the limit: {refused.message}"
+    first = trials.successful()[0].batch_size
+    below = sorted(size for size in trials.raised if size < first)
+    if not below:
+        return ""
+    sizes = "size " + str(below[0]) if len(below) == 1 else "sizes " + ", ".join(map(str, below))
+    message = trials.by_size[below[-1]].message
+    return f"batch {sizes} raised an error, so the search began at {first}: {message}"

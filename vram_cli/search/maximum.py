@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from vram_cli.records import Limit, Outcome
-from vram_cli.search.forecast import forecast, next_size, proportional
+from vram_cli.records import BatchSizes, Limit, Outcome
+from vram_cli.search.forecast import forecast
+from vram_cli.search.refusals import NEAR, beyond_an_error, doubtful_sizes, first_divisor, smaller_divisor
+from vram_cli.search.target import Target, roundest
 from vram_cli.search.trial_budget import BEYOND, halfway, within_trial_budget
 from vram_cli.search.trials import Guess, Measure, Trials
 
@@ -18,8 +20,8 @@ _LIMITS = {
 }
 
 
-_GUESS_ERROR = 32
-"""A guess that failed is tried again minus this part of it: predictions are off by a few percent."""
+_IN_VAIN = 8
+"""Errors in succession, without a rule, before only sizes near the answer are tried."""
 
 
 class Maximum:
@@ -34,18 +36,18 @@ class Maximum:
         upper_bound_limit: Limit,
         tolerance: float,
         initial_guess: Guess,
+        configured_size: int | None,
     ) -> None:
         self._trials, self._capacity_bytes = trials, capacity_bytes
         self._upper_bound = min(upper_bound or BEYOND, BEYOND - 1)
         self._upper_bound_limit, self._tolerance = upper_bound_limit, tolerance
-        self._initial_guess = initial_guess
-        self._guesses: list[int] | None = None
-        """The initial guess and a size slightly below it; None until `initial_guess` has been called."""
+        self._target = Target(trials, capacity_bytes, lambda: min(initial_guess() or 0, self._upper_bound))
+        self._configured_size = configured_size
+        self._is_dividing = False
+        """Whether the smallest divisor of the configured size that runs is sought."""
         self._measure: Measure | None = None
         """Runs trials from a clean state, once a confirmation has failed; None before."""
         self._confirmed: set[int] = set()
-        self._assumed_to_fit: int | None = 0
-        """The size that the first jump bets on; None once a bet has been lost."""
 
     def find(self, confirm: Measure | None) -> Limit:
         """Close the bracket and confirm its lower end, until one holds; return the limit that stopped the search.
@@ -69,9 +71,10 @@ class Maximum:
     def extrapolated(self, limit: Limit) -> int | None:
         """Return the size that memory alone would allow, if another limit came first."""
         lines = forecast(self._trials.successful(), self._capacity_bytes)
-        if limit is Limit.MEMORY or lines is None or lines.largest <= self._trials.bracket().largest_ok:
+        if limit is Limit.MEMORY or lines is None:
             return None
-        return lines.largest
+        size = self._trials.accepted.floor(lines.largest)
+        return size if size > self._trials.bracket().largest_ok else None
 
     def _close_bracket(self) -> Limit:
         while (size := self._next_size()) is not None:
@@ -80,67 +83,102 @@ class Maximum:
             trial = self._trials.run(size, self._measure)
             if self._measure:
                 self._confirmed.add(size)
-            if self._assumed_to_fit is not None and size <= self._assumed_to_fit and not trial.fits:
-                self._assumed_to_fit = None
-        smallest_failed = self._trials.bracket().smallest_failed
+            assumed = self._target.assumed_to_fit
+            if assumed is not None and size <= assumed and not trial.fits and trial.outcome is not Outcome.ERROR:
+                self._target.assumed_to_fit = None
+        smallest_failed = self._trials.proof().smallest_failed
         if smallest_failed is None:
             return self._upper_bound_limit
         return _LIMITS[self._trials.by_size[smallest_failed].outcome]
 
     def _next_size(self) -> int | None:
         """Return the size to try next; None if the bracket is closed."""
-        bracket = self._trials.bracket()
+        bracket, accepted = self._trials.bracket(), self._trials.accepted
         largest_ok, smallest_failed = bracket.largest_ok, bracket.smallest_failed or BEYOND
         if not largest_ok:
-            return self._smallest()
-        if largest_ok == self._upper_bound or smallest_failed - 1 - largest_ok <= self._tolerance * largest_ok:
+            return self._first_size()
+        if self._is_dividing:
+            size = smaller_divisor(self._trials.successful()[0].batch_size, self._trials.by_size, self._trials.raised)
+            if size is not None:
+                return size
+            self._is_dividing = False
+        if self._trials.follows_no_rule:
+            return self._untried(largest_ok, smallest_failed, accepted)
+        gap = accepted.floor(smallest_failed - 1) - largest_ok
+        if largest_ok == accepted.floor(self._upper_bound) or gap <= self._tolerance * largest_ok:
+            return self._doubt(largest_ok, accepted)
+        return self._between(largest_ok, smallest_failed, accepted)
+
+    def _first_size(self) -> int | None:
+        """Return the size to try while none has run: 1, or if it raised an error 2, or the config's own size.
+
+        Batch norm rightly refuses a single value per channel.
+        """
+        trials, unit = self._trials, self._trials.multiple_of
+        if unit not in trials.by_size:
+            return unit
+        raised, bound = trials.raised, min(trials.smallest_that_cannot_run() or BEYOND, self._upper_bound + 1)
+        if len(raised) == len(trials.by_size) == 1:
+            return 2 * unit if 2 * unit < bound else None
+        if unit > 1 or self._configured_size is None or len(raised) < 2:
             return None
-        size = self._target(largest_ok, smallest_failed)
-        low, high = self._allowed(largest_ok, smallest_failed)
-        if self._assumed_to_fit is not None and size >= 4 * high:
+        self._is_dividing = True
+        return first_divisor(self._configured_size, trials.by_size, raised, bound)
+
+    def _between(self, largest_ok: int, smallest_failed: int, accepted: BatchSizes) -> int:
+        """Return the size to try between two sizes, of which only accepted ones come into question."""
+        # In numbers of accepted sizes: bisecting them takes fewer trials than bisecting all sizes.
+        low, high = accepted.count_to(largest_ok), accepted.count_to(smallest_failed - 1) + 1
+        last = accepted.count_to(self._upper_bound)
+        failed = self._trials.by_size.get(smallest_failed)
+        if failed and failed.outcome is Outcome.ERROR:
+            return accepted.at(self._below_an_error(low, high, accepted))
+        is_memory = failed is None or failed.outcome is Outcome.OUT_OF_MEMORY
+        size = self._target.size(largest_ok, smallest_failed) if is_memory else None
+        number = halfway(low, high) if size is None else accepted.count_to(size)
+        lowest, highest = self._allowed(low, high, accepted)
+        if self._target.assumed_to_fit is not None and number >= 4 * highest:
             # Doubling would creep towards a size that the lines predict far above. They may be wrong by a factor, as
             # if gradients hide the activations of a tiny batch, but hardly by four: bet on a quarter of it.
-            size = max(size // 4, 2 * high)
-            self._assume_fits(size)
-            low, high = self._allowed(largest_ok, smallest_failed)
-        return min(max(size, low), high, self._upper_bound)
+            number = max(number // 4, 2 * highest)
+            self._target.bet(accepted.at(number))
+            lowest, highest = self._allowed(low, high, accepted)
+        return accepted.at(min(max(number, lowest), highest, last))
 
-    def _allowed(self, largest_ok: int, smallest_failed: int) -> tuple[int, int]:
-        trials = len(self._trials.by_size)
-        return within_trial_budget(largest_ok, smallest_failed, trials, self._assumed_to_fit or 0)
+    def _allowed(self, low: int, high: int, accepted: BatchSizes) -> tuple[int, int]:
+        trials = len(self._trials.by_size) - len(self._trials.raised)
+        return within_trial_budget(low, high, trials, accepted.count_to(self._target.assumed_to_fit or 0))
 
-    def _smallest(self) -> int | None:
-        """Return 1, or 2 if 1 raised an error: batch norm rightly refuses a single value per channel."""
-        by_size = self._trials.by_size
-        if not by_size:
-            return 1
-        return 2 if len(by_size) == 1 and by_size[1].outcome is Outcome.ERROR and self._upper_bound > 1 else None
+    def _below_an_error(self, low: int, high: int, accepted: BatchSizes) -> int:
+        """Return the number of the size to try below one that raised an error.
 
-    def _target(self, largest_ok: int, smallest_failed: int) -> int:
-        """Return the size that measured memory predicts; without a prediction, double or bisect."""
-        failed = self._trials.by_size.get(smallest_failed)
-        if failed and failed.outcome is not Outcome.OUT_OF_MEMORY:
-            return halfway(largest_ok, smallest_failed)
-        lines = forecast(self._trials.successful(), self._capacity_bytes, failed)
-        if lines is None:
-            if (guess := self._guess(largest_ok, smallest_failed)) is not None:
-                return guess
-            jump = proportional(self._trials.by_size[largest_ok], self._capacity_bytes)
-            self._assume_fits(jump)
-            return jump if largest_ok < jump < smallest_failed else halfway(largest_ok, smallest_failed)
-        size = next_size(lines, largest_ok, smallest_failed)
-        # Aim a long jump slightly low: a size that fits there makes the line exact, one that fails costs an
-        # out-of-memory error.
-        return size - (size - largest_ok) // 64 if size > 4 * largest_ok else size
+        The first of them may be refused alone: the next smaller one tells. A limit is most likely a power of two.
+        """
+        if sum(size in accepted and accepted.count_to(size) >= high for size in self._trials.raised) == 1:
+            return high - 1
+        if low & (low - 1) == 0 and high <= 2 * low:
+            return low + 1
+        return roundest(low, high) if high > 2 * low else halfway(low, high)
 
-    def _guess(self, largest_ok: int, smallest_failed: int) -> int | None:
-        """Return the initial guess, or a size slightly below it if the guess failed; then None."""
-        if self._guesses is None:
-            guess = min(self._initial_guess() or 0, self._upper_bound)
-            self._guesses = [guess, guess - guess // _GUESS_ERROR]
-            self._assume_fits(guess * 3 // 4)
-        return next((size for size in self._guesses if largest_ok < size < smallest_failed), None)
+    def _untried(self, largest_ok: int, smallest_failed: int, accepted: BatchSizes) -> int | None:
+        """Return an untried size between two sizes, if those that raise follow no rule; None after many in vain."""
+        by_size, bound = self._trials.by_size, min(smallest_failed, self._upper_bound + 1)
+        near = [accepted.at(accepted.count_to(largest_ok) + step) for step in range(1, NEAR + 1)]
+        sizes = [*near, *beyond_an_error(largest_ok, accepted, self._configured_size)]
+        in_vain = all(trial.outcome is Outcome.ERROR for trial in self._trials.history[-_IN_VAIN:])
+        if not in_vain and near[0] < bound:
+            size = self._between(largest_ok, smallest_failed, accepted)
+            sizes = [*range(size, max(size - NEAR * accepted.multiple_of, largest_ok), -accepted.multiple_of), *sizes]
+        return next((size for size in sizes if largest_ok < size < bound and size not in by_size), None)
 
-    def _assume_fits(self, size: int) -> None:
-        if self._assumed_to_fit is not None:
-            self._assumed_to_fit = max(self._assumed_to_fit, size)
+    def _doubt(self, largest_ok: int, accepted: BatchSizes) -> int | None:
+        """Return a size above the answer that may run though a rule excludes it or a smaller size raised; else None."""
+        trials, bound = self._trials, min(self._trials.smallest_that_cannot_run() or BEYOND, self._upper_bound + 1)
+        ran = trials.successful()[0].batch_size
+        after = accepted.at(accepted.count_to(largest_ok) + 1)
+        refused = [size for size in trials.raised if ran < size < after]
+        sizes = [*doubtful_sizes(largest_ok, accepted, trials.multiple_of, refused, bound)]
+        failed = trials.bracket().smallest_failed
+        if failed and trials.by_size[failed].outcome is Outcome.ERROR:
+            sizes += beyond_an_error(largest_ok, accepted, self._configured_size)
+        return next((size for size in sizes if ran < size < bound and size not in trials.by_size), None)

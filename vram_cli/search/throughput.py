@@ -9,21 +9,26 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from statistics import median
 
-from vram_cli.records import Throughput, ThroughputPoint
+from vram_cli.records import BatchSizes, Throughput, ThroughputPoint
 
 KNEE_TOLERANCE = 0.05
 """The knee is at most this fraction slower than the fastest size."""
 
 
-def sizes_to_time(smallest: int, largest: int, others: Iterable[int | None] = ()) -> tuple[int, ...]:
+def sizes_to_time(
+    smallest: int, largest: int, others: Iterable[int | None] = (), accepted: BatchSizes | None = None
+) -> tuple[int, ...]:
     """Return in ascending order the smallest size, powers of two above it, the largest, and others between them.
+
+    Instead of a power of two that the training does not accept, the next smaller size that it does.
 
     Raises:
         ValueError: the smallest is below 1 or above the largest.
     """
     if not 1 <= smallest <= largest:
         raise ValueError(f"sizes from {smallest} to {largest}")
-    powers = (1 << power for power in range(largest.bit_length()))
+    accepted = accepted or BatchSizes()
+    powers = (accepted.floor(1 << power) for power in range(largest.bit_length()))
     between = {size for size in (*powers, *others) if size is not None and smallest < size < largest}
     return (smallest, *sorted(between), *((largest,) if largest > smallest else ()))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.commands.advise.formula_probe import CONTEXT, SAMPLE, WEIGHTS, FormulaBackend, training
 from tests.fakes import RecordingProgress
+from vram_cli.commands.advise.accumulation import plan_effective_batch, plan_fit_batch
 from vram_cli.config import Config, with_overrides
 from vram_cli.errors import ConfigError, Interrupted, WorkloadError
-from vram_cli.records import Advice, Category, OptimizationResult
+from vram_cli.records import Advice, BatchSizes, Category, OptimizationResult
 from vram_cli.units import GIB
 
 CPU = {"kind": "real", "name": "CPU (two cores)", "type": "cpu"}
@@ -146,7 +149,7 @@ def test_run_info_is_of_the_training_without_changes() -> None:
 def test_change_that_breaks_user_code_has_a_reason() -> None:
     backend = FormulaBackend(user_error=lambda config: "TypeError: half" if config.precision == "amp-fp16" else "")
     broken = result_of(backend.advise(training()), "autocast to float16")
-    assert broken.reason == "a batch of 2 fails in forward, for a reason other than memory: TypeError: half"
+    assert broken.reason == "a batch of 128 fails in forward, for a reason other than memory: TypeError: half"
 
 
 def test_user_error_without_changes_is_raised() -> None:
@@ -524,3 +527,31 @@ def test_ctrl_c_in_the_first_search() -> None:
     sizes = [n for _, n, _ in backend.measurements[:3] if n <= backend.largest(training())]
     assert caught.value.partial.max_batch_size == max(sizes)
     assert caught.value.partial.optimizations == ()
+
+
+def run_that_accepts(sizes: BatchSizes, largest: int) -> Any:
+    """Return what plans need of an advice run, with a training in which everything up to the largest size fits."""
+    return SimpleNamespace(
+        config=training(),
+        accepted_sizes=sizes,
+        max_batch_size=largest,
+        best_batch_size=largest,
+        fits=lambda config, size, description: size <= largest,
+        cheapest_combination=lambda size: None,
+    )
+
+
+def test_plans_keep_to_the_sizes_that_the_training_accepts() -> None:
+    run = run_that_accepts(BatchSizes(multiple_of=32), 640)
+    plan = plan_effective_batch(run, 1920)
+    assert (plan.micro_batch_size, plan.gradient_accumulation_steps) == (640, 3)
+    plan = plan_effective_batch(run, 96 * 7)
+    assert (plan.micro_batch_size, plan.gradient_accumulation_steps) == (224, 3)
+    assert "only multiples of 32 ran" in plan_effective_batch(run, 1000).note
+    assert plan_effective_batch(run, 640).note == "fits without accumulation"
+    refused = plan_fit_batch(run, 33)
+    assert (refused.micro_batch_size, refused.note) == (
+        None,
+        "the training refuses it: of the sizes tried, only multiples of 32 ran",
+    )
+    assert plan_fit_batch(run, 64).note == "fits without changes"

@@ -12,6 +12,9 @@ from vram_cli.records import AccumulationPlan
 
 def plan_fit_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
     """Return the cheapest way to run a batch: without changes, with changes, or else in micro-batches."""
+    if batch_size not in run.accepted_sizes:
+        note = f"the training refuses it: of the sizes tried, only {run.accepted_sizes} ran"
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=note)
     if batch_size <= run.max_batch_size:
         return AccumulationPlan(batch_size=batch_size, micro_batch_size=batch_size, note="fits without changes")
     combination = run.cheapest_combination(batch_size)
@@ -36,15 +39,19 @@ def plan_fit_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
 
 def plan_effective_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
     """Return the largest equal micro-batches that fit beside the gradients accumulated between them."""
-    if run.config.train.gradient_accumulation_steps == 1 and batch_size <= run.max_batch_size:
+    is_accepted = batch_size in run.accepted_sizes
+    if run.config.train.gradient_accumulation_steps == 1 and is_accepted and batch_size <= run.max_batch_size:
         return AccumulationPlan(batch_size=batch_size, micro_batch_size=batch_size, note="fits without accumulation")
     counts = micro_batch_counts(batch_size, run.max_batch_size)
+    counts = [count for count in counts if batch_size // count in run.accepted_sizes]
     try:
         steps = next((count for count in counts if _fits(run, batch_size // count, count)), None)
     except ConfigError as error:
         return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=error.message)
     if steps is None:
         note = "not even one sample fits beside accumulated gradients" if run.max_batch_size else "nothing fits"
+        if run.max_batch_size and not run.accepted_sizes.are_all:
+            note = f"no micro-batch fits that the training accepts: of the sizes tried, only {run.accepted_sizes} ran"
         return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=note)
     single = steps == 1
     return AccumulationPlan(
@@ -74,7 +81,7 @@ def _fits(run: AdviceRun, size: int, count: int) -> bool:
 def _nearby_plan(run: AdviceRun, batch_size: int, steps: int) -> str:
     """Return a similar batch size that takes far fewer micro-batches, if `batch_size` has no suitable divisor."""
     fewest = -(-batch_size // run.max_batch_size)
-    size = batch_size // fewest
-    if steps <= 2 * fewest or not _fits(run, size, fewest):
+    size = run.accepted_sizes.floor(batch_size // fewest)
+    if not size or steps <= 2 * fewest or not _fits(run, size, fewest):
         return ""
     return f"{fewest:,} micro-batches of {size:,} would make {fewest * size:,}"

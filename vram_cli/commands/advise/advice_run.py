@@ -11,7 +11,7 @@ from vram_cli.commands.advise.reasons import memory_saved, reason_not_helpful
 from vram_cli.commands.advise.trial_runner import TrialRunner
 from vram_cli.config import Config, with_overrides
 from vram_cli.errors import ConfigError, CutShortError, Interrupted, ProbeError, VramError
-from vram_cli.records import Device, Measurement, OptimizationResult
+from vram_cli.records import BatchSizes, Device, Measurement, OptimizationResult
 
 _HEADROOM = (16, 4, 2)
 """Savings are measured at the largest size less a sixteenth of it, because tracking a step needs memory as well; if
@@ -33,6 +33,7 @@ class AdviceRun:
     Attributes:
         min_gain: the share by which the batch has to grow for a change to help.
         max_batch_size: the largest batch size without changes; 0 if nothing fits.
+        accepted_sizes: the sizes that the training accepts.
         at_batch_size: the batch size at which savings are measured.
         baseline: the training without changes at that size.
         results: the results of `optimizations`, in the same order, as far as they were tried.
@@ -51,6 +52,7 @@ class AdviceRun:
         self.min_gain = max(MIN_GAIN, runner.tolerance)
         self.optimizations = applicable_optimizations(config, self.device, also_try)
         self.max_batch_size, self.at_batch_size = 0, 1
+        self.accepted_sizes = BatchSizes()
         self.baseline: Measurement | None = None
         self.results: list[OptimizationResult] = []
         self.best: OptimizationResult | None = None
@@ -104,15 +106,16 @@ class AdviceRun:
 
     def _run_baseline(self) -> None:
         try:
-            self.max_batch_size = self.runner.largest(self.config, self._unchanged).max_batch_size or 0
+            search = self.runner.largest(self.config, self._unchanged)
+            self.max_batch_size, self.accepted_sizes = search.max_batch_size or 0, search.accepted_sizes
         except Interrupted as stop:
             self.max_batch_size = stop.partial.max_batch_size or 0
             raise
         if not self.max_batch_size:
             return
         # If few samples fit, some of these sizes are the same.
-        sizes = dict.fromkeys(self.max_batch_size - self.max_batch_size // part for part in _HEADROOM)
-        for size in sizes:
+        sizes = [self.accepted_sizes.floor(self.max_batch_size - self.max_batch_size // part) for part in _HEADROOM]
+        for size in dict.fromkeys(size or self.max_batch_size for size in sizes):
             self.at_batch_size, self.baseline = size, self.runner.measure(self.config, size, self._unchanged)
             if self.baseline.breakdown is not None or self.config.train.compile:  # compiled code has no breakdown
                 return

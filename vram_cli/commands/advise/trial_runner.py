@@ -109,6 +109,8 @@ class TrialRunner:
                 upper_bound=config.search.max_batch_size,
                 tolerance=self.tolerance,
                 multiple_of=None,
+                only_multiples_of=config.search.only_multiples_of,
+                configured_size=config.train.batch_size,
                 initial_guess=lambda: expected,
             )
             raise_user_error(search)
@@ -132,7 +134,7 @@ class TrialRunner:
         """
         search = self._searches.get(config.model_dump_json())
         if search is not None:
-            return batch_size <= (search.max_batch_size or 0)
+            return batch_size <= (search.max_batch_size or 0) and batch_size in search.accepted_sizes
         self.open(config, f"{description} at {batch_size:,}")
         return self._measure(batch_size).fits
 

@@ -280,13 +280,9 @@ class FakeTensorTrials:
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - it has no phases
-        """Predict a batch size; a breakdown is always simulated, not interpolated from other sizes."""
+        """Predict a batch size."""
         size, with_rows = trial.batch_size, trial.detail in (Detail.ROWS, Detail.MODULES)
-        if with_rows or trial.confirm:
-            is_detailed = trial.detail is Detail.MODULES
-            measurement = self._probe.simulate(size, explain=with_rows, detail=is_detailed)
-        else:
-            measurement = self._probe.measure(size)
+        measurement = self._probe.measure(size, explain=with_rows, detail=trial.detail is Detail.MODULES)
         if trial.snapshot is not None and with_rows:
             self._probe.save_snapshot(size, Path(trial.snapshot))
         return TrialDone(measurement=measurement, poisoned=False)

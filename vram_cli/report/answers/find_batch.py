@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import lcm
 
 from vram_cli.records import Category, FindBatchResult, Limit, Measurement, Outcome, SearchResult
 from vram_cli.report import charts
@@ -114,7 +115,9 @@ def _unmeasured(result: FindBatchResult) -> str:
 def _nothing_fits(result: FindBatchResult) -> doc.Line:
     if not result.trials:
         return "Nothing measured:", "the search ended before its first trial"
-    smallest = min(result.trials, key=lambda trial: trial.batch_size)
+    # An error at a smaller size, such as batch norm's at one sample, is not the reason.
+    limited = [trial for trial in result.trials if trial.outcome is not Outcome.ERROR]
+    smallest = min(limited or result.trials, key=lambda trial: trial.batch_size)
     size, end = number(smallest.batch_size), ended(smallest.outcome, smallest.phase)
     why = f": {one_line(smallest.message)}" if smallest.message else ""
     if smallest.outcome is not Outcome.OUT_OF_MEMORY:
@@ -153,16 +156,18 @@ def _used(result: FindBatchResult, batch_size: int) -> int:
 
 def _recommended(result: FindBatchResult) -> str:
     """Return the size and its rule: a multiple, or any size below it if no multiple fits."""
-    size, multiple = result.recommended_batch_size, result.multiple_of
+    size, accepted = result.recommended_batch_size, result.accepted_sizes
+    multiple = result.multiple_of if accepted.remainder else lcm(result.multiple_of, accepted.multiple_of)
     free = f"leaves {100 * result.margin:g} % of memory free" if result.margin else "fits"
     if size is None:
         return f"none (no size that ran {free})"
     rule = "size"
-    if multiple > 1:
-        rule = f"size below {multiple}" if size % multiple else f"multiple of {multiple}"
-    ends = (
-        f", but {until_full(trial, result.run.device)}" if (trial := _trial_of(result, size)) and trial.growth else ""
-    )
+    if size % multiple == 0 and multiple > 1:
+        rule = f"multiple of {multiple}"
+    elif size < multiple:
+        rule = f"size below {multiple}"
+    trial, device = _trial_of(result, size), result.run.device
+    ends = f", but {until_full(trial, device)}" if trial and trial.growth else ""
     return f"{number(size)} ({'a' if result.limited_by is Limit.TIME else 'largest'} {rule} that {free}{ends})"
 
 
@@ -190,6 +195,10 @@ def _evaluation(result: FindBatchResult, search: SearchResult) -> str:
         result,
         certificate=search.certificate,
         extrapolated_batch_size=search.extrapolated_batch_size,
+        accepted_sizes=search.accepted_sizes,
+        refused=search.refused,
+        trials=search.trials,
+        max_batch_size=search.max_batch_size,
     )
     limit = _limited_by(evaluated, search.limited_by, search.max_batch_size)
     return f"{number(search.max_batch_size)}, limited by {limit}"
@@ -199,15 +208,24 @@ def _failure(result: FindBatchResult) -> str:
     certificate = result.certificate
     if certificate is None or certificate.smallest_failed is None or certificate.outcome is None:
         return ""
-    gap = certificate.smallest_failed - certificate.largest_ok - 1
-    between = f"; {count(gap, 'size')} between not tried" if gap > 0 else ""
-    return f" ({number(certificate.smallest_failed)} {ended(certificate.outcome, certificate.phase)}{between})"
+    why = f": {one_line(certificate.message)}" if certificate.outcome is Outcome.ERROR and certificate.message else ""
+    facts = [f"{number(certificate.smallest_failed)} {ended(certificate.outcome, certificate.phase)}{why}"]
+    if not (accepted := result.accepted_sizes).are_all:
+        facts.append(f"of the sizes tried, only {accepted} ran" if result.refused else f"only {accepted} were tried")
+    gap = accepted.count_to(certificate.smallest_failed - 1) - accepted.count_to(certificate.largest_ok)
+    raised = {trial.batch_size for trial in result.trials if trial.outcome is Outcome.ERROR}
+    gap -= sum(certificate.largest_ok < size < certificate.smallest_failed and size in accepted for size in raised)
+    if gap > 0:
+        facts.append(f"{count(gap, 'size')} between not tried")
+    return f" ({'; '.join(facts)})"
 
 
 def _beyond(result: FindBatchResult) -> str:
     if result.extrapolated_batch_size is None:
         return ""
-    size = number(two_digits(result.extrapolated_batch_size))
+    rounded = two_digits(result.extrapolated_batch_size)
+    # Rounding goes down, but not below the size that ran.
+    size = number(rounded if rounded > (result.max_batch_size or 0) else result.extrapolated_batch_size)
     how = "extrapolated" if result.run.device.is_simulated else "extrapolated, not run"
     return f"; memory alone would allow about {size} ({how})"
 
