@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from vram_cli.fake_tensors.checkpointed_blocks import checkpointed_block, has_gone_back
 from vram_cli.fake_tensors.errors import unsupported
 from vram_cli.fake_tensors.hooks import Grads, TensorHooks, run_all
 
@@ -43,6 +44,7 @@ class Engine:
         self._adds_in_place = adds_in_place
         self.node: Any = None
         self._unpacked: list[SavedTensor] = []
+        self._inputs_of_blocks: list[tuple[Any, int, SavedTensor]] = []
         self.hooks = TensorHooks()
         self._nodes: set[Any] = set()
         self.running = 0
@@ -59,8 +61,18 @@ class Engine:
         """Return a saved tensor to its node, which releases it after it has run."""
         if saved.tensor is None:
             raise RuntimeError("Trying to backward through the graph a second time")
-        self._unpacked.append(saved)
+        if (block := checkpointed_block(sys._getframe(1))) is None:
+            self._unpacked.append(saved)
+        else:
+            self._inputs_of_blocks.append((block, self.pass_id, saved))
         return saved.tensor
+
+    def _release_inputs_of_blocks(self) -> None:
+        """Release the inputs of checkpointed blocks of which each node has run."""
+        for block, pass_id, saved in self._inputs_of_blocks:
+            if has_gone_back(block, pass_id):
+                saved.tensor = None
+        self._inputs_of_blocks = [entry for entry in self._inputs_of_blocks if entry[2].tensor is not None]
 
     def backward(  # noqa: PLR0917 - PyTorch's signature
         self,
@@ -137,6 +149,7 @@ class Engine:
             for saved in self._unpacked:
                 saved.tensor = None
             self._unpacked = outer
+            self._release_inputs_of_blocks()
         return outputs
 
     def _add(self, buffers: dict[Any, Grads], node: Any, position: int, cell: Grads) -> None:

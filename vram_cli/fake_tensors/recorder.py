@@ -14,9 +14,9 @@ from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.allocator.allocation_trace import AllocatorCall
 from vram_cli.errors import VramError
-from vram_cli.fake_tensors.batch_norm import SHORTCUTS
 from vram_cli.fake_tensors.errors import unsupported
 from vram_cli.fake_tensors.kernel_limits import check_kernel_limits
+from vram_cli.fake_tensors.shortcuts import SHORTCUTS
 from vram_cli.records import Category
 from vram_cli.workload.optimizers import refuse_unpredictable
 from vram_cli.workload.user_code import error_summary

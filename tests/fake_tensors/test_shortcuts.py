@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vram_cli.fake_tensors.batch_norm import SHORTCUTS
+from vram_cli.fake_tensors.shortcuts import SHORTCUTS
 
 Metadata = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]
 
