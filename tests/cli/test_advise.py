@@ -98,7 +98,7 @@ def test_each_change_and_the_best_combination(advised: tuple[Path, dict[str, Any
     tried = optimizations(advice)
     assert {"fused optimizer", "expandable segments", "channels last", "model.hidden=2048"} <= tried.keys()
     assert tried["autocast to bfloat16"]["max_batch_size"] > 1.5 * advice["max_batch_size"]
-    assert tried["autocast to bfloat16"]["saved_from"] in ("activations", "temporaries")
+    assert tried["autocast to bfloat16"]["saved_from"] in ("activations", "temporaries", "allocator_slack")
     assert tried["model.hidden=2048"]["flops_ratio"] == pytest.approx(0.5, abs=0.01)
     best = max(result["max_batch_size"] or 0 for result in tried.values() if result["helps"])
     assert advice["best"]["max_batch_size"] >= best
@@ -242,7 +242,7 @@ def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     assert process.returncode == 130
     advice = json.loads(stdout)
     assert advice["interrupted"]
-    assert list(optimizations(advice))[:2] == ["fused optimizer", "expandable segments"]
+    assert list(optimizations(advice))[:2] == ["fused optimizer", "optimizer without foreach"]
     assert advice["max_batch_size"] > 1000
     assert "Traceback" not in stderr
     assert not psutil.wait_procs(workers, timeout=10)[1]

@@ -119,7 +119,7 @@ def test_breakdown_that_does_not_fit_names_phase_and_shortfall(tmp_path: Path) -
     answer = vram("breakdown", *SMALL, "--batch-size", "100000", folder=tmp_path)
     assert (answer.code, answer.stdout) == (4, "")
     assert "100,000 does not run" in answer.stderr
-    assert re.search(r"in batch; at least .* short", answer.stderr)
+    assert re.search(r" in batch: .*; at least .* short", answer.stderr)
     assert "find-batch" in answer.stderr
 
 

@@ -59,7 +59,9 @@ def test_ctrl_c_reports_the_largest_and_the_timed_sizes(tmp_path: Path) -> None:
 def test_throughput_of_a_predicted_gpu_is_refused(tmp_path: Path) -> None:
     answer = vram("find-batch", "--gpu", "l4", "--objective", "throughput", folder=tmp_path)
     assert (answer.code, answer.stdout) == (2, "")
-    assert "error: search.objective: throughput is measured, and cannot be predicted for l4" in answer.stderr
+    assert (
+        "error: command line: search.objective: throughput is measured, and cannot be predicted for l4" in answer.stderr
+    )
     assert "--objective largest" in answer.stderr
 
 

@@ -33,11 +33,11 @@ from vram_cli.search import throughput_of, throughput_point
 from .drawing import text as as_text
 from .examples import ALL, DATASET, MEMORY, detailed
 
-SIZES = st.integers(0, 2**63)
+SIZES = st.integers(0, 2**50)
 TEXT = st.text(max_size=20)
 SECONDS = st.floats(0, 1e9)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(-1e29, 1e29) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
 )
@@ -61,6 +61,11 @@ def throughputs() -> st.SearchStrategy[Throughput | None]:
     return timed.map(
         lambda sizes: throughput_of([throughput_point(n, 1, seconds) for n, seconds in sizes.items()], len(sizes))
     )
+
+
+# What vram measures and writes: whole numbers of 64 bits, and real numbers that are no overflow.
+st.register_type_strategy(int, st.integers(-(2**63) + 1, 2**63 - 1))
+st.register_type_strategy(float, st.floats(-1e29, 1e29))
 
 
 def records(kind: type[Any], **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -94,6 +99,7 @@ RESULTS = SEARCHES | records(
     run=RUNS,
     measurement=TRIALS,
     breakdown=st.none() | breakdowns(),
+    needed=st.none(),
     schema_version=st.just(1),
 )
 

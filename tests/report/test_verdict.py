@@ -14,6 +14,7 @@ from vram_cli.errors import ConfigError
 from vram_cli.records import CheckResult
 from vram_cli.report.annotations import command, failure, workflow_commands
 from vram_cli.report.formats.json import to_json
+from vram_cli.report.words import spelled
 
 from .drawing import WIDTHS, assert_within, flat, html, markdown, text
 from .page import Page
@@ -82,4 +83,4 @@ def test_nothing_in_an_annotation_ends_it(title: str, message: str) -> None:
     for code, char in (("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%")):
         properties = properties.replace(code, char)
         data = data if char in ":," else data.replace(code, char)
-    assert (properties, data) == (title, message)
+    assert (properties, data) == (spelled(title), spelled(message))

@@ -103,18 +103,20 @@ class TrialRunner:
         key = config.model_dump_json()
         if key not in self._searches:
             self.open(config, description)
+            # Near the limit, some sizes run only because the allocator releases its cache, and sizes between them fail:
+            # that depends on fragmentation more than on a change. The search crosses them, and steps down afterwards.
             search = find_largest(
-                self._measure,
+                self._current().measure,
                 capacity_bytes=self.device.allocator_bytes,
                 upper_bound=config.search.max_batch_size,
                 tolerance=self.tolerance,
-                multiple_of=None,
+                multiple_of=1,
                 only_multiples_of=config.search.only_multiples_of,
                 configured_size=config.train.batch_size,
                 initial_guess=lambda: expected,
             )
             raise_user_error(search)
-            self._searches[key] = search
+            self._searches[key] = replace(search, max_batch_size=search.recommended_batch_size)
         return self._searches[key]
 
     def measure(self, config: Config, batch_size: int, description: str) -> Measurement:
@@ -139,11 +141,7 @@ class TrialRunner:
         return self._measure(batch_size).fits
 
     def _measure(self, batch_size: int) -> Measurement:
-        """Measure a batch size; one that thrashes counts as too large.
-
-        Near the limit, some sizes run only because the allocator releases its cache, and sizes between them fail. They
-        depend on fragmentation more than on a change.
-        """
+        """Measure a batch size; one that thrashes counts as too large."""
         measurement = self._current().measure(batch_size)
         return replace(measurement, outcome=Outcome.OUT_OF_MEMORY) if measurement.thrashing else measurement
 
