@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from vram_cli.config import Config
 from vram_cli.errors import VramError
-from vram_cli.probe.messages import RunTrial
+from vram_cli.probe.messages import RunTrial, WarmUpLeft
 from vram_cli.probe.worker.trials import open_trials
 from vram_cli.records import Detail, Measurement
 
@@ -40,14 +40,19 @@ _RECORDS = TypeAdapter(dict[str, Measurement | str])
 
 def measure(sections: dict[str, Any], ground: str, n: int = N) -> Result:
     """Measure a training with a breakdown by module."""
-    sections = {**PLAIN, **sections}
-    size = sections.pop("n", n)
     try:
-        config = Config.model_validate({**sections, "device": DEVICES[ground]})
-        trials = open_trials(config, download=False, virtual=ground == VIRTUAL)
-        return trials.run(RunTrial(batch_size=size, detail=Detail.MODULES), lambda _: None).measurement
+        trials = open_trials(config_of(sections, ground), download=False, virtual=ground == VIRTUAL)
+        trial = RunTrial(batch_size=sections.get("n", n), detail=Detail.MODULES)
+        done = trials.run(trial, lambda _: None)
     except VramError as error:
         return error.message
+    return "the warm-up left tensors" if isinstance(done, WarmUpLeft) else done.measurement
+
+
+def config_of(sections: dict[str, Any], ground: str) -> Config:
+    """Return the config of a training on a ground; `n` is no section."""
+    sections = {name: section for name, section in sections.items() if name != "n"}
+    return Config.model_validate({**PLAIN, **sections, "device": DEVICES[ground]})
 
 
 def print_virtual(trainings: dict[str, dict[str, Any]]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.trainings.conftest import Measured
-from tests.trainings.grounds import FAKE, REAL, VIRTUAL, N
+from tests.trainings.grounds import FAKE, REAL, VIRTUAL, N, config_of
 from tests.trainings.steps import WIDTH
-from tests.trainings.trainings import DTYPES, KERNEL_LIMITS, SPARSE, STEPS
+from tests.trainings.trainings import DTYPES, KERNEL_LIMITS, SPARSE, STEPS, TRAININGS
+from vram_cli.probe.worker.trials import open_trials
 from vram_cli.records import Category, Measurement, Outcome
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,19 @@ def test_parameters_and_optimizer_state_are_in_their_rows(name: str, ground: str
     assert result.breakdown.bytes_of(Category.PARAMETERS) == parameters
     assert 0 <= result.breakdown.bytes_of(Category.OPTIMIZER_STATE) - state <= STEP_COUNTS
     assert result.growth is None
+
+
+@pytest.mark.parametrize("ground", [REAL, FAKE])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("float64", "float64"), ("two dtypes", "bfloat16"), ("lazy layers", "float32")]
+)
+def test_answers_name_the_dtype_that_data_take(
+    name: str, expected: str, ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vram_cli.probe.devices.cpu.ENFORCED", False)
+    data = open_trials(config_of(TRAININGS[name], ground), download=False).ready.data
+    assert data is not None
+    assert [(tensor.name, tensor.dtype) for tensor in data.tensors] == [("x", expected), ("targets", "int64")]
 
 
 @pytest.mark.parametrize("ground", [REAL, VIRTUAL])

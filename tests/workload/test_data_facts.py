@@ -10,6 +10,7 @@ import torch
 from tests.real_data import mnist_root
 from tests.workload.test_workload import write_mnist
 from vram_cli.config import DATA_PRESETS, Config, load_config
+from vram_cli.probe.worker.inspect_workload import inspect_workload
 from vram_cli.records import DataFacts
 from vram_cli.workload import open_data
 
@@ -60,7 +61,7 @@ def test_ranges_without_files(name: str) -> None:
 @pytest.mark.parametrize(("precision", "size"), [("fp32", 4), ("amp-bf16", 4), ("bf16", 2)])
 def test_bytes_match_a_real_batch(precision: str, size: int) -> None:
     config = load_config("cnn_cifar10.yaml", [f"precision={precision}", "train.batch_size=6", "data.source=synthetic"])
-    found = facts(config)
+    found = inspect_workload(config, download=False, samples=0).data
     images, targets = found.tensors
     assert images.sample_bytes == 3 * 32 * 32 * size
     dtype = torch.bfloat16 if size == 2 else torch.float32

@@ -84,7 +84,7 @@ def test_shapes_match_real_batches(target: str) -> None:
 
 def test_bf16_reaches_user_batches() -> None:
     data = open_data(config(data={"factory": HERE + "batch"}, precision="bf16"))
-    assert data.info.tensors[0].dtype == "bfloat16"
+    assert data.info.for_model("bfloat16").tensors[0].dtype == "bfloat16"
     assert data.make_batch(2, CPU, torch.bfloat16)[0].dtype is torch.bfloat16
 
 

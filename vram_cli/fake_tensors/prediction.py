@@ -26,7 +26,7 @@ from vram_cli.hardware.calibration import NO_ALLOWANCES, Calibration
 from vram_cli.hardware.gpus import Gpu, check_overhead
 from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
 from vram_cli.units import format_bytes
-from vram_cli.workload import convolutions_use_tf32, error_summary
+from vram_cli.workload import convolutions_use_tf32, data_dtype_name, error_summary
 
 _MAX_BATCH_SIZE = 2**31
 """No line is followed beyond."""
@@ -64,7 +64,6 @@ class FakeTensorProbe:
         training: SimulatedTraining | None = None,
     ) -> None:
         config_training, data = training_from_config(config)
-        self.data: DataInfo = data
         allowances = NO_ALLOWANCES
         if calibration is not None:
             gpu, allowances = calibration.apply_to(gpu), calibration.allowances_for(running_version())
@@ -76,6 +75,7 @@ class FakeTensorProbe:
             allowances=allowances,
             steps=config.search.steps,
         )
+        self.data: DataInfo = data.for_model(data_dtype_name(config, self._simulation.model))
         self._expandable_segments, self._steps = expandable_segments, config.search.steps
         self._total = capacity_bytes or gpu.memory_bytes
         self.outside_bytes = gpu.context_bytes if overhead_bytes is None else overhead_bytes

@@ -69,8 +69,8 @@ class Simulation:
         self._rules: dict[str, Any] = {"tf32": tf32, "cudnn_benchmark": cudnn_benchmark, "allowances": allowances}
         self._version = torch_version or running_version()
         self._attention = Attention(gpu.compute_capability) if fused_attention and gpu.compute_capability else None
-        self._model = build_without_memory(training.build_model)
-        self._fake_model = ModelWithoutValues(self._model)
+        self.model = build_without_memory(training.build_model)
+        self._fake_model = ModelWithoutValues(self.model)
 
     def trace(self, n: int) -> AllocationTrace:
         """Simulate building the model, a batch of `n` samples and `STEPS` steps; more if memory may grow.
@@ -95,7 +95,7 @@ class Simulation:
         if self._device.type == "cuda":
             workspaces = Workspaces(self._gpu, self._version, lambda: engine.running > 0, **self._rules)
         with translate_fake_errors(), simulated_cuda(engine, self._attention, self._gpu.compute_capability or (0, 0)):
-            modules = ModuleTracker(self._model)
+            modules = ModuleTracker(self.model)
             recorder = Recorder(self._device, modules, workspaces)
             recorder.attention = self._attention
             with modules.tracking(), recorder.tracking_optimizers(), recorder:
@@ -106,12 +106,12 @@ class Simulation:
         training = self._training
         recorder.enter_phase(Phase.BUILD)
         if self._device.type == "cuda":
-            _refuse_recurrent_layers(self._model)
+            _refuse_recurrent_layers(self.model)
         self._fake_model.to(self._device, training.dtype)
-        work = training.workload(self._model, self._device)
-        refuse_module_hooks(self._model)
+        work = training.workload(self.model, self._device)
+        refuse_module_hooks(self.model)
         recorder.enter_phase(Phase.BATCH)
-        batch = training.make_batch(n, self._device, data_dtype(self._model))
+        batch = training.make_batch(n, self._device, data_dtype(self.model))
         for _ in range(steps):
             label_storages(recorder, work, batch)
             recorder.mark_step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -60,6 +60,8 @@ class TensorInfo:
     shape: tuple[int, ...]
     """Without the batch dimension."""
     dtype: str
+    follows_model: bool = False
+    """Whether its dtype is that of the model's first floating parameter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,11 @@ class DataInfo:
     """Samples that were looked at to find the largest; None if batches are not selected from samples."""
     samples_total: int | None = None
     """Samples to look at; None if there are none, or the end of a stream was not seen."""
+
+    def for_model(self, dtype: str) -> DataInfo:
+        """Return the data as a model takes them whose first floating parameter has a dtype."""
+        tensors = (replace(tensor, dtype=dtype) if tensor.follows_model else tensor for tensor in self.tensors)
+        return replace(self, tensors=tuple(tensors))
 
 
 @dataclass(frozen=True, kw_only=True)

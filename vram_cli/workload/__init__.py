@@ -5,14 +5,13 @@ from vram_cli.workload.build_workload import (
     build_workload,
     check_code,
     convolutions_use_tf32,
-    parameter_dtype,
     set_matmul_precision,
     workload_of,
 )
 from vram_cli.workload.data_source import DataSource, IndexedSamples, ShapesOnly
 from vram_cli.workload.error_text import text_of, traceback_of
 from vram_cli.workload.losses import criterion_of, forward, supervised
-from vram_cli.workload.models import build_model, data_dtype
+from vram_cli.workload.models import build_model, data_dtype, data_dtype_name, parameter_dtype
 from vram_cli.workload.open_data import open_data
 from vram_cli.workload.steps import evaluation_step, train_step, update
 from vram_cli.workload.user_code import add_import_path, config_key_of, error_summary
@@ -33,6 +32,7 @@ __all__ = [
     "convolutions_use_tf32",
     "criterion_of",
     "data_dtype",
+    "data_dtype_name",
     "error_summary",
     "evaluation_step",
     "forward",

@@ -11,7 +11,7 @@ from torch import nn
 from vram_cli.config import Config
 from vram_cli.workload.losses import Criterion, criterion_of, evaluation_of, loss_of
 from vram_cli.workload.model_libraries import library_builder
-from vram_cli.workload.models import build_model
+from vram_cli.workload.models import build_model, parameter_dtype
 from vram_cli.workload.optimizers import build_optimizer, optimizer_key
 from vram_cli.workload.steps import MAX_MICRO_BATCHES, evaluation_step, train_step, user_step
 from vram_cli.workload.user_code import resolve
@@ -92,11 +92,6 @@ def check_code(config: Config) -> None:
         resolve(config.optimizer.factory, "optimizer.factory")
     if config.mode == "train" and config.step:
         resolve(config.step.function, "step.function")
-
-
-def parameter_dtype(config: Config) -> torch.dtype | None:
-    """Return the dtype that floating parameters are converted to: bfloat16 for pure bf16; None leaves them as made."""
-    return torch.bfloat16 if config.precision == "bf16" else None
 
 
 def set_matmul_precision(config: Config) -> None:

@@ -99,12 +99,11 @@ def open_images(config: Config, *, download: bool, read_files: bool) -> ImageDat
 
 
 def _info(config: Config, source: str, detail: str, length: int | None = None) -> DataInfo:
-    dtype = "bfloat16" if config.precision == "bf16" else "float32"
     return DataInfo(
         name=str(config.data.name),
         source=source,
         detail=detail,
-        tensors=(TensorInfo(name="images", shape=config.data.sample_shape, dtype=dtype),),
+        tensors=(TensorInfo(name="images", shape=config.data.sample_shape, dtype="float32", follows_model=True),),
         classes=config.data.num_classes,
         num_samples=config.data.length if length is None else length,
     )

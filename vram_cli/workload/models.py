@@ -75,6 +75,16 @@ def data_dtype(model: nn.Module) -> torch.dtype:
     return next((dtype for dtype in dtypes if dtype in _DATA_DTYPES), torch.float32)
 
 
+def data_dtype_name(config: Config, model: nn.Module) -> str:
+    """Return the name of the dtype that data take for a model, which need not have been converted yet."""
+    return str(parameter_dtype(config) or data_dtype(model)).removeprefix("torch.")
+
+
+def parameter_dtype(config: Config) -> torch.dtype | None:
+    """Return the dtype that floating parameters are converted to: bfloat16 for pure bf16; None leaves them as made."""
+    return torch.bfloat16 if config.precision == "bf16" else None
+
+
 def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         matches = [parameter for name, parameter in model.named_parameters() if fnmatchcase(name, pattern)]

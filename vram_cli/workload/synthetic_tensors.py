@@ -22,7 +22,7 @@ class SyntheticTensors(DataSource):
             name="inputs",
             source="synthetic",
             detail="random values as the config declares; if lengths vary, the declared ones are taken as the longest",
-            tensors=tuple(TensorInfo(name=name, shape=t.shape, dtype=_dtype(t, config)) for name, t in tensors.items()),
+            tensors=tuple(self._info(name, tensor) for name, tensor in tensors.items()),
             classes=None,
             num_samples=data.length,
         )
@@ -33,14 +33,16 @@ class SyntheticTensors(DataSource):
         return inputs if self._targets is None else (inputs, self._random(self._targets, n, device, dtype))
 
     def _random(self, tensor: TensorConfig, n: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        is_declared = tensor.dtype is not None and not (self._converts_all and tensor.dtype == "float32")
-        kind: torch.dtype = getattr(torch, tensor.kind) if is_declared else dtype
+        kind: torch.dtype = dtype if self._follows_model(tensor) else getattr(torch, tensor.kind)
         shape = (n, *tensor.shape)
         if kind.is_floating_point:
             # Filled in place: a cast would take the memory of two batches for a moment.
             return torch.empty(shape, dtype=kind, device=device).normal_()
         return torch.empty(shape, dtype=kind, device=device).random_(*tensor.values)
 
+    def _follows_model(self, tensor: TensorConfig) -> bool:
+        """Whether the config leaves a dtype open; `precision: bf16` converts a declared float32 too."""
+        return tensor.dtype is None or (self._converts_all and tensor.dtype == "float32")
 
-def _dtype(tensor: TensorConfig, config: Config) -> str:
-    return "bfloat16" if config.precision == "bf16" and tensor.kind == "float32" else tensor.kind
+    def _info(self, name: str, tensor: TensorConfig) -> TensorInfo:
+        return TensorInfo(name=name, shape=tensor.shape, dtype=tensor.kind, follows_model=self._follows_model(tensor))

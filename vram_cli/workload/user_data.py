@@ -69,14 +69,13 @@ class UserData(DataSource):
         return batch
 
     def _describe(self, config: Config, detail: str, length: int | None) -> DataInfo:
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         n, batch = self._small_batch(config.train.batch_size)
         return DataInfo(
             name=str(config.data.factory),
             source="code",
             detail=detail,
             tensors=tuple(
-                TensorInfo(name=name, shape=shape, dtype=_name_of(dtype if kind is torch.float32 else kind))
+                TensorInfo(name=name, shape=shape, dtype=_name_of(kind), follows_model=kind is torch.float32)
                 for name, shape, kind in sample_tensors(batch, n)
             ),
             classes=None,

@@ -6,6 +6,7 @@ from vram_cli.config import Config
 from vram_cli.probe.messages import WorkloadInspected
 from vram_cli.probe.worker.model_layers import model_facts
 from vram_cli.probe.worker.versions import versions
+from vram_cli.records import ModelFacts
 from vram_cli.workload import open_data
 
 
@@ -17,9 +18,17 @@ def inspect_workload(config: Config, *, download: bool, samples: int) -> Workloa
         Exception: any exception of code that the config names, annotated with its key.
     """
     source = open_data(config, download=download)
+    model = model_facts(config, source)
+    source.info = source.info.for_model(_data_dtype(model))
     return WorkloadInspected(
         data=source.facts(config.train.batch_size),
-        model=model_facts(config, source),
+        model=model,
         samples=source.samples(samples),
         versions=versions(),
     )
+
+
+def _data_dtype(model: ModelFacts) -> str:
+    """Return the dtype of data that follow the model (workload.data_dtype)."""
+    names = ("float16", "bfloat16", "float32", "float64")
+    return next((facts.dtype for facts in model.dtypes if facts.parameters and facts.dtype in names), "float32")

@@ -27,6 +27,7 @@ from vram_cli.workload import (
     build_workload,
     channels_last,
     data_dtype,
+    data_dtype_name,
     tensors_of,
 )
 
@@ -44,6 +45,7 @@ class MemoryTrial:
         watches_growth: whether further steps run if memory seems to grow from step to step.
 
     Attributes:
+        data_dtype: the dtype of data that follow the model.
         leaves_tensors: whether tensors of the trial are alive after it, which the user's code must hold.
     """
 
@@ -58,6 +60,7 @@ class MemoryTrial:
         self._monitor, self._on_phase, self._detail = monitor, on_phase, detail
         self._watches_growth = watches_growth
         self.leaves_tensors = False
+        self.data_dtype = "float32"
         self._steps = 0
         self._step_seconds: float | None = None
         self._resident_bytes = 0
@@ -105,6 +108,7 @@ class MemoryTrial:
         with monitor.tracker if tracks_all else nullcontext():
             self._start_phase(Phase.BUILD)
             work = build_workload(config, monitor.device, monitor.place)
+            self.data_dtype = data_dtype_name(config, work.model)
             self._start_phase(Phase.BATCH)
             batch = data.make_batch(batch_size, monitor.device, data_dtype(work.model))
             batch = channels_last(batch) if config.train.channels_last else batch

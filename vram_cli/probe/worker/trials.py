@@ -32,7 +32,15 @@ from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.virtual_gpu.refusals import refusal, too_new
-from vram_cli.workload import DataSource, ShapesOnly, build_model, check_code, open_data, set_matmul_precision
+from vram_cli.workload import (
+    DataSource,
+    ShapesOnly,
+    build_model,
+    check_code,
+    data_dtype_name,
+    open_data,
+    set_matmul_precision,
+)
 from vram_cli.workload.model_without_memory import ReusedModel
 from vram_cli.workload.optimizers import refuse_unpredictable
 
@@ -138,6 +146,8 @@ class StepTrials:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
         self._config, self._data, self._open_monitor = config, data, open_monitor
+        self.data_dtype = "float32"
+        """That of data that follow the model; known once the model has been built."""
         self._is_clean = True
         """Whether no tensor of the warm-up is alive."""
         self._monitor = monitor = open_monitor(config.device.memory_limit)
@@ -155,7 +165,7 @@ class StepTrials:
         """
         trial = MemoryTrial(self._open_monitor(None), lambda _: None, watches_growth=False)
         measurement, _ = trial.run(self._config, self._data, batch_size, 2)
-        self._is_clean = not trial.leaves_tensors
+        self._is_clean, self.data_dtype = not trial.leaves_tensors, trial.data_dtype
         # All objects alive now stay alive: the garbage collection after each trial can skip them, which saves 0.2 s.
         gc.freeze()
         return measurement.fits
@@ -166,7 +176,7 @@ class StepTrials:
         return Ready(
             device=self._monitor.describe(),
             guard_bytes=self._monitor.guard_bytes,
-            data=self._data.info,
+            data=self._data.info.for_model(self.data_dtype),
             versions=versions() | self._monitor.versions(),
         )
 
@@ -200,9 +210,11 @@ class VirtualTrials:
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
         modules: defaultdict[str, ReusedModel] = defaultdict(ReusedModel)
-        modules["model"].built(lambda: build_model(config))  # so that a model that cannot be built is refused at once
+        # At once, so that a model that cannot be built is refused.
+        model = modules["model"].built(lambda: build_model(config)).model
         with self._answered():
             self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules))
+            self._trials.data_dtype = data_dtype_name(config, model)
             self.ready = replace(self._trials.ready, remark=remark)
         self._is_warm = not warm
 
