@@ -8,6 +8,7 @@
 #include <string.h>
 
 static char names[1 << 14];
+static void (*on_refusal)(const char *function);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 int refuse(const char *function, int status) {
@@ -19,8 +20,12 @@ int refuse(const char *function, int status) {
   pthread_mutex_unlock(&lock);
   // For vram, if the caller ends the process because of it.
   if (is_new) fprintf(stderr, "virtual GPU: %s is not answered\n", function);
+  if (is_new && on_refusal) on_refusal(function);
   return status;
 }
+
+// Call `callback(function)` as a function refuses for the first time, in the thread that called it. NULL ends it.
+API void vgpu_on_refusal(void (*callback)(const char *)) { on_refusal = callback; }
 
 // The names of the functions that refused so far, one a line.
 API const char *vgpu_refusals(void) { return names; }

@@ -142,6 +142,7 @@ TRAINED, ONE_ROW = torch.tensor(3.0, requires_grad=True), torch.ones(1, 1, requi
             "the loss is the sum of loss_box, loss_class",
         ),
         ({"loss": [TRAINED]}, ""),
+        ({"losses": {"a": TRAINED - 2, "b": TRAINED - 1}, "logits": X}, "the loss is the sum of a, b"),
         (3.0, ""),
     ],
 )

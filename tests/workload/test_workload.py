@@ -71,6 +71,13 @@ def test_a_model_keeps_the_dtypes_that_it_was_made_with() -> None:
         }
 
 
+def test_bf16_converts_floating_tensors_only() -> None:
+    model = build_workload(config(model={"factory": HERE + "two_dtypes"}, precision="bf16"), CPU).model
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    assert (dtypes.pop("phases"), dtypes.pop("codes")) == (torch.complex64, torch.int8)
+    assert {*dtypes.values()} == {torch.bfloat16}
+
+
 def test_data_follow_the_first_floating_parameter_of_the_model() -> None:
     narrow, base = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     narrow.weight = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)

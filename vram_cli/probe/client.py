@@ -197,7 +197,7 @@ class WorkerProbe:
             raise ProbeError("the probe has been closed")
         try:
             self._open(worker)
-        except VramError:
+        except BaseException:  # Ctrl-C as well: a probe that was not entered is not left either
             self._end()
             raise
         return worker

@@ -17,6 +17,7 @@ from vram_cli.virtual_gpu.facts import VARIABLE
 from vram_cli.virtual_gpu.library import LIBRARIES
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_int)
+_REFUSAL_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _VALUES: dict[int, Literal["computed", "kept", "size", "most"]] = {1: "kept", 2: "computed", 3: "size", 4: "most"}
 _PRELOAD = "LD_PRELOAD"
 
@@ -44,12 +45,16 @@ class VirtualGpu:
         self._reads: Counter[tuple[str, int, int]] = Counter()
         self._callback: Callable[[int, int], None] = _CALLBACK(self._on_read)  # kept alive: the library calls it
         self._library.vgpu_on_read(self._callback)
+        self._lines: dict[str, str] = {}
+        self._refusal_callback: Callable[[bytes], None] = _REFUSAL_CALLBACK(self._on_refusal)
+        self._library.vgpu_on_refusal(self._refusal_callback)
 
     def refusals(self) -> tuple[str, ...]:
-        """Return the functions that refused since the last call."""
-        names = tuple(self._library.vgpu_refusals().decode().split())
+        """Return the functions that refused since the last call, each with the line of the user's code, if known."""
+        names = self._library.vgpu_refusals().decode().split()
         self._library.vgpu_forget_refusals()
-        return names
+        lines, self._lines = self._lines, {}
+        return tuple(f"{name} ({line})" if (line := lines.get(name)) else name for name in names)
 
     def unknown_imports(self) -> tuple[str, ...]:
         """Return the functions of CUDA that this PyTorch imports and the library neither answers nor refuses."""
@@ -71,6 +76,9 @@ class VirtualGpu:
             yield
         finally:
             self._library.vgpu_assume_size(ctypes.c_uint64(0))
+
+    def _on_refusal(self, function: bytes) -> None:
+        self._lines[function.decode()] = user_line(sys._getframe(1))
 
     def _on_read(self, size: int, kind: int) -> None:
         self._reads[user_line(sys._getframe(1)), size, kind] += 1

@@ -5,6 +5,7 @@ from vram_cli.workload.build_workload import (
     build_workload,
     check_code,
     convolutions_use_tf32,
+    moved,
     set_matmul_precision,
     workload_of,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "error_summary",
     "evaluation_step",
     "forward",
+    "moved",
     "open_data",
     "parameter_dtype",
     "set_matmul_precision",

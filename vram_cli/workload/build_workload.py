@@ -37,7 +37,18 @@ def build_workload(config: Config, device: torch.device, place: Place | None = N
 
 
 def _place(_: str, build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None) -> nn.Module:
-    return build().to(device=device, dtype=dtype)
+    return moved(build(), device, dtype)
+
+
+def moved(module: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+    """Move a module to a device, its floating parameters and buffers also to a dtype; complex ones stay complex.
+
+    `Module.to` casts complex ones too, and so drops their imaginary parts.
+    """
+    if dtype is None:
+        return module.to(device=device)
+    module._apply(lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype))
+    return module
 
 
 def workload_of(config: Config, model: nn.Module, criterion: Criterion | None, device: torch.device) -> Workload:

@@ -27,8 +27,9 @@ def loss_in(output: Any, key: str, hint: str = "") -> tuple[torch.Tensor, str]:
     if _is_number(output):
         return torch.as_tensor(output), ""
     parts = _parts(output)
-    if "loss" in parts:
-        return loss_in(parts["loss"], key, hint)[0], ""
+    for name in ("loss", "losses"):
+        if name in parts:
+            return loss_in(parts[name], key, hint)
     numbers = _candidates(parts)
     if len(numbers) == 1:
         ((name, number),) = numbers.items()

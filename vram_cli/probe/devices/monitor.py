@@ -12,6 +12,7 @@ from torch import nn
 
 from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.records import Breakdown, BreakdownRow, Category, Device, Phase, PhasePeak
+from vram_cli.workload import moved
 
 
 class PeakStats(NamedTuple):
@@ -161,7 +162,7 @@ class MemoryMonitor(ABC):
         dtype: torch.dtype | None,
     ) -> nn.Module:
         """Build "model" or "criterion" and move it to the device."""
-        return build().to(device=device, dtype=dtype)
+        return moved(build(), device, dtype)
 
     def release(self) -> None:  # noqa: B027 - most devices keep nothing
         """Let what `place` put on the device go, after a trial."""

@@ -18,7 +18,7 @@ from vram_cli.fake_tensors.errors import translate_fake_errors
 from vram_cli.probe.devices.host_memory import available_bytes
 from vram_cli.probe.worker.output_shapes import OutputShapes
 from vram_cli.records import DtypeFacts, LayerFacts, ModelFacts
-from vram_cli.workload import DataSource, build_model, data_dtype, error_summary, forward, parameter_dtype
+from vram_cli.workload import DataSource, build_model, data_dtype, error_summary, forward, moved, parameter_dtype
 from vram_cli.workload.model_without_memory import ModelWithoutValues, build_without_memory
 
 _CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def _run_forward(config: Config, source: DataSource) -> ForwardPass:
     if _bytes(model) * _RAM_FACTOR > available_bytes():
         note = f"Output shapes are missing: {reason}. There is too little RAM to run the model for real."
         return ForwardPass(model, _layers(model), shapes, (note,))
-    model = build_model(config, initializes_lazy_layers=False).to(dtype=dtype)
+    model = moved(build_model(config, initializes_lazy_layers=False), _CPU, dtype)
     shapes = OutputShapes(_REAL_BATCH_SIZE)
     note = f"Run for real on the CPU, with a batch of {_REAL_BATCH_SIZE}: {reason}"
     try:
