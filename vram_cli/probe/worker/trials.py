@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
-from vram_cli.config import Config
+from vram_cli.config import Config, load_config
 from vram_cli.errors import REAL_TRIALS, ConfigError, MachineError, UnsupportedError, out_of_host_memory
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
@@ -29,7 +29,7 @@ from vram_cli.probe.worker.lazy_dynamo import make_dynamo_lazy
 from vram_cli.probe.worker.memory_trial import MemoryTrial
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
-from vram_cli.records import Detail, Outcome, Phase
+from vram_cli.records import Detail, Measurement, Outcome, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.virtual_gpu.refusals import refusal, too_new
 from vram_cli.workload import (
@@ -86,7 +86,7 @@ def open_trials(
         calibrated: whether a prediction uses the saved calibration of its GPU.
         timed: whether trials time their steps instead of measuring memory.
         virtual: whether this process was started with the virtual GPU, to predict by it.
-        warm: whether a small trial may run before the first one.
+        warm: whether a small trial of the training may run before the first one; if not, another training's runs.
 
     Raises:
         ConfigError: the data or the GPU that the config names cannot be used, or its calibration cannot be read.
@@ -110,6 +110,8 @@ def open_trials(
     trials = StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
     if warm:
         trials.warm_up()
+    else:
+        trials.warm_up_with_preset()
     return trials
 
 
@@ -163,12 +165,21 @@ class StepTrials:
 
         Modules and kernels that are loaded on first use stay in memory, and would count as memory of the training.
         """
-        trial = MemoryTrial(self._open_monitor(None), lambda _: None, watches_growth=False)
-        measurement, _ = trial.run(self._config, self._data, batch_size, 2)
+        measurement, trial = self._run_small(self._config, self._data, batch_size)
         self._is_clean, self.data_dtype = not trial.leaves_tensors, trial.data_dtype
+        return measurement.fits
+
+    def warm_up_with_preset(self) -> None:
+        """Run a small trial of a training that keeps nothing, if the user's own keeps tensors of its warm-up."""
+        preset = load_config("cnn_cifar10.yaml", ["data.source=synthetic"])
+        self._run_small(preset, open_data(preset), 2)
+
+    def _run_small(self, config: Config, data: DataSource, batch_size: int) -> tuple[Measurement, MemoryTrial]:
+        trial = MemoryTrial(self._open_monitor(None), lambda _: None, watches_growth=False)
+        measurement, _ = trial.run(config, data, batch_size, 2)
         # All objects alive now stay alive: the garbage collection after each trial can skip them, which saves 0.2 s.
         gc.freeze()
-        return measurement.fits
+        return measurement, trial
 
     @property
     def ready(self) -> Ready:
