@@ -258,3 +258,14 @@ def pools(model: Net, batch: Any, _: Any) -> Any:
     """Pool images with one row of blocks for each."""
     images = batch[0]["x"].new_empty(len(batch[1]), 1, 9, 9)
     return functional.fractional_max_pool2d(images, 2, output_size=3).mean()
+
+
+def asks_the_device(model: Net, batch: Any, optimizer: torch.optim.Optimizer) -> Any:
+    """Ask the GPU for its capability, free memory and name, and wait for it."""
+    if (device := batch[1].device).type == "cuda":
+        assert torch.cuda.get_device_capability(device) == (7, 5)
+        free, total = torch.cuda.mem_get_info(device)
+        assert 0 < free < total
+        assert "T4" in torch.cuda.get_device_name(device)
+        torch.cuda.synchronize()
+    return _train(model, batch, optimizer)[1]

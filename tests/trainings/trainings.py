@@ -54,6 +54,7 @@ STEPS = {
     "an optimizer with a closure": {"step": HERE + "lbfgs_step"},
     "a gradient within the loss": {"step": HERE + "penalty_step"},
     "a graph used twice, with hooks": {"step": HERE + "retaining_step"},
+    "questions to the device": {"step": HERE + "asks_the_device"},
 }
 
 KERNEL_LIMITS = {
