@@ -110,7 +110,8 @@ FAULTS = [
                             "export TMPDIR=/nowhere": 0}.items()
         for name, command in {"breakdown": f"vram breakdown -c c.yaml {CPU}", "inspect": "vram inspect"}.items()
     ),
-    Fault(name="ulimit -f: inspect", code=(0, 3), command="(ulimit -f 0; vram inspect) 2>&1 | cat; exit ${PIPESTATUS[0]}"),
+    Fault(name="ulimit -f: inspect", code=(0, 3),
+          command="(ulimit -f 0; vram inspect) 2>&1 | cat; exit ${PIPESTATUS[0]}"),
     Fault(name="ulimit -t: compare", code=(3, 137),
         command="ulimit -t 6; vram compare -c c.yaml --device cpu -b 4 --epochs 9999", files=FILES),
 ]  # fmt: skip
