@@ -52,11 +52,26 @@ def test_depthwise_convolution_does_not_use_cudnn() -> None:
 
 def test_benchmark_adds_a_remark() -> None:
     def remark(*overrides: str) -> str:
-        config = load_config("cnn_cifar10", ["device={gpu: t4, engine: fake-tensors}", *overrides])
+        config = load_config("cnn_cifar10", ["device={gpu: l4, engine: fake-tensors}", *overrides])
         return open_trials(config, download=False, calibrated=False).ready.remark
 
     assert remark() == ""
     assert "cudnn.benchmark is on" in remark("device.cudnn_benchmark=true")
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "is_told"),
+    [
+        ("cnn_cifar10", ["device.gpu=t4"], True),  # before Ampere
+        ("cnn_cifar10", ["device.gpu=l4"], False),
+        ("cnn_cifar10", ["device.gpu=t4", "precision=amp-fp16"], False),
+        ("cnn_cifar10", ["device.gpu=t4", "precision=bf16"], False),
+        ("mlp_mnist", ["device.gpu=t4"], False),
+    ],
+)
+def test_convolutions_that_are_predicted_badly_are_told_first(config: str, overrides: list[str], is_told: bool) -> None:
+    trials = open_trials(load_config(config, ["device.engine=fake-tensors", *overrides]), download=False)
+    assert ("up to 37 % more memory" in trials.ready.remark) == is_told
 
 
 def test_real_trials_set_benchmark() -> None:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from torch import nn
+
 from vram_cli.accounting.attribution import with_modules_and_timeline
 from vram_cli.allocator.allocation_trace import AllocationTrace, LinearTrace, linear_trace
 from vram_cli.allocator.growth import growth_of
@@ -104,6 +106,11 @@ class FakeTensorProbe:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End; there is nothing to close."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is simulated."""
+        return self._simulation.model
 
     @property
     def capacity_bytes(self) -> int:

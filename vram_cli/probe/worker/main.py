@@ -207,10 +207,11 @@ def _read_lines(stdin: TextIO) -> queue.Queue[str]:
         try:
             for line in stdin:
                 lines.put(line)
-        finally:
-            kill_descendants(os.getpid())
-            kill_group(os.getpid())
-            os._exit(0)
+        except OSError as error:  # the user's code has closed the pipe; the parent ends what this process started
+            os._exit(_exit_code(error))
+        kill_descendants(os.getpid())
+        kill_group(os.getpid())
+        os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
     return lines

@@ -14,19 +14,19 @@ from typing import Protocol
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from vram_cli import virtual_gpu
 from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config, load_config
 from vram_cli.errors import REAL_TRIALS, ConfigError, MachineError, UnsupportedError, out_of_host_memory
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
-from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, find_gpu
+from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_distinct_rows
 from vram_cli.probe.messages import Ready, RunTrial, TrialDone, WarmUpLeft
 from vram_cli.probe.worker.lazy_dynamo import make_dynamo_lazy
 from vram_cli.probe.worker.memory_trial import MemoryTrial
+from vram_cli.probe.worker.remarks import remark_on
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Measurement, Outcome, Phase
@@ -43,17 +43,6 @@ from vram_cli.workload import (
 )
 from vram_cli.workload.model_without_memory import ReusedModel
 from vram_cli.workload.optimizers import refuse_unpredictable
-
-_UNKNOWN_PLANS = (
-    "cudnn.benchmark is on: the kernels that cuDNN selects are known only on the GPU itself. The prediction leaves out "
-    "their workspaces, and the memory that the first step briefly uses to try them."
-)
-
-
-_NO_GPU = (
-    f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
-    "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
-)
 
 
 class Trials(Protocol):
@@ -102,23 +91,15 @@ def open_trials(
                 "the library of the virtual GPU did not load into the worker process",
                 "compile it again with `make native`, or predict without it: --set device.engine=fake-tensors",
             )
-        return VirtualTrials(config, remark="" if device.gpu else _NO_GPU, calibrated=calibrated, warm=warm)
-    if device.gpu is not None:
-        return FakeTensorTrials(config, device.gpu, calibrated=calibrated)
-    if device.name == "auto" and not torch.cuda.is_available():
-        return FakeTensorTrials(config, DEFAULT_GPU, _NO_GPU, calibrated=calibrated)
+        return VirtualTrials(config, calibrated=calibrated, warm=warm)
+    if device.gpu is not None or (device.name == "auto" and not torch.cuda.is_available()):
+        return FakeTensorTrials(config, calibrated=calibrated)
     trials = StepTrials(config, open_data(config, download=download), partial(open_monitor, device.name))
     if warm:
         trials.warm_up()
     else:
         trials.warm_up_with_preset()
     return trials
-
-
-def _engine_remark(gpu: Gpu) -> str:
-    """Return why fake tensors predict, if PyTorch's own code cannot."""
-    reason = virtual_gpu.obstacle(gpu)
-    return f"Predicted with fake tensors, not by PyTorch's CUDA code: {reason}." if reason else ""
 
 
 @contextmanager
@@ -207,7 +188,7 @@ class StepTrials:
 class VirtualTrials:
     """Steps of PyTorch's CUDA code on the virtual GPU, whose library this process has."""
 
-    def __init__(self, config: Config, *, remark: str, calibrated: bool, warm: bool) -> None:
+    def __init__(self, config: Config, *, calibrated: bool, warm: bool) -> None:
         gpu = find_gpu(config.device.gpu or DEFAULT_GPU)
         calibration = load_calibration(gpu) if calibrated else None
         self._library = VirtualGpu()
@@ -226,7 +207,7 @@ class VirtualTrials:
         with self._answered():
             self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules))
             self._trials.data_dtype = data_dtype_name(config, model)
-            self.ready = replace(self._trials.ready, remark=remark)
+            self.ready = replace(self._trials.ready, remark=remark_on(config, gpu, model, is_virtual=True))
         self._is_warm = not warm
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone | WarmUpLeft:
@@ -282,10 +263,10 @@ class VirtualTrials:
 class FakeTensorTrials:
     """Steps on fake tensors, for a GPU of the catalogue."""
 
-    def __init__(self, config: Config, name: str, remark: str = "", *, calibrated: bool = True) -> None:
+    def __init__(self, config: Config, *, calibrated: bool = True) -> None:
         from vram_cli.fake_tensors import FakeTensorProbe  # 0.1 s that the other trials do not need
 
-        device, gpu = config.device, find_gpu(name)
+        device, gpu = config.device, find_gpu(config.device.gpu or DEFAULT_GPU)
         self._probe = FakeTensorProbe(
             config,
             gpu,
@@ -294,12 +275,11 @@ class FakeTensorTrials:
             overhead_bytes=device.overhead,
             capacity_bytes=device.memory_limit,
         )
-        remarks = remark, "" if device.engine else _engine_remark(gpu), _UNKNOWN_PLANS if device.cudnn_benchmark else ""
         self.ready = Ready(
             device=self._probe.device,
             data=self._probe.data,
             versions=versions(),
-            remark=" ".join(filter(None, remarks)),
+            remark=remark_on(config, gpu, self._probe.model, is_virtual=False),
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:  # noqa: ARG002 - it has no phases
