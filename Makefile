@@ -14,7 +14,7 @@ CPU_BIN := .venv-cpu/bin
 CPU_READY := .venv-cpu/.ready
 CPU_PIP := $(CPU_BIN)/python -m pip install --quiet --disable-pip-version-check
 PREDICTIONS := tests/fake_tensors tests/cli/test_cpu_build.py tests/cli/test_predictions.py \
-	tests/cli/test_broken_predictions.py tests/probe/test_reuse.py tests/commands/test_initial_guess.py
+	tests/cli/test_broken_predictions.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install native demo test test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test test-faults clean

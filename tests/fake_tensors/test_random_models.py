@@ -10,7 +10,7 @@ from tests.fake_tensors.random_models import Training, check, trainings
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(trainings())
 def test_predicted_bytes_are_those_of_real_steps(training: Training) -> None:
     check(training)

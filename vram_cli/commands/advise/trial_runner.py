@@ -38,6 +38,7 @@ class TrialRunner:
         self.config, self._progress, self._download, self._open_probe = config, progress, download, open_probe
         self._stack = ExitStack()
         self._probe: Probe | None = None
+        self._probes: dict[bool | None, Probe] = {}
         self._opened: Config | None = None
         self._status = ""
         self._cpu_bytes: int | None = None
@@ -146,9 +147,19 @@ class TrialRunner:
         return replace(measurement, outcome=Outcome.OUT_OF_MEMORY) if measurement.thrashing else measurement
 
     def _open(self, config: Config) -> None:
-        context = self._open_probe(self._with_initial_memory(config), download=self._download, reuse=self._probe)
+        earlier = self._probes.get(self._kind_of_process(config))
+        context = self._open_probe(self._with_initial_memory(config), download=self._download, reuse=earlier)
         self._probe = self._stack.enter_context(context)
+        self._probes[self._kind_of_process(config)] = self._probe
         self._opened = config
+
+    def _kind_of_process(self, config: Config) -> bool | None:
+        """Return which process can go on with a config, since the allocator's settings hold for a whole process.
+
+        Predictions keep one for each setting: a new one takes seconds. A real trial has the device to itself.
+        """
+        is_predicted = self._probe is not None and self.device.is_simulated
+        return config.device.expandable_segments if is_predicted else None
 
     def _with_initial_memory(self, config: Config) -> Config:
         """Return a CPU config with the memory that was free at the start as its limit, because free memory changes."""
