@@ -13,11 +13,12 @@ CPU_TORCH_INDEX ?=
 CPU_BIN := .venv-cpu/bin
 CPU_READY := .venv-cpu/.ready
 CPU_PIP := $(CPU_BIN)/python -m pip install --quiet --disable-pip-version-check
-PREDICTIONS := tests/fake_tensors tests/cli/test_cpu_build.py tests/cli/test_predictions.py \
-	tests/cli/test_broken_predictions.py
+# Without those that compare with real steps of the CPU, which do not depend on the build.
+PREDICTIONS := $(addprefix tests/fake_tensors/test_,attention_calls.py calibrated.py cuda.py cudnn.py evaluation.py \
+	flops.py kernel_buffers.py probe.py shortcuts.py without_cuda.py) tests/cli/test_cpu_build.py tests/cli/test_predictions.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install native demo test test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test test-faults clean
+.PHONY: help install native demo test tests test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test test-faults clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,7 +39,10 @@ demo: $(READY) ## Two answers in a minute: a prediction, and a search by real st
 	$(BIN)/vram breakdown --config resnet50_imagenet.yaml --batch-size 192 --gpu rtx-4090
 	$(BIN)/vram find-batch --config mlp_mnist.yaml $(HERE)
 
-test: native lint ## Lint, and every test that needs no GPU; those of the GPU's own code run on the virtual GPU
+test: native ## Lint, and every test that needs no GPU; those of the GPU's own code run on the virtual GPU
+	@$(MAKE) --no-print-directory --jobs 2 lint tests
+
+tests: native
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not silicon' --numprocesses 2 --dist worksteal
 
 test-fast: native ## Every quick test that starts no process; takes less than a minute
