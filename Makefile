@@ -13,9 +13,9 @@ CPU_TORCH_INDEX ?=
 CPU_BIN := .venv-cpu/bin
 CPU_READY := .venv-cpu/.ready
 CPU_PIP := $(CPU_BIN)/python -m pip install --quiet --disable-pip-version-check
-# Without those that compare with real steps of the CPU, which do not depend on the build.
-PREDICTIONS := $(addprefix tests/fake_tensors/test_,attention_calls.py calibrated.py cuda.py cudnn.py evaluation.py \
-	flops.py kernel_buffers.py probe.py shortcuts.py without_cuda.py) tests/cli/test_cpu_build.py tests/cli/test_predictions.py
+# Those that depend on the build: operators of CUDA and cuDNN, and whole commands.
+PREDICTIONS := tests/fake_tensors/test_without_cuda.py tests/fake_tensors/test_cuda.py tests/fake_tensors/test_cudnn.py \
+	tests/cli/test_cpu_build.py tests/cli/test_predictions.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install native demo test tests test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test test-faults clean

@@ -1,6 +1,6 @@
 """Predictions are the same for every build of PyTorch: these also run on a build without CUDA.
 
-The golden figures are from PyTorch 2.13 and 2.14, which agree; since 2.15 each matrix product has its own workspace.
+The golden figures are from PyTorch 2.13 and 2.14 with CUDA, which agree; since 2.15 each matrix product has its own workspace.
 `make test-cpu-build` runs them with a build without CUDA, and `make test` one of them with the one that is installed.
 """
 
@@ -18,7 +18,7 @@ from tests.cli.running import vram
 from vram_cli.fake_tensors.cuda_workspaces import PER_GEMM_SINCE
 from vram_cli.fake_tensors.simulation import running_version
 
-CONFIGS = ("mlp_mnist", *(() if torch.backends.cuda.is_built() else ("cnn_cifar10",)))
+CONFIGS = ("mlp_mnist",) if torch.backends.cuda.is_built() else ("cnn_cifar10",)
 
 of_this_torch = pytest.mark.skipif(
     running_version() >= PER_GEMM_SINCE, reason="the golden files have the workspaces of PyTorch 2.14"
