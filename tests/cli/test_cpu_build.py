@@ -1,6 +1,6 @@
 """Predictions are the same for every build of PyTorch: these also run on a build without CUDA.
 
-The golden figures are from PyTorch 2.13 and 2.14 with CUDA, which agree; since 2.15 each matrix product has its own workspace.
+The golden figures are from PyTorch 2.13 and 2.14 with CUDA, which agree; since 2.15 each product has its own workspace.
 `make test-cpu-build` runs them with a build without CUDA, and `make test` one of them with the one that is installed.
 """
 
