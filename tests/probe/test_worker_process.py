@@ -116,6 +116,7 @@ def test_writing_into_inherited_descriptors_is_harmless(worker: WorkerProcess) -
     code = "import contextlib, os\nfor f in range(3, 200):\n  with contextlib.suppress(OSError): os.write(f, b'x\\n')"
     worker.request(code, timeout=20)
     worker.request("", timeout=20)
+    assert not worker.has_ended
 
 
 def test_writing_into_the_pipe_of_answers_is_named(worker: WorkerProcess) -> None:

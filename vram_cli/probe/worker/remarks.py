@@ -57,4 +57,5 @@ def _convolves_in_float32(config: Config, gpu: Gpu, model: nn.Module) -> bool:
     if (has_tf32 and convolutions_use_tf32()) or config.precision.startswith("amp") or parameter_dtype(config):
         return False
     layers = (layer for layer in model.modules() if isinstance(layer, _ConvNd))
-    return any(layer.weight.dtype is torch.float32 for layer in layers)
+    weights = (tensor for layer in layers for tensor in layer.parameters())  # whatever a parametrization calls them
+    return any(weight.dtype is torch.float32 for weight in weights)
