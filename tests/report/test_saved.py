@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from vram_cli.errors import ConfigError
 from vram_cli.records import (
+    BatchSizes,
     Breakdown,
     BreakdownResult,
     BreakdownRow,
@@ -73,6 +74,12 @@ def records(kind: type[Any], **strategies: st.SearchStrategy[Any]) -> st.SearchS
     return st.builds(kind, **{field.name: ... for field in fields(kind)} | strategies)
 
 
+ACCEPTED = st.builds(
+    lambda unit, at, powers: BatchSizes(multiple_of=unit, remainder=at % unit, powers_of_two=powers),
+    st.integers(1, 2**62),
+    st.integers(0),
+    st.booleans(),
+)
 TRIALS = records(
     Measurement,
     seconds=SECONDS,
@@ -86,11 +93,13 @@ SEARCHES = records(
     command=st.just("find-batch"),
     run=RUNS,
     multiple_of=st.integers(1, 64),
+    accepted_sizes=ACCEPTED,
     margin=st.floats(0, 1),
     trials=st.lists(TRIALS, max_size=3).map(tuple),
     breakdown=st.none() | breakdowns(),
     throughput=st.none() | throughputs(),
-    evaluation=st.none() | records(SearchResult, trials=st.lists(TRIALS, max_size=3).map(tuple)),
+    evaluation=st.none()
+    | records(SearchResult, accepted_sizes=ACCEPTED, trials=st.lists(TRIALS, max_size=3).map(tuple)),
     schema_version=st.just(1),
 )
 RESULTS = SEARCHES | records(
@@ -126,6 +135,15 @@ def test_modules_and_timeline_that_contradict_themselves_are_refused(key: str, v
     part = document["breakdown"][key]
     (part[0] if isinstance(part, list) else part).update(value)
     with pytest.raises(ConfigError, match=rf"here: breakdown.{key}"):
+        from_json(json.dumps(document), "here")
+
+
+@pytest.mark.parametrize("path", ["multiple_of", "accepted_sizes.multiple_of"])
+def test_multiples_of_nothing_are_refused(path: str) -> None:
+    document = json.loads(to_json(MEMORY))
+    part = document["accepted_sizes"] if "." in path else document
+    part["multiple_of"] = 0
+    with pytest.raises(ConfigError, match="multiple of 0"):
         from_json(json.dumps(document), "here")
 
 

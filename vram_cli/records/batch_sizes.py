@@ -8,7 +8,11 @@ from math import gcd, lcm
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
-    """The sizes that a training accepts: all of them, or those of a rule. Their numbers count from 1."""
+    """The sizes that a training accepts: all of them, or those of a rule. Their numbers count from 1.
+
+    Raises:
+        ValueError: there is no such rule.
+    """
 
     multiple_of: int = 1
     """Sizes are multiples of this, plus the remainder."""
@@ -16,6 +20,10 @@ class BatchSizes:
     """Remainder of every size, as in 1 for odd sizes; below `multiple_of`."""
     powers_of_two: bool = False
     """Whether only powers of two are accepted."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.remainder < self.multiple_of:
+            raise ValueError(f"no size is a multiple of {self.multiple_of} plus {self.remainder}")
 
     def __contains__(self, size: int) -> bool:
         """Return whether the training accepts a size."""

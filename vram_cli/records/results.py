@@ -14,7 +14,11 @@ from vram_cli.records.throughput import Throughput
 
 @dataclass(frozen=True, kw_only=True)
 class FindBatchResult(SearchResult):
-    """The answer of `vram find-batch`: the result of a search and the run that it belongs to."""
+    """The answer of `vram find-batch`: the result of a search and the run that it belongs to.
+
+    Raises:
+        ValueError: `multiple_of` is not a number to count in.
+    """
 
     command: Literal["find-batch"] = "find-batch"
     run: RunInfo
@@ -33,6 +37,10 @@ class FindBatchResult(SearchResult):
     interrupted: bool = False
     """Whether Ctrl-C ended the search early: the figures are those known by then."""
     schema_version: int = field(default=SCHEMA_VERSION)
+
+    def __post_init__(self) -> None:
+        if self.multiple_of < 1:
+            raise ValueError(f"no size is a multiple of {self.multiple_of}")
 
 
 @dataclass(frozen=True, kw_only=True)
