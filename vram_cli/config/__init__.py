@@ -6,6 +6,7 @@ from vram_cli.config.data_presets import DATA_PRESETS, DataPreset
 from vram_cli.config.load import DEFAULT_CONFIG, bundled_configs, bundled_folder, load_config
 from vram_cli.config.overrides import with_overrides
 from vram_cli.config.schema import Config, ConfigSource, Mode, json_schema
+from vram_cli.config.script_section import ScriptConfig
 from vram_cli.config.starter import starter_yaml, write_starter
 from vram_cli.config.training_sections import (
     DeviceConfig,
@@ -41,6 +42,7 @@ __all__ = [
     "OptimizerConfig",
     "OptimizerName",
     "Precision",
+    "ScriptConfig",
     "SearchConfig",
     "StepConfig",
     "TensorConfig",

@@ -8,8 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from vram_cli.config.script_section import ScriptConfig
 from vram_cli.config.section import Section
 from vram_cli.config.training_sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
 from vram_cli.config.value_types import MAX_ELEMENTS, invalid, is_from_a_library
@@ -46,6 +54,15 @@ class ConfigSource:
 Mode = Literal["train", "eval"]
 
 
+_OF_A_SCRIPT: dict[str, Any] = {
+    "model": {"name": "mlp"},
+    "data": {"name": "mnist"},
+    "optimizer": {"name": "sgd"},
+}
+"""What stands in sections about which a script decides; no dump shows it."""
+_DECIDED_BY_A_SCRIPT = (*_OF_A_SCRIPT, "loss", "step", "mode", "precision")
+
+
 class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen model)
     """A whole config. `Config.model_validate` restores it from `model_dump(mode="json")`."""
 
@@ -66,11 +83,35 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     convolutions may use TensorFloat-32. tf32 also lets matrix products use it. amp-bf16 and amp-fp16 use autocast, the
     latter with a gradient scaler. bf16 converts all floating parameters to bfloat16. Data that are float32 follow the
     model's first floating parameter."""
+    script: ScriptConfig | None = None
+    """A training script to run in place of model, data, loss, step, optimizer, mode and precision."""
     train: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()
     device: DeviceConfig = DeviceConfig()
 
     _source: ConfigSource = PrivateAttr(default=ConfigSource())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_script_decides(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("script") is None:
+            return values
+        for key in _DECIDED_BY_A_SCRIPT:
+            if values.get(key) is not None:
+                raise invalid("is decided by the script that `script` names", "remove one of the two", key)
+        others = sorted((values.get("train") or {}).keys() - {"batch_size"})
+        if others:
+            raise invalid("is decided by the script that `script` names", "remove it", f"train.{others[0]}")
+        return values | _OF_A_SCRIPT
+
+    @model_serializer(mode="wrap")
+    def _without_what_a_script_decides(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if self.script is None:
+            values.pop("script", None)
+            return values
+        kept = {key: value for key, value in values.items() if key not in _DECIDED_BY_A_SCRIPT}
+        return kept | {"train": {"batch_size": self.train.batch_size} if self.names_batch_size else {}}
 
     @model_validator(mode="after")
     def _preset_models_take_images(self) -> Config:
@@ -134,6 +175,8 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
 
         It may be in the config's folder, unlike the libraries that vram itself builds on.
         """
+        if self.script is not None:
+            return (f"script.command ({' '.join(self.script.command)})",)
         sections = {"model": self.model, "data": self.data, "loss": self.loss, "optimizer": self.optimizer}
         references = {f"{name}.factory": getattr(section, "factory", None) for name, section in sections.items()}
         references["step.function"] = self.step.function if self.step else None
@@ -143,6 +186,11 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
             for key, reference in references.items()
             if reference and not is_from_a_library(reference)
         )
+
+    @property
+    def names_batch_size(self) -> bool:
+        """Whether `train.batch_size` was set, so that it is not the default."""
+        return "batch_size" in self.train.model_fields_set
 
     @property
     def micro_batches_per_step(self) -> int:
@@ -171,6 +219,7 @@ SECTIONS: dict[str, type[Section]] = {
     "loss": LossConfig,
     "step": StepConfig,
     "optimizer": OptimizerConfig,
+    "script": ScriptConfig,
     "train": TrainConfig,
     "search": SearchConfig,
     "device": DeviceConfig,
@@ -185,6 +234,7 @@ def json_schema() -> dict[str, Any]:
     bare: dict[str, list[Any]] = {
         "train": [],
         "search": [],
+        "script": [],
         "device": [definitions["DeviceConfig"]["properties"]["name"]],
         "loss": [{"enum": ["cross_entropy", "model"]}],
         "step": [definitions["StepConfig"]["properties"]["function"]],

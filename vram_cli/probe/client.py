@@ -82,6 +82,7 @@ class WorkerProbe:
             device=ready.device,
             data=ready.data,
             versions=ready.versions,
+            script=ready.script,
             remark=ready.remark,
         )
 

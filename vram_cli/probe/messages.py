@@ -17,6 +17,7 @@ from vram_cli.records import (
     Measurement,
     ModelFacts,
     Phase,
+    ScriptInfo,
 )
 
 
@@ -95,6 +96,8 @@ class Ready:
     """Resident memory at which the parent ends the worker, if the system enforces no limit."""
     data: DataInfo
     versions: dict[str, str]
+    script: ScriptInfo | None = None
+    """What the rehearsal of a script found out."""
     remark: str = ""
     """A remark on how to read the figures."""
 

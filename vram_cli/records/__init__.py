@@ -16,7 +16,7 @@ from vram_cli.records.advice import (
     Scaling,
 )
 from vram_cli.records.batch_sizes import BatchSizes
-from vram_cli.records.breakdown import Breakdown, BreakdownRow, ModuleShare, Timeline, TimelinePoint
+from vram_cli.records.breakdown import Breakdown, BreakdownRow, LineShare, ModuleShare, Timeline, TimelinePoint
 from vram_cli.records.check import CheckLimits, CheckResult, Finding, FindingKind, ModuleChange, PeakMemory, RowChange
 from vram_cli.records.enums import SCHEMA_VERSION, Category, Detail, Limit, Outcome, Phase
 from vram_cli.records.error_report import ErrorReport
@@ -43,6 +43,7 @@ from vram_cli.records.measurement import (
 )
 from vram_cli.records.results import BreakdownResult, FindBatchResult
 from vram_cli.records.run_info import DataInfo, Device, RunInfo, TensorInfo
+from vram_cli.records.script import LoaderInfo, ScriptInfo
 from vram_cli.records.throughput import Throughput, ThroughputPoint
 
 __all__ = [
@@ -76,6 +77,8 @@ __all__ = [
     "LayerFacts",
     "LearningRateSuggestion",
     "Limit",
+    "LineShare",
+    "LoaderInfo",
     "Measurement",
     "ModelFacts",
     "ModuleChange",
@@ -89,6 +92,7 @@ __all__ = [
     "RowChange",
     "RunInfo",
     "Scaling",
+    "ScriptInfo",
     "SearchResult",
     "StoredFacts",
     "TensorFacts",

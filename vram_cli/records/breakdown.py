@@ -35,6 +35,17 @@ class ModuleShare:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LineShare:
+    """The memory at the peak that a line of the user's code allocated."""
+
+    line: str
+    """"file:line" of the innermost code outside PyTorch and other packages; "" if there is none."""
+    bytes: int
+    category: Category
+    """That of most of these bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TimelinePoint:
     """The memory of tensors at one moment of a step."""
 
@@ -95,6 +106,8 @@ class Breakdown:
     """The model first, each module before its submodules, the largest first; empty unless requested."""
     timeline: Timeline | None = None
     """None unless requested."""
+    lines: tuple[LineShare, ...] = ()
+    """The lines of a script that allocated most of the memory at the peak, the largest first; empty for configs."""
 
     def __post_init__(self) -> None:
         added = sum(row.bytes for row in self.rows)

@@ -36,6 +36,8 @@ class Detail(str, Enum):
     """A breakdown by category and by module, with a timeline of the step."""
     TIMES = "times"
     """The seconds of each step, run without tracking, instead of memory peaks."""
+    VALIDATION = "validation"
+    """The peak of a script's validation, after the steps of the trial."""
 
 
 class Phase(str, Enum):
@@ -50,6 +52,8 @@ class Phase(str, Enum):
     BACKWARD = "backward"
     OPTIMIZER = "optimizer"
     """The optimizer's step, including unscaling by a gradient scaler."""
+    VALIDATION = "validation"
+    """Forward passes without gradients in a training script."""
 
 
 class Limit(str, Enum):

@@ -97,6 +97,8 @@ class Measurement:
     simulated sizes; None if they are on no line. It was not simulated."""
     reads: tuple[HostRead, ...] = ()
     """Predictions on the virtual GPU: values that the training read and that only a GPU knows."""
+    writes: tuple[str, ...] = ()
+    """What a script wrote, made, removed, started or connected to, one line each; empty if it did none of that."""
 
     @property
     def fits(self) -> bool:

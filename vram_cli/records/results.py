@@ -32,6 +32,9 @@ class FindBatchResult(SearchResult):
     """How fast sizes up to the largest train; only if `search.objective` asks for it and a size was timed."""
     evaluation: SearchResult | None = None
     """The search for the largest batch in evaluation; None if none was asked for."""
+    validation: Measurement | None = None
+    """The script's validation after training steps at the largest size, with its peak; None if it has none, or if the
+    trial was not run."""
     shortfall_bytes: int | None = None
     """If nothing fits: the memory that the smallest batch lacked when it failed, at least."""
     interrupted: bool = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vram_cli.records.script import ScriptInfo
+
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
@@ -104,5 +106,7 @@ class RunInfo:
     data: DataInfo | None
     versions: dict[str, str]
     """Versions of vram, Python, torch, CUDA, the driver and the system."""
+    script: ScriptInfo | None = None
+    """The script that ran, if it was one."""
     remark: str = ""
     """A remark to read before the figures, such as that they are predicted because this machine has no GPU."""
