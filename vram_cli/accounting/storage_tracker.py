@@ -126,6 +126,11 @@ class StorageTracker(TorchDispatchMode):
                 record.category = category
                 record.module = record.module if module is None else module
 
+    def category_of(self, tensor: torch.Tensor) -> Category | None:
+        """Return the category of a tensor's storage; None if it has none yet, or is not known."""
+        entry = self._alive.get(id(tensor.untyped_storage())) if tensor.layout is torch.strided else None
+        return entry[1].category if entry else None
+
     def enter_phase(self, phase: Phase) -> None:
         """Begin a phase. As the backward pass begins, storages left alive by the forward pass become activations."""
         if phase is Phase.BACKWARD:

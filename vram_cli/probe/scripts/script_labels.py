@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -59,6 +60,13 @@ def label_script_gradients(
     for parameter in {*names, *_parameters_of(optimizers)}:
         if parameter.grad is not None:
             tracker.label([parameter.grad], Category.GRADIENTS, parent_path(names.get(parameter, "")))
+
+
+def label_other_modules(tracker: StorageTracker) -> None:
+    """Label the parameters and buffers of modules that do not train, such as a moving average or a teacher."""
+    for module in [found for found in gc.get_objects() if isinstance(found, nn.Module)]:
+        tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        tracker.label([tensor for tensor in tensors if tracker.category_of(tensor) is None], Category.PARAMETERS)
 
 
 def lines_at_peak(tracker: StorageTracker) -> tuple[LineShare, ...]:
