@@ -1,0 +1,1 @@
+"""Trials of a training script: it runs unchanged, in a process to which vram is attached."""
