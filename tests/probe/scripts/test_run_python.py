@@ -25,7 +25,8 @@ FACTS = """
 import os, pickle, sys
 import {neighbour}
 class Sample: pass
-print(__name__, sys.argv, os.path.abspath(sys.path[0]), os.path.abspath(__file__), __package__, __spec__ and __spec__.name)
+print(__name__, __package__, __spec__ and __spec__.name, sys.argv)
+print(os.path.abspath(sys.path[0]), os.path.abspath(__file__))
 print(sys.modules["__main__"].__dict__ is globals(), type(pickle.loads(pickle.dumps(Sample()))) is Sample)
 print(__builtins__ is not None, __doc__, Sample.__module__)
 sys.exit(3)

@@ -31,8 +31,8 @@ STARTUP = Path(__file__).with_name("startup")
 _POLL_SECONDS = 0.05
 _ROUNDS = 3
 """Times that all descendants are killed: some are adopted only after their parents."""
-_LONGEST_PATH = 100
-"""Characters of a socket's path: 104 on macOS and 108 on Linux, with the zero at the end (sys/un.h)."""
+_LONGEST_PLACE = 80
+"""A socket's path may have 104 characters on macOS and 108 on Linux, with the zero at its end (sys/un.h)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def launch(
         MachineError: the program cannot be started, or vram cannot be imported by the Python that trains.
     """
     refuse_several_processes(command.words)
-    with _listening_socket() as (server, path), _Messages(server, on_message) as messages, _Program() as program:
+    with _listening_socket(folder) as (server, path), _Messages(server, on_message) as messages, _Program() as program:
         variables = {SOCKET: path, REQUEST: json.dumps(request)}
         program.start(command, {**_environment(command, environment), **variables}, folder, prepare)
         while not messages.receive(_POLL_SECONDS):
@@ -91,19 +91,30 @@ def _environment(command: Command, environment: Mapping[str, str]) -> dict[str, 
 
 
 @contextmanager
-def _listening_socket() -> Iterator[tuple[socket.socket, str]]:
+def _listening_socket(working_folder: str | os.PathLike[str]) -> Iterator[tuple[socket.socket, str]]:
     """Listen in a private folder, since pipes are not inherited through other programs."""
     if not hasattr(socket, "AF_UNIX"):
         raise MachineError("vram attaches to other programs only on Linux and macOS", "start the script by `python`")
-    place = tempfile.gettempdir()
     with (
-        tempfile.TemporaryDirectory(prefix="vram-", dir=place if len(place) < _LONGEST_PATH - 20 else "/tmp") as folder,  # noqa: S108 - a private folder in it
+        tempfile.TemporaryDirectory(prefix="vram-", dir=_place_of_socket(working_folder)) as folder,
         socket.socket(socket.AF_UNIX) as server,
     ):
         path = f"{folder}/s"
         server.bind(path)
         server.listen()
         yield server, path
+
+
+def _place_of_socket(working_folder: str | os.PathLike[str]) -> str:
+    """Return a temporary folder with a short path, outside the working folder: an overlay hides the sockets in it."""
+    below = os.path.join(os.path.realpath(working_folder), "")  # noqa: PTH118
+    places = (os.path.realpath(place) for place in (tempfile.gettempdir(), "/tmp", "/dev/shm", "/var/tmp"))  # noqa: S108
+    fitting = (
+        place
+        for place in places
+        if len(place) < _LONGEST_PLACE and not os.path.join(place, "").startswith(below) and os.access(place, os.W_OK)  # noqa: PTH118
+    )
+    return next(fitting, tempfile.gettempdir())
 
 
 class _Program:
