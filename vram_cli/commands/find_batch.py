@@ -53,7 +53,7 @@ def find_batch(
 
     A function `make_training(n)` in place of a config returns a training with batches of n: an iterator whose every
     `next` is a step, such as a generator that yields after each, or a function whose every call is one. It may use any
-    object of this process. Each trial runs in a fork of this process, so these objects stay as they are; if this process
+    object of this process. Each trial runs in a fork of this process, so that they stay as they are; if this process
     has used CUDA already, trials run in it, and train them.
 
     Args:
@@ -85,11 +85,7 @@ def find_batch(
     overrides = (*(f"{key}={value}" for key, value in given.items() if value is not None), *overrides)
     if callable(config):
         open_probe = _open_live(config, with_eval=with_eval)
-        config = live_config(config, overrides)
-    elif isinstance(config, Config):
-        config = with_overrides(config, overrides) if overrides else config
-    else:
-        config = load_config(config, overrides)
+    config = _config_of(config, overrides)
     refuse_to_predict(config, config.device.gpu)
     if with_eval and config.mode == "eval":
         raise ConfigError("--with-eval: this config evaluates already, its mode is eval", "leave the option out")
@@ -126,6 +122,14 @@ def find_batch(
     if interrupted:
         raise Interrupted(result)
     return result
+
+
+def _config_of(training: Config | str | MakeTraining | None, overrides: Sequence[str]) -> Config:
+    if callable(training):
+        return live_config(training, overrides)
+    if isinstance(training, Config):
+        return with_overrides(training, overrides) if overrides else training
+    return load_config(training, overrides)
 
 
 def _open_live(make_training: MakeTraining, *, with_eval: bool) -> OpenProbe:

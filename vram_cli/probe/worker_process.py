@@ -66,20 +66,39 @@ _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGS
 
 
 class Process(Protocol):
-    """What is used of `subprocess.Popen`."""
+    """The part of `subprocess.Popen` that a worker uses."""
 
     @property
-    def pid(self) -> int: ...
-    @property
-    def stdin(self) -> IO[bytes] | None: ...
-    @property
-    def stdout(self) -> IO[bytes] | None: ...
-    @property
-    def stderr(self) -> IO[bytes] | None: ...
+    def pid(self) -> int:
+        """The process id."""
+        ...
 
-    def poll(self) -> int | None: ...
-    def wait(self, timeout: float | None = None) -> int: ...
-    def kill(self) -> None: ...
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """The pipe to it."""
+        ...
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """The pipe from its standard output."""
+        ...
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """The pipe from its standard error."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit code."""
+        ...
+
+    def kill(self) -> None:
+        """Kill it."""
+        ...
 
 
 class WorkerProcess:

@@ -116,7 +116,7 @@ def _run_as_child(function: Callable[[], object], streams: tuple[int, int, int],
         for descriptor in (*streams, *others):
             os.close(descriptor)
         # Those of a notebook send to the kernel, through threads that the fork does not have.
-        sys.stdin, sys.stdout, sys.stderr = (open(each, mode) for each, mode in enumerate(("r", "w", "w")))
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(each, mode) for each, mode in enumerate(("r", "w", "w")))
         function()
         code = 0
     except BaseException:  # noqa: BLE001 - nothing of this process may run on in its fork

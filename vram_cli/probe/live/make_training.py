@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,7 @@ _CELL = re.compile(r"ipykernel_\d+|^<ipython-input-")
 _DECIDED = ("model", "data", "loss", "optimizer", "train", "step", "mode", "precision", "script")
 
 
-class TrainingEnded(Exception):
+class TrainingEndedError(Exception):
     """A training ended before it had run the steps of a trial."""
 
 
@@ -54,9 +53,8 @@ def name_of(make_training: MakeTraining) -> str:
         function = function.func
     function = inspect.unwrap(function)
     name = str(getattr(function, "__qualname__", type(function).__qualname__)).rpartition("<locals>.")[2]
-    if not hasattr(function, "__code__"):  # a bound method has that of its function
-        function = getattr(type(function), "__call__", None)
-    code = getattr(function, "__code__", None)
+    # An object that is called has the code of its class's method.
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
     if code is None:
         return name
     file, line = code.co_filename, code.co_firstlineno
@@ -92,7 +90,7 @@ def steps_of(make_training: MakeTraining, batch_size: int, steps: int) -> Callab
             next(iterator)
         except StopIteration:
             ended = f"it ended after {done} of {steps} steps of batch size {batch_size:,}"
-            raise TrainingEnded(f"{ended}; let it go on, such as by reading its data again") from None
+            raise TrainingEndedError(f"{ended}; let it go on, such as by reading its data again") from None
         done += 1
 
     return run_next

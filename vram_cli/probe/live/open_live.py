@@ -51,7 +51,8 @@ def open_live(
     config = with_device(config, device)
     if not in_this_process:
         _import_what_tracking_needs()
-        with ForkProbe(make_training, config, deadline=deadline) as probe:
+        probe = ForkProbe(make_training, config, deadline=deadline)
+        with probe:
             yield probe
         return
     current = torch.cuda.current_device() if torch.cuda.is_initialized() else None
@@ -101,7 +102,7 @@ def _refuse(config: Config) -> None:
 
 def _answer_of_a_fork() -> dict[str, bool]:
     """Return whether PyTorch works in a fork of this process, and whether that may use the GPU."""
-    fork = ForkedProcess(lambda: print(json.dumps(_in_a_fork())))
+    fork = ForkedProcess(lambda: os.write(1, json.dumps(_in_a_fork()).encode()))
     text = fork.stdout.read()
     fork.wait()
     for pipe in (fork.stdin, fork.stdout, fork.stderr):

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-import torch
-
 from vram_cli.accounting.attribution import with_modules_and_timeline
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_labels import label_gradients, label_storages
