@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import lcm
 
 from vram_cli.commands.initial_guess import InitialGuess
@@ -13,6 +15,7 @@ from vram_cli.commands.verdicts import require_verdict
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import ConfigError, CutShortError, Interrupted
 from vram_cli.probe import OpenProbe, Probe, open_probe
+from vram_cli.probe.live.make_training import MakeTraining, live_config
 from vram_cli.progress import SILENT, Progress
 from vram_cli.records import (
     Breakdown,
@@ -29,8 +32,13 @@ from vram_cli.search import find_largest
 
 
 def find_batch(
-    config: Config | str | None = None,
+    config: Config | str | MakeTraining | None = None,
     *,
+    device: str | None = None,
+    memory_limit: str | int | None = None,
+    gpu: str | None = None,
+    steps: int | None = None,
+    overrides: Sequence[str] = (),
     download: bool = False,
     detail: Detail = Detail.ROWS,
     with_eval: bool = False,
@@ -43,8 +51,18 @@ def find_batch(
     worker process: weights, random state and settings of the caller are not touched. If `search.objective` is
     throughput, steps at sizes up to the largest are timed after that.
 
+    A function `make_training(n)` in place of a config returns a training with batches of n: an iterator whose every
+    `next` is a step, such as a generator that yields after each, or a function whose every call is one. It may use any
+    object of this process. Each trial runs in a fork of this process, so that they stay as they are; if this process
+    has used CUDA already, trials run in it, and train them.
+
     Args:
         config: what to train, and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
+        device: such as "cpu" or "cuda:0"; None for that of the config.
+        memory_limit: such as "8GiB", or bytes; None for that of the config.
+        gpu: GPU to predict for; None for that of the config.
+        steps: steps per trial; None for those of the config.
+        overrides: other keys of the config, such as "search.max_batch_size=512".
         download: whether torchvision may download missing data files.
         detail: whether the breakdown has modules and a timeline.
         with_eval: whether to search for the largest evaluation batch as well.
@@ -57,13 +75,17 @@ def find_batch(
 
     Raises:
         ConfigError: the config is wrong, asks for the throughput of a GPU that is predicted, or asks for the evaluation
-            batch of a config that evaluates.
+            batch of a config that evaluates; or a function returns no training, or is asked for what needs a config.
         WorkloadError: the model, its data or its step raise at the smallest batch.
         MachineError: the device does not exist, or a prediction ran out of time or RAM.
         ProbeError: the worker process died in a prediction.
         Interrupted: Ctrl-C; `partial` is the answer so far.
     """
-    config = config if isinstance(config, Config) else load_config(config)
+    given = {"device.name": device, "device.memory_limit": memory_limit, "device.gpu": gpu, "search.steps": steps}
+    overrides = (*(f"{key}={value}" for key, value in given.items() if value is not None), *overrides)
+    if callable(config):
+        open_probe = _open_live(config, with_eval=with_eval)
+    config = _config_of(config, overrides)
     refuse_to_predict(config, config.device.gpu)
     if with_eval and config.mode == "eval":
         raise ConfigError("--with-eval: this config evaluates already, its mode is eval", "leave the option out")
@@ -100,6 +122,22 @@ def find_batch(
     if interrupted:
         raise Interrupted(result)
     return result
+
+
+def _config_of(training: Config | str | MakeTraining | None, overrides: Sequence[str]) -> Config:
+    if callable(training):
+        return live_config(training, overrides)
+    if isinstance(training, Config):
+        return with_overrides(training, overrides) if overrides else training
+    return load_config(training, overrides)
+
+
+def _open_live(make_training: MakeTraining, *, with_eval: bool) -> OpenProbe:
+    if with_eval:
+        raise ConfigError("with_eval: an evaluation needs a config", "call find_batch with a function that evaluates")
+    from vram_cli.probe.live.open_live import open_live  # it imports torch
+
+    return partial(open_live, make_training)
 
 
 def _search(config: Config, probe: Probe, detail: Detail, progress: Progress, open_probe: OpenProbe) -> SearchResult:

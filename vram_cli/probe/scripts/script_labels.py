@@ -49,7 +49,7 @@ def label_script(tracker: StorageTracker, model: nn.Module, optimizers: Iterable
     for optimizer in optimizers:
         for parameter, state in optimizer.state.items():
             tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, parent_path(names.get(parameter, "")))
-    tracker.label_phase(Phase.BATCH, Category.BATCH_DATA)
+    tracker.label_unknown(Phase.BATCH, Category.BATCH_DATA)
 
 
 def label_script_gradients(

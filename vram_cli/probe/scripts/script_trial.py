@@ -192,7 +192,7 @@ class ScriptTrial:
     def _label(self, phase: Phase) -> None:
         tracker = self._opened().tracker
         if phase is Phase.FORWARD:
-            tracker.label_phase(Phase.BATCH, Category.BATCH_DATA)
+            tracker.label_unknown(Phase.BATCH, Category.BATCH_DATA)
         if phase is Phase.OPTIMIZER:
             label_script_gradients(tracker, self._model, self._watch.optimizers)
 
