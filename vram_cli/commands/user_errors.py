@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from vram_cli.config import Config
 from vram_cli.errors import WorkloadError
 from vram_cli.records import Measurement, Outcome, SearchResult
 
 
-def raise_user_error(search: SearchResult) -> None:
+def raise_user_error(search: SearchResult, config: Config) -> None:
     """Raise the error of the user's code if no size ran because of it.
 
     Raises:
@@ -14,15 +15,16 @@ def raise_user_error(search: SearchResult) -> None:
     """
     # The last trial counts: a batch of 1 may fail in batch norm alone, and then a batch of 2 shows the real error.
     if search.max_batch_size is None and search.trials and search.trials[-1].outcome is Outcome.ERROR:
-        raise user_error(search.trials[-1])
+        raise user_error(search.trials[-1], config)
 
 
-def user_error(measurement: Measurement) -> WorkloadError:
+def user_error(measurement: Measurement, config: Config) -> WorkloadError:
     """Return the error of a trial with the outcome `ERROR`."""
     phase = measurement.phase.value if measurement.phase else "a trial"
+    code = "model, data or step" if config.script is None else "script"
     return WorkloadError(
         f"a batch of {measurement.batch_size:,} fails in {phase}, for a reason other than memory: "
         f"{measurement.message}",
-        "the traceback above comes from your model, data or step; fix that first",
+        f"the traceback above comes from your {code}; fix that first",
         traceback=measurement.traceback,
     )

@@ -32,6 +32,7 @@ _IRRELEVANT = (
     "data.root",
     "data.num_samples",
     "train.learning_rate",
+    "script.isolation",
     "search",
     "device.name",
     "device.engine",
@@ -69,15 +70,18 @@ def comparable_baseline(
         breakdown = baseline.breakdown
         if breakdown is not None and breakdown.batch_size != batch_size:
             breakdown = None
-        # A search tries many sizes, so the one in its config need not match.
-        config = {**baseline.run.config, "train": {**baseline.run.config.get("train", {}), "batch_size": batch_size}}
-        run = replace(baseline.run, config=config)
-        baseline = BreakdownResult(run=run, measurement=trials[-1], breakdown=breakdown)
+        baseline = BreakdownResult(run=baseline.run, measurement=trials[-1], breakdown=breakdown)
     if not baseline.measurement.fits:
         raise ConfigError(f"{name}: did not fit, so it has no peak to compare with", _NO_BASELINE)
-    if reason := next(_differences(now, baseline.run), None):
+    earlier = _sized(baseline.run, baseline.measurement.batch_size)
+    if reason := next(_differences(_sized(now, batch_size), earlier), None):
         raise ConfigError(f"{name} is not comparable: {reason}", _UPDATE)
     return baseline
+
+
+def _sized(run: RunInfo, batch_size: int) -> RunInfo:
+    """Return a run with the batch size that ran: a search tries others than its config's, and a script has its own."""
+    return replace(run, config={**run.config, "train": {**run.config.get("train", {}), "batch_size": batch_size}})
 
 
 def config_changes(now: RunInfo, baseline: RunInfo) -> tuple[str, ...]:
