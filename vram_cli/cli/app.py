@@ -32,7 +32,7 @@ class VramCommand(TyperCommand):
 
 def _check_separator(words: Sequence[str], args: Sequence[str], name: str) -> None:
     """Check that the words of a training command come after --, so that its options are not taken for vram's."""
-    if not words or list(words) == list(args[-len(words) :]) and args[-len(words) - 1 : -len(words)] == ["--"]:
+    if not words or list(args[-len(words) - 1 :]) == ["--", *words]:
         return
     if words[0].endswith((".yaml", ".yml")):
         hint = f"a config is named with --config: vram {name} --config {words[0]}"

@@ -157,9 +157,7 @@ def reads_config(*names: str, runs_scripts: bool = False) -> Callable[[Command],
     """
 
     def decorate(command: Command) -> Command:
-        def run(
-            config: str | None, overrides: list[str] | None, words: list[str] | None = None, **values: Any
-        ) -> None:
+        def run(config: str | None, overrides: list[str] | None, words: list[str] | None = None, **values: Any) -> None:
             flags = _overrides({name: values.pop(name) for name in names})
             sources: list[ConfigSource] = []
 

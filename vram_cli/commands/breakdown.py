@@ -64,7 +64,7 @@ def breakdown(
         progress.status(f"running {config.search.steps} steps at batch size {size:,}")
         measurement = probe.measure(size, detail)
         if measurement.outcome is Outcome.ERROR:
-            raise user_error(measurement, config)
+            raise user_error(measurement)
         require_verdict(measurement, device.name)
         result = BreakdownResult(
             run=probe.info,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from vram_cli.config import Config
 from vram_cli.errors import WorkloadError
 from vram_cli.records import Measurement, Outcome, SearchResult
 
 
-def raise_user_error(search: SearchResult, config: Config) -> None:
+def raise_user_error(search: SearchResult) -> None:
     """Raise the error of the user's code if no size ran because of it.
 
     Raises:
@@ -15,16 +14,15 @@ def raise_user_error(search: SearchResult, config: Config) -> None:
     """
     # The last trial counts: a batch of 1 may fail in batch norm alone, and then a batch of 2 shows the real error.
     if search.max_batch_size is None and search.trials and search.trials[-1].outcome is Outcome.ERROR:
-        raise user_error(search.trials[-1], config)
+        raise user_error(search.trials[-1])
 
 
-def user_error(measurement: Measurement, config: Config) -> WorkloadError:
+def user_error(measurement: Measurement) -> WorkloadError:
     """Return the error of a trial with the outcome `ERROR`."""
     phase = measurement.phase.value if measurement.phase else "a trial"
-    code = "model, data or step" if config.script is None else "script"
     return WorkloadError(
         f"a batch of {measurement.batch_size:,} fails in {phase}, for a reason other than memory: "
         f"{measurement.message}",
-        f"the traceback above comes from your {code}; fix that first",
+        "the traceback above comes from your own code; fix that first",
         traceback=measurement.traceback,
     )

@@ -25,9 +25,7 @@ DEFAULT_CONFIG = "mlp_mnist.yaml"
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def load_config(
-    path: str | Path | None = None, overrides: Sequence[str] = (), command: Sequence[str] = ()
-) -> Config:
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), command: Sequence[str] = ()) -> Config:
     """Read and check a config.
 
     Args:

@@ -54,7 +54,9 @@ def _parse(text: str) -> tuple[tuple[str, ...], Any]:
     if not equals or not key.strip():
         raise ConfigError(f"{COMMAND_LINE}: expected section.key=value, got {text!r}", "such as optimizer.name=adamw")
     if not value.strip():
-        raise ConfigError(f"{COMMAND_LINE}: {key.strip()}: the value is empty", f"write {key.strip()}=null for no value")
+        raise ConfigError(
+            f"{COMMAND_LINE}: {key.strip()}: the value is empty", f"write {key.strip()}=null for no value"
+        )
     path = tuple(key.strip().split("."))
     for depth in range(len(path)):
         keys = keys_of(path[:depth])

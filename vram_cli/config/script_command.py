@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ def check_program(config: Config) -> None:
         return
     program = config.script.command[0]
     # A path is one from the config's folder, in which the script runs.
-    path = str(config.source.folder / program) if os.path.dirname(program) else program
+    path = str(config.source.folder / program) if Path(program).name != program else program
     if not program or shutil.which(path) is None:
         message = config.source.located(f"{_KEY}: there is no program {program!r}")
         raise ConfigError(message, _way_out(program, config.source.folder))

@@ -68,7 +68,7 @@ def check(
         earlier = comparable_baseline(probe.info, size, baseline, baseline_name) if baseline is not None else None
         progress.status(f"running {config.search.steps} steps at batch size {size:,}")
         measurement = probe.measure(size, Detail.MODULES)
-        _require_memory_verdict(measurement, probe.info, config)
+        _require_memory_verdict(measurement, probe.info)
         breakdown = measurement.breakdown
         if not measurement.fits:
             breakdown = _with_enough_memory(config, size, probe, open_probe)
@@ -90,10 +90,10 @@ def _require_named_gpu(config: Config, run: RunInfo) -> None:
         )
 
 
-def _require_memory_verdict(measurement: Measurement, run: RunInfo, config: Config) -> None:
+def _require_memory_verdict(measurement: Measurement, run: RunInfo) -> None:
     """Raise if the trial says nothing about memory: only running out of it is a finding."""
     if measurement.outcome is Outcome.ERROR:
-        raise user_error(measurement, config)
+        raise user_error(measurement)
     require_verdict(measurement, run.device.name)
     if not measurement.fits and measurement.outcome is not Outcome.OUT_OF_MEMORY:
         trial = f"batch {measurement.batch_size:,} on {run.device.name}: {measurement.message}"
