@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vram_cli.records import FindBatchResult, LoaderInfo, Measurement, Outcome, Phase, RunInfo
+from vram_cli.records import FindBatchResult, LoaderInfo, Measurement, Outcome, Phase, RunInfo, ScriptInfo
 from vram_cli.report import document as doc
 from vram_cli.report.words import count, ended, number, one_line, setting
 from vram_cli.shell import shell_line
@@ -30,7 +30,7 @@ def script_lines(run: RunInfo) -> tuple[doc.Line, ...]:
         return ()
     return (
         ("script", one_line(shell_line(script.command), 1000)),
-        ("loaders", "\n".join(map(_loader, script.loaders)) or "no DataLoader"),
+        ("loaders", "\n".join(_loader(loader, script) for loader in script.loaders) or "no DataLoader"),
         ("steps", f"{count(script.micro_batches, 'batch', 'batches')} per step of the optimizer"),
         ("start", one_line(script.starts)),
         ("isolation", _isolation(script.isolation)),
@@ -62,12 +62,14 @@ def validation_headline(result: FindBatchResult) -> tuple[doc.Line, ...]:
     trial = result.validation
     if trial is None or not (_takes_more(trial) or not trial.fits):
         return ()
-    own = _own_batch(result.run)
+    own = _own_batch(result.run, trial)
     if trial.fits:
         return (("Validation:", f"takes more than training: {format_bytes(_peak(trial))}{own}"),)
     why = f": {one_line(trial.message)}" if trial.message and trial.outcome is not Outcome.OUT_OF_MEMORY else ""
-    after = "" if trial.phase is Phase.VALIDATION else f"; it follows training with {number(trial.batch_size)}"
-    return (("Validation:", f"{ended(trial.outcome, trial.phase)}{own}{after}{why}"),)
+    end = ended(trial.outcome, trial.phase)
+    if trial.phase is not Phase.VALIDATION:
+        return (("Validation:", f"not known: the training before it {end}{why}"),)
+    return (("Validation:", f"{end}{own}{why}"),)
 
 
 def validation_evidence(result: FindBatchResult) -> doc.Line:
@@ -76,7 +78,10 @@ def validation_evidence(result: FindBatchResult) -> doc.Line:
     if trial is None or validation_headline(result):
         return "validation", ""
     reserved = format_bytes(_peak(trial))
-    return "validation", f"ran{_own_batch(result.run)}: {reserved} reserved at its peak, no more than in training"
+    return (
+        "validation",
+        f"ran{_own_batch(result.run, trial)}: {reserved} reserved at its peak, no more than in training",
+    )
 
 
 def _place_of_size(run: RunInfo, size: int | None) -> str:
@@ -91,8 +96,9 @@ def _place_of_size(run: RunInfo, size: int | None) -> str:
     return f"Batch size: set in {loader}."
 
 
-def _loader(loader: LoaderInfo) -> str:
+def _loader(loader: LoaderInfo, script: ScriptInfo) -> str:
     size = "no batch size" if loader.batch_size is None else f"batch size {number(loader.batch_size)}"
+    size = "batch size {n}" if _is_set(loader, script) else size
     samples = "no length" if loader.num_samples is None else count(loader.num_samples, "sample")
     return f"{one_line(loader.line)}: {size}, {samples}{', trains' if loader.trains else ''}"
 
@@ -113,9 +119,16 @@ def _peak(trial: Measurement) -> int:
     return peak.reserved_bytes if peak else 0
 
 
-def _own_batch(run: RunInfo) -> str:
+def _own_batch(run: RunInfo, trial: Measurement) -> str:
     """Return the batch size of validation, if one loader is it."""
     loaders = [loader for loader in run.script.loaders if not loader.trains] if run.script else []
-    if len(loaders) != 1 or loaders[0].batch_size is None:
+    if run.script is None or len(loaders) != 1 or loaders[0].batch_size is None:
         return ""
+    if _is_set(loaders[0], run.script):
+        return f" with the same batch of {number(trial.batch_size)}"
     return f" with its own batch of {number(loaders[0].batch_size)}"
+
+
+def _is_set(loader: LoaderInfo, script: ScriptInfo) -> bool:
+    """Return whether the command's {n} sets the size of a loader: it had that of the rehearsal."""
+    return not script.set_in and loader.batch_size == script.batch_size

@@ -220,9 +220,14 @@ def _grid(lines: Sequence[tuple[Text, Text]]) -> RichTable:
 
 
 def _command(words: Sequence[str], width: int) -> str:
-    """Return the command quoted for a shell; if it is too long for a line, each option has a line of its own."""
+    """Return the command quoted for a shell; if it is too long for a line, each option has a line of its own.
+
+    So has the command of a script, after --.
+    """
     quoted = [shell_word(spelled_line(word)) for word in words]
     line = " ".join(quoted)
     if len(line) <= width:
         return line
-    return "".join(f" \\\n  {word}" if word.startswith("--") else f" {word}" for word in quoted).lstrip()
+    end = words.index("--") + 1 if "--" in words else len(words)
+    options = "".join(f" \\\n  {word}" if word.startswith("--") else f" {word}" for word in quoted[:end])
+    return " ".join([options.lstrip(), *quoted[end:]])
