@@ -9,6 +9,7 @@ import pytest
 
 from vram_cli.records import BreakdownResult, Device, FindBatchResult, Limit, LoaderInfo, Measurement, Outcome, Phase
 from vram_cli.report.next_step import again, next_step
+from vram_cli.shell import command_name
 
 from .drawing import flat, html, markdown, text
 from .examples import COMMAND, GPU, SCRIPT, SCRIPT_INFO, failed, ran
@@ -88,7 +89,7 @@ def test_validation_names_its_batch_if_it_is_known(loaders: tuple[LoaderInfo, ..
             replace(failed(174), phase=Phase.VALIDATION),
             "ran out of memory in validation with its own batch of 1,000 Peak",
         ),
-        (failed(174), "ran out of memory in backward with its own batch of 1,000; it follows training with 174 Peak"),
+        (failed(174), "not known: the training before it ran out of memory in backward Peak"),
         (
             Measurement(batch_size=174, outcome=Outcome.ERROR, phase=Phase.VALIDATION, message="KeyError: acc"),
             "raised an error in validation with its own batch of 1,000: KeyError: acc Peak",
@@ -127,7 +128,9 @@ def test_next_step_asks_nothing_that_a_script_decides() -> None:
 
 def test_a_long_command_is_one_that_a_shell_takes() -> None:
     command = (*COMMAND, "--name", "a b", *(word for number in range(9) for word in (f"--option-{number}", "value")))
-    result = replace(SCRIPT, run=replace(SCRIPT.run, config={"script": {"command": [*command]}}))
+    result = replace(
+        SCRIPT, run=replace(SCRIPT.run, config_name=command_name(command), config={"script": {"command": [*command]}})
+    )
     shown = text(result).split("\nNext: ")[1].partition("\n")[2]
     assert tuple(shlex.split(shown.replace("\\\n", " ")))[-len(command) - 1 :] == ("--", *command)
     assert "  -- python train.py --batch-size {n} --name 'a b' --option-0" in shown

@@ -26,7 +26,7 @@ class VramCommand(TyperCommand):
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str) and not text.strip() and flag.startswith("-"):
                     raise ConfigError(f"{flag}: the value is empty", "leave the option out, or give it a value")
-        _check_separator(values.get("words") or (), args, str(ctx.info_name))
+        _check_separator(values.get("script_command") or (), args, str(ctx.info_name))
         return super().parse_args(ctx, args)
 
 

@@ -131,7 +131,7 @@ _SET = "Override a config key, such as optimizer.name=adamw. Repeatable."
 _PLOT = "Save a plot of the trials or of one step as PNG, SVG or PDF; needs matplotlib."
 _REPORT = "Save the full answer as a self-contained HTML page."
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND", show_default=False, help=_COMMAND)]
+ScriptCommand = Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND", show_default=False, help=_COMMAND)]
 ConfigName = Annotated[str | None, typer.Option("--config", "-c", metavar="FILE", help=_CONFIG)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=_SET)]
 Download = Annotated[bool, option("--download", help="Let torchvision download a missing data set.")]
@@ -157,12 +157,14 @@ def reads_config(*names: str, runs_scripts: bool = False) -> Callable[[Command],
     """
 
     def decorate(command: Command) -> Command:
-        def run(config: str | None, overrides: list[str] | None, words: list[str] | None = None, **values: Any) -> None:
+        def run(
+            config: str | None, overrides: list[str] | None, script_command: list[str] | None = None, **values: Any
+        ) -> None:
             flags = _overrides({name: values.pop(name) for name in names})
             sources: list[ConfigSource] = []
 
             def load() -> Config:
-                loaded = _load(config, [*(overrides or []), *flags], words or (), quiet=values["quiet"])
+                loaded = _load(config, [*(overrides or []), *flags], script_command or (), quiet=values["quiet"])
                 sources.append(loaded.source)
                 return loaded
 
@@ -174,7 +176,7 @@ def reads_config(*names: str, runs_scripts: bool = False) -> Callable[[Command],
 
         run.__name__, run.__doc__, run.__annotations__ = command.__name__, command.__doc__, {}
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        shared = [_parameter("words", Words)] if runs_scripts else []
+        shared = [_parameter("script_command", ScriptCommand)] if runs_scripts else []
         shared += [_parameter("config", ConfigName), _parameter("overrides", Overrides)]
         parameters = [*shared, *(SETTINGS[name].parameter(name) for name in names), *own]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # any function may have one

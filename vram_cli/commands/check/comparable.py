@@ -70,17 +70,21 @@ def comparable_baseline(
         breakdown = baseline.breakdown
         if breakdown is not None and breakdown.batch_size != batch_size:
             breakdown = None
-        baseline = BreakdownResult(run=baseline.run, measurement=trials[-1], breakdown=breakdown)
+        # A search tries many sizes, so the one in its config need not match.
+        run = _sized(baseline.run, batch_size)
+        baseline = BreakdownResult(run=run, measurement=trials[-1], breakdown=breakdown)
     if not baseline.measurement.fits:
         raise ConfigError(f"{name}: did not fit, so it has no peak to compare with", _NO_BASELINE)
-    earlier = _sized(baseline.run, baseline.measurement.batch_size)
-    if reason := next(_differences(_sized(now, batch_size), earlier), None):
+    earlier = baseline.run
+    if now.script is not None:  # its own batch size is in no config
+        now, earlier = _sized(now, batch_size), _sized(earlier, baseline.measurement.batch_size)
+    if reason := next(_differences(now, earlier), None):
         raise ConfigError(f"{name} is not comparable: {reason}", _UPDATE)
     return baseline
 
 
 def _sized(run: RunInfo, batch_size: int) -> RunInfo:
-    """Return a run with the batch size that ran: a search tries others than its config's, and a script has its own."""
+    """Return a run whose config has the batch size that ran."""
     return replace(run, config={**run.config, "train": {**run.config.get("train", {}), "batch_size": batch_size}})
 
 
