@@ -340,14 +340,12 @@ def _is_normal(stop: BaseException) -> bool:
 
 
 def _no_device(config: Config) -> ConfigError:
-    return (
-        ConfigError(
-            "the script trained without the GPU: it never used CUDA",
-            "let it choose its device by torch.cuda.is_available(), or by an option in the command; for its training on "
-            "the CPU, add --device cpu",
-        )
-        if config.device.name != "cpu"
-        else ConfigError("the script trained on no device")
+    if config.device.name == "cpu":
+        return ConfigError("the script trained on no device that vram measures")
+    return ConfigError(
+        "the script trained without the GPU: it never used CUDA",
+        "let it choose its device by torch.cuda.is_available(), or by an option in the command; for its training on "
+        "the CPU, add --device cpu",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from shlex import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -15,6 +14,7 @@ from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.palette import COLOURS
 from vram_cli.report.words import CATEGORY_LABELS, spelled
+from vram_cli.shell import shell_word
 
 Branch = tuple[doc.Row, list["Branch"]]
 """A row of a tree with the branches below it."""
@@ -72,7 +72,7 @@ def template(name: str) -> Template:
         "kind_of": lambda block: type(block).__name__,
         "labels": CATEGORY_LABELS,
         "percent": lambda share: f"{100 * share:.2f}%",
-        "quote": quote,
+        "quote": shell_word,
         "shown_columns": _shown_columns,
         "texts_of": _texts_of,
         "tree_of": _tree,
