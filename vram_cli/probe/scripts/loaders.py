@@ -202,7 +202,7 @@ class Loaders:
         torch_dataloader._BaseDataLoaderIter.__init__ = iter_init  # type: ignore[method-assign, assignment]
         torch_dataloader._BaseDataLoaderIter.__next__ = next_batch  # type: ignore[method-assign, assignment]
         if self.plan.repeats_samples:
-            torch_fetch._MapDatasetFetcher.fetch = _fetch_distinct  # type: ignore[method-assign, assignment]
+            torch_fetch._MapDatasetFetcher.fetch = _fetch_distinct  # type: ignore[method-assign]
             torch_fetch._IterableDatasetFetcher.fetch = _fetch_few  # type: ignore[method-assign]
 
     def model_runs(self, *, with_gradients: bool, is_training: bool) -> None:
