@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import os
 import shutil
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.probe.scripts.children import checksums, in_child
 from vram_cli.probe.scripts.overlay import OverlayError, enter, obstacle
 
 pytestmark = [
@@ -21,37 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 NOBODY = 65534
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    def fact(path: Path) -> str:
-        content = path.read_bytes() if path.is_file() else b""
-        return f"{path.lstat().st_mode:o} {path.lstat().st_mtime_ns} {hashlib.sha256(content).hexdigest()}"
-
-    return {str(path.relative_to(folder)): fact(path) for path in [folder, *folder.rglob("*")]}
-
-
-def in_child(function: Callable[[], object], user: int | None = None) -> str:
-    """Return what a function answers in a child of this process, as text, or its exception."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            if user is not None:
-                os.setgroups([])
-                os.setresgid(user, user, user)
-                os.setresuid(user, user, user)
-                ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: its /proc is its own, as after a login
-            answer = str(function())
-        except BaseException:  # noqa: BLE001
-            answer = traceback.format_exc()
-        os.write(writing, answer.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        answer = pipe.read()
-    os.waitpid(pid, 0)
-    return answer
 
 
 @pytest.fixture(params=["this user", "a normal user"])
