@@ -151,10 +151,9 @@ class CpuMonitor(MemoryMonitor):
 
 
 def _processor_name() -> str:
-    name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+    lines = (line.partition(":") for line in cpuinfo.read_text().splitlines()) if cpuinfo.exists() else ()
+    found = (value.strip() for key, _, value in lines if key.strip() == "model name")
+    name = next(found, "") or platform.processor() or platform.machine()  # the second one starts a program
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}, {cores} cores"

@@ -22,6 +22,8 @@ class ScriptRequest:
     is_virtual: bool
     """Whether the process has the library of the virtual GPU."""
     plan: LoaderPlan
+    has_overlay: bool = False
+    """Whether writes into the working folder are discarded."""
     is_rehearsal: bool = False
     """Whether the run is to find out about the script: it has no memory limit."""
     detail: Detail = Detail.NONE
@@ -62,7 +64,6 @@ class ScriptDone:
     rehearsal: Rehearsal | None = None
     step_peak: tuple[int, int, int] = (0, 0, 0)
     """The peak of the last step, in bytes requested, allocated and reserved."""
-    world_size: int = 1
 
 
 Answer = ScriptDone | Refused | PhaseStarted

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
+from types import TracebackType
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -31,8 +34,9 @@ from vram_cli.errors import (
 from vram_cli.probe.devices.monitor import MemoryMonitor, PeakStats
 from vram_cli.probe.messages import PhaseStarted, Refused
 from vram_cli.probe.scripts.grounds import open_ground
+from vram_cli.probe.scripts.isolation import Lines, observe
 from vram_cli.probe.scripts.loaders import Loaders
-from vram_cli.probe.scripts.messages import ANSWER, ScriptDone, ScriptRequest
+from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.rehearsal import rehearsal_of
 from vram_cli.probe.scripts.script_labels import (
     label_other_modules,
@@ -49,7 +53,6 @@ from vram_cli.user_lines import user_line
 _VALIDATION_SECONDS = 60.0
 """Time after the steps of a trial in which a validation must begin."""
 _NO_OPTIMIZER = "no optimizer of torch.optim stepped, so each backward pass counts as a step"
-_EXITS = (KeyboardInterrupt, SystemExit)
 
 
 class ScriptTrial:
@@ -58,12 +61,10 @@ class ScriptTrial:
     Args:
         request: the trial.
         send: sends an answer as a line of JSON.
-        writes: returns what the script has written so far.
+        writes: returns what the script has done besides training so far.
     """
 
-    def __init__(
-        self, request: ScriptRequest, send: Callable[[str], None], writes: Callable[[], tuple[str, ...]] = tuple
-    ) -> None:
+    def __init__(self, request: ScriptRequest, send: Callable[[str], None], writes: Lines) -> None:
         self._request, self._send, self._writes = request, send, writes
         self._config = Config.model_validate(request.config)
         self._loaders = Loaders(plan=request.plan, on_next=lambda _: None)
@@ -79,20 +80,36 @@ class ScriptTrial:
 
     def run(self, script: Callable[[], None]) -> NoReturn:
         """Run the script, and end the process as soon as the trial is over."""
-        failure: Failure | None = None
+        error: BaseException | None = None
         try:
-            self.attach()
+            self.attach(lambda start: start())
             script()
-        except _EXITS as stop:
-            failure = None if _is_normal(stop) else self._failure_of(RuntimeError(f"it ended with {stop!r}"))
-        except VramError as error:
+        except BaseException as raised:  # noqa: BLE001 - every exception is an outcome
+            error = raised
+        self.script_ended(error)
+
+    def script_ended(self, error: BaseException | None) -> NoReturn:
+        """Report a script that has come to its end by itself, or by an exception."""
+        if isinstance(error, VramError):
             self._refuse(error)
-        except BaseException as error:  # noqa: BLE001 - every exception is an outcome
-            failure = self._failure_of(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+        failure = None
+        if isinstance(error, Exception):
+            failure = self._failure_of(error)
+        elif error is not None and not _is_normal(error):
+            failure = self._failure_of(RuntimeError(f"it ended with {error!r}"))
         self._end(failure, is_whole=True)
 
-    def attach(self) -> None:
-        """Follow the training of this process from now on."""
+    @property
+    def has_trained(self) -> bool:
+        """Whether this process has trained, unlike one that only starts another."""
+        return self._watch.backwards > 0 and not self._is_foreign
+
+    def attach(self, when_needed: Callable[[Callable[[], None]], None]) -> None:
+        """Follow the training of this process from now on.
+
+        Args:
+            when_needed: calls a function, which opens the device, at the time that this process begins to need it.
+        """
         self._loaders.install()
         self._watch.install()
         if self._request.is_rehearsal:
@@ -100,7 +117,7 @@ class ScriptTrial:
         ground = open_ground(self._config, is_virtual=self._request.is_virtual)
         self._checked = ground.checked
         self._report_out_of_memory()
-        ground.when_used(self._start_on)
+        when_needed(lambda: ground.when_used(self._start_on))
 
     def enter(self, phase: Phase) -> None:
         """Start a phase; the trial ends as a validation ends that it waited for."""
@@ -325,6 +342,40 @@ class ScriptTrial:
         if self._monitor is None:
             raise _no_device(self._config)
         return self._monitor
+
+
+def attach_to_process(request: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
+    """Follow the training of this process, which another program has started, if it trains.
+
+    Args:
+        request: a `ScriptRequest` as JSON.
+        send: sends an answer.
+    """
+    trial_request = SCRIPT_REQUEST.validate_python(request)
+    writes = observe(is_discarded=trial_request.has_overlay)
+    trial = ScriptTrial(trial_request, lambda line: send(json.loads(line)), writes)
+    # A launcher makes no modules; those that train do, before anything else that takes memory.
+    trial.attach(_when_modules_are_made)
+    show = sys.excepthook
+
+    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        show(kind, error, trace)
+        if trial.has_trained or not isinstance(error, SystemExit):
+            trial.script_ended(error)
+
+    sys.excepthook = report
+    atexit.register(lambda: trial.script_ended(None) if trial.has_trained else None)
+
+
+def _when_modules_are_made(start: Callable[[], None]) -> None:
+    make = nn.Module.__init__
+
+    def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        nn.Module.__init__ = make  # type: ignore[method-assign]
+        start()
+        make(module, *args, **kwargs)
+
+    nn.Module.__init__ = init  # type: ignore[method-assign, assignment]
 
 
 def refused(error: VramError) -> Refused:

@@ -6,22 +6,27 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, ProbeError, VramError, WorkloadError, out_of_host_memory
 from vram_cli.probe.messages import PhaseStarted, Ready, Refused, RunTrial, TrialDone
-from vram_cli.probe.scripts.command import parse
+from vram_cli.probe.scripts import overlay
+from vram_cli.probe.scripts.command import Command, parse
 from vram_cli.probe.scripts.forked import run_in_fork
+from vram_cli.probe.scripts.isolation import isolate, uses_overlay
+from vram_cli.probe.scripts.launched import launch
 from vram_cli.probe.scripts.loaders import LoaderPlan
-from vram_cli.probe.scripts.messages import ANSWER, Rehearsal, ScriptDone, ScriptRequest
+from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, Answer, Rehearsal, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.preload import packages_of, preload
 from vram_cli.probe.scripts.run_python import run
 from vram_cli.records import DataInfo, Detail, Measurement, Outcome, Phase, ScriptInfo
 
 _REHEARSED = (6, 2, 1)
 """Batch sizes to rehearse with, until one fits. Few scripts have a 6 of their own, so it shows that {n} is taken."""
+_FORKS = "a fork of a process that has imported its packages"
 _LEAST_STEPS = 64
 """Steps that an epoch has, at least: more than a trial runs."""
 
@@ -41,11 +46,15 @@ class ScriptTrials:
             raise ProbeError("the config names no script")
         self._config, self._script, self._is_virtual = config, config.script, is_virtual
         command = parse(self._script.words(1))
+        self._has_overlay = uses_overlay(self._script.isolation)
+        self._reason = command.reason
+        """Why trials are no forks; "" if they are."""
         if command.kind == "file":
             preload(packages_of(Path(command.target)))
         self._takes_size = self._script.takes_batch_size
         self._rehearsal, self._rehearsed_size = self._rehearse()
-        self._starts = preload(self._rehearsal.modules)
+        if not self._reason:
+            self._reason = preload(self._rehearsal.modules)
         self._training = self._loaders_to_set()
         if self._takes_size:
             self._check_that_size_is_taken()
@@ -81,6 +90,7 @@ class ScriptTrials:
                 batch_size=size,
                 config=self._config.model_dump(mode="json"),
                 is_virtual=self._is_virtual,
+                has_overlay=self._has_overlay,
                 plan=LoaderPlan(),
                 is_rehearsal=True,
             )
@@ -170,6 +180,7 @@ class ScriptTrials:
             batch_size=batch_size,
             config=self._config.model_dump(mode="json"),
             is_virtual=self._is_virtual,
+            has_overlay=self._has_overlay,
             is_rehearsal=is_rehearsal,
             detail=detail,
             plan=LoaderPlan(
@@ -188,36 +199,60 @@ class ScriptTrials:
         Raises:
             VramError: it was refused, or ended without an answer.
         """
-        answers: list[Any] = []
+        answers: list[Answer] = []
 
-        def on_line(line: str) -> None:
-            answer = ANSWER.validate_json(line)
+        def on_answer(answer: Answer) -> bool:
             if isinstance(answer, PhaseStarted):
                 on_phase(answer.phase)
             answers.append(answer)
+            return not isinstance(answer, PhaseStarted)
 
         command = parse(self._script.words(request.batch_size))
-
-        def work(send: Callable[[str], None]) -> Any:
-            from vram_cli.probe.scripts.script_trial import ScriptTrial
-
-            os.environ.update(command.environment)
-            ScriptTrial(request, send).run(lambda: run(command))
-
-        status = run_in_fork(work, on_line)
+        run_trial = self._launch if self._reason else self._fork
+        exit_code = run_trial(command, request, on_answer)
         last = answers[-1] if answers else None
         if isinstance(last, Refused):
             raise last.to_error()
         if isinstance(last, ScriptDone):
             return last
-        phase = last.phase if isinstance(last, PhaseStarted) else None
-        return ScriptDone(measurement=self._killed(request, status, phase))
+        return ScriptDone(measurement=self._killed(request, exit_code, last.phase if last else None))
 
-    def _killed(self, request: ScriptRequest, status: int, phase: Phase | None) -> Measurement:
-        code = os.waitstatus_to_exitcode(status)
+    def _fork(self, command: Command, request: ScriptRequest, on_answer: Callable[[Answer], bool]) -> int | None:
+        def work(send: Callable[[str], None]) -> NoReturn:
+            from vram_cli.probe.scripts.script_trial import ScriptTrial
+
+            os.environ.update(command.environment)
+            writes = isolate(with_overlay=request.has_overlay)
+            ScriptTrial(request, send, writes).run(lambda: run(command))
+
+        return run_in_fork(work, lambda line: on_answer(ANSWER.validate_json(line)))
+
+    def _launch(self, command: Command, request: ScriptRequest, on_answer: Callable[[Answer], bool]) -> int | None:
+        folder = Path.cwd()
+        end = launch(
+            command,
+            {},
+            folder,
+            SCRIPT_REQUEST.dump_python(request, mode="json"),
+            lambda message: on_answer(ANSWER.validate_python(message)),
+            prepare=partial(overlay.enter, folder) if request.has_overlay else None,
+        )
+        if end.exit_code is not None and not end.was_attached:
+            raise ConfigError(
+                f"{self._name}: it ended with exit code {end.exit_code}, and none of its processes imported torch",
+                "start the Python that trains in the command, without a login to another machine or a container",
+            )
+        return end.exit_code
+
+    def _killed(self, request: ScriptRequest, exit_code: int | None, phase: Phase | None) -> Measurement:
+        code = exit_code or 0
         ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if code >= 0 or self._is_virtual:
-            raise WorkloadError(f"{self._name}: the process of the script {ending}", "run it by itself to see why", "")
+            raise ConfigError(
+                f"{self._name}: the process of the script {ending} before it had trained for "
+                f"{self._config.search.steps} steps",
+                "run it by itself to see why",
+            )
         return Measurement(
             batch_size=request.batch_size, outcome=Outcome.KILLED, phase=phase, message=f"the trial's process {ending}"
         )
@@ -246,7 +281,8 @@ class ScriptTrials:
                 set_in="" if self._takes_size else trains[0].line,
                 loaders=rehearsal.loaders,
                 micro_batches=rehearsal.micro_batches,
-                starts="forks of a process that has imported its packages",
+                isolation="overlay" if self._has_overlay else "none",
+                starts=f"a new process, since {self._reason}" if self._reason else _FORKS,
             ),
         )
 
