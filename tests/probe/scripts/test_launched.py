@@ -156,12 +156,14 @@ def test_a_python_that_lacks_the_packages_of_vram(folder: Path, monkeypatch: pyt
     assert caught.value.hint.endswith(f"{python} -m pip install vram-cli")
 
 
-def test_vram_is_not_made_importable_for_the_script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_has_the_path_of_python_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of vram, nor of its neighbours."""
     monkeypatch.setenv("PYTHONPATH", str(folder / "site"))
+    (folder / "path.py").write_text("import sys; print(sys.path)")
     (folder / "train.py").write_text("import sys, torch; torch.send({'kind': 'done', 'path': sys.path})")
-    _, (message,) = run(folder, "sh", "-c", '"$0" -P train.py', sys.executable)
-    own = subprocess.run([sys.executable, "-P", "-c", "import sys; print(sys.path)"], capture_output=True, check=True)
-    assert str(message["path"]) == own.stdout.decode().strip()
+    _, (message,) = run(folder, "sh", "-c", '"$0" train.py', sys.executable)
+    own = subprocess.run([sys.executable, str(folder / "path.py")], capture_output=True, check=True, text=True)
+    assert str(message["path"]) == own.stdout.strip()
 
 
 def test_a_program_that_cannot_start(folder: Path) -> None:

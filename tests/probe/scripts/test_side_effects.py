@@ -219,6 +219,39 @@ def test_what_a_script_does_is_listed(folder: Path) -> None:
     ]
 
 
+def test_what_would_be_lost_is_told_before(folder: Path) -> None:
+    """Not what trials have made themselves, nor a log that grows, a lock or a cache."""
+    for name in ("best.pt", "earlier.pt", ".cache/fonts", "logs/old"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("content")
+    (folder / "lock").touch()
+    (folder / "by an earlier trial").mkdir()
+
+    def run() -> str:
+        losses: list[str] = []
+        writes = Writes(folder, made=[str(folder / "by an earlier trial")], on_loss=losses.append)
+        with Path("earlier.pt").open("a"), Path("earlier.pt").open("r+"):
+            pass
+        Path("new.txt").touch()
+        Path("new.txt").write_text("again")
+        Path("new.txt").unlink()
+        Path("by an earlier trial/log").touch()
+        Path("by an earlier trial/log").write_text("again")
+        shutil.rmtree("by an earlier trial")
+        Path("lock").write_text("")
+        Path(".cache/fonts").write_text("others")
+        assert losses == []
+        Path("earlier.pt").write_text("lost")
+        shutil.rmtree("logs")
+        Path("other.pt").touch()
+        Path("other.pt").replace("best.pt")
+        Path("best.pt").unlink()
+        assert str(folder / "other.pt") in writes.made
+        return "\n".join(losses)
+
+    assert in_child(run).splitlines() == ["overwrites earlier.pt", "removes logs", "overwrites best.pt"]
+
+
 def test_what_is_discarded_is_not_listed(folder: Path) -> None:
     def run() -> object:
         writes = Writes(folder / "logs", is_discarded=True)

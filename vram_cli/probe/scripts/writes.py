@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ _FILE_EVENTS = {
 }
 _STARTING = ("subprocess.Popen", "os.posix_spawn", "os.exec")
 _EVENTS = {*_FILE_EVENTS, *_STARTING, "os.system", "socket.getaddrinfo", "socket.connect"}
+_CACHES = {".cache", ".triton"}
 _REMOVING = ("os.remove", "os.rmdir", "shutil.rmtree")
+_LOSING = ("os.remove", "shutil.rmtree", "os.truncate", "os.rename", "truncate")
+"""Events after which a file, or its content, is no longer at its place; a folder that is removed by rmdir is empty."""
 
 
 class Writes:
@@ -42,14 +46,27 @@ class Writes:
     Args:
         folder: the working folder; paths in it are listed relative to it.
         is_discarded: whether what is written into the folder is discarded, so that it is not listed here.
+        made: paths that earlier trials have made.
+        on_loss: called with a line before a file that no trial made is removed, replaced or emptied, such as "removes
+            out/checkpoint-500"; it may end the process. It is not called for what is discarded.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, is_discarded: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        is_discarded: bool = False,
+        made: Iterable[str] = (),
+        on_loss: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.made = set(made)
+        """Paths that this process and earlier trials have made."""
+        self._on_loss = on_loss
         self._folder = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
         self._home = os.path.join(Path.home(), "")  # noqa: PTH118
         self._left_out = (*_SYSTEM, *(os.path.join(each, "") for each in _temporary_folders()))  # noqa: PTH118
         self._is_discarded = is_discarded
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, str]] = set()
         self._lines: dict[str, None] = {}
         self._hosts: dict[Any, str] = {}
         sys.addaudithook(self._on_event)
@@ -76,7 +93,7 @@ class Writes:
 
     def _on_effect(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
-            self._on_file(event, args[0])
+            self._on_file("truncate" if args[2] & os.O_TRUNC else event, args[0])
         elif event in _FILE_EVENTS:
             path, descriptor = _FILE_EVENTS[event]
             if len(args) <= descriptor or args[descriptor] in (-1, None):  # else a part of rmtree
@@ -96,7 +113,7 @@ class Writes:
         if not isinstance(name, (str, bytes, os.PathLike)):
             return  # a descriptor
         path = os.path.abspath(os.fsdecode(name))  # noqa: PTH100 - a link itself may be removed
-        key = path if event not in _REMOVING else f"{path}\0"
+        key = (path, event)
         if key in self._seen or "__pycache__" in path:
             return
         self._seen.add(key)
@@ -104,7 +121,18 @@ class Writes:
         if exists if event == "os.mkdir" else not exists and event in _REMOVING:
             return  # it fails, or has nothing to do
         if line := self._name(path):
-            self.add(f"{'removed' if event in _REMOVING else 'changed' if exists else 'made'} {line}")
+            self._add_file(event, path, line, exists)
+
+    def _add_file(self, event: str, path: str, line: str, exists: bool) -> None:
+        if not exists:
+            self.made.add(path)
+        is_made = self._is_made(path)
+        if event in _LOSING and not is_made and _has_worth(path):
+            self._on_loss(f"{'removes' if event in _REMOVING else 'overwrites'} {line}")
+        self.add(f"{'removed' if event in _REMOVING else 'made' if is_made else 'changed'} {line}")
+
+    def _is_made(self, path: str) -> bool:
+        return any(each in self.made for each in (path, *map(str, Path(path).parents)))
 
     def _name(self, path: str) -> str:
         """Return a path as it is listed; "" if it is left out."""
@@ -119,6 +147,11 @@ class Writes:
         """Handle a connection, unless it stays on this machine."""
         if isinstance(address, tuple) and not str(address[0]).startswith(("127.", "::1", "localhost", "0.0.0.0")):  # noqa: S104 - compared
             self.add(f"connected to {self._hosts.get(address[1]) or address[0]}:{address[1]}")
+
+
+def _has_worth(path: str) -> bool:
+    """Return whether something is lost with a file or folder, which an empty file (a lock) and a cache are not."""
+    return os.lstat(path).st_size > 0 and not _CACHES.intersection(Path(path).parts)
 
 
 def _temporary_folders() -> set[str]:
