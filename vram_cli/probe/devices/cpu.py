@@ -44,7 +44,7 @@ class CpuMonitor(MemoryMonitor):
         torch.ones(1 << 20).mul_(2).sum()
         self._limit = memory_limit
         self._capacity = memory_limit or int(available_bytes() * DEFAULT_SHARE)
-        self._base = self._peak = self._heap = 0
+        self._base = self._peak = self._heap = self._inherited_heap = 0
         self._lock = threading.Lock()
         self._is_sampling = False
 
@@ -81,11 +81,15 @@ class CpuMonitor(MemoryMonitor):
             threading.Thread(target=self._sample_forever, daemon=True).start()
         super().start_trial()
 
+    def start_in_fork(self) -> None:
+        """Leave free heap of before out of account: it is of any size, and too small for tensors (`malloc.py`)."""
+        self._inherited_heap = self._memory.free_heap()
+
     def set_limit(self) -> None:
         """Limit the data segment to its present size plus the capacity."""
         # Free heap can hold small tensors, so it counts as used from the start. It is rounded up to whole pads and
         # never decreases: otherwise a few KiB would move the limit from one trial to the next.
-        free = self._memory.free_heap()
+        free = self._memory.free_heap() - self._inherited_heap
         if free > self._heap:
             self._heap = (free // HEAP_PAD_BYTES + 1) * HEAP_PAD_BYTES
         self._base = self._memory.data() - self._heap

@@ -147,6 +147,9 @@ class MemoryMonitor(ABC):
         """Resident memory above which the parent ends the process, if nothing else enforces the limit; else None."""
         return None
 
+    def start_in_fork(self) -> None:  # noqa: B027 - an allocator that counts has nothing before its first tensor
+        """Leave free memory that this process has from the one that it is a fork of out of account."""
+
     def count_as_used(self, size: int) -> None:  # noqa: B027 - an allocator that counts knows them
         """Count bytes that were allocated before the trial as part of it: they leave it less of the limit."""
 

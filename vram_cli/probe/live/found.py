@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -69,7 +70,7 @@ class LivePhases(UserPhases):
         modules: its model.
         enter: enters a phase.
         on_inputs: called with the inputs of the outermost modules.
-        on_found: called as a module is added.
+        on_found: called as a module or an optimizer is found.
     """
 
     def __init__(
@@ -107,6 +108,12 @@ class LivePhases(UserPhases):
         if is_new:
             self._on_found()
         self._on_inputs(inputs)
+
+    def _optimizer_steps(self, optimizer: torch.optim.Optimizer, *arguments: object) -> None:
+        is_new = optimizer not in self._work.own_optimizers
+        super()._optimizer_steps(optimizer, *arguments)
+        if is_new:  # before its step changes the state that it has
+            self._on_found()
 
     def _module_ran(self, *_: object) -> None:
         self._depth = max(self._depth - 1, 0)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from vram_cli.config import Config
 from vram_cli.probe.devices.malloc import make_malloc_reproducible
 from vram_cli.probe.devices.open_monitor import open_monitor
+from vram_cli.probe.live.found import FoundModules
 from vram_cli.probe.live.make_training import MakeTraining
 from vram_cli.probe.live.trial import LiveTrial
 from vram_cli.probe.messages import OpenSession, Ready, Request, RunTrial, TorchImported, TrialDone
@@ -29,13 +30,22 @@ class LiveTrials:
         self._name = config.device.name
         self._monitor = open_monitor(self._name, config.device.memory_limit)
 
-    def warm_up(self) -> None:
-        """Run a step of two samples without a limit, whose errors occur again in the first trial.
+    def start_in_fork(self) -> None:
+        """Warm up, and free the gradients of live modules: the first step would free them uncounted."""
+        self._monitor.start_in_fork()
+        self.warm_up().zero_grad()
+        gc.collect()
+        gc.freeze()
+        self._monitor.empty_cache()
 
-        Modules and kernels that are loaded on first use stay in memory, and would count as memory of the training.
+    def warm_up(self) -> FoundModules:
+        """Run a step of two samples without a limit, and return its modules; errors occur again in the first trial.
+
+        Code and kernels that are loaded on first use stay in memory, and would count as memory of the training.
         """
-        monitor = open_monitor(self._name, None)
-        LiveTrial(self._make_training, monitor, lambda _: None, watches_growth=False).run_live(2, 1)
+        trial = LiveTrial(self._make_training, open_monitor(self._name, None), lambda _: None, watches_growth=False)
+        trial.run_live(2, 1)
+        return trial.modules
 
     @property
     def ready(self) -> Ready:
@@ -79,6 +89,5 @@ class LiveService(TrialService):
             make_malloc_reproducible()
         gc.freeze()  # the objects of the user's process: looking at them would copy their memory
         trials = LiveTrials(self._make_training, config)
-        trials.warm_up()
-        gc.freeze()
+        trials.start_in_fork()
         return trials

@@ -20,6 +20,15 @@ _CELL = re.compile(r"ipykernel_\d+|^<ipython-input-")
 _DECIDED = ("model", "data", "loss", "optimizer", "train", "step", "mode", "precision", "script")
 
 
+class LiveConfig(Config):
+    """What concerns the search and the device of a live training. As for a script, its other sections mean nothing."""
+
+    @property
+    def user_code(self) -> tuple[str, ...]:
+        """The user's function."""
+        return (self.source.name,)
+
+
 class TrainingEndedError(Exception):
     """A training ended before it had run the steps of a trial."""
 
@@ -35,9 +44,9 @@ def live_config(make_training: MakeTraining, overrides: Sequence[str]) -> Config
         key = override.partition("=")[0].strip()
         if key.partition(".")[0] in _DECIDED and key != "train.batch_size":
             raise ConfigError(f"{override}: {name} decides it", "leave it out, and change the function")
-    # As for a script, the sections about the training stand for nothing.
-    config = Config.model_validate({"script": {"command": ["make_training"]}})
-    return with_overrides(config.with_source(ConfigSource(name=name)), overrides)
+    config = LiveConfig.model_validate({"script": {"command": ["make_training"]}})
+    changed = with_overrides(config.with_source(ConfigSource(name=name)), overrides)
+    return LiveConfig.model_validate(changed.model_dump(mode="json", exclude_unset=True)).with_source(changed.source)
 
 
 def config_values(config: Config) -> dict[str, Any]:

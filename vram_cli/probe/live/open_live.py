@@ -113,7 +113,8 @@ def _answer_of_a_fork() -> dict[str, bool]:
 
 def _in_a_fork() -> dict[str, bool]:
     try:
-        torch.ones(1, requires_grad=True).sum().backward()
+        with torch.enable_grad():
+            torch.ones(1, requires_grad=True).sum().backward()
     except RuntimeError:  # "Unable to handle autograd's threading in combination with fork-based multiprocessing"
         return {"works": False, "keeps_gpu": False, "has_gpu": False}
     keeps_gpu = not torch.cuda._is_in_bad_fork()

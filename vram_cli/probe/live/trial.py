@@ -22,6 +22,9 @@ class LiveTrial(MemoryTrial):
     Args:
         make_training: the user's function.
         monitor, on_phase, detail, watches_growth: as for `MemoryTrial`.
+
+    Attributes:
+        modules: the outermost modules that ran.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class LiveTrial(MemoryTrial):
     ) -> None:
         super().__init__(monitor, on_phase, detail, watches_growth=watches_growth)
         self._make_training = make_training
+        self.modules = FoundModules()
 
     def run_live(self, batch_size: int, steps: int) -> tuple[Measurement, bool]:
         """Return the measurement, and whether the process may be poisoned.
@@ -47,23 +51,22 @@ class LiveTrial(MemoryTrial):
     def _built(self, batch_size: int, steps: int) -> Workload:
         self._start_phase(Phase.BUILD)
         run_next = steps_of(self._make_training, batch_size, steps)
-        modules = FoundModules()
 
         def step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
             phases = LivePhases(
                 work,
-                modules,
+                self.modules,
                 self._entering(enter),
                 on_inputs=self._label_inputs,
                 on_found=lambda: self._label(work, batch),
             )
             # A step that has run without a module does so again: nothing tells where its forward pass begins.
-            with phases.tracking(Phase.FORWARD if self._steps and not len(modules) else Phase.BATCH):
+            with phases.tracking(Phase.FORWARD if self._steps and not len(self.modules) else Phase.BATCH):
                 run_next()
             return torch.empty(0)
 
         return Workload(
-            model=modules,
+            model=self.modules,
             loss=_no_loss,
             optimizer=None,
             device=self._monitor.device,
