@@ -25,7 +25,10 @@ def test_help_shows_the_command(command: str, tmp_path: Path) -> None:
         ),
         (["breakdown", "python3", "train.py"], "comes last, after --: vram breakdown -- python3 train.py"),
         (["check", "python3", "--", "train.py"], "python3: vram check takes options only"),
-        (["find-batch", "python3", "train.py", "--epochs", "3"], "options of a training script come after --"),
+        (
+            ["find-batch", "python3", "train.py", "--epochs", "3"],
+            "after --: vram find-batch -- python3 train.py --epochs 3",
+        ),
         (["find-batch", "--", "pythn", "train.py"], "there is no program 'pythn'"),
         (["find-batch", "--config", "mlp_mnist.yaml", *PROGRAM], "mlp_mnist.yaml:2: model: is decided by the training"),
         (["find-batch", "--mode", "eval", *PROGRAM], "command line: mode: is decided by the training script"),

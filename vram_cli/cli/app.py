@@ -20,25 +20,29 @@ class VramCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options of the command."""
+        takes_script = any(parameter.name == "script_command" for parameter in self.params)
+        if takes_script and args and not args[0].startswith("-"):
+            raise _no_separator(args, str(ctx.info_name))
         values, _, _ = self.make_parser(ctx).parse_args(list(args))
         for parameter in self.params:
             value, flag = values.get(str(parameter.name)), parameter.opts[0]
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str) and not text.strip() and flag.startswith("-"):
                     raise ConfigError(f"{flag}: the value is empty", "leave the option out, or give it a value")
-        _check_separator(values.get("script_command") or (), args, str(ctx.info_name))
+        words = values.get("script_command") or ()
+        if words and list(args[-len(words) - 1 :]) != ["--", *words]:
+            raise _no_separator(words, str(ctx.info_name))
         return super().parse_args(ctx, args)
 
 
-def _check_separator(words: Sequence[str], args: Sequence[str], name: str) -> None:
-    """Check that the words of a training command come after --, so that its options are not taken for vram's."""
-    if not words or list(args[-len(words) - 1 :]) == ["--", *words]:
-        return
+def _no_separator(words: Sequence[str], name: str) -> ConfigError:
+    """Return the error for a training command that is not after --, so that its options would be taken for vram's."""
     if words[0].endswith((".yaml", ".yml")):
         hint = f"a config is named with --config: vram {name} --config {words[0]}"
     else:
-        hint = f"the command of a training script comes last, after --: vram {name} -- {shell_line(words)}"
-    raise ConfigError(f"{words[0]}: vram {name} takes options only", hint)
+        command = shell_line([word for word in words if word != "--"])
+        hint = f"the command of a training script comes last, after --: vram {name} -- {command}"
+    return ConfigError(f"{words[0]}: vram {name} takes options only", hint)
 
 
 class VramGroup(TyperGroup):
