@@ -19,7 +19,10 @@ from vram_cli.probe.scripts.attach import Sender
 from vram_cli.probe.scripts.command import parse
 from vram_cli.probe.scripts.launched import ProgramEnd, launch
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs Unix sockets")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="needs Unix sockets"),
+    pytest.mark.slow,
+]
 
 TORCH_OPTIMIZER = """
 hooks = []
