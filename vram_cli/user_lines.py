@@ -17,6 +17,7 @@ def _folders() -> tuple[str, ...]:
 
 _OTHERS = _folders()
 _PACKAGES = f"{os.sep}site-packages{os.sep}"
+_INSTALLED = (_PACKAGES, f"{os.sep}dist-packages{os.sep}", f"{os.sep}bin{os.sep}")
 
 
 def user_line(frame: FrameType | None) -> str:
@@ -26,6 +27,20 @@ def user_line(frame: FrameType | None) -> str:
             return f"{short_name(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def own_line(frame: FrameType | None) -> str:
+    """Return "file:line" of the innermost frame outside all packages, at or above a frame.
+
+    A command such as `accelerate launch` has none until it runs the user's file; then it is the package's line.
+    """
+    line, start = "", frame
+    while frame is not None and not line:
+        file = frame.f_code.co_filename
+        if is_users(file) and not any(folder in file for folder in _INSTALLED):
+            line = f"{short_name(file)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return line or user_line(start)
 
 
 def user_line_in(traceback: TracebackType | None) -> tuple[str, str]:

@@ -38,6 +38,8 @@ class StorageRecord:
     """The operation that allocated it, if known."""
     module: str = ""
     """The module in which that operation ran, if known."""
+    line: str = ""
+    """The line of the user's code that called it, if known."""
 
 
 class StorageTracker(TorchDispatchMode):
@@ -62,6 +64,8 @@ class StorageTracker(TorchDispatchMode):
             counted from shapes.
         op: the operation that is running.
         modules: if set, each record names the module that was running.
+        line: if set, each record names the line that this returns.
+        on_failure: if set, it is called with the exception of an operation before any caller sees it.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class StorageTracker(TorchDispatchMode):
         self.op = ""
         self.flops = 0
         self.modules: ModuleTracker | None = None
+        self.line: Callable[[], str] | None = None
+        self.on_failure: Callable[[Exception], None] | None = None
         self.records: list[StorageRecord] = []
         self.markers: list[tuple[int, Phase | AllocatorCall | None]] = []
         self.failed_at_bytes: int | None = None
@@ -149,12 +155,24 @@ class StorageTracker(TorchDispatchMode):
         Call it after the step: the category of a storage may become known only then.
         """
         totals: Counter[Category] = Counter()
-        for record in self.records:
-            if record.allocated_at <= self._peak_clock and (
-                record.freed_at is None or record.freed_at > self._peak_clock
-            ):
-                totals[record.category or Category.TEMPORARIES] += record.bytes
+        for record in self.records_at_peak():
+            totals[record.category or Category.TEMPORARIES] += record.bytes
         return totals
+
+    def records_at_peak(self) -> list[StorageRecord]:
+        """Return the storages that are alive at the peak."""
+        return [
+            record
+            for record in self.records
+            if record.allocated_at <= self._peak_clock
+            and (record.freed_at is None or record.freed_at > self._peak_clock)
+        ]
+
+    def label_phase(self, phase: Phase, category: Category) -> None:
+        """Set the category of the living storages that a phase allocated and that have none yet."""
+        for _, record in self._alive.values():
+            if record.phase is phase and record.category is None:
+                record.category = category
 
     def __torch_dispatch__(
         self,
@@ -174,8 +192,10 @@ class StorageTracker(TorchDispatchMode):
                 return result
         try:
             result = func(*args, **(kwargs or {}))
-        except Exception:
+        except Exception as error:
             self.failed_at_bytes = self.live_bytes  # backward frees much of it before callers see the exception
+            if self.on_failure is not None:
+                self.on_failure(error)
             raise
         self.count_flops(func, args, kwargs or {}, result)
         clock = self._clock
@@ -216,7 +236,8 @@ class StorageTracker(TorchDispatchMode):
     def record_alloc(self, size: int) -> StorageRecord:
         """Count bytes as alive until `record_free`, including those of no tensor, such as a kernel's workspace."""
         self._clock += 1
-        record = StorageRecord(size, self._clock, None, self._phase, None, self.op, self.module)
+        line = self.line() if self.line else ""
+        record = StorageRecord(size, self._clock, None, self._phase, None, self.op, self.module, line)
         self.records.append(record)
         self.live_bytes += size
         self.phase_peak_bytes = max(self.phase_peak_bytes, self.live_bytes)

@@ -32,7 +32,8 @@ def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
         # A visible GPU would report its own properties instead of the simulated GPU's, and create a context.
         return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
     if device.name == "cpu":
-        return REPRODUCIBLE_MALLOC_ENV
+        hidden = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""} if config.script else {}
+        return REPRODUCIBLE_MALLOC_ENV | hidden
     return allocator_options(config)
 
 

@@ -123,7 +123,7 @@ class CudaMonitor(MemoryMonitor):
         show the memory of the training.
         """
         if self.device.type == "cuda" and torch.backends.cudnn.benchmark:
-            self._peaks = {phase: self._peaks[phase] for phase in (Phase.BUILD, Phase.BATCH)}
+            self._peaks = {phase: peak for phase, peak in self._peaks.items() if phase in (Phase.BUILD, Phase.BATCH)}
             self._earlier_retries = self._stat("num_alloc_retries")
 
     def free_workspaces(self) -> None:

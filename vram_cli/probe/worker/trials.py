@@ -81,6 +81,10 @@ def open_trials(
         ConfigError: the data or the GPU that the config names cannot be used, or its calibration cannot be read.
         MachineError: the device does not exist, or the virtual GPU did not load.
     """
+    if config.script is not None:
+        from vram_cli.probe.scripts.script_trials import ScriptTrials
+
+        return ScriptTrials(config, is_virtual=virtual)
     check_code(config)
     if timed:
         return TimingTrials(config, download=download)

@@ -1,0 +1,119 @@
+"""The device that a script runs on, from inside its process: opened when the script first uses it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from vram_cli.config import Config
+from vram_cli.errors import REAL_TRIALS, UnsupportedError
+from vram_cli.hardware.accuracy import accuracy_of
+from vram_cli.hardware.calibration_store import load_calibration
+from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
+from vram_cli.probe.devices.cpu import CpuMonitor
+from vram_cli.probe.devices.cuda import CudaMonitor
+from vram_cli.probe.devices.monitor import MemoryMonitor
+from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_distinct_rows
+from vram_cli.records import Measurement
+from vram_cli.virtual_gpu.attached import VirtualGpu
+from vram_cli.virtual_gpu.refusals import refusal, too_new
+from vram_cli.workload.optimizers import refuse_unpredictable
+
+
+class CpuGround:
+    """The CPU, under a memory limit from the start of the script."""
+
+    def __init__(self, memory_limit: int | None) -> None:
+        self._limit = memory_limit
+
+    def when_used(self, start: Callable[[MemoryMonitor], None]) -> None:
+        """Open the device and start the trial on it."""
+        start(CpuMonitor(self._limit))
+
+    def checked(self, measurement: Measurement) -> Measurement:
+        """Return the measurement as it is."""
+        return measurement
+
+
+class CudaGround:
+    """A GPU, opened as PyTorch initializes CUDA: not before, because a script may still choose its GPUs."""
+
+    def __init__(self, memory_limit: int | None) -> None:
+        self._limit = memory_limit
+
+    def when_used(self, start: Callable[[MemoryMonitor], None]) -> None:
+        """Open the device as the script first uses it, and start the trial on it then."""
+        torch.cuda._lazy_call(lambda: start(self._monitor()))
+
+    def checked(self, measurement: Measurement) -> Measurement:
+        """Return the measurement as it is."""
+        return measurement
+
+    def _monitor(self) -> MemoryMonitor:
+        return _ScriptCudaMonitor(torch.device("cuda:0"), self._limit)
+
+
+class VirtualGround(CudaGround):
+    """The virtual GPU, whose library the process has."""
+
+    def __init__(self, config: Config, *, calibrated: bool = True) -> None:
+        super().__init__(config.device.memory_limit)
+        gpu = find_gpu(config.device.gpu or DEFAULT_GPU)
+        self._name, self._library = gpu.product, VirtualGpu()
+        self._accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
+        calibration = load_calibration(gpu) if calibrated else None
+        if calibration is not None and config.device.overhead is None:
+            self._accuracy = f"memory and context calibrated on {calibration.measured_on}; {self._accuracy}"
+        assume_distinct_rows(self._library.assumed_size)
+        register_optimizer_step_pre_hook(refuse_unpredictable)
+
+    def _monitor(self) -> MemoryMonitor:
+        return VirtualGpuMonitor(self._name, self._limit, self._accuracy, defaultdict())
+
+    def checked(self, measurement: Measurement) -> Measurement:
+        """Return the measurement with the values that the script read.
+
+        Raises:
+            UnsupportedError: the script calls a function of CUDA that the virtual GPU does not answer, or the size of a
+                tensor depends on values.
+        """
+        if names := self._library.refusals():
+            raise refusal(names)
+        is_memory = measurement.fits or "CUDA out of memory" in measurement.message
+        if not is_memory and (names := self._library.unknown_imports()):
+            raise too_new(names)
+        reads = self._library.reads()
+        if sizes := [read.line or "PyTorch" for read in reads if read.value == "size"]:
+            raise UnsupportedError(
+                f"{', '.join(dict.fromkeys(sizes))}: the size of a tensor depends on values, which only a GPU computes "
+                "(nonzero, a boolean mask, unique, nms)",
+                REAL_TRIALS,
+            )
+        return replace(measurement, step_seconds=None, reads=reads)
+
+
+class _ScriptCudaMonitor(CudaMonitor):
+    """A GPU of which each trial has a process of its own anyway."""
+
+    confirm_in_new_process = False
+
+
+def open_ground(config: Config, *, is_virtual: bool, is_limited: bool) -> CpuGround | CudaGround:
+    """Return the device of a script's process.
+
+    Args:
+        config: names the device and its memory limit.
+        is_virtual: whether the process has the library of the virtual GPU.
+        is_limited: whether the memory limit is in force.
+
+    Raises:
+        VramError: the calibration of the GPU cannot be read.
+    """
+    if is_virtual:
+        return VirtualGround(config)
+    limit = config.device.memory_limit if is_limited else None
+    return CpuGround(limit) if config.device.name == "cpu" else CudaGround(limit)

@@ -1,0 +1,350 @@
+"""A trial of a script, in the process that runs it: the process ends with the trial, in the middle of the script."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+import torch
+from torch import nn
+
+from vram_cli.accounting.attribution import with_modules_and_timeline
+from vram_cli.accounting.module_tracker import ModuleTracker
+from vram_cli.allocator.allocation_trace import AllocationTrace, trace_from
+from vram_cli.allocator.growth import STEPS_TO_TELL, grown, growth_per_step, may_grow
+from vram_cli.config import Config
+from vram_cli.errors import (
+    ConfigError,
+    CutShortError,
+    MachineError,
+    ProbeError,
+    UnsupportedError,
+    VramError,
+    WorkloadError,
+)
+from vram_cli.probe.devices.monitor import MemoryMonitor, PeakStats
+from vram_cli.probe.messages import PhaseStarted, Refused
+from vram_cli.probe.scripts.grounds import open_ground
+from vram_cli.probe.scripts.loaders import Loaders
+from vram_cli.probe.scripts.messages import ANSWER, ScriptDone, ScriptRequest
+from vram_cli.probe.scripts.rehearsal import rehearsal_of
+from vram_cli.probe.scripts.script_labels import label_script, label_script_gradients, lines_at_peak, whole_of
+from vram_cli.probe.scripts.watch import Watch
+from vram_cli.probe.worker.oom_errors import Failure, describe
+from vram_cli.records import Breakdown, Category, Detail, Growth, Measurement, Outcome, Phase
+from vram_cli.user_lines import user_line
+
+_VALIDATION_SECONDS = 60.0
+"""Time after the steps of a trial in which a validation must begin."""
+_EXITS = (KeyboardInterrupt, SystemExit)
+
+
+class ScriptTrial:
+    """Runs a script for a few steps at one batch size, reports, and ends the process.
+
+    Args:
+        request: the trial.
+        send: sends an answer as a line of JSON.
+        writes: returns what the script has written so far.
+    """
+
+    def __init__(
+        self, request: ScriptRequest, send: Callable[[str], None], writes: Callable[[], tuple[str, ...]] = tuple
+    ) -> None:
+        self._request, self._send, self._writes = request, send, writes
+        self._config = Config.model_validate(request.config)
+        self._loaders = Loaders(plan=request.plan, on_next=lambda _: None)
+        self._watch = Watch(self, self._loaders, self._config.search.steps)
+        self._monitor: MemoryMonitor | None = None
+        self._started = self._step_started = time.perf_counter()
+        self._step_seconds: float | None = None
+        self._resident_bytes = 0
+        self._held: list[int] = []
+        self._done_at: float | None = None
+        self._validated = self._is_ending = False
+        self._pid = os.getpid()
+
+    def run(self, script: Callable[[], None]) -> NoReturn:
+        """Run the script, and end the process as soon as the trial is over."""
+        failure: Failure | None = None
+        try:
+            self.attach()
+            script()
+        except _EXITS as stop:
+            failure = None if _is_normal(stop) else self._failure_of(RuntimeError(f"it ended with {stop!r}"))
+        except VramError as error:
+            self._refuse(error)
+        except BaseException as error:  # noqa: BLE001 - every exception is an outcome
+            failure = self._failure_of(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+        self._end(failure, is_whole=True)
+
+    def attach(self) -> None:
+        """Follow the training of this process from now on."""
+        self._loaders.install()
+        self._watch.install()
+        if self._request.is_rehearsal:
+            self._watch.input_sizes = set()
+        ground = open_ground(
+            self._config, is_virtual=self._request.is_virtual, is_limited=not self._request.is_rehearsal
+        )
+        self._checked = ground.checked
+        self._report_out_of_memory()
+        ground.when_used(self._start_on)
+
+    def enter(self, phase: Phase) -> None:
+        """Start a phase; the trial ends as a validation ends that it waited for."""
+        monitor = self._monitor
+        if monitor is None or self._is_foreign:
+            return
+        if self._validated and phase is not Phase.VALIDATION:
+            self._end()
+        if phase is Phase.VALIDATION and self._done_at is not None:
+            self._validated = True
+        if phase is Phase.FORWARD and self._watch.steps and not self._resident_bytes:
+            self._resident_bytes = monitor.allocated_bytes()
+        if self._is_tracked:
+            self._label(phase)
+        monitor.start_phase(phase)
+        self._tell(phase)
+
+    def step_ended(self) -> None:
+        """Keep the figures of a step, and start the next one."""
+        if self._is_foreign:
+            return
+        if (monitor := self._monitor) is None:
+            raise _no_device(self._config)
+        now = time.perf_counter()
+        if self._watch.steps > 1:
+            self._step_seconds = min(self._step_seconds or now, now - self._step_started)
+        self._step_started = now
+        monitor.end_phase()
+        self._held.append(monitor.allocated_bytes())
+        if self._watch.steps == 1:
+            monitor.discard_first_step_peak()
+        if self._is_tracked:
+            label_script(monitor.tracker, self._model, self._watch.optimizers)
+            monitor.tracker.mark_step()
+        if not self._watch.is_done:
+            self._start_step(monitor)
+
+    def may_end(self) -> None:
+        """End the trial, unless more steps have to show whether memory grows, or the script's validation is awaited."""
+        if self._is_foreign:
+            return
+        if self._request.detail is Detail.VALIDATION:
+            self._done_at = self._done_at or time.perf_counter()
+            if not self._validated and time.perf_counter() - self._done_at < _VALIDATION_SECONDS:
+                return
+        elif len(self._held) < STEPS_TO_TELL and may_grow(self._held) and not self._request.peak:
+            return
+        self._end()
+
+    @property
+    def _is_foreign(self) -> bool:
+        """Whether this process is one that the script has forked: it is none of the trial's business."""
+        return os.getpid() != self._pid
+
+    @property
+    def _is_tracked(self) -> bool:
+        """Whether the storage tracker follows the script, from its start."""
+        return self._request.peak is not None or (self._monitor is not None and not self._monitor.has_peak_counters)
+
+    @property
+    def _model(self) -> nn.Module:
+        return whole_of(self._watch.models)
+
+    def _start_on(self, monitor: MemoryMonitor) -> None:
+        """Start the trial on the script's device."""
+        self._device = monitor.describe()
+        self._monitor = monitor
+        monitor.start_trial()
+        if self._is_tracked:
+            tracker = monitor.tracker
+            tracker.on_failure = self._operation_failed
+            if self._request.detail in (Detail.ROWS, Detail.MODULES):
+                tracker.line = lambda: user_line(sys._getframe(2))
+            tracker.__enter__()
+        self._start_step(monitor)
+        monitor.start_phase(self._watch.phase)
+        self._tell(self._watch.phase)
+
+    def _start_step(self, monitor: MemoryMonitor) -> None:
+        monitor.start_step()
+        monitor.tracker.flops = 0
+        is_last = self._watch.steps == self._config.search.steps - 1
+        if is_last and self._is_tracked and self._request.detail is Detail.MODULES:
+            modules = monitor.tracker.modules = ModuleTracker(self._model)
+            modules.tracking().__enter__()
+
+    def _label(self, phase: Phase) -> None:
+        tracker = self._opened().tracker
+        if phase is Phase.FORWARD:
+            tracker.label_phase(Phase.BATCH, Category.BATCH_DATA)
+        if phase is Phase.OPTIMIZER:
+            label_script_gradients(tracker, self._model, self._watch.optimizers)
+
+    def _tell(self, phase: Phase) -> None:
+        self._send(ANSWER.dump_json(PhaseStarted(phase=phase)).decode())
+
+    def _report_out_of_memory(self) -> None:
+        """Report an out-of-memory error of the GPU before the script can catch it.
+
+        PyTorch makes the exception only if it is about to raise it into Python; allocations that cuDNN tries and does
+        without are none.
+        """
+        trial = self
+
+        def init(error: torch.OutOfMemoryError, *arguments: object) -> None:
+            RuntimeError.__init__(error, *arguments)
+            trial._operation_failed(error)
+
+        torch.OutOfMemoryError.__init__ = init  # type: ignore[method-assign, assignment]
+
+    def _operation_failed(self, error: Exception) -> None:
+        """End the trial if an operation ran out of memory."""
+        if self._is_foreign or self._is_ending or self._monitor is None:
+            return
+        self._is_ending = True  # what follows may fail as well
+        self._monitor.remove_limit()
+        failure = self._failure_of(error)
+        if failure.outcome is Outcome.ERROR:
+            self._is_ending = False
+            return
+        stack = "".join(traceback.format_stack(sys._getframe(1)))
+        self._end(replace(failure, traceback=failure.traceback or stack))
+
+    def _failure_of(self, error: Exception) -> Failure:
+        if self._monitor is None:
+            return describe(error, "cpu" if self._config.device.name == "cpu" else "cuda")
+        self._monitor.remove_limit()
+        failure = describe(error, self._monitor.device.type)
+        if failure.requested_bytes is None:
+            return replace(failure, held_bytes=None)
+        failed_at = self._monitor.tracker.failed_at_bytes
+        held = max(failure.held_bytes or 0, self._monitor.allocated_bytes()) if failed_at is None else failed_at
+        return replace(failure, held_bytes=held)
+
+    def _end(self, failure: Failure | None = None, *, is_whole: bool = False) -> NoReturn:
+        """Report, and end the process.
+
+        Args:
+            failure: the exception that ended the script; None if there was none.
+            is_whole: whether the script has come to its end by itself.
+        """
+        if self._is_foreign:
+            os._exit(0)
+        try:
+            if is_whole and failure is None:
+                self._watch.end_step()
+            self._send(ANSWER.dump_json(self._answer(failure, is_whole=is_whole)).decode())
+        except VramError as error:
+            self._refuse(error)
+        except BaseException as error:  # noqa: BLE001 - a bug of vram, which must not be taken for the script's
+            traceback.print_exc()
+            self._refuse(ProbeError(f"the trial of the script failed: {type(error).__name__}: {error}"))
+        _leave()
+
+    def _refuse(self, error: VramError) -> NoReturn:
+        self._send(ANSWER.dump_json(refused(error)).decode())
+        _leave()
+
+    def _answer(self, failure: Failure | None, *, is_whole: bool) -> ScriptDone:
+        self._is_ending = True
+        monitor = self._monitor
+        if monitor is None:
+            if failure is None:
+                raise _no_device(self._config)
+            measurement = self._measurement(failure, None, is_whole=is_whole)
+            return ScriptDone(measurement=measurement)
+        phase = monitor.phase
+        monitor.remove_limit()
+        monitor.end_phase(failed=failure is not None)
+        measurement = self._checked(self._measurement(failure, phase, is_whole=is_whole))
+        rehearsal = None
+        if self._request.is_rehearsal:
+            rehearsal = rehearsal_of(self._loaders, self._watch, self._device, monitor)
+        return ScriptDone(measurement=measurement, rehearsal=rehearsal, step_peak=(*monitor.step_peak,))
+
+    def _measurement(self, failure: Failure | None, phase: Phase | None, *, is_whole: bool) -> Measurement:
+        monitor, steps, wanted = self._monitor, self._watch.steps, self._config.search.steps
+        outcome, message = (failure.outcome, failure.message) if failure else (Outcome.FITS, "")
+        if failure is None and is_whole and steps < wanted:
+            outcome, message = Outcome.ERROR, f"the script ended after {steps} of {wanted} steps"
+        return Measurement(
+            batch_size=self._request.batch_size,
+            outcome=outcome,
+            phase=phase if failure else None,
+            peaks=monitor.peaks if monitor else (),
+            resident_bytes=self._resident_bytes,
+            allocator_retries=monitor.allocator_retries if monitor else 0,
+            steps=steps,
+            seconds=time.perf_counter() - self._started,
+            step_seconds=self._step_seconds,
+            message=message,
+            traceback=failure.traceback if failure else "",
+            requested_bytes=failure.requested_bytes if failure else None,
+            held_bytes=failure.held_bytes if failure else None,
+            flops=monitor.tracker.flops or None if monitor and self._is_tracked else None,
+            growth=self._growth(),
+            breakdown=self._breakdown() if outcome is Outcome.FITS else None,
+            writes=self._writes(),
+        )
+
+    def _growth(self) -> Growth | None:
+        rate = growth_per_step(self._held) if len(self._held) >= STEPS_TO_TELL else None
+        return None if rate is None else grown(rate, len(self._held), AllocationTrace((), (), (), {}))
+
+    def _breakdown(self) -> Breakdown | None:
+        detail = self._request.detail
+        if not self._is_tracked or detail not in (Detail.ROWS, Detail.MODULES):
+            return None
+        monitor = self._opened()
+        peak = PeakStats(*self._request.peak) if self._request.peak else monitor.step_peak
+        breakdown = monitor.breakdown(self._request.batch_size, peak)
+        if detail is Detail.MODULES:
+            trace = trace_from(monitor.tracker.records, monitor.tracker.markers)
+            breakdown = with_modules_and_timeline(breakdown, trace)
+        return replace(breakdown, lines=lines_at_peak(monitor.tracker))
+
+    def _opened(self) -> MemoryMonitor:
+        if self._monitor is None:
+            raise _no_device(self._config)
+        return self._monitor
+
+
+def refused(error: VramError) -> Refused:
+    """Return the answer for an error that the user can fix."""
+    kinds = (WorkloadError, UnsupportedError, ConfigError, CutShortError, MachineError)
+    name = next((kind.__name__ for kind in kinds if isinstance(error, kind)), "ProbeError")
+    trace = error.traceback if isinstance(error, WorkloadError) else ""
+    return Refused(error=name, message=error.message, hint=error.hint, traceback=trace)
+
+
+def _is_normal(stop: BaseException) -> bool:
+    return isinstance(stop, SystemExit) and stop.code in (None, 0)
+
+
+def _no_device(config: Config) -> ConfigError:
+    return (
+        ConfigError(
+            "the script trained without the GPU: it never used CUDA",
+            "let it choose its device by torch.cuda.is_available(), or by an option in the command; for its training on "
+            "the CPU, add --device cpu",
+        )
+        if config.device.name != "cpu"
+        else ConfigError("the script trained on no device")
+    )
+
+
+def _leave() -> NoReturn:
+    """End the process at once: no `except`, `finally` or exit handler of the script runs."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0)

@@ -1,0 +1,270 @@
+"""The trials of a script, as its worker runs them: a rehearsal, and then a process a trial."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vram_cli.config import Config
+from vram_cli.errors import ConfigError, ProbeError, VramError, WorkloadError, out_of_host_memory
+from vram_cli.probe.messages import PhaseStarted, Ready, Refused, RunTrial, TrialDone
+from vram_cli.probe.scripts.command import parse_command
+from vram_cli.probe.scripts.forked import run_in_fork
+from vram_cli.probe.scripts.loaders import LoaderPlan
+from vram_cli.probe.scripts.messages import ANSWER, Rehearsal, ScriptDone, ScriptRequest
+from vram_cli.probe.scripts.preload import packages_of, preload
+from vram_cli.probe.scripts.run_python import run
+from vram_cli.records import DataInfo, Detail, Measurement, Outcome, Phase, ScriptInfo
+
+_REHEARSED = (6, 2, 1)
+"""Batch sizes to rehearse with, until one fits. Few scripts have a 6 of their own, so it shows that {n} is taken."""
+_LEAST_STEPS = 64
+"""Steps that an epoch has, at least: more than a trial runs."""
+
+
+class ScriptTrials:
+    """Runs a script once to find out about it, and then a trial a process.
+
+    Attributes:
+        ready: the device, the data and the script.
+
+    Raises:
+        VramError: the script cannot be run, has no batch size to set, or raises.
+    """
+
+    def __init__(self, config: Config, *, is_virtual: bool) -> None:
+        if config.script is None:
+            raise ProbeError("the config names no script")
+        self._config, self._script, self._is_virtual = config, config.script, is_virtual
+        command = parse_command(self._script.words(1))
+        if command.kind == "file":
+            preload(packages_of(Path(command.target)))
+        self._takes_size = self._script.takes_batch_size
+        self._rehearsal, self._rehearsed_size = self._rehearse()
+        self._starts = preload(self._rehearsal.modules)
+        self._training = self._loaders_to_set()
+        if self._takes_size:
+            self._check_that_size_is_taken()
+        self.ready = self._ready()
+
+    def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
+        """Run a batch size; if its memory is asked for in detail, a second time with all tensors tracked."""
+        request = self._request(trial.batch_size, trial.detail)
+        done = self._run(request, on_phase)
+        wants_rows = trial.detail in (Detail.ROWS, Detail.MODULES)
+        if wants_rows and done.measurement.fits and self.ready.device.has_peak_counters:
+            tracked = self._run(replace(request, peak=done.step_peak), on_phase).measurement
+            if tracked.fits:
+                done = replace(
+                    done,
+                    measurement=replace(done.measurement, breakdown=tracked.breakdown, flops=tracked.flops),
+                )
+        measurement = self._complete(done.measurement)
+        if measurement.outcome is Outcome.HOST_MEMORY and self._is_virtual:
+            raise out_of_host_memory(trial.batch_size, measurement.message)
+        return TrialDone(measurement=measurement, poisoned=False)
+
+    def _rehearse(self) -> tuple[Rehearsal, int]:
+        """Run the script at a small batch size, or at its own if the command does not name one.
+
+        Raises:
+            WorkloadError: the script raises.
+            ConfigError: it ends before a step.
+        """
+        sizes = [multiple for multiple in _REHEARSED if multiple % self._config.search.only_multiples_of == 0]
+        for size in sizes or [self._config.search.only_multiples_of]:
+            request = ScriptRequest(
+                batch_size=size,
+                config=self._config.model_dump(mode="json"),
+                is_virtual=self._is_virtual,
+                plan=LoaderPlan(),
+                is_rehearsal=True,
+            )
+            done = self._run(request, lambda _: None)
+            if done.measurement.outcome is not Outcome.OUT_OF_MEMORY:
+                break
+        measurement = done.measurement
+        if done.rehearsal is None or measurement.outcome is not Outcome.FITS:
+            raise self._failed_rehearsal(measurement)
+        return done.rehearsal, size
+
+    def _failed_rehearsal(self, measurement: Measurement) -> VramError:
+        name = " ".join(self._script.command)
+        if not measurement.traceback:
+            return ConfigError(
+                f"{name}: {measurement.message}",
+                "vram follows optimizers of torch.optim and calls of backward(): let the script run at least "
+                f"{self._config.search.steps} steps of training, or ask for fewer with --steps",
+            )
+        return WorkloadError(
+            f"{name}: {measurement.message}",
+            "the traceback above comes from the script; fix that first",
+            measurement.traceback,
+        )
+
+    def _loaders_to_set(self) -> tuple[str, ...]:
+        """Return the keys of the loaders that get the batch size.
+
+        Raises:
+            ConfigError: there is no such loader and no {n}, or there are several of different sizes.
+        """
+        rehearsal, hint = self._rehearsal, "put {n} in the command, in place of the batch size"
+        named = self._script.loader
+        lines = [info for info in rehearsal.loaders if info.trains]
+        keys = [key for key in rehearsal.training if named is None or key.rpartition("#")[0] == named]
+        if named is not None and not keys:
+            seen = ", ".join(dict.fromkeys(info.line for info in lines)) or "none"
+            raise ConfigError(f"script.loader: no DataLoader of {named} trains", f"those that train: {seen}")
+        if self._takes_size:
+            return tuple(keys)
+        if not keys:
+            raise ConfigError(
+                f"{self._name}: no DataLoader of torch feeds its training, and the command has no {{n}}", hint
+            )
+        obstacle = next((text for key, text in self._obstacles() if text and key in keys), "")
+        if obstacle:
+            raise ConfigError(
+                f"{keys[0].rpartition('#')[0]}: the batch size of this DataLoader cannot be set: {obstacle}", hint
+            )
+        sizes = {info.batch_size for info in lines if named in (None, info.line)}
+        if len(sizes) > 1:
+            found = ", ".join(f"{info.line} ({info.batch_size})" for info in lines)
+            raise ConfigError(
+                f"{self._name}: DataLoaders of different sizes train: {found}",
+                f"{hint}, or name one: --set script.loader={lines[0].line}",
+            )
+        return tuple(keys)
+
+    def _obstacles(self) -> zip[tuple[str, str]]:
+        return zip(self._rehearsal.training, self._rehearsal.obstacles, strict=True)
+
+    def _check_that_size_is_taken(self) -> None:
+        """Check that {n} reaches the training, by its loader's batch size or by another rehearsal of another size.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        size = self._rehearsed_size
+        if any(info.trains and info.batch_size == size for info in self._rehearsal.loaders):
+            return
+        other = self._run(self._request(2 * size, Detail.NONE, is_rehearsal=True), lambda _: None).rehearsal
+        if other is None or _sizes(other) != _sizes(self._rehearsal):
+            return
+        info = next((info for info in self._rehearsal.loaders if info.trains), None)
+        where = f"{info.line} has batches of {info.batch_size}" if info else "its tensors have the same sizes"
+        raise ConfigError(
+            f"{self._name}: the training does not take its batch size from {{n}}: "
+            f"with {size} and with {2 * size}, {where}",
+            "put {n} where the script reads the batch size from, or leave it out to set the DataLoader",
+        )
+
+    def _request(self, batch_size: int, detail: Detail, *, is_rehearsal: bool = False) -> ScriptRequest:
+        rehearsal, steps = self._rehearsal, self._config.search.steps
+        least = _LEAST_STEPS * rehearsal.micro_batches
+        is_short = detail is Detail.VALIDATION
+        return ScriptRequest(
+            batch_size=batch_size,
+            config=self._config.model_dump(mode="json"),
+            is_virtual=self._is_virtual,
+            is_rehearsal=is_rehearsal,
+            detail=detail,
+            plan=LoaderPlan(
+                training=self._training,
+                batch_size=None if self._takes_size else batch_size,
+                batches=steps * rehearsal.micro_batches if is_short else None,
+                least_batches=least,
+                order=rehearsal.order,
+                repeats_samples=self._is_virtual,
+            ),
+        )
+
+    def _run(self, request: ScriptRequest, on_phase: Callable[[Phase], None]) -> ScriptDone:
+        """Run a trial in a process of its own.
+
+        Raises:
+            VramError: it was refused, or ended without an answer.
+        """
+        answers: list[Any] = []
+
+        def on_line(line: str) -> None:
+            answer = ANSWER.validate_json(line)
+            if isinstance(answer, PhaseStarted):
+                on_phase(answer.phase)
+            answers.append(answer)
+
+        command = parse_command(self._script.words(request.batch_size))
+
+        def work(send: Callable[[str], None]) -> Any:
+            from vram_cli.probe.scripts.script_trial import ScriptTrial
+
+            os.environ.update(command.environment)
+            ScriptTrial(request, send).run(lambda: run(command))
+
+        status = run_in_fork(work, on_line)
+        last = answers[-1] if answers else None
+        if isinstance(last, Refused):
+            raise last.to_error()
+        if isinstance(last, ScriptDone):
+            return last
+        phase = last.phase if isinstance(last, PhaseStarted) else None
+        return ScriptDone(measurement=self._killed(request, status, phase))
+
+    def _killed(self, request: ScriptRequest, status: int, phase: Phase | None) -> Measurement:
+        code = os.waitstatus_to_exitcode(status)
+        ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code >= 0 or self._is_virtual:
+            raise WorkloadError(f"{self._name}: the process of the script {ending}", "run it by itself to see why", "")
+        return Measurement(
+            batch_size=request.batch_size, outcome=Outcome.KILLED, phase=phase, message=f"the trial's process {ending}"
+        )
+
+    def _complete(self, measurement: Measurement) -> Measurement:
+        if measurement.outcome is Outcome.ERROR and not measurement.traceback:
+            return replace(measurement, message=f"{self._name}: {measurement.message}")
+        return measurement
+
+    @property
+    def _name(self) -> str:
+        return " ".join(self._script.command)
+
+    def _ready(self) -> Ready:
+        rehearsal = self._rehearsal
+        trains = [info for info in rehearsal.loaders if info.trains]
+        own = self._rehearsed_size if self._takes_size else trains[0].batch_size
+        return Ready(
+            device=rehearsal.device,
+            guard_bytes=rehearsal.guard_bytes,
+            data=self._data(),
+            versions=rehearsal.versions,
+            script=ScriptInfo(
+                command=self._script.command,
+                batch_size=own,
+                set_in="" if self._takes_size else trains[0].line,
+                loaders=rehearsal.loaders,
+                micro_batches=rehearsal.micro_batches,
+                starts="forks of a process that has imported its packages",
+            ),
+        )
+
+    def _data(self) -> DataInfo:
+        rehearsal = self._rehearsal
+        lengths = [info.num_samples for info in rehearsal.loaders if info.trains and info.num_samples is not None]
+        line = next((info.line for info in rehearsal.loaders if info.trains), "")
+        return DataInfo(
+            name=rehearsal.data_name or "the script's own",
+            source="script",
+            detail=line or "no DataLoader",
+            tensors=(),
+            classes=None,
+            num_samples=min(lengths, default=None),
+            samples_measured=rehearsal.samples_measured,
+            samples_total=rehearsal.samples_total,
+        )
+
+
+def _sizes(rehearsal: Rehearsal) -> tuple[Any, ...]:
+    return tuple(info.batch_size for info in rehearsal.loaders if info.trains), rehearsal.input_sizes
