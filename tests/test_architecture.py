@@ -17,6 +17,7 @@ FLOOR = (
     "errors",
     "units",
     "suggest",
+    "shell",
     "streams",
     "files",
     "module_paths",

@@ -348,7 +348,7 @@ def test_starter_has_every_key_at_its_default() -> None:
         "inputs",
         "collate_fn",
     )  # for data of another kind
-    shown = {line.strip().removeprefix("# ").split(":")[0] for line in starter_yaml().splitlines() if ":" in line}
+    shown = {line.strip("# ").split(":")[0] for line in starter_yaml().splitlines() if ":" in line}
     assert {key for section in SECTIONS.values() for key in section.model_fields} | {"mode", "precision"} <= shown
     for line in starter_yaml().splitlines():
         if line.startswith("  # ") and not any(key in line for key in others):

@@ -14,12 +14,15 @@ from vram_cli.records import (
     Device,
     FindBatchResult,
     Limit,
+    LineShare,
+    LoaderInfo,
     Measurement,
     ModuleShare,
     Outcome,
     Phase,
     PhasePeak,
     RunInfo,
+    ScriptInfo,
     TensorInfo,
     Timeline,
     TimelinePoint,
@@ -236,12 +239,54 @@ BREAKDOWN = BreakdownResult(
     ),
 )
 
+COMMAND = ("python", "train.py", "--batch-size", "{n}")
+SCRIPT_INFO = ScriptInfo(
+    command=COMMAND,
+    batch_size=2,
+    loaders=(
+        LoaderInfo(line="train.py:41", batch_size=2, num_samples=60_000, trains=True),
+        LoaderInfo(line="train.py:42", batch_size=1000, num_samples=10_000, trains=False),
+    ),
+    isolation="overlay",
+    starts="a fork of a process that has imported torch",
+)
+WITH_VALIDATION = (*ran(174).peaks, PhasePeak(phase=Phase.VALIDATION, allocated_bytes=2 * GIB, reserved_bytes=3 * GIB))
+SCRIPT = replace(
+    DATASET,
+    run=replace(
+        DATASET.run,
+        config_name="python train.py --batch-size {n}",
+        config={"script": {"command": [*COMMAND]}, "train": {}, "device": {"name": "cpu"}},
+        data=None,
+        script=SCRIPT_INFO,
+    ),
+    trials=(ran(1, 0.4), ran(2, 0.3), replace(ran(174), writes=("made the folder out", "torch.save: out/last.pt"))),
+    max_batch_size=174,
+    recommended_batch_size=168,
+    limited_by=Limit.MEMORY,
+    certificate=Certificate(
+        largest_ok=174, steps=3, smallest_failed=175, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD
+    ),
+    extrapolated_batch_size=None,
+    breakdown=replace(
+        breakdown(174, CPU, 407_080, 407_080, 0, 188_640_000, 66_240_000, 24_001_024, 1_130_496, 402_653_184),
+        lines=(
+            LineShare(line="train.py:57", bytes=188_640_000, category=Category.BATCH_DATA),
+            LineShare(line="models/net.py:12", bytes=66_240_000, category=Category.ACTIVATIONS),
+            LineShare(line="", bytes=24_001_024, category=Category.TEMPORARIES),
+        ),
+    ),
+    validation=replace(ran(174), peaks=WITH_VALIDATION),
+)
+"""A script on the CPU, whose validation takes more memory than training."""
+
 ALL: dict[str, FindBatchResult | BreakdownResult] = {
     "find-batch-memory": MEMORY,
     "find-batch-dataset": DATASET,
     "find-batch-interrupted": INTERRUPTED,
     "find-batch-does-not-fit": DOES_NOT_FIT,
     "find-batch-thrashing": THRASHING,
+    "find-batch-script": SCRIPT,
     "breakdown": BREAKDOWN,
 }
 

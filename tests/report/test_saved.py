@@ -21,9 +21,12 @@ from vram_cli.records import (
     Category,
     Device,
     FindBatchResult,
+    LineShare,
+    LoaderInfo,
     Measurement,
     Phase,
     RunInfo,
+    ScriptInfo,
     SearchResult,
     Throughput,
 )
@@ -46,13 +49,15 @@ VALUES = st.recursive(
 
 def breakdowns() -> st.SearchStrategy[Breakdown]:
     rows = st.lists(st.builds(BreakdownRow, category=st.sampled_from(Category), bytes=SIZES), max_size=9).map(tuple)
+    lines = st.lists(st.builds(LineShare, line=TEXT, bytes=SIZES, category=st.sampled_from(Category)), max_size=3)
     return st.builds(
-        lambda batch_size, rows, phase: Breakdown(
-            batch_size=batch_size, rows=rows, total_bytes=sum(row.bytes for row in rows), peak_phase=phase
+        lambda batch_size, rows, phase, lines: Breakdown(
+            batch_size=batch_size, rows=rows, total_bytes=sum(row.bytes for row in rows), peak_phase=phase, lines=lines
         ),
         SIZES,
         rows,
         st.sampled_from(Phase),
+        lines.map(tuple),
     )
 
 
@@ -87,7 +92,14 @@ TRIALS = records(
     timed_seconds=st.lists(SECONDS, max_size=2).map(tuple),
     breakdown=st.none() | breakdowns(),
 )
-RUNS = records(RunInfo, config=st.dictionaries(TEXT, VALUES, max_size=4), device=records(Device))
+CONFIGS = st.dictionaries(TEXT, VALUES, max_size=4)
+COMMANDS = st.lists(TEXT, min_size=1, max_size=3).map(tuple)
+RUNS = records(RunInfo, config=CONFIGS, device=records(Device)) | records(
+    RunInfo,
+    config=COMMANDS.map(lambda command: {"script": {"command": [*command]}}),
+    device=records(Device),
+    script=records(ScriptInfo, command=COMMANDS, loaders=st.lists(records(LoaderInfo), max_size=2).map(tuple)),
+)
 SEARCHES = records(
     FindBatchResult,
     command=st.just("find-batch"),
@@ -100,6 +112,7 @@ SEARCHES = records(
     throughput=st.none() | throughputs(),
     evaluation=st.none()
     | records(SearchResult, accepted_sizes=ACCEPTED, trials=st.lists(TRIALS, max_size=3).map(tuple)),
+    validation=st.none() | TRIALS,
     schema_version=st.just(1),
 )
 RESULTS = SEARCHES | records(

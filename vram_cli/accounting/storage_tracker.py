@@ -126,12 +126,32 @@ class StorageTracker(TorchDispatchMode):
                 record.category = category
                 record.module = record.module if module is None else module
 
+    def category_of(self, tensor: torch.Tensor) -> Category | None:
+        """Return the category of a tensor's storage; None if it has none yet, or is not known."""
+        entry = self._alive.get(id(tensor.untyped_storage())) if tensor.layout is torch.strided else None
+        return entry[1].category if entry else None
+
+    def label_unknown(self, phase: Phase, category: Category) -> None:
+        """Set the category of all storages that a phase allocated, that are alive and that have none."""
+        for _, record in self._alive.values():
+            if record.category is None and record.phase is phase:
+                record.category = category
+
+    def label_inputs(self, tensors: Iterable[torch.Tensor], category: Category) -> None:
+        """Set the category of tensors that have none and that no forward pass has made."""
+        for tensor in chain.from_iterable(map(_plain_tensors, tensors)):
+            record = self._record_of(tensor)
+            if record is not None and record.category is None and record.phase is not Phase.FORWARD:
+                record.category = category
+
+    def live_bytes_of(self, category: Category) -> int:
+        """Return the bytes of a category that are alive now."""
+        return sum(record.bytes for _, record in self._alive.values() if record.category is category)
+
     def enter_phase(self, phase: Phase) -> None:
         """Begin a phase. As the backward pass begins, storages left alive by the forward pass become activations."""
         if phase is Phase.BACKWARD:
-            for _, record in self._alive.values():
-                if record.category is None and record.phase is Phase.FORWARD:
-                    record.category = Category.ACTIVATIONS
+            self.label_unknown(Phase.FORWARD, Category.ACTIVATIONS)
         if self.modules:
             self.modules.begin_phase()
         self._phase, self.phase_peak_bytes = phase, self.live_bytes
@@ -167,12 +187,6 @@ class StorageTracker(TorchDispatchMode):
             if record.allocated_at <= self._peak_clock
             and (record.freed_at is None or record.freed_at > self._peak_clock)
         ]
-
-    def label_phase(self, phase: Phase, category: Category) -> None:
-        """Set the category of the living storages that a phase allocated and that have none yet."""
-        for _, record in self._alive.values():
-            if record.phase is phase and record.category is None:
-                record.category = category
 
     def __torch_dispatch__(
         self,

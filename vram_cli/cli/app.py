@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from vram_cli.cli.failures import report_failure
 from vram_cli.errors import ConfigError, Interrupted
+from vram_cli.shell import shell_line
 from vram_cli.streams import check_stdout, has_output
 
 
@@ -25,7 +26,19 @@ class VramCommand(TyperCommand):
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str) and not text.strip() and flag.startswith("-"):
                     raise ConfigError(f"{flag}: the value is empty", "leave the option out, or give it a value")
+        _check_separator(values.get("script_command") or (), args, str(ctx.info_name))
         return super().parse_args(ctx, args)
+
+
+def _check_separator(words: Sequence[str], args: Sequence[str], name: str) -> None:
+    """Check that the words of a training command come after --, so that its options are not taken for vram's."""
+    if not words or list(args[-len(words) - 1 :]) == ["--", *words]:
+        return
+    if words[0].endswith((".yaml", ".yml")):
+        hint = f"a config is named with --config: vram {name} --config {words[0]}"
+    else:
+        hint = f"the command of a training script comes last, after --: vram {name} -- {shell_line(words)}"
+    raise ConfigError(f"{words[0]}: vram {name} takes options only", hint)
 
 
 class VramGroup(TyperGroup):

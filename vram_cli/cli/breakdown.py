@@ -9,7 +9,7 @@ from vram_cli.cli import options
 from vram_cli.errors import DoesNotFitError
 
 
-@options.reads_config("mode", "batch_size", "steps", *options.DEVICE_SETTINGS)
+@options.reads_config("mode", "batch_size", "steps", *options.DEVICE_SETTINGS, runs_scripts=True)
 def breakdown(
     load_config: options.LoadConfig,
     *,

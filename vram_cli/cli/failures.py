@@ -94,6 +94,8 @@ def _usage_error(error: Any) -> ConfigError:
     hint = f"`{error.ctx.command_path} --help` shows the usage"
     if not hasattr(error, "possibilities"):
         return ConfigError(error.format_message().rstrip("."), hint)
+    if any(parameter.name == "script_command" for parameter in error.ctx.command.params):
+        hint += "; options of a training script come after --"
     options = [flag for parameter in error.ctx.command.params for flag in parameter.opts]
     flag = error.option_name
     matches = [option for option in options if option == _NEW_FLAGS.get(flag) or option.startswith(f"{flag}-")]

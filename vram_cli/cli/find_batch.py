@@ -22,6 +22,7 @@ from vram_cli.errors import DoesNotFitError
     "only_multiples_of",
     "multiple_of",
     "margin",
+    runs_scripts=True,
 )
 def find_batch(
     load_config: options.LoadConfig,

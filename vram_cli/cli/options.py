@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -126,10 +126,12 @@ option = partial(typer.Option, metavar="")
 output = partial(typer.Option, metavar="", rich_help_panel=OUTPUT)
 
 _CONFIG = r"YAML file, your own or bundled with vram. \[default: mlp_mnist.yaml]"
+_COMMAND = "A training script to run in place of a config; {n} in it is the batch size."
 _SET = "Override a config key, such as optimizer.name=adamw. Repeatable."
 _PLOT = "Save a plot of the trials or of one step as PNG, SVG or PDF; needs matplotlib."
 _REPORT = "Save the full answer as a self-contained HTML page."
 
+ScriptCommand = Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND", show_default=False, help=_COMMAND)]
 ConfigName = Annotated[str | None, typer.Option("--config", "-c", metavar="FILE", help=_CONFIG)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=_SET)]
 Download = Annotated[bool, option("--download", help="Let torchvision download a missing data set.")]
@@ -147,20 +149,22 @@ Force = Annotated[bool, output("--force", help="Overwrite existing files.")]
 Quiet = Annotated[bool, output("--quiet", "-q", help="Print no progress to stderr.")]
 
 
-def reads_config(*names: str) -> Callable[[Command], Command]:
-    """Give a command `--config`, `--set` and the named settings, ahead of its own options.
+def reads_config(*names: str, runs_scripts: bool = False) -> Callable[[Command], Command]:
+    """Give a command `--config`, `--set` and the named settings, ahead of its own options; and `-- COMMAND`, if asked.
 
     The first parameter of the command is a function without arguments that loads the config, with `--set` and then the
     settings applied. The command has a `quiet` option.
     """
 
     def decorate(command: Command) -> Command:
-        def run(config: str | None, overrides: list[str] | None, **values: Any) -> None:
+        def run(
+            config: str | None, overrides: list[str] | None, script_command: list[str] | None = None, **values: Any
+        ) -> None:
             flags = _overrides({name: values.pop(name) for name in names})
             sources: list[ConfigSource] = []
 
             def load() -> Config:
-                loaded = _load(config, [*(overrides or []), *flags], quiet=values["quiet"])
+                loaded = _load(config, [*(overrides or []), *flags], script_command or (), quiet=values["quiet"])
                 sources.append(loaded.source)
                 return loaded
 
@@ -172,7 +176,8 @@ def reads_config(*names: str) -> Callable[[Command], Command]:
 
         run.__name__, run.__doc__, run.__annotations__ = command.__name__, command.__doc__, {}
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        shared = [_parameter("config", ConfigName), _parameter("overrides", Overrides)]
+        shared = [_parameter("script_command", ScriptCommand)] if runs_scripts else []
+        shared += [_parameter("config", ConfigName), _parameter("overrides", Overrides)]
         parameters = [*shared, *(SETTINGS[name].parameter(name) for name in names), *own]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # any function may have one
         return run
@@ -244,13 +249,13 @@ def _overrides(values: Mapping[str, str | bool | None]) -> list[str]:
     return [text for name, value in values.items() for text in SETTINGS[name].override(value)]
 
 
-def _load(name: str | None, overrides: list[str], *, quiet: bool) -> Config:
+def _load(name: str | None, overrides: list[str], command: Sequence[str], *, quiet: bool) -> Config:
     from vram_cli.config import load_config
     from vram_cli.files import check_temporary_folder
     from vram_cli.report.console import inform
 
     check_temporary_folder()
-    config = load_config(name, overrides)
-    if name is None and not quiet:
+    config = load_config(name, overrides, command)
+    if config.source.is_default and not quiet:
         inform(f"no --config option: using the bundled {config.source.name}")
     return config

@@ -13,6 +13,7 @@ from vram_cli.compare.records import Comparison
 from vram_cli.errors import ConfigError, DoesNotFitError
 from vram_cli.files import check_writable, resolved
 from vram_cli.records import Advice, BreakdownResult, CheckResult, FindBatchResult, Inspection
+from vram_cli.report.answers.document_of import document_of as report_document
 from vram_cli.report.console import inform, print_answer, print_document
 from vram_cli.report.document import Document
 
@@ -127,26 +128,8 @@ def document_of(record: Record, **options: Any) -> Document:
     Raises:
         ConfigError: an option needs something that was not measured.
     """
-    if isinstance(record, FindBatchResult):
-        from vram_cli.report.answers.find_batch import find_batch_document
+    if isinstance(record, Comparison):
+        from vram_cli.compare.report import comparison_document
 
-        return find_batch_document(record, **options)
-    if isinstance(record, BreakdownResult):
-        from vram_cli.report.answers.breakdown import breakdown_document
-
-        return breakdown_document(record, **options)
-    if isinstance(record, Advice):
-        from vram_cli.report.answers.advice import advice_document
-
-        return advice_document(record)
-    if isinstance(record, CheckResult):
-        from vram_cli.report.answers.check import check_document
-
-        return check_document(record)
-    if isinstance(record, Inspection):
-        from vram_cli.report.answers.inspection import inspection_document
-
-        return inspection_document(record, **options)
-    from vram_cli.compare.report import comparison_document
-
-    return comparison_document(record)
+        return comparison_document(record)
+    return report_document(record, **options)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vram_cli.commands.initial_guess import prediction_of
+from vram_cli.commands.scripts import refuse_for_scripts, require_named_size, size_of, starting
 from vram_cli.commands.user_errors import user_error
 from vram_cli.commands.verdicts import require_verdict
 from vram_cli.config import Config, load_config, with_overrides
@@ -33,7 +34,7 @@ def breakdown(
 
     Args:
         config: what to train, and where; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
-        batch_size: replaces the config's `train.batch_size`.
+        batch_size: replaces the config's `train.batch_size`, or a script's own.
         detail: whether the breakdown has modules and a timeline.
         snapshot: file to write for PyTorch's memory_viz; predictions only.
         download: whether torchvision may download missing data files.
@@ -45,7 +46,8 @@ def breakdown(
         ConfigError, WorkloadError, MachineError, ProbeError: as `find_batch`.
     """
     config = config if isinstance(config, Config) else load_config(config)
-    size = batch_size or config.train.batch_size
+    require_named_size(config, batch_size)
+    refuse_for_scripts(config, download=download, snapshot=snapshot)
     if config.train.compile:
         raise ConfigError(
             "train.compile: the memory of compiled code cannot be broken down",
@@ -53,11 +55,12 @@ def breakdown(
         )
     if snapshot is not None and config.device.name != "auto":
         raise _no_snapshot()
-    progress.status("starting the worker process")
+    progress.status(starting(config))
     with open_probe(config, download=download, snapshot=snapshot) as probe:
         device = probe.info.device
         if snapshot is not None and not device.is_simulated:
             raise _no_snapshot()
+        size = batch_size or size_of(config, probe.info)
         progress.status(f"running {config.search.steps} steps at batch size {size:,}")
         measurement = probe.measure(size, detail)
         if measurement.outcome is Outcome.ERROR:

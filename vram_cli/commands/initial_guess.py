@@ -22,7 +22,8 @@ class InitialGuess:
     """Predicts the largest batch for the GPU of real trials, in a process and a thread of its own.
 
     A context manager: leaving it ends the prediction. `batch_size` is None if nothing can be predicted: on a CPU, for a
-    GPU that the catalogue does not have, for a model that fake tensors cannot run, or if the prediction breaks.
+    GPU that the catalogue does not have, for a script, for a model that fake tensors cannot run, or if the prediction
+    breaks.
 
     Args:
         config: what the trials train.
@@ -78,8 +79,8 @@ class InitialGuess:
 
 
 def prediction_of(config: Config, device: Device) -> Config | None:
-    """Return the config of a prediction for the GPU of real trials and its memory; None if the catalogue lacks it."""
-    if device.is_simulated or not device.is_gpu:
+    """Return the config of a prediction for the GPU of real trials and its memory; None if not predictable."""
+    if device.is_simulated or not device.is_gpu or config.script is not None:  # a prediction would run it again
         return None
     try:
         # Some names are shared by several GPUs, which differ in memory; under a memory limit that is not known.

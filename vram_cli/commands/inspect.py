@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vram_cli.config import Config, load_config
+from vram_cli.errors import ConfigError
 from vram_cli.probe.first_request import inspect_workload
 from vram_cli.progress import SILENT, Progress
 from vram_cli.records import Inspection
@@ -28,6 +29,11 @@ def inspect(
         MachineError: the computer runs out of RAM.
     """
     config = config if isinstance(config, Config) else load_config(config)
+    if config.script is not None:
+        raise ConfigError(
+            f"{config.source}: vram inspect describes a model and data, which a script builds while it runs",
+            "`vram breakdown --by module` shows the modules of a script",
+        )
     progress.status("inspecting data and model")
     reply = inspect_workload(config, download=download, samples=samples)
     return Inspection(

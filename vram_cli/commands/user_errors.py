@@ -23,6 +23,6 @@ def user_error(measurement: Measurement) -> WorkloadError:
     return WorkloadError(
         f"a batch of {measurement.batch_size:,} fails in {phase}, for a reason other than memory: "
         f"{measurement.message}",
-        "the traceback above comes from your model, data or step; fix that first",
+        "the traceback above comes from your own code; fix that first",
         traceback=measurement.traceback,
     )

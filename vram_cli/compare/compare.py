@@ -197,6 +197,11 @@ class _ComparisonRun:
 
 
 def _require_trainable(config: Config) -> None:
+    if config.script is not None:
+        raise ConfigError(
+            f"{config.source}: vram compare trains a model and data of its own config, and a script trains by itself",
+            "run the script with each batch size; `vram find-batch` finds the largest",
+        )
     if config.device.gpu is not None:
         raise ConfigError(
             "device.gpu: training needs a real device, but this key asks for a prediction",

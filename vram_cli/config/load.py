@@ -10,12 +10,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vram_cli.config.messages import first_problem
-from vram_cli.config.overrides import apply_overrides
+from vram_cli.config.overrides import COMMAND_LINE, apply_overrides
 from vram_cli.config.schema import Config, ConfigSource
+from vram_cli.config.script_command import check_program, set_command
 from vram_cli.config.value_types import CONTROL, SURROGATE
-from vram_cli.config.yaml_document import dotted, parse_document
+from vram_cli.config.yaml_document import Document, dotted, parse_document
 from vram_cli.errors import ConfigError
 from vram_cli.files import current_folder, read_file
+from vram_cli.shell import command_name, shell_line
 from vram_cli.suggest import did_you_mean
 
 DEFAULT_CONFIG = "mlp_mnist.yaml"
@@ -23,24 +25,29 @@ DEFAULT_CONFIG = "mlp_mnist.yaml"
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), command: Sequence[str] = ()) -> Config:
     """Read and check a config.
 
     Args:
         path: a YAML file. A bare name is searched for in the current folder, then among the bundled configs, with and
             without ".yaml". None selects the bundled `mlp_mnist.yaml`, which `Config.source` says.
         overrides: such as "optimizer.name=adamw", as for `--set`.
+        command: a training script and its arguments, such as ["python", "train.py", "--batch-size", "{n}"]. It needs no
+            file, and replaces the `script.command` of one.
 
     Raises:
-        ConfigError: the file does not exist or is not valid; the message names the file, the line and the key.
+        ConfigError: the file does not exist or is not valid; the message names the file, the line and the key. Or a
+            script's program does not exist.
     """
-    source = replace(_find(path), overrides=tuple(overrides))
+    source = _source(path, command)
+    replaced = (f"script.command={shell_line(command)}",) if command and not source.is_command else ()
+    source = replace(source, overrides=(*overrides, *replaced))
     _check_text(str(source.path or ""), CONTROL, "rename the file")
-    _check_text("\n".join(overrides), SURROGATE, "write the command line in UTF-8")
-    label = source.name if source.is_bundled else str(source.path)
-    file = bundled_folder() / source.name if source.is_bundled else Path(label)
-    document = parse_document(_read(file, label), label)
+    _check_text("\n".join((*overrides, *command)), SURROGATE, "write the command line in UTF-8")
+    document = _document(source)
     apply_overrides(document, overrides)
+    if command:
+        set_command(document, command)
     try:
         config = Config.model_validate(document.values)
     except ValidationError as error:
@@ -48,7 +55,9 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     if config.user_code:
         _check_text(str(source.folder), SURROGATE, "rename the folder: the worker process gets its name in UTF-8")
     places = {dotted(key): place for key, place in document.places.items()}
-    return config.with_source(replace(source, places=places))
+    config = config.with_source(replace(source, places=places))
+    check_program(config)
+    return config
 
 
 def bundled_folder() -> Path:
@@ -60,6 +69,20 @@ def bundled_folder() -> Path:
 def bundled_configs() -> list[str]:
     """Return the file names of the bundled configs, sorted."""
     return sorted(file.name for file in bundled_folder().glob("*.yaml"))
+
+
+def _source(path: str | Path | None, command: Sequence[str]) -> ConfigSource:
+    if path is None and command:
+        return ConfigSource(name=command_name(command), folder=current_folder(), is_command=True)
+    return _find(path)
+
+
+def _document(source: ConfigSource) -> Document:
+    if source.is_command:
+        return Document(COMMAND_LINE, {})
+    label = source.name if source.is_bundled else str(source.path)
+    file = bundled_folder() / source.name if source.is_bundled else Path(label)
+    return parse_document(_read(file, label), label)
 
 
 def _find(path: str | Path | None) -> ConfigSource:

@@ -13,7 +13,8 @@ from vram_cli.config.schema import SECTIONS, Config
 from vram_cli.config.yaml_document import Document, parse_value
 from vram_cli.errors import ConfigError
 
-_PLACE = "command line"
+COMMAND_LINE = "command line"
+"""The place of keys that the command line sets."""
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
@@ -51,15 +52,17 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
 def _parse(text: str) -> tuple[tuple[str, ...], Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"{_PLACE}: expected section.key=value, got {text!r}", "such as optimizer.name=adamw")
+        raise ConfigError(f"{COMMAND_LINE}: expected section.key=value, got {text!r}", "such as optimizer.name=adamw")
     if not value.strip():
-        raise ConfigError(f"{_PLACE}: {key.strip()}: the value is empty", f"write {key.strip()}=null for no value")
+        raise ConfigError(
+            f"{COMMAND_LINE}: {key.strip()}: the value is empty", f"write {key.strip()}=null for no value"
+        )
     path = tuple(key.strip().split("."))
     for depth in range(len(path)):
         keys = keys_of(path[:depth])
         if keys is not None and path[depth] not in keys:
-            raise unknown_key(path[: depth + 1], _PLACE)
-    return path, parse_value(value, f"{_PLACE}: {key}")
+            raise unknown_key(path[: depth + 1], COMMAND_LINE)
+    return path, parse_value(value, f"{COMMAND_LINE}: {key}")
 
 
 def _drop_keys_of_old_choice(document: Document, name: str, choice: str, value: Any) -> None:
@@ -74,7 +77,7 @@ def _drop_keys_of_old_choice(document: Document, name: str, choice: str, value: 
 def _set(document: Document, path: tuple[str, ...], value: Any) -> None:
     # The lines of replaced keys no longer count.
     document.places = {key: place for key, place in document.places.items() if key[: len(path)] != path}
-    document.places[path] = _PLACE
+    document.places[path] = COMMAND_LINE
     section, *keys = path
     document.values[section] = _with(_values_of(document, section), keys, value) if keys else value
 

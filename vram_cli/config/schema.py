@@ -22,6 +22,7 @@ from vram_cli.config.section import Section
 from vram_cli.config.training_sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
 from vram_cli.config.value_types import MAX_ELEMENTS, invalid, is_from_a_library
 from vram_cli.config.workload_sections import DataConfig, LossConfig, ModelConfig, StepConfig
+from vram_cli.shell import shell_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class ConfigSource:
     """The file as the user named it; None for a bundled config, or one that was not read from a file."""
     folder: Path = Path()
     """Base of relative paths in the config."""
+    is_command: bool = False
+    """Whether there is no file, but the command of a script."""
     is_bundled: bool = False
     is_default: bool = False
     """Whether the user named no config."""
@@ -61,6 +64,8 @@ _OF_A_SCRIPT: dict[str, Any] = {
 }
 """What stands in sections about which a script decides; no dump shows it."""
 _DECIDED_BY_A_SCRIPT = (*_OF_A_SCRIPT, "loss", "step", "mode", "precision")
+_DECIDED = "is decided by the training script"
+_MAY_STAY = "remove it: beside a script, a config sets search, device and train.batch_size alone"
 
 
 class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen model)
@@ -98,10 +103,10 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
             return values
         for key in _DECIDED_BY_A_SCRIPT:
             if values.get(key) is not None:
-                raise invalid("is decided by the script that `script` names", "remove one of the two", key)
+                raise invalid(_DECIDED, _MAY_STAY, key)
         others = sorted((values.get("train") or {}).keys() - {"batch_size"})
         if others:
-            raise invalid("is decided by the script that `script` names", "remove it", f"train.{others[0]}")
+            raise invalid(_DECIDED, _MAY_STAY, f"train.{others[0]}")
         return values | _OF_A_SCRIPT
 
     @model_serializer(mode="wrap")
@@ -176,7 +181,7 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
         It may be in the config's folder, unlike the libraries that vram itself builds on.
         """
         if self.script is not None:
-            return (f"script.command ({' '.join(self.script.command)})",)
+            return (f"script.command ({shell_line(self.script.command)})",)
         sections = {"model": self.model, "data": self.data, "loss": self.loss, "optimizer": self.optimizer}
         references = {f"{name}.factory": getattr(section, "factory", None) for name, section in sections.items()}
         references["step.function"] = self.step.function if self.step else None

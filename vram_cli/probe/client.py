@@ -192,7 +192,7 @@ class WorkerProbe:
 
     def _start(self) -> WorkerProcess:
         self._end()
-        self._worker = worker = WorkerProcess(allocator_options(self._config) if self._is_timing else self._environment)
+        self._worker = worker = self._new_worker()
         if self._is_closed:  # checked after the assignment: a concurrent `__exit__` sees the worker, or is noticed here
             self._end()
             raise ProbeError("the probe has been closed")
@@ -202,6 +202,9 @@ class WorkerProbe:
             self._end()
             raise
         return worker
+
+    def _new_worker(self) -> WorkerProcess:
+        return WorkerProcess(allocator_options(self._config) if self._is_timing else self._environment)
 
     def _open(self, worker: WorkerProcess) -> None:
         reply = first_reply(worker, self._session(), self._config, download=self._download, deadline=self._deadline)

@@ -94,7 +94,8 @@ class Ready:
     device: Device
     guard_bytes: int | None = None
     """Resident memory at which the parent ends the worker, if the system enforces no limit."""
-    data: DataInfo
+    data: DataInfo | None = None
+    """None if the training itself makes its batches."""
     versions: dict[str, str]
     script: ScriptInfo | None = None
     """What the rehearsal of a script found out."""

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 import psutil
 from pydantic import TypeAdapter, ValidationError
@@ -65,6 +65,42 @@ _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGS
 """Signals that a process causes itself, by what its code does."""
 
 
+class Process(Protocol):
+    """The part of `subprocess.Popen` that a worker uses."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        ...
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """The pipe to it."""
+        ...
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """The pipe from its standard output."""
+        ...
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """The pipe from its standard error."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit code."""
+        ...
+
+    def kill(self) -> None:
+        """Kill it."""
+        ...
+
+
 class WorkerProcess:
     """A running worker, in a session of its own: Ctrl-C reaches only this process.
 
@@ -87,14 +123,7 @@ class WorkerProcess:
         self._adapter = replies
         self._messages: queue.Queue[bytes | None] = queue.Queue()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own code, in our own Python
-                [sys.executable, "-c", _START, entry, _PACKAGE],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **environment},
-                start_new_session=True,
-            )
+            self._process = self._started(environment, entry)
         except OSError as error:
             hint = "close other programs, or raise the limit: `ulimit -n` for files, `ulimit -u` for processes"
             raise MachineError(f"the worker process cannot be started: {error.strerror}", hint) from None
@@ -102,6 +131,16 @@ class WorkerProcess:
         self._last_part = LastPart()
         self._stdout = PipeReader(cast("IO[bytes]", self._process.stdout), Lines(self._messages.put))
         self._stderr = PipeReader(cast("IO[bytes]", self._process.stderr), self._last_part)
+
+    def _started(self, environment: Mapping[str, str], entry: str) -> Process:
+        return subprocess.Popen(  # noqa: S603 - our own code, in our own Python
+            [sys.executable, "-c", _START, entry, _PACKAGE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
 
     def send(self, message: Any) -> None:
         """Send a message that has no reply; `request` notices if the process has ended."""

@@ -9,6 +9,7 @@ from vram_cli.records.breakdown import Breakdown
 from vram_cli.records.enums import SCHEMA_VERSION, Category
 from vram_cli.records.measurement import Growth
 from vram_cli.records.run_info import RunInfo
+from vram_cli.records.shown_in_notebooks import ShownInNotebooks
 
 Scaling = Literal["linear", "sqrt", "none"]
 """How the learning rate scales with the batch size."""
@@ -89,7 +90,7 @@ class GpuEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advice:
+class Advice(ShownInNotebooks):
     """The answer of `vram advise`: the changes that let a larger batch fit."""
 
     command: Literal["advise"] = "advise"

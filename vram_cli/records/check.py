@@ -8,6 +8,7 @@ from typing import Literal
 
 from vram_cli.records.enums import SCHEMA_VERSION, Category
 from vram_cli.records.results import BreakdownResult
+from vram_cli.records.shown_in_notebooks import ShownInNotebooks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class PeakMemory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckResult:
+class CheckResult(ShownInNotebooks):
     """The answer of `vram check`."""
 
     command: Literal["check"] = "check"

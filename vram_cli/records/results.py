@@ -9,11 +9,12 @@ from vram_cli.records.breakdown import Breakdown
 from vram_cli.records.enums import SCHEMA_VERSION
 from vram_cli.records.measurement import Measurement, SearchResult
 from vram_cli.records.run_info import RunInfo
+from vram_cli.records.shown_in_notebooks import ShownInNotebooks
 from vram_cli.records.throughput import Throughput
 
 
 @dataclass(frozen=True, kw_only=True)
-class FindBatchResult(SearchResult):
+class FindBatchResult(SearchResult, ShownInNotebooks):
     """The answer of `vram find-batch`: the result of a search and the run that it belongs to.
 
     Raises:
@@ -47,7 +48,7 @@ class FindBatchResult(SearchResult):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BreakdownResult:
+class BreakdownResult(ShownInNotebooks):
     """The answer of `vram breakdown`: one batch size, measured or predicted."""
 
     command: Literal["breakdown"] = "breakdown"

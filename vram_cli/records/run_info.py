@@ -110,3 +110,11 @@ class RunInfo:
     """The script that ran, if it was one."""
     remark: str = ""
     """A remark to read before the figures, such as that they are predicted because this machine has no GPU."""
+
+    @property
+    def num_samples(self) -> int | None:
+        """Samples of the data set; of several that a script trains on, the smallest. None if none has a length."""
+        if self.script is None:
+            return self.data.num_samples if self.data else None
+        lengths = (loader.num_samples for loader in self.script.loaders if loader.trains)
+        return min((length for length in lengths if length is not None), default=None)

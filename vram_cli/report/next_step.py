@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from vram_cli.records import Advice, BreakdownResult, FindBatchResult, Limit, Outcome, RunInfo
 from vram_cli.report.words import setting
+from vram_cli.shell import command_name
 from vram_cli.units import GIB, KIB, MIB
 
 DEFAULT_CONFIG = "mlp_mnist.yaml"
@@ -63,10 +64,10 @@ def _flags(overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def _after_nothing(run: RunInfo) -> Step:
-    if setting(run, "precision") != "bf16":
+    if setting(run, "precision") != "bf16" and not setting(run, "script"):
         return _step(run, "see whether bfloat16 throughout fits", "find-batch", "--set", "precision=bf16")
     device = ("--device", "cpu", "--memory-limit", _size(2 * run.device.capacity_bytes))
-    words = ("vram", "breakdown", *_config(run), *device, "--batch-size", "1")
+    words = ("vram", "breakdown", *_config(run), *device, "--batch-size", "1", *_script(run))
     return Step("measure its memory on the CPU, with twice the memory", words)
 
 
@@ -111,7 +112,7 @@ def _step(run: RunInfo, purpose: str, command: str, *words: str) -> Step:
             same += ("--mode", value)
         elif key not in _keys_set_by(words) and _concerns(key, command):
             same += ("--set", override)
-    return Step(purpose, ("vram", command, *_config(run), *same, *words))
+    return Step(purpose, ("vram", command, *_config(run), *same, *words, *_script(run)))
 
 
 def _keys_set_by(words: tuple[str, ...]) -> set[str]:
@@ -127,14 +128,30 @@ def _keys_set_by(words: tuple[str, ...]) -> set[str]:
 
 
 def _concerns(key: str, command: str) -> bool:
-    """Return whether an override matters to a command; device, GPU and memory limit have flags of their own."""
-    if key in ("device", "device.name", "device.gpu", "device.memory_limit"):
+    """Return whether an override matters to a command; device, GPU and memory limit have flags of their own.
+
+    So has the command of a script, which comes last.
+    """
+    if key in ("device", "device.name", "device.gpu", "device.memory_limit", "script.command"):
         return False
     return command == "find-batch" or not key.startswith("search.") or key == "search.steps"
 
 
 def _config(run: RunInfo) -> tuple[str, ...]:
-    return () if run.config_name == DEFAULT_CONFIG else ("--config", run.config_name)
+    is_file = run.config_name not in (DEFAULT_CONFIG, command_name(_command(run)))
+    return ("--config", run.config_name) if is_file else ()
+
+
+def _script(run: RunInfo) -> tuple[str, ...]:
+    """Return the command of a script as the end of a command line, unless a config file has it."""
+    command = _command(run)
+    is_in_file = _config(run) and not any(override.startswith("script.command=") for override in run.overrides)
+    return () if not command or is_in_file else ("--", *command)
+
+
+def _command(run: RunInfo) -> tuple[str, ...]:
+    command = setting(run, "script.command")
+    return tuple(map(str, command)) if isinstance(command, (list, tuple)) else ()
 
 
 def _size(value: int) -> str:

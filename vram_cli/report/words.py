@@ -54,6 +54,7 @@ _PLACES = {
     Phase.FORWARD: "in forward",
     Phase.BACKWARD: "in backward",
     Phase.OPTIMIZER: "in the optimizer step",
+    Phase.VALIDATION: "in validation",
 }
 
 

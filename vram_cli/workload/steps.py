@@ -66,14 +66,14 @@ def user_step(function: UserStep) -> Step:
     """Return a step that runs the user's function; its phases begin when it calls modules, backward and optimizers."""
 
     def step(work: Workload, batch: Batch, enter: Enter) -> torch.Tensor:
-        with _UserPhases(work, enter).tracking(), errors_from("step.function"):
+        with UserPhases(work, enter).tracking(), errors_from("step.function"):
             loss = function(work.model, batch, work.optimizer)
         return loss_in(loss, "step.function", "return it from the step")[0].detach()
 
     return step
 
 
-class _UserPhases:
+class UserPhases:
     """Enters the phases of a step whose code is unknown, and notes the optimizers that it steps.
 
     A module that runs outside backward begins a forward pass, as in the second half of a GAN's step or in the closure
@@ -84,27 +84,27 @@ class _UserPhases:
     def __init__(self, work: Workload, enter: Enter) -> None:
         self._work, self._enter = work, enter
         self._phase = Phase.FORWARD
-        self._is_in_backward = False
+        self.is_in_backward = False
 
     @contextlib.contextmanager
-    def tracking(self) -> Iterator[None]:
-        """Enter phases while the context is open."""
+    def tracking(self, first: Phase = Phase.FORWARD) -> Iterator[None]:
+        """Enter phases while the context is open, beginning with `first`."""
         run = torch.autograd.backward
 
         def backward(*args: object, **kwargs: object) -> object:
             self._begin(Phase.BACKWARD)
-            self._is_in_backward = True
+            self.is_in_backward = True
             try:
                 return run(*args, **kwargs)  # type: ignore[arg-type]
             finally:
-                self._is_in_backward = False
+                self.is_in_backward = False
 
         hooks = [register_optimizer_step_pre_hook(self._optimizer_steps)]
         if not hasattr(self._work.model, "_orig_mod"):  # torch.compile would compile the hook with it
             hooks.append(register_module_forward_pre_hook(self._module_runs))
         torch.autograd.backward = backward  # type: ignore[assignment]
         try:
-            self._enter(Phase.FORWARD)
+            self._begin(first)
             yield
         finally:
             torch.autograd.backward = run
@@ -115,12 +115,12 @@ class _UserPhases:
         self._phase = phase
         self._enter(phase)
 
-    def _module_runs(self, *_: object) -> None:
-        if self._phase is not Phase.FORWARD and not self._is_in_backward:
+    def _module_runs(self, module: nn.Module, inputs: Any) -> None:  # noqa: ARG002 - for subclasses
+        if self._phase is not Phase.FORWARD and not self.is_in_backward:
             self._begin(Phase.FORWARD)
 
     def _optimizer_steps(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         if optimizer is not self._work.optimizer:
             self._work.own_optimizers.add(optimizer)
-        if not self._is_in_backward:  # a hook may step parameters as their gradients are complete
+        if not self.is_in_backward:  # a hook may step parameters as their gradients are complete
             self._begin(Phase.OPTIMIZER)

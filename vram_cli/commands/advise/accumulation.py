@@ -26,6 +26,9 @@ def plan_fit_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
             note=combination.name,
         )
     note = "no combination of the changes tried makes it fit whole"
+    if run.config.script is not None:
+        note = "nothing that a script leaves open makes it fit whole; its own accumulation may"
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=note)
     if run.config.mode == "eval":  # without gradients there is nothing to accumulate
         return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=note)
     plan = plan_effective_batch(run, batch_size * run.config.train.gradient_accumulation_steps)

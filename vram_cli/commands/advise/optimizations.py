@@ -45,21 +45,32 @@ class MemoryOptimization:
 
 
 def applicable_optimizations(config: Config, device: Device, also_try: Sequence[str] = ()) -> list[MemoryOptimization]:
-    """Return the changes that suit a config and that it does not have yet.
+    """Return the changes that suit a config and that it does not have yet; for a script, those that it leaves open.
 
     Args:
         config: the training without changes.
         device: the device that it runs on, or is predicted for.
         also_try: overrides that the user requests.
     """
-    optimizations = [*_without_cost(config, device), *_precision(config, device)]
-    if config.mode == "train":
-        optimizations += [*_training_step(config), *_optimizer(config, device)]
+    optimizations = [*_allocator(config, device)] if config.script is not None else [*_of_config(config, device)]
     optimizations += [
         MemoryOptimization(override, (override,), Cost.TUNING, "effect on training not assessed")
         for override in also_try
     ]
     return optimizations
+
+
+def _of_config(config: Config, device: Device) -> Iterable[MemoryOptimization]:
+    yield from _without_cost(config, device)
+    yield from _precision(config, device)
+    if config.mode == "train":
+        yield from _training_step(config)
+        yield from _optimizer(config, device)
+
+
+def _allocator(config: Config, device: Device) -> Iterable[MemoryOptimization]:
+    if device.is_gpu and not config.device.expandable_segments:
+        yield MemoryOptimization("expandable segments", ("device.expandable_segments=true",), Cost.NOTHING)
 
 
 def _without_cost(config: Config, device: Device) -> Iterable[MemoryOptimization]:
@@ -76,8 +87,7 @@ def _without_cost(config: Config, device: Device) -> Iterable[MemoryOptimization
         yield MemoryOptimization(
             "optimizer without foreach", ("optimizer.foreach=false",), Cost.COMPUTE, "slower steps"
         )
-    if device.is_gpu and not config.device.expandable_segments:
-        yield MemoryOptimization("expandable segments", ("device.expandable_segments=true",), Cost.NOTHING)
+    yield from _allocator(config, device)
     if not config.train.channels_last:
         yield MemoryOptimization("channels last", ("train.channels_last=true",), Cost.NOTHING)
 

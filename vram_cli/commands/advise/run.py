@@ -10,12 +10,18 @@ from vram_cli.commands.advise.accumulation import plan_effective_batch, plan_fit
 from vram_cli.commands.advise.advice_run import AdviceRun
 from vram_cli.commands.advise.trial_runner import TrialRunner
 from vram_cli.commands.learning_rate import get_effective_batch_size, suggest_learning_rate
+from vram_cli.commands.scripts import refuse_for_scripts
 from vram_cli.config import Config, load_config, with_overrides
 from vram_cli.errors import ConfigError, CutShortError, Interrupted, ProbeError, VramError
 from vram_cli.hardware.gpus import Gpu, find_gpu
 from vram_cli.probe import OpenProbe, open_probe
 from vram_cli.progress import SILENT, Progress
 from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, LearningRateSuggestion, OptimizationResult
+
+_OPEN = (
+    "a script decides about its model, precision and optimizer itself: only the allocator's options, keys of device "
+    "and search (--also-try) and other GPUs (--gpus) are tried"
+)
 
 
 def advise(
@@ -54,7 +60,9 @@ def advise(
             "--effective-batch: mode is eval, and only training accumulates gradients",
             "leave the option out, or set mode to train; --fit-batch works in both modes",
         )
+    refuse_for_scripts(config, effective_batch=effective_batch, download=download)
     for override in also_try:
+        _require_open_key(config, override)
         with_overrides(config, [override])  # raises before any trial if it is wrong
     catalogue_gpus = [find_gpu(name) for name in gpus]
     with TrialRunner(config, progress=progress, download=download, open_probe=open_probe) as runner:
@@ -72,6 +80,16 @@ def advise(
         except KeyboardInterrupt:
             raise Interrupted(replace(_advice(run), interrupted=True, **plans)) from None
         return replace(_advice(run), **plans)
+
+
+def _require_open_key(config: Config, override: str) -> None:
+    """Raise if a script decides about the key of an override itself."""
+    section = override.partition("=")[0].partition(".")[0].strip()
+    if config.script is not None and section not in ("device", "search"):
+        raise ConfigError(
+            f"--also-try {override}: a script decides about that itself",
+            "for a script, name keys of device and search; change the script to try others",
+        )
 
 
 def _advice(run: AdviceRun) -> Advice:
@@ -93,10 +111,10 @@ def _learning_rate(
 ) -> LearningRateSuggestion | None:
     """Return the learning rate for the requested batch or, without one, for the largest.
 
-    None for the config's own batch size, for another optimizer, and in evaluation.
+    None for the config's own batch size, for another optimizer, for a script, and in evaluation.
     """
     config, plan = run.config, effective_batch or fit_batch
-    if config.mode == "eval":
+    if config.mode == "eval" or config.script is not None:
         return None
     if plan is None:
         size = run.max_batch_size if _changes_optimizer(config, run.best) else run.best_batch_size
@@ -133,6 +151,8 @@ def _gpu_estimate(runner: TrialRunner, config: Config, gpu: Gpu, also_try: Seque
 
 def _notes(run: AdviceRun) -> tuple[str, ...]:
     notes = []
+    if run.config.script is not None:
+        notes.append(_OPEN)
     if run.device.has_peak_counters:
         notes.append(
             "sizes that run only because the allocator releases its cache do not count as fitting here; in find-batch "

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 
+from vram_cli.commands.scripts import configured_size, starting
 from vram_cli.commands.user_errors import raise_user_error
 from vram_cli.config import Config, with_overrides
 from vram_cli.probe import OpenProbe, Probe, open_probe
@@ -46,7 +47,7 @@ class TrialRunner:
 
     def __enter__(self) -> TrialRunner:
         """Open the config without changes, so that a missing device is reported at once."""
-        self._report("starting the worker process")
+        self._report(starting(self.config))
         self._open(self.config)
         if self.device.type == "cpu":
             self._cpu_bytes = self.device.capacity_bytes
@@ -76,8 +77,7 @@ class TrialRunner:
     @property
     def num_samples(self) -> int | None:
         """Samples of the data set; None if it has no length."""
-        data = self.run_info.data
-        return data.num_samples if data else None
+        return self.run_info.num_samples
 
     def open(self, config: Config, description: str) -> None:
         """Open a config, unless it is open, and report that `description` is tried.
@@ -113,7 +113,7 @@ class TrialRunner:
                 tolerance=self.tolerance,
                 multiple_of=1,
                 only_multiples_of=config.search.only_multiples_of,
-                configured_size=config.train.batch_size,
+                configured_size=configured_size(config, self.run_info),
                 initial_guess=lambda: expected,
             )
             raise_user_error(search)

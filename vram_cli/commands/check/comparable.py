@@ -32,6 +32,7 @@ _IRRELEVANT = (
     "data.root",
     "data.num_samples",
     "train.learning_rate",
+    "script.isolation",
     "search",
     "device.name",
     "device.engine",
@@ -70,14 +71,21 @@ def comparable_baseline(
         if breakdown is not None and breakdown.batch_size != batch_size:
             breakdown = None
         # A search tries many sizes, so the one in its config need not match.
-        config = {**baseline.run.config, "train": {**baseline.run.config.get("train", {}), "batch_size": batch_size}}
-        run = replace(baseline.run, config=config)
+        run = _sized(baseline.run, batch_size)
         baseline = BreakdownResult(run=run, measurement=trials[-1], breakdown=breakdown)
     if not baseline.measurement.fits:
         raise ConfigError(f"{name}: did not fit, so it has no peak to compare with", _NO_BASELINE)
-    if reason := next(_differences(now, baseline.run), None):
+    earlier = baseline.run
+    if now.script is not None:  # its own batch size is in no config
+        now, earlier = _sized(now, batch_size), _sized(earlier, baseline.measurement.batch_size)
+    if reason := next(_differences(now, earlier), None):
         raise ConfigError(f"{name} is not comparable: {reason}", _UPDATE)
     return baseline
+
+
+def _sized(run: RunInfo, batch_size: int) -> RunInfo:
+    """Return a run whose config has the batch size that ran."""
+    return replace(run, config={**run.config, "train": {**run.config.get("train", {}), "batch_size": batch_size}})
 
 
 def config_changes(now: RunInfo, baseline: RunInfo) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vram_cli.commands.check.comparable import comparable_baseline
 from vram_cli.commands.check.judge import judge
+from vram_cli.commands.scripts import refuse_for_scripts, require_named_size, size_of, starting
 from vram_cli.commands.user_errors import user_error
 from vram_cli.commands.verdicts import require_verdict
 from vram_cli.config import Config, load_config, with_overrides
@@ -38,7 +39,7 @@ def check(
     progress: Progress = SILENT,
     open_probe: OpenProbe = open_probe,
 ) -> CheckResult:
-    """Run the config's `train.batch_size`, or predict it, and judge its peak.
+    """Run the config's `train.batch_size`, or a script's own, or predict it, and judge its peak.
 
     Predictions use no calibration, so that they are the same on every runner.
 
@@ -58,17 +59,19 @@ def check(
         DoesNotFitError: a kernel refuses the size, for a reason other than memory.
     """
     config = config if isinstance(config, Config) else load_config(config)
-    size = config.train.batch_size
-    progress.status("starting the worker process")
+    require_named_size(config)
+    refuse_for_scripts(config, download=download)
+    progress.status(starting(config))
     with open_probe(config, download=download, calibrated=False) as probe:
         _require_named_gpu(config, probe.info)
+        size = size_of(config, probe.info)
         earlier = comparable_baseline(probe.info, size, baseline, baseline_name) if baseline is not None else None
         progress.status(f"running {config.search.steps} steps at batch size {size:,}")
         measurement = probe.measure(size, Detail.MODULES)
         _require_memory_verdict(measurement, probe.info)
         breakdown = measurement.breakdown
         if not measurement.fits:
-            breakdown = _with_enough_memory(config, probe, open_probe)
+            breakdown = _with_enough_memory(config, size, probe, open_probe)
         result = BreakdownResult(
             run=probe.info,
             measurement=replace(measurement, breakdown=None),
@@ -97,12 +100,12 @@ def _require_memory_verdict(measurement: Measurement, run: RunInfo) -> None:
         raise DoesNotFitError(f"a kernel refuses {trial}", "`vram find-batch` finds the largest size that runs")
 
 
-def _with_enough_memory(config: Config, probe: Probe, open_probe: OpenProbe) -> Breakdown | None:
+def _with_enough_memory(config: Config, size: int, probe: Probe, open_probe: OpenProbe) -> Breakdown | None:
     """Return the breakdown that a prediction gives on a GPU with enough memory; None on a real device."""
     if not probe.info.device.is_simulated:
         return None
     with open_probe(with_overrides(config, [_UNLIMITED]), calibrated=False, reuse=probe) as unlimited:
-        breakdown = unlimited.measure(config.train.batch_size, Detail.MODULES).breakdown
+        breakdown = unlimited.measure(size, Detail.MODULES).breakdown
     return breakdown and _without_free(breakdown)
 
 

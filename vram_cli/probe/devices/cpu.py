@@ -89,6 +89,14 @@ class CpuMonitor(MemoryMonitor):
         if free > self._heap:
             self._heap = (free // HEAP_PAD_BYTES + 1) * HEAP_PAD_BYTES
         self._base = self._memory.data() - self._heap
+        self._enforce()
+
+    def count_as_used(self, size: int) -> None:
+        """Count bytes as part of the trial's growth."""
+        self._base -= size
+        self._enforce()
+
+    def _enforce(self) -> None:
         if ENFORCED:
             import resource
 

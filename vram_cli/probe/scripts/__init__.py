@@ -1,1 +1,1 @@
-"""Training scripts as their users start them: rehearsed once, then run for a few steps per trial."""
+"""Trials of a training script: it runs unchanged, in a process to which vram is attached."""

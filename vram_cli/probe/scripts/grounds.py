@@ -102,18 +102,17 @@ class _ScriptCudaMonitor(CudaMonitor):
     confirm_in_new_process = False
 
 
-def open_ground(config: Config, *, is_virtual: bool, is_limited: bool) -> CpuGround | CudaGround:
+def open_ground(config: Config, *, is_virtual: bool) -> CpuGround | CudaGround:
     """Return the device of a script's process.
 
     Args:
         config: names the device and its memory limit.
         is_virtual: whether the process has the library of the virtual GPU.
-        is_limited: whether the memory limit is in force.
 
     Raises:
         VramError: the calibration of the GPU cannot be read.
     """
     if is_virtual:
         return VirtualGround(config)
-    limit = config.device.memory_limit if is_limited else None
+    limit = config.device.memory_limit
     return CpuGround(limit) if config.device.name == "cpu" else CudaGround(limit)

@@ -108,6 +108,39 @@ class FullBatches(BatchSampler):
                 yield index
 
 
+class RepeatedBatches(BatchSampler):
+    """The batches of a script's own batch sampler, again and again, without those that are smaller than the first."""
+
+    def __init__(self, batches: Any, plan: LoaderPlan) -> None:
+        super().__init__(getattr(batches, "sampler", ()), getattr(batches, "batch_size", None) or 1, False)
+        self._batches, self._plan = batches, plan
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the indices of each batch of an epoch."""
+        yield from islice(self._endlessly(), len(self))
+
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+        if self._plan.batches is not None:
+            return self._plan.batches
+        return max(len(self._batches) if hasattr(self._batches, "__len__") else 0, self._plan.least_batches)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the script's batch sampler, such as a method that sets the epoch."""
+        return getattr(self.__dict__["_batches"], name)
+
+    def _endlessly(self) -> Iterator[list[int]]:
+        size = 0
+        while True:
+            before = size
+            for batch in self._batches:
+                size = size or len(batch)
+                if len(batch) >= size:
+                    yield batch
+            if not before and not size:
+                return
+
+
 @dataclass(kw_only=True)
 class Loaders:
     """Follows the loaders of a script, and changes those of a plan.
@@ -169,7 +202,8 @@ class Loaders:
         torch_dataloader._BaseDataLoaderIter.__init__ = iter_init  # type: ignore[method-assign, assignment]
         torch_dataloader._BaseDataLoaderIter.__next__ = next_batch  # type: ignore[method-assign, assignment]
         if self.plan.repeats_samples:
-            torch_fetch._MapDatasetFetcher.fetch = _fetch_distinct  # type: ignore[method-assign, assignment]
+            torch_fetch._MapDatasetFetcher.fetch = _fetch_distinct  # type: ignore[method-assign]
+            torch_fetch._IterableDatasetFetcher.fetch = _fetch_few  # type: ignore[method-assign]
 
     def model_runs(self, *, with_gradients: bool, is_training: bool) -> None:
         """Note that a whole model runs on the batches given since it last did."""
@@ -206,13 +240,18 @@ class Loaders:
         self._of[loader] = entry
         batches = loader.batch_sampler
         if batches is not None and id(batches) not in self._of_batches:
-            if entry.key in self.plan.training and type(batches) is BatchSampler:
-                size = self.plan.batch_size if self._sets_size(entry) else batches.batch_size
-                batches = FullBatches(batches.sampler, int(size or 1), self.plan)
+            if entry.key in self.plan.training:
+                batches = self._repeated(entry, batches)
                 # DataLoader forbids this, because a running iterator would not notice; there is none yet.
                 object.__setattr__(loader, "batch_sampler", batches)
             self._of_batches[id(batches)] = entry
             self._kept.append(batches)
+
+    def _repeated(self, entry: Loader, batches: Any) -> BatchSampler:
+        if type(batches) is not BatchSampler:
+            return RepeatedBatches(batches, self.plan)
+        size = self.plan.batch_size if self._sets_size(entry) else batches.batch_size
+        return FullBatches(batches.sampler, int(size or 1), self.plan)
 
 
 def _obstacle(dataset: Any, batch_size: int | None, batches: Any) -> str:
@@ -234,6 +273,17 @@ def _fetch_distinct(fetcher: Any, indices: Any) -> Any:
     samples = dict(zip(distinct, read, strict=True))
     # Collate functions may take items out of the containers that they get.
     return fetcher.collate_fn([_own_container(samples[index]) for index in indices])
+
+
+def _fetch_few(fetcher: Any, indices: Any) -> Any:
+    """Read a few samples of a stream for each batch, and repeat them."""
+    if not fetcher.auto_collation:
+        return fetcher.collate_fn(next(fetcher.dataset_iter))
+    samples = list(islice(fetcher.dataset_iter, min(len(indices), DISTINCT_SAMPLES)))
+    if not samples:
+        fetcher.ended = True
+        raise StopIteration
+    return fetcher.collate_fn([_own_container(sample) for sample in islice(cycle(samples), len(indices))])
 
 
 def _own_container(sample: Any) -> Any:

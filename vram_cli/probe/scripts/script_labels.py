@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -48,7 +49,7 @@ def label_script(tracker: StorageTracker, model: nn.Module, optimizers: Iterable
     for optimizer in optimizers:
         for parameter, state in optimizer.state.items():
             tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, parent_path(names.get(parameter, "")))
-    tracker.label_phase(Phase.BATCH, Category.BATCH_DATA)
+    tracker.label_unknown(Phase.BATCH, Category.BATCH_DATA)
 
 
 def label_script_gradients(
@@ -59,6 +60,13 @@ def label_script_gradients(
     for parameter in {*names, *_parameters_of(optimizers)}:
         if parameter.grad is not None:
             tracker.label([parameter.grad], Category.GRADIENTS, parent_path(names.get(parameter, "")))
+
+
+def label_other_modules(tracker: StorageTracker) -> None:
+    """Label the parameters and buffers of modules that do not train, such as a moving average or a teacher."""
+    for module in [found for found in gc.get_objects() if isinstance(found, nn.Module)]:
+        tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        tracker.label([tensor for tensor in tensors if tracker.category_of(tensor) is None], Category.PARAMETERS)
 
 
 def lines_at_peak(tracker: StorageTracker) -> tuple[LineShare, ...]:

@@ -34,7 +34,13 @@ from vram_cli.probe.scripts.grounds import open_ground
 from vram_cli.probe.scripts.loaders import Loaders
 from vram_cli.probe.scripts.messages import ANSWER, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.rehearsal import rehearsal_of
-from vram_cli.probe.scripts.script_labels import label_script, label_script_gradients, lines_at_peak, whole_of
+from vram_cli.probe.scripts.script_labels import (
+    label_other_modules,
+    label_script,
+    label_script_gradients,
+    lines_at_peak,
+    whole_of,
+)
 from vram_cli.probe.scripts.watch import Watch
 from vram_cli.probe.worker.oom_errors import Failure, describe
 from vram_cli.records import Breakdown, Category, Detail, Growth, Measurement, Outcome, Phase
@@ -42,6 +48,7 @@ from vram_cli.user_lines import user_line
 
 _VALIDATION_SECONDS = 60.0
 """Time after the steps of a trial in which a validation must begin."""
+_NO_OPTIMIZER = "no optimizer of torch.optim stepped, so each backward pass counts as a step"
 _EXITS = (KeyboardInterrupt, SystemExit)
 
 
@@ -90,9 +97,7 @@ class ScriptTrial:
         self._watch.install()
         if self._request.is_rehearsal:
             self._watch.input_sizes = set()
-        ground = open_ground(
-            self._config, is_virtual=self._request.is_virtual, is_limited=not self._request.is_rehearsal
-        )
+        ground = open_ground(self._config, is_virtual=self._request.is_virtual)
         self._checked = ground.checked
         self._report_out_of_memory()
         ground.when_used(self._start_on)
@@ -164,11 +169,13 @@ class ScriptTrial:
         self._device = monitor.describe()
         self._monitor = monitor
         monitor.start_trial()
+        if self._request.is_rehearsal:
+            monitor.remove_limit()
         if self._is_tracked:
             tracker = monitor.tracker
             tracker.on_failure = self._operation_failed
             if self._request.detail in (Detail.ROWS, Detail.MODULES):
-                tracker.line = lambda: user_line(sys._getframe(2))
+                tracker.line = lambda: user_line(sys._getframe(2)) or self._watch.backward_line
             tracker.__enter__()
         self._start_step(monitor)
         monitor.start_phase(self._watch.phase)
@@ -185,7 +192,7 @@ class ScriptTrial:
     def _label(self, phase: Phase) -> None:
         tracker = self._opened().tracker
         if phase is Phase.FORWARD:
-            tracker.label_phase(Phase.BATCH, Category.BATCH_DATA)
+            tracker.label_unknown(Phase.BATCH, Category.BATCH_DATA)
         if phase is Phase.OPTIMIZER:
             label_script_gradients(tracker, self._model, self._watch.optimizers)
 
@@ -292,6 +299,7 @@ class ScriptTrial:
             held_bytes=failure.held_bytes if failure else None,
             flops=monitor.tracker.flops or None if monitor and self._is_tracked else None,
             growth=self._growth(),
+            notes=() if self._watch.optimizers or not self._watch.backwards else (_NO_OPTIMIZER,),
             breakdown=self._breakdown() if outcome is Outcome.FITS else None,
             writes=self._writes(),
         )
@@ -305,6 +313,7 @@ class ScriptTrial:
         if not self._is_tracked or detail not in (Detail.ROWS, Detail.MODULES):
             return None
         monitor = self._opened()
+        label_other_modules(monitor.tracker)
         peak = PeakStats(*self._request.peak) if self._request.peak else monitor.step_peak
         breakdown = monitor.breakdown(self._request.batch_size, peak)
         if detail is Detail.MODULES:
@@ -331,14 +340,12 @@ def _is_normal(stop: BaseException) -> bool:
 
 
 def _no_device(config: Config) -> ConfigError:
-    return (
-        ConfigError(
-            "the script trained without the GPU: it never used CUDA",
-            "let it choose its device by torch.cuda.is_available(), or by an option in the command; for its training on "
-            "the CPU, add --device cpu",
-        )
-        if config.device.name != "cpu"
-        else ConfigError("the script trained on no device")
+    if config.device.name == "cpu":
+        return ConfigError("the script trained on no device that vram measures")
+    return ConfigError(
+        "the script trained without the GPU: it never used CUDA",
+        "let it choose its device by torch.cuda.is_available(), or by an option in the command; for its training on "
+        "the CPU, add --device cpu",
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, ProbeError, VramError, WorkloadError, out_of_host_memory
 from vram_cli.probe.messages import PhaseStarted, Ready, Refused, RunTrial, TrialDone
-from vram_cli.probe.scripts.command import parse_command
+from vram_cli.probe.scripts.command import parse
 from vram_cli.probe.scripts.forked import run_in_fork
 from vram_cli.probe.scripts.loaders import LoaderPlan
 from vram_cli.probe.scripts.messages import ANSWER, Rehearsal, ScriptDone, ScriptRequest
@@ -40,7 +40,7 @@ class ScriptTrials:
         if config.script is None:
             raise ProbeError("the config names no script")
         self._config, self._script, self._is_virtual = config, config.script, is_virtual
-        command = parse_command(self._script.words(1))
+        command = parse(self._script.words(1))
         if command.kind == "file":
             preload(packages_of(Path(command.target)))
         self._takes_size = self._script.takes_batch_size
@@ -196,7 +196,7 @@ class ScriptTrials:
                 on_phase(answer.phase)
             answers.append(answer)
 
-        command = parse_command(self._script.words(request.batch_size))
+        command = parse(self._script.words(request.batch_size))
 
         def work(send: Callable[[str], None]) -> Any:
             from vram_cli.probe.scripts.script_trial import ScriptTrial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from threading import get_ident
@@ -14,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from vram_cli.probe.scripts.loaders import Loader, Loaders
 from vram_cli.records import Phase
+from vram_cli.user_lines import user_line
 
 _RARE = 4
 """Steps of the busiest optimizer per step that is asked for, after which others are not waited for."""
@@ -54,12 +56,14 @@ class Watch:
         backwards: backward passes that have ended.
         models: models that run forward passes with gradients, the outermost modules, in the order of their first.
         optimizers: optimizers that have stepped.
+        backward_line: the line that called backward last; the thread that runs it on a GPU has no line of its own.
         input_sizes: sizes of the tensors that modules are called with, as "6x3x32x32"; None to note none.
     """
 
     def __init__(self, listener: Listener, loaders: Loaders, steps: int) -> None:
         self.phase = Phase.BUILD
         self.steps = self.backwards = 0
+        self.backward_line = ""
         self.models: weakref.WeakKeyDictionary[nn.Module, None] = weakref.WeakKeyDictionary()
         self.optimizers: weakref.WeakKeyDictionary[torch.optim.Optimizer, int] = weakref.WeakKeyDictionary()
         self.input_sizes: set[str] | None = None
@@ -141,7 +145,7 @@ class Watch:
     def _model_runs(self, model: nn.Module) -> None:
         with_gradients = torch.is_grad_enabled()
         self._loaders.model_runs(with_gradients=with_gradients, is_training=model.training)
-        if self.phase is Phase.OPTIMIZER and not self._in_step:
+        if not self._in_step:
             self.end_step()
         if with_gradients:
             self.models[model] = None
@@ -153,6 +157,7 @@ class Watch:
 
     def _run_backward(self, run: Callable[[], Any]) -> Any:
         self._enter(Phase.BACKWARD)
+        self.backward_line = user_line(sys._getframe(2))
         self._loaders.backward_runs()
         self._in_backward += 1
         try:
@@ -175,6 +180,8 @@ class Watch:
         self._in_step = max(self._in_step - 1, 0)
         self.optimizers[optimizer] = self.optimizers.get(optimizer, 0) + 1
         self._has_stepped = True
+        if not self._in_backward and not self._in_step:
+            self._enter(Phase.BATCH)  # a loop may make the next batch before it asks for another one
 
 
 def _sizes(args: Any) -> list[str]:

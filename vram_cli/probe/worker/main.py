@@ -70,17 +70,7 @@ class TrialService:
 
             return TorchImported()
         if isinstance(request, OpenSession):
-            from vram_cli.probe.worker.trials import open_trials
-
-            config = read_config(request.config, request.folder)
-            self._trials = open_trials(
-                config,
-                download=request.download,
-                calibrated=request.calibrated,
-                timed=request.timed,
-                virtual=request.virtual,
-                warm=request.warm,
-            )
+            self._trials = self.open(request)
             return self._trials.ready
         if isinstance(request, InspectWorkload):
             from vram_cli.probe.worker.inspect_workload import inspect_workload
@@ -91,16 +81,34 @@ class TrialService:
             return None
         return self._trials.run(request, lambda phase: send(PhaseStarted(phase=phase)))
 
+    def open(self, request: OpenSession) -> Trials:
+        """Return the trials of a session."""
+        from vram_cli.probe.worker.trials import open_trials
+
+        return open_trials(
+            read_config(request.config, request.folder),
+            download=request.download,
+            calibrated=request.calibrated,
+            timed=request.timed,
+            virtual=request.virtual,
+            warm=request.warm,
+        )
+
 
 def main() -> None:
     """Serve trials until the parent closes the pipe."""
     run(TrialService())
 
 
-def run(service: Service) -> None:
+def run(service: Service, *, in_new_thread: bool = False) -> None:
     """Serve the parent until it closes the pipe.
 
     An error of vram exits with its own code: Python's would look as if the user's code had exited.
+
+    Args:
+        service: handles the requests.
+        in_new_thread: whether requests are handled in a thread made for that. In a fork, OpenMP waits for ever for the
+            threads that this one had, and makes new ones for a new thread.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     adopt_orphans()
@@ -116,11 +124,19 @@ def run(service: Service) -> None:
         replies.write(line + "\n")
         replies.flush()
 
-    try:
-        serve(service, lines, write)
-    except BaseException as error:  # noqa: BLE001 - the parent shows the last words
-        traceback.print_exc()
-        os._exit(_exit_code(error))  # at once: threads and exit handlers of the user's code may take any time
+    def answer() -> None:
+        try:
+            serve(service, lines, write)
+        except BaseException as error:  # noqa: BLE001 - the parent shows the last words
+            traceback.print_exc()
+            os._exit(_exit_code(error))  # at once: threads and exit handlers of the user's code may take any time
+
+    if in_new_thread:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        thread.join()
+    else:
+        answer()
 
 
 def _exit_code(error: BaseException) -> int:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-import torch
-
 from vram_cli.accounting.attribution import with_modules_and_timeline
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.accounting.storage_labels import label_gradients, label_storages
@@ -30,6 +28,9 @@ from vram_cli.workload import (
     data_dtype_name,
     tensors_of,
 )
+
+Build = Callable[[], tuple[Workload, Batch]]
+"""Builds what is trained, and enters the phases of that."""
 
 _KEPT_BYTES = 1024**2
 """Memory that may outlive a trial without effect: a block of the allocator is larger."""
@@ -61,6 +62,7 @@ class MemoryTrial:
         self._watches_growth = watches_growth
         self.leaves_tensors = False
         self.data_dtype = "float32"
+        self._can_track = True
         self._steps = 0
         self._step_seconds: float | None = None
         self._resident_bytes = 0
@@ -82,11 +84,16 @@ class MemoryTrial:
         Raises:
             VramError: the config names code that cannot be used, or that returns an invalid value.
         """
+        self._can_track = not config.train.compile  # compiled code bypasses the dispatcher
+        return self.run_built(lambda: self._build(config, data, batch_size), batch_size, steps)
+
+    def run_built(self, build: Build, batch_size: int, steps: int) -> tuple[Measurement, bool]:
+        """Run what a function builds; otherwise as `run`."""
         started, failure, phase = time.perf_counter(), None, None
         self._monitor.start_trial()
         self._before = self._monitor.allocated_bytes()
         try:
-            self._run(config, data, batch_size, steps)
+            self._run(build, batch_size, steps)
         except VramError:
             self._monitor.remove_limit()
             self._monitor.release()
@@ -102,27 +109,29 @@ class MemoryTrial:
         poisoned = self._poisoned or bool(failure and failure.poisoned)
         return self._measurement(batch_size, time.perf_counter() - started, phase, failure), poisoned
 
-    def _run(self, config: Config, data: DataSource, batch_size: int, steps: int) -> None:
+    def _build(self, config: Config, data: DataSource, batch_size: int) -> tuple[Workload, Batch]:
+        self._start_phase(Phase.BUILD)
+        work = build_workload(config, self._monitor.device, self._monitor.place)
+        self.data_dtype = data_dtype_name(config, work.model)
+        self._start_phase(Phase.BATCH)
+        batch = data.make_batch(batch_size, self._monitor.device, data_dtype(work.model))
+        return work, channels_last(batch) if config.train.channels_last else batch
+
+    def _run(self, build: Build, batch_size: int, steps: int) -> None:
         monitor = self._monitor
         tracks_all = not monitor.has_peak_counters
         with monitor.tracker if tracks_all else nullcontext():
-            self._start_phase(Phase.BUILD)
-            work = build_workload(config, monitor.device, monitor.place)
-            self.data_dtype = data_dtype_name(config, work.model)
-            self._start_phase(Phase.BATCH)
-            batch = data.make_batch(batch_size, monitor.device, data_dtype(work.model))
-            batch = channels_last(batch) if config.train.channels_last else batch
+            work, batch = build()
             for step in range(steps):
                 self._step(work, batch, is_detailed=tracks_all and step == steps - 1)
                 if step == 0:
                     monitor.discard_first_step_peak()
             self._notes = work.notes
             self._peaks, self._retries = monitor.peaks, monitor.allocator_retries
-            can_track = not config.train.compile  # compiled code bypasses the dispatcher
-            if self._detail is not Detail.NONE and can_track:
+            if self._detail is not Detail.NONE and self._can_track:
                 self._account(work, batch, batch_size)
             if self._watches_growth and may_grow(self._held):
-                self._growth = self._watch_growth(work, batch, can_track=can_track)
+                self._growth = self._watch_growth(work, batch)
 
     def _held_at_failure(self, failure: Failure) -> int | None:
         """Return at least how many bytes tensors held as an allocation failed; backward has since freed many."""
@@ -156,7 +165,7 @@ class MemoryTrial:
                 self._breakdown, trace_from(monitor.tracker.records, monitor.tracker.markers)
             )
 
-    def _watch_growth(self, work: Workload, batch: Batch, *, can_track: bool) -> Growth | None:
+    def _watch_growth(self, work: Workload, batch: Batch) -> Growth | None:
         """Run more steps to see whether memory grows, and two tracked ones to see what stays.
 
         They do not count as steps of the trial, and may run out of memory.
@@ -166,7 +175,7 @@ class MemoryTrial:
         try:
             while len(held) < STEPS_TO_TELL:
                 self._step(work, batch, is_detailed=False)
-            if growth_per_step(held) and can_track:
+            if growth_per_step(held) and self._can_track:
                 for _ in range(2):
                     self._step(work, batch, is_detailed=True, names_modules=True)
                 monitor.tracker.mark_step()
@@ -184,7 +193,7 @@ class MemoryTrial:
     def _step(self, work: Workload, batch: Batch, *, is_detailed: bool, names_modules: bool = False) -> None:
         monitor = self._monitor
         is_forward_seen = False
-        label_storages(monitor.tracker, work, batch)
+        self._label(work, batch)
         storage_tracking: AbstractContextManager[object] = nullcontext()
         if is_detailed and monitor.has_peak_counters:
             storage_tracking = monitor.tracker
@@ -200,7 +209,7 @@ class MemoryTrial:
             nonlocal is_forward_seen
             if phase is Phase.FORWARD and not is_forward_seen:  # gradients exist in later micro-batches
                 is_forward_seen = True
-                self._resident_bytes = monitor.allocated_bytes() - _bytes_on(monitor.device, batch)
+                self._resident_bytes = max(monitor.allocated_bytes() - self._batch_bytes(batch), 0)
             if phase is Phase.OPTIMIZER:
                 label_gradients(monitor.tracker, work)
             self._start_phase(phase)
@@ -214,7 +223,14 @@ class MemoryTrial:
             seconds = time.perf_counter() - started
             self._step_seconds = min(self._step_seconds or seconds, seconds)
             self._steps += 1
-        label_storages(monitor.tracker, work, batch)
+        self._label(work, batch)
+
+    def _label(self, work: Workload, batch: Batch) -> None:
+        label_storages(self._monitor.tracker, work, batch)
+
+    def _batch_bytes(self, batch: Batch) -> int:
+        device = self._monitor.device.type
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors_of(batch) if tensor.device.type == device)
 
     def _start_phase(self, phase: Phase) -> None:
         self._monitor.start_phase(phase)
@@ -254,7 +270,3 @@ class MemoryTrial:
             notes=self._notes,
             breakdown=self._breakdown,
         )
-
-
-def _bytes_on(device: torch.device, batch: Batch) -> int:
-    return sum(tensor.untyped_storage().nbytes() for tensor in tensors_of(batch) if tensor.device.type == device.type)

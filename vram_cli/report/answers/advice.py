@@ -9,6 +9,7 @@ from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_words
 from vram_cli.report.answers.memory import breakdown_table
 from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, samples_seen
+from vram_cli.report.answers.script import host_memory_note, script_remark
 from vram_cli.report.next_step import to_use
 from vram_cli.report.words import CATEGORY_LABELS, count, number, one_line, setting
 from vram_cli.units import format_bytes
@@ -26,7 +27,7 @@ def advice_document(advice: Advice) -> doc.Document:
         heading=_best(advice),
         summary=tuple(_summary(advice)),
         context=context(advice.command, run),
-        remark=run.remark,
+        remark=script_remark(run),
         blocks=(
             *_helping(advice),
             *_not_helping(advice),
@@ -143,7 +144,7 @@ def _gpu(gpu: GpuEstimate) -> tuple[str, ...]:
 
 def _remarks(advice: Advice) -> tuple[doc.Block, ...]:
     accuracy = (("Accuracy:", advice.run.device.accuracy),) if advice.run.device.accuracy else ()
-    lines = (*accuracy, *(("Note:", note) for note in advice.notes))
+    lines = (*accuracy, *(("Note:", note) for note in (*advice.notes, host_memory_note(advice.run)) if note))
     return (doc.Notes(lines),) if lines else ()
 
 

@@ -17,6 +17,7 @@ from vram_cli.report.answers.run_sections import (
     samples_seen,
     trial_notes,
 )
+from vram_cli.report.answers.script import host_memory_note, script_remark, writes_line
 from vram_cli.report.answers.trials import trials_words
 from vram_cli.report.next_step import after_breakdown, again
 from vram_cli.report.words import CATEGORY_LABELS, number, percent, place, used_of
@@ -41,11 +42,11 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
         heading=_heading(result),
         context=context(result.command, run),
         summary=(*samples_seen(run), *growth_lines(result.measurement, run.device)),
-        remark=run.remark,
+        remark=script_remark(run, result.measurement.batch_size),
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),
-            evidence(run, ("trials", trials_words((result.measurement,), run.device))),
-            *notes(foreach_note(result.breakdown, run), *trial_notes((result.measurement,)), *result.notes),
+            _evidence(result),
+            *notes(foreach_note(result.breakdown, run), *_remarks(result)),
             config_section(run),
             *commands(after_breakdown(result), again(result)),
         ),
@@ -53,16 +54,25 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
     )
 
 
+def _evidence(result: BreakdownResult) -> doc.Details:
+    trials = (result.measurement,)
+    return evidence(result.run, ("trials", trials_words(trials, result.run.device)), writes_line(result.run, trials))
+
+
+def _remarks(result: BreakdownResult) -> tuple[str, ...]:
+    return (*trial_notes((result.measurement,)), host_memory_note(result.run), *result.notes)
+
+
 def _document_of_misfit(result: BreakdownResult, needed: Breakdown) -> doc.Document:
     run = result.run
     return doc.Document(
         heading=("Does not fit:", _excess(result, needed)),
         context=context(result.command, run),
-        remark=run.remark,
+        remark=script_remark(run, result.measurement.batch_size),
         blocks=(
             needed_table(needed, run.device),
-            evidence(run, ("trials", trials_words((result.measurement,), run.device))),
-            *notes(foreach_note(needed, run), *trial_notes((result.measurement,)), *result.notes),
+            _evidence(result),
+            *notes(foreach_note(needed, run), *_remarks(result)),
         ),
     )
 

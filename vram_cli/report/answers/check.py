@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vram_cli.module_paths import parent_path
 from vram_cli.records import Category, CheckResult, Finding, FindingKind, ModuleChange, PeakMemory
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_lines
 from vram_cli.report.answers.memory import breakdown_table
 from vram_cli.report.answers.run_sections import config_section, context, evidence, notes
+from vram_cli.report.answers.script import host_memory_note, script_remark, writes_line
 from vram_cli.report.words import CATEGORY_LABELS, ended, number, one_line, origin, percent, place
 from vram_cli.units import format_bytes
 
@@ -33,12 +36,13 @@ def check_document(check: CheckResult) -> doc.Document:
         summary=growth_lines(check.result.measurement, run.device),
         verdict="pass" if check.passed else "fail",
         context=context(check.command, run),
+        remark=script_remark(replace(run, remark=""), check.result.measurement.batch_size),
         blocks=(
             *((doc.Notes(problems, is_problem=True),) if problems else ()),
             *((doc.Pairs(facts),) if (facts := _facts(check)) else ()),
             *(_changes(check) if check.findings else ()),
             *notes(*remarks(check)),
-            evidence(run, formats=doc.PAGES),
+            evidence(run, writes_line(run, (check.result.measurement,)), formats=doc.PAGES),
             config_section(run),
         ),
     )
@@ -63,7 +67,8 @@ def finding_words(check: CheckResult, finding: Finding) -> str:
 
 def remarks(check: CheckResult) -> tuple[str, ...]:
     """Return the remarks on the run and on the comparison."""
-    return (*filter(None, (check.result.run.remark,)), *check.remarks)
+    run = check.result.run
+    return (*filter(None, (run.remark, host_memory_note(run))), *check.remarks)
 
 
 def _heading(check: CheckResult) -> doc.Line:

@@ -20,6 +20,13 @@ from vram_cli.report.answers.run_sections import (
     samples_seen,
     trial_notes,
 )
+from vram_cli.report.answers.script import (
+    host_memory_note,
+    script_remark,
+    validation_evidence,
+    validation_headline,
+    writes_line,
+)
 from vram_cli.report.answers.throughput import CHART_TITLE, fastest_words, knee_words, throughput_section, timed_words
 from vram_cli.report.answers.trials import proof, trials_section, trials_title, trials_words
 from vram_cli.report.next_step import again, next_step
@@ -55,7 +62,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
         heading=heading,
         summary=tuple(summary),
         context=context(result.command, run),
-        remark=run.remark,
+        remark=script_remark(run),
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),
             *((throughput_section(result, throughput),) if throughput else ()),
@@ -66,16 +73,27 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
                     ("trials", trials_words(result.trials, run.device)),
                     ("proof", proof(result.certificate, run.device, message_limit)),
                     ("speed", timed_words(throughput) if throughput else ""),
+                    validation_evidence(result),
+                    writes_line(run, _with_validation(result)),
                     formats=formats,
                 )
                 for formats, message_limit in _MESSAGE_LIMITS
             ),
-            *notes(foreach_note(result.breakdown, run), *trial_notes(result.trials), *result.notes),
+            *notes(
+                foreach_note(result.breakdown, run),
+                *trial_notes(_with_validation(result)),
+                host_memory_note(run),
+                *result.notes,
+            ),
             config_section(run),
             *commands(next_step(result), again(result)),
         ),
         picture=lambda: _picture(result),
     )
+
+
+def _with_validation(result: FindBatchResult) -> tuple[Measurement, ...]:
+    return result.trials if result.validation is None else (*result.trials, result.validation)
 
 
 def headline(result: FindBatchResult) -> list[doc.Line]:
@@ -88,6 +106,7 @@ def headline(result: FindBatchResult) -> list[doc.Line]:
     lines = [(label, _largest(result, result.max_batch_size)), ("Recommended:", _recommended(result))]
     if result.limited_by is not None:
         lines.append(("Limited by:", _limited_by(result, result.limited_by, result.max_batch_size)))
+    lines += validation_headline(result)
     lines += samples_seen(result.run)
     lines += growth_lines(_trial_of(result, result.max_batch_size), result.run.device)
     if result.throughput is not None:
@@ -105,6 +124,8 @@ def _unmeasured(result: FindBatchResult) -> str:
     """Return what is missing, if the search itself was complete."""
     if result.evaluation is not None:
         return "before the search for evaluation ended"
+    if result.run.script is not None and result.breakdown is not None:
+        return "before validation was measured"
     if setting(result.run, "search.objective") != "throughput":
         return "before the breakdown was measured"
     if result.throughput is None:
@@ -178,8 +199,7 @@ def _trial_of(result: FindBatchResult, size: int) -> Measurement | None:
 
 def _limited_by(result: FindBatchResult, limit: Limit, largest: int) -> str:
     if limit is Limit.DATASET:
-        samples = result.run.data.num_samples if result.run.data and result.run.data.num_samples else largest
-        return f"the data set ({count(samples, 'sample')}){_beyond(result)}"
+        return f"the data set ({count(result.run.num_samples or largest, 'sample')}){_beyond(result)}"
     if limit is Limit.MAX_BATCH_SIZE:
         return f"your maximum of {number(largest)}{_beyond(result)}"
     return f"{_LIMITS[limit]}{_failure(result)}{_beyond(result)}"

@@ -48,7 +48,7 @@ def memory_blocks(
         require_detail(breakdown, command)
     if breakdown is None:
         return ()
-    blocks: list[doc.Block] = [breakdown_table(breakdown, device)]
+    blocks: list[doc.Block] = [breakdown_table(breakdown, device), *_lines_table(breakdown)]
     if depth is not None:
         blocks.append(modules_section(breakdown, device, depth, formats=frozenset({"text", "markdown"})))
     if breakdown.timeline is not None:
@@ -105,6 +105,16 @@ def breakdown_table(breakdown: Breakdown, device: Device) -> doc.Table:
         footer=("total", *_sizes(total, total), doc.Bar(1.0, parts)),
         caption=_gradients_note(breakdown),
     )
+
+
+def _lines_table(breakdown: Breakdown) -> tuple[doc.Table, ...]:
+    """Return the lines of a script that allocated the most, if they are known."""
+    columns = doc.Column("line", "name"), doc.Column("size"), doc.Column("mostly", "words")
+    rows = tuple(
+        doc.Row((share.line or "(no line of the script)", format_bytes(share.bytes), CATEGORY_LABELS[share.category]))
+        for share in breakdown.lines
+    )
+    return (doc.Table("Lines that allocated the most", columns, rows),) if rows else ()
 
 
 def modules_title(breakdown: Breakdown, device: Device) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from vram_cli.records import Breakdown, Category, DataInfo, Device, Measurement, Phase, RunInfo, TensorInfo
 from vram_cli.report import document as doc
+from vram_cli.report.answers.script import script_lines
 from vram_cli.report.next_step import Step
 from vram_cli.report.words import ENGINES, count, number, one_line, origin, setting
 from vram_cli.units import format_bytes
@@ -39,8 +40,7 @@ def evidence(run: RunInfo, *more: doc.Line, formats: frozenset[doc.Format] = doc
         ("engine", ENGINES.get(device.engine, "")),
         ("accuracy", device.accuracy),
         ("processes", "\n".join(one_line(line) for line in device.other_processes)),
-        ("config", _config(run)),
-        ("data", "" if run.data is None else _data(run.data)),
+        *(script_lines(run) or _config_lines(run)),
         *more,
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
     ]
@@ -137,6 +137,10 @@ def _memory(device: Device) -> str:
     size = format_bytes(device.capacity_bytes)
     whole = size if device.memory_limit_bytes is None else f"a limit of {size}"
     return f"{whole}, enforced by {device.limit_enforced_by}" if device.limit_enforced_by else whole
+
+
+def _config_lines(run: RunInfo) -> tuple[doc.Line, ...]:
+    return ("config", _config(run)), ("data", "" if run.data is None else _data(run.data))
 
 
 def _config(run: RunInfo) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from shlex import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -15,6 +14,7 @@ from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.palette import COLOURS
 from vram_cli.report.words import CATEGORY_LABELS, spelled
+from vram_cli.shell import shell_word
 
 Branch = tuple[doc.Row, list["Branch"]]
 """A row of a tree with the branches below it."""
@@ -48,7 +48,7 @@ def to_html(document: doc.Document) -> str:
     """Return the document as a page. Without matplotlib the page has no charts and says how to get them."""
     has_charts = any("html" in block.formats and isinstance(block, doc.Chart) for block in _flat(document.blocks))
     missing = charts.MISSING if has_charts and not charts.are_available() else ""
-    return _template().render(document=document, missing_charts=missing)
+    return template("page.html").render(document=document, missing_charts=missing)
 
 
 def _flat(blocks: tuple[doc.Block, ...]) -> list[doc.Block]:
@@ -56,7 +56,8 @@ def _flat(blocks: tuple[doc.Block, ...]) -> list[doc.Block]:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """Return a template of the folder `templates`."""
     environment = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
@@ -71,11 +72,12 @@ def _template() -> Template:
         "kind_of": lambda block: type(block).__name__,
         "labels": CATEGORY_LABELS,
         "percent": lambda share: f"{100 * share:.2f}%",
-        "quote": quote,
+        "quote": shell_word,
         "shown_columns": _shown_columns,
+        "texts_of": _texts_of,
         "tree_of": _tree,
     }
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _visible(value: object) -> object:
@@ -98,6 +100,10 @@ def _chart(chart: doc.Chart) -> Markup:
 
 def _shown_columns(table: doc.Table) -> list[int]:
     return [index for index, column in enumerate(table.columns) if "html" in column.formats]
+
+
+def _texts_of(table: doc.Table) -> list[int]:
+    return [index for index in _shown_columns(table) if table.columns[index].kind != "bar"]
 
 
 def _tree(table: doc.Table) -> list[Branch]:

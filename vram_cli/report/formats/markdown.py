@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import io
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
@@ -14,6 +13,7 @@ from vram_cli.report import document as doc
 from vram_cli.report.console import Trimmed
 from vram_cli.report.formats.text import shown_in_text
 from vram_cli.report.words import one_line, spelled
+from vram_cli.shell import shell_line
 
 _WIDTH = 80
 """Columns of drawings in characters: a comment shows that many without a scroll bar."""
@@ -67,7 +67,7 @@ def _block(block: doc.Block) -> str:  # noqa: PLR0911 - one return per kind of b
         case doc.TimelineChart():
             return _drawn(block)
         case doc.Command():
-            return _folded(f"To {block.purpose}", _code(shlex.join(block.words), "sh"))
+            return _folded(f"To {block.purpose}", _code(shell_line(block.words), "sh"))
         case doc.Code():
             return _code(block.text, block.language)
         case doc.Details():

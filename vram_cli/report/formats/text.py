@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.box import Box
@@ -19,6 +18,7 @@ from vram_cli.report import document as doc
 from vram_cli.report.formats.samples import SampleImages
 from vram_cli.report.formats.timeline import timeline_chart
 from vram_cli.report.words import literal, spelled_line
+from vram_cli.shell import shell_word
 
 _INDENT, _GAP = 2, 2
 _SHORTEST_BAR, _LONGEST_BAR = 14, 40
@@ -220,9 +220,14 @@ def _grid(lines: Sequence[tuple[Text, Text]]) -> RichTable:
 
 
 def _command(words: Sequence[str], width: int) -> str:
-    """Return the command quoted for a shell; if it is too long for a line, each option has a line of its own."""
-    quoted = [shlex.quote(spelled_line(word)) for word in words]
+    """Return the command quoted for a shell; if it is too long for a line, each option has a line of its own.
+
+    So has the command of a script, after --.
+    """
+    quoted = [shell_word(spelled_line(word)) for word in words]
     line = " ".join(quoted)
     if len(line) <= width:
         return line
-    return "".join(f" \\\n  {word}" if word.startswith("--") else f" {word}" for word in quoted).lstrip()
+    end = words.index("--") + 1 if "--" in words else len(words)
+    options = "".join(f" \\\n  {word}" if word.startswith("--") else f" {word}" for word in quoted[:end])
+    return " ".join([options.lstrip(), *quoted[end:]])
