@@ -6,7 +6,7 @@ import os
 
 from vram_cli import virtual_gpu
 from vram_cli.config import Config
-from vram_cli.errors import MachineError
+from vram_cli.errors import ConfigError, MachineError
 from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, check_overhead, find_gpu
 from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
@@ -26,15 +26,53 @@ def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
         raise MachineError(
             f"device.engine: virtual-gpu cannot predict here: {obstacle}", "leave it out for fake tensors"
         )
+    if config.script is not None:
+        _check_for_script(config, gpu, obstacle)
     if gpu is not None and device.engine != "fake-tensors" and not obstacle:
         return _virtual(config, gpu, calibrated=calibrated) | allocator_options(config)
     if device.gpu is not None:
         # A visible GPU would report its own properties instead of the simulated GPU's, and create a context.
         return {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+    if config.script is not None and device.name.startswith("cuda:"):
+        return {"CUDA_VISIBLE_DEVICES": _visible(device.name)} | allocator_options(config)
     if device.name == "cpu":
         hidden = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""} if config.script else {}
         return REPRODUCIBLE_MALLOC_ENV | hidden
     return allocator_options(config)
+
+
+def _check_for_script(config: Config, gpu: Gpu | None, obstacle: str) -> None:
+    """Refuse the devices on which a script cannot be followed.
+
+    Raises:
+        MachineError: predictions need the virtual GPU, and it cannot be used here.
+        ConfigError: the device is neither the CPU nor a CUDA GPU.
+    """
+    device = config.device
+    no_gpu = device.name == "auto" and gpu is None and not virtual_gpu.machine_has_gpu()
+    if device.engine == "fake-tensors" or (gpu is not None and obstacle) or no_gpu:
+        reason = obstacle or virtual_gpu.obstacle() or "fake tensors cannot run a script"
+        raise MachineError(
+            f"a script is predicted by PyTorch's own CUDA code alone, which cannot run here: {reason}",
+            "predict on Linux with a CUDA build of PyTorch, such as in a container, or run real steps on this computer "
+            "with --device cpu",
+        )
+    if device.name.split(":")[0] not in ("auto", "cpu", "cuda"):
+        raise ConfigError(
+            f"device.name: a script is measured on cpu and on cuda, not on {device.name}",
+            "describe the training by a config to measure it there",
+        )
+
+
+def _visible(name: str) -> str:
+    """Return the value of CUDA_VISIBLE_DEVICES that shows a process only cuda:N, as its first GPU."""
+    index = int(name.partition(":")[2])
+    visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+    if visible and index >= len(visible):
+        raise MachineError(
+            f"device.name: there is no {name}: CUDA_VISIBLE_DEVICES is {','.join(visible)}", "use cuda:0 or a lower one"
+        )
+    return visible[index] if visible else str(index)
 
 
 def gpu_to_predict(config: Config) -> Gpu | None:

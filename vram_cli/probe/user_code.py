@@ -11,7 +11,7 @@ from vram_cli.records import Outcome
 
 def code_folder(config: Config) -> str:
     """Return the folder that is searched first for code that the config names; "" if it names none."""
-    return str(config.source.folder.absolute()) if config.user_code else ""
+    return str(config.source.folder.absolute()) if config.user_code and config.script is None else ""
 
 
 def ended_by_user_code(stop: WorkerStopped, worker: WorkerProcess, config: Config) -> WorkloadError | None:
@@ -20,7 +20,7 @@ def ended_by_user_code(stop: WorkerStopped, worker: WorkerProcess, config: Confi
     Only the user's code exits the process, or writes into pipes that it did not open; vram's own never does. After a
     crash the Python code that was running decides, because PyTorch can crash too.
     """
-    if not config.user_code:
+    if not config.user_code or config.script is not None:  # a script has processes of its own
         return None
     code = ", ".join(config.user_code)
     if stop.outcome is Outcome.ERROR:

@@ -24,6 +24,10 @@ class ScriptRequest:
     plan: LoaderPlan
     has_overlay: bool = False
     """Whether writes into the working folder are discarded."""
+    may_lose: bool = False
+    """Whether the script may remove files that were there before."""
+    made: tuple[str, ...] = ()
+    """Files that earlier trials have made."""
     is_rehearsal: bool = False
     """Whether the run is to find out about the script: it has no memory limit."""
     detail: Detail = Detail.NONE
@@ -64,6 +68,10 @@ class ScriptDone:
     rehearsal: Rehearsal | None = None
     step_peak: tuple[int, int, int] = (0, 0, 0)
     """The peak of the last step, in bytes requested, allocated and reserved."""
+    made: tuple[str, ...] = ()
+    """Files that this and earlier trials have made."""
+    discarded_bytes: int = 0
+    """Bytes of the files that the script wrote into its folder, which the end of the trial discards."""
 
 
 Answer = ScriptDone | Refused | PhaseStarted

@@ -34,7 +34,7 @@ from vram_cli.errors import (
 from vram_cli.probe.devices.monitor import MemoryMonitor, PeakStats
 from vram_cli.probe.messages import PhaseStarted, Refused
 from vram_cli.probe.scripts.grounds import open_ground
-from vram_cli.probe.scripts.isolation import Lines, observe
+from vram_cli.probe.scripts.isolation import Effects, Isolation, loss
 from vram_cli.probe.scripts.loaders import Loaders
 from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.rehearsal import rehearsal_of
@@ -49,6 +49,7 @@ from vram_cli.probe.scripts.watch import Watch
 from vram_cli.probe.worker.oom_errors import Failure, describe
 from vram_cli.records import Breakdown, Category, Detail, Growth, Measurement, Outcome, Phase
 from vram_cli.user_lines import user_line
+from vram_cli.virtual_gpu.attached import detach_children
 
 _VALIDATION_SECONDS = 60.0
 """Time after the steps of a trial in which a validation must begin."""
@@ -61,11 +62,13 @@ class ScriptTrial:
     Args:
         request: the trial.
         send: sends an answer as a line of JSON.
-        writes: returns what the script has done besides training so far.
+        effects: what the script has done besides training.
     """
 
-    def __init__(self, request: ScriptRequest, send: Callable[[str], None], writes: Lines) -> None:
-        self._request, self._send, self._writes = request, send, writes
+    def __init__(self, request: ScriptRequest, send: Callable[[str], None], effects: Effects) -> None:
+        self._request, self._send, self._effects = request, send, effects
+        if not (request.may_lose or request.has_overlay):
+            effects.on_loss = self._loses
         self._config = Config.model_validate(request.config)
         self._loaders = Loaders(plan=request.plan, on_next=lambda _: None)
         self._watch = Watch(self, self._loaders, self._config.search.steps)
@@ -274,6 +277,10 @@ class ScriptTrial:
             self._refuse(ProbeError(f"the trial of the script failed: {type(error).__name__}: {error}"))
         _leave()
 
+    def _loses(self, line: str) -> None:
+        if not self._is_ending:
+            self._refuse(loss(" ".join(sys.argv), line))
+
     def _refuse(self, error: VramError) -> NoReturn:
         self._send(ANSWER.dump_json(refused(error)).decode())
         _leave()
@@ -293,7 +300,13 @@ class ScriptTrial:
         rehearsal = None
         if self._request.is_rehearsal:
             rehearsal = rehearsal_of(self._loaders, self._watch, self._device, monitor)
-        return ScriptDone(measurement=measurement, rehearsal=rehearsal, step_peak=(*monitor.step_peak,))
+        return ScriptDone(
+            measurement=measurement,
+            rehearsal=rehearsal,
+            step_peak=(*monitor.step_peak,),
+            made=tuple(self._effects.writes.made),
+            discarded_bytes=self._effects.discarded_bytes(),
+        )
 
     def _measurement(self, failure: Failure | None, phase: Phase | None, *, is_whole: bool) -> Measurement:
         monitor, steps, wanted = self._monitor, self._watch.steps, self._config.search.steps
@@ -318,7 +331,7 @@ class ScriptTrial:
             growth=self._growth(),
             notes=() if self._watch.optimizers or not self._watch.backwards else (_NO_OPTIMIZER,),
             breakdown=self._breakdown() if outcome is Outcome.FITS else None,
-            writes=self._writes(),
+            writes=self._effects.lines(),
         )
 
     def _growth(self) -> Growth | None:
@@ -352,8 +365,8 @@ def attach_to_process(request: dict[str, Any], send: Callable[[dict[str, Any]], 
         send: sends an answer.
     """
     trial_request = SCRIPT_REQUEST.validate_python(request)
-    writes = observe(is_discarded=trial_request.has_overlay)
-    trial = ScriptTrial(trial_request, lambda line: send(json.loads(line)), writes)
+    effects = Isolation(has_overlay=trial_request.has_overlay).start(made=trial_request.made)
+    trial = ScriptTrial(trial_request, lambda line: send(json.loads(line)), effects)
     # A launcher makes no modules; those that train do, before anything else that takes memory.
     trial.attach(_when_modules_are_made)
     show = sys.excepthook
@@ -372,6 +385,7 @@ def _when_modules_are_made(start: Callable[[], None]) -> None:
 
     def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
         nn.Module.__init__ = make  # type: ignore[method-assign]
+        detach_children()  # not before: a launcher's child needs the virtual GPU, too
         start()
         make(module, *args, **kwargs)
 

@@ -16,17 +16,21 @@ from vram_cli.probe.messages import PhaseStarted, Ready, Refused, RunTrial, Tria
 from vram_cli.probe.scripts import overlay
 from vram_cli.probe.scripts.command import Command, parse
 from vram_cli.probe.scripts.forked import run_in_fork
-from vram_cli.probe.scripts.isolation import isolate, uses_overlay
+from vram_cli.probe.scripts.isolation import Isolation, uses_overlay
 from vram_cli.probe.scripts.launched import launch
 from vram_cli.probe.scripts.loaders import LoaderPlan
 from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, Answer, Rehearsal, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.preload import packages_of, preload
 from vram_cli.probe.scripts.run_python import run
+from vram_cli.probe.worker.remarks import NO_GPU
 from vram_cli.records import DataInfo, Detail, Measurement, Outcome, Phase, ScriptInfo
+from vram_cli.units import format_bytes
 
 _REHEARSED = (6, 2, 1)
 """Batch sizes to rehearse with, until one fits. Few scripts have a 6 of their own, so it shows that {n} is taken."""
 _FORKS = "a fork of a process that has imported its packages"
+_MUCH = 64 * 1024**2
+"""Bytes of files that a trial writes, above which a remark says so."""
 _LEAST_STEPS = 64
 """Steps that an epoch has, at least: more than a trial runs."""
 
@@ -46,7 +50,11 @@ class ScriptTrials:
             raise ProbeError("the config names no script")
         self._config, self._script, self._is_virtual = config, config.script, is_virtual
         command = parse(self._script.words(1))
-        self._has_overlay = uses_overlay(self._script.isolation)
+        self._isolation = Isolation(has_overlay=uses_overlay(self._script.isolation))
+        self._made: tuple[str, ...] = ()
+        # Those that are the same for every size: packages read them as they are imported.
+        same = parse(self._script.words(2)).environment.items() & command.environment.items()
+        os.environ.update(dict(same))
         self._reason = command.reason
         """Why trials are no forks; "" if they are."""
         if command.kind == "file":
@@ -90,7 +98,9 @@ class ScriptTrials:
                 batch_size=size,
                 config=self._config.model_dump(mode="json"),
                 is_virtual=self._is_virtual,
-                has_overlay=self._has_overlay,
+                has_overlay=self._isolation.has_overlay,
+                may_lose=self._script.isolation == "none",
+                made=self._made,
                 plan=LoaderPlan(),
                 is_rehearsal=True,
             )
@@ -100,6 +110,7 @@ class ScriptTrials:
         measurement = done.measurement
         if done.rehearsal is None or measurement.outcome is not Outcome.FITS:
             raise self._failed_rehearsal(measurement)
+        self._discarded_bytes = done.discarded_bytes
         return done.rehearsal, size
 
     def _failed_rehearsal(self, measurement: Measurement) -> VramError:
@@ -180,7 +191,9 @@ class ScriptTrials:
             batch_size=batch_size,
             config=self._config.model_dump(mode="json"),
             is_virtual=self._is_virtual,
-            has_overlay=self._has_overlay,
+            has_overlay=self._isolation.has_overlay,
+            may_lose=self._script.isolation == "none",
+            made=self._made,
             is_rehearsal=is_rehearsal,
             detail=detail,
             plan=LoaderPlan(
@@ -214,6 +227,7 @@ class ScriptTrials:
         if isinstance(last, Refused):
             raise last.to_error()
         if isinstance(last, ScriptDone):
+            self._made = last.made
             return last
         return ScriptDone(measurement=self._killed(request, exit_code, last.phase if last else None))
 
@@ -222,8 +236,8 @@ class ScriptTrials:
             from vram_cli.probe.scripts.script_trial import ScriptTrial
 
             os.environ.update(command.environment)
-            writes = isolate(with_overlay=request.has_overlay)
-            ScriptTrial(request, send, writes).run(lambda: run(command))
+            effects = self._isolation.start(made=request.made, enters=request.has_overlay)
+            ScriptTrial(request, send, effects).run(lambda: run(command))
 
         return run_in_fork(work, lambda line: on_answer(ANSWER.validate_json(line)))
 
@@ -275,16 +289,27 @@ class ScriptTrials:
             guard_bytes=rehearsal.guard_bytes,
             data=self._data(),
             versions=rehearsal.versions,
+            remark=self._remark(),
             script=ScriptInfo(
                 command=self._script.command,
                 batch_size=own,
                 set_in="" if self._takes_size else trains[0].line,
                 loaders=rehearsal.loaders,
                 micro_batches=rehearsal.micro_batches,
-                isolation="overlay" if self._has_overlay else "none",
+                isolation="overlay" if self._isolation.has_overlay else "none",
                 starts=f"a new process, since {self._reason}" if self._reason else _FORKS,
             ),
         )
+
+    def _remark(self) -> str:
+        remarks = [
+            NO_GPU if self._is_virtual and not self._config.device.gpu else "",
+            f"The script writes {format_bytes(self._discarded_bytes)} into its folder, which each trial does again and "
+            "discards: if it downloads its data there, run it once by itself first."
+            if self._discarded_bytes > _MUCH
+            else "",
+        ]
+        return " ".join(filter(None, remarks))
 
     def _data(self) -> DataInfo:
         rehearsal = self._rehearsal

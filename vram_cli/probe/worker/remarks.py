@@ -11,7 +11,7 @@ from vram_cli.config import Config
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu
 from vram_cli.workload import convolutions_use_tf32, parameter_dtype
 
-_NO_GPU = (
+NO_GPU = (
     f"This machine has no GPU: this is a prediction for a {DEFAULT_GPU.upper()}. For another GPU, add --gpu "
     "NAME (`vram gpus` lists them). For real steps on this computer, add --device cpu."
 )
@@ -38,7 +38,7 @@ def remark_on(config: Config, gpu: Gpu, model: nn.Module, *, is_virtual: bool) -
     """
     device = config.device
     remarks = [
-        "" if device.gpu else _NO_GPU,
+        "" if device.gpu else NO_GPU,
         "" if is_virtual or device.engine else _reason_for_fakes(gpu),
         _UNKNOWN_PLANS if device.cudnn_benchmark and not is_virtual else "",
         _LARGE_WORKSPACES if _convolves_in_float32(config, gpu, model) else "",
