@@ -26,7 +26,7 @@ def virtual(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callabl
     file = (base if worker_id == "master" else base.parent) / "virtual-trainings.json"
 
     def read() -> dict[str, Result]:
-        with _locked(file.with_suffix(".lock")):
+        with locked(file.with_suffix(".lock")):
             if not file.exists():
                 output = run_preloaded("tests.trainings.trainings", preloaded_environment(find_gpu("t4")))
                 file.write_text(json.dumps(output))
@@ -51,7 +51,7 @@ def measured(virtual: Callable[[], dict[str, Result]], monkeypatch: pytest.Monke
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
