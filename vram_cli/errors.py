@@ -15,6 +15,7 @@ exception, 1, would look like a finding.
 
 from __future__ import annotations
 
+import sys
 from typing import Generic, TypeVar
 
 PartialT = TypeVar("PartialT")
@@ -48,6 +49,12 @@ class VramError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self._show_uncaught(hint)
+
+    def _show_uncaught(self, text: str) -> None:
+        """Let Python, 3.11 or later, show a text below the message where nobody catches the error, as in a notebook."""
+        if text and sys.version_info >= (3, 11):
+            self.add_note(text)
 
 
 class ConfigError(VramError):
@@ -74,6 +81,7 @@ class WorkloadError(ConfigError):
     def __init__(self, message: str, hint: str = "", traceback: str = "") -> None:
         super().__init__(message, hint)
         self.traceback = traceback
+        self._show_uncaught(traceback)
 
 
 class MachineError(VramError):

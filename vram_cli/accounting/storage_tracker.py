@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -267,7 +268,9 @@ class StorageTracker(TorchDispatchMode):
 
 
 def _plain_tensors(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
-    """Return a tensor, or the tensors inside it, if it is sparse or a wrapper subclass, such as a quantized state."""
+    """Return a tensor, or those inside it, if it is sparse or a wrapper subclass; none for a parameter without a size."""
+    if is_lazy(tensor):
+        return ()
     if tensor.layout is torch.sparse_coo:
         return tensor._indices(), tensor._values()
     if not is_traceable_wrapper_subclass(tensor):

@@ -53,7 +53,7 @@ def first_reply(
         except WorkerStopped as stop:
             is_late = stop.outcome is Outcome.TIMED_OUT
             error = (
-                start_timeout(timeout, is_deadline=left < timeout)
+                start_timeout(timeout, config, is_deadline=left < timeout)
                 if is_late
                 else start_error(stop, worker, config, purpose)
             )

@@ -53,12 +53,18 @@ def start_error(stop: WorkerStopped, worker: WorkerProcess, config: Config, purp
     )
 
 
-def start_timeout(seconds: float, *, is_deadline: bool) -> CutShortError:
-    """Return the error for a worker that was not ready in time."""
+def start_timeout(seconds: float, config: Config, *, is_deadline: bool) -> CutShortError:
+    """Return the error for a worker that was not ready in time; for that of a script, which trains before."""
     if is_deadline:
         return CutShortError(
             "the time was over before the first trial",
             f"{NO_VERDICT}; imports, data and a warm-up come first: give them more time with --time-limit",
+        )
+    if config.script is not None:
+        return CutShortError(
+            f"{' '.join(config.script.command)}: the script had not trained for {config.search.steps} steps within "
+            f"{seconds:.0f} s",
+            f"{NO_VERDICT}; if it needs longer, give it more time with --set search.trial_timeout=SECONDS",
         )
     return CutShortError(
         f"the worker process was not ready for its first trial within {seconds:.0f} s",

@@ -45,7 +45,7 @@ class CpuMonitor(MemoryMonitor):
         self._limit = memory_limit
         self._capacity = memory_limit or int(available_bytes() * DEFAULT_SHARE)
         self._base = self._peak = self._heap = self._inherited_heap = 0
-        self._lock = threading.Lock()
+        self._lock, self._pid = threading.Lock(), os.getpid()
         self._is_sampling = False
 
     def name(self) -> str:
@@ -150,6 +150,8 @@ class CpuMonitor(MemoryMonitor):
                 self._sample()
 
     def _sample(self) -> None:
+        if os.getpid() != self._pid:  # a worker of a DataLoader: its fork may have caught the lock closed
+            return
         with self._lock:
             self._peak = max(self._peak, self._memory.data())
 

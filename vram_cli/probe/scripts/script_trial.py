@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -50,9 +51,11 @@ from vram_cli.probe.worker.oom_errors import Failure, describe
 from vram_cli.records import Breakdown, Category, Detail, Growth, Measurement, Outcome, Phase
 from vram_cli.user_lines import user_line
 from vram_cli.virtual_gpu.attached import detach_children
+from vram_cli.workload import tensors_of
 
 _VALIDATION_SECONDS = 60.0
 """Time after the steps of a trial in which a validation must begin."""
+_VRAM = os.fspath(Path(__file__).resolve().parents[2])
 _NO_OPTIMIZER = "no optimizer of torch.optim stepped, so each backward pass counts as a step"
 
 
@@ -137,6 +140,11 @@ class ScriptTrial:
             self._label(phase)
         monitor.start_phase(phase)
         self._tell(phase)
+
+    def model_runs(self, inputs: Any) -> None:
+        """Label the inputs of a model as its batch, whenever they were made."""
+        if self._is_tracked and not self._is_foreign:
+            self._opened().tracker.label_inputs(tensors_of(inputs), Category.BATCH_DATA)
 
     def step_ended(self) -> None:
         """Keep the figures of a step, and start the next one."""
@@ -247,6 +255,7 @@ class ScriptTrial:
         self._end(replace(failure, traceback=failure.traceback or stack))
 
     def _failure_of(self, error: Exception) -> Failure:
+        error.__traceback__ = _of_the_script(error.__traceback__)
         if self._monitor is None:
             return describe(error, "cpu" if self._config.device.name == "cpu" else "cuda")
         self._monitor.remove_limit()
@@ -398,6 +407,17 @@ def refused(error: VramError) -> Refused:
     name = next((kind.__name__ for kind in kinds if isinstance(error, kind)), "ProbeError")
     trace = error.traceback if isinstance(error, WorkloadError) else ""
     return Refused(error=name, message=error.message, hint=error.hint, traceback=trace)
+
+
+def _of_the_script(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames by which vram and Python start the script."""
+    start = trace
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(("<frozen runpy>", _VRAM)):
+            return trace
+        trace = trace.tb_next
+    return start
 
 
 def _is_normal(stop: BaseException) -> bool:

@@ -30,6 +30,10 @@ class Listener(Protocol):
         """A phase begins."""
         ...
 
+    def model_runs(self, inputs: Any) -> None:
+        """A forward pass with gradients begins, with these positional arguments."""
+        ...
+
     def step_ended(self) -> None:
         """Every optimizer has stepped once more, and the training goes on with the next batch."""
         ...
@@ -130,7 +134,7 @@ class Watch:
             return
         self._depth += 1
         if self._depth == 1:
-            self._model_runs(module)
+            self._model_runs(module, args)
         if self.input_sizes is not None and torch.is_grad_enabled():
             self.input_sizes.update(_sizes(args))
 
@@ -142,7 +146,7 @@ class Watch:
         """Return whether a module that runs belongs to a forward pass: checkpointing runs modules in backward, too."""
         return not torch.compiler.is_compiling() and not self._in_backward and get_ident() == self._thread
 
-    def _model_runs(self, model: nn.Module) -> None:
+    def _model_runs(self, model: nn.Module, args: Any) -> None:
         with_gradients = torch.is_grad_enabled()
         self._loaders.model_runs(with_gradients=with_gradients, is_training=model.training)
         if not self._in_step:
@@ -150,6 +154,7 @@ class Watch:
         if with_gradients:
             self.models[model] = None
             self._enter(Phase.FORWARD)
+            self._listener.model_runs(args)
         elif model in self.models and not model.training and not self._in_step:
             self._enter(Phase.VALIDATION)
         elif self.phase is not Phase.BUILD and self.phase is not Phase.VALIDATION:
