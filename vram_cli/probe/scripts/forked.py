@@ -61,7 +61,7 @@ def _ended_with_parent(pid: int) -> Iterator[list[int]]:
     status = [0]
     try:
         yield status
-        status[0] = os.waitpid(pid, 0)[1]
+        status[0] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
