@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -53,7 +54,7 @@ class Outputs:
         key = command, files
         if key not in self._outputs:
             run = vram if command.split(maxsplit=1)[0] in TRIALS else vram_here
-            answer = run(*command.split(), folder=folder, columns=80)
+            answer = run(*command.split(), folder=folder, columns=80, env=_with_this_python())
             assert answer.code == exit_code, f"vram {command}: {answer.stderr}"
             self._outputs[key] = answer.stdout
         return self._outputs[key]
@@ -82,6 +83,11 @@ class Outputs:
             return block[0].replace(content, f"$ vram {command}\n{output}")
 
         return BLOCK.sub(replace, text)
+
+
+def _with_this_python() -> dict[str, str]:
+    """Return an environment in which `python`, the first word of a training script, is this one."""
+    return {**os.environ, "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))}
 
 
 def split(content: str) -> tuple[str, str]:

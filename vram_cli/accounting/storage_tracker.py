@@ -139,10 +139,12 @@ class StorageTracker(TorchDispatchMode):
                 record.category = category
 
     def label_inputs(self, tensors: Iterable[torch.Tensor], category: Category) -> None:
-        """Set the category of tensors that have none and that no forward pass has made."""
+        """Set the category of tensors that have none, unless a forward pass has made them; unknown ones are added."""
         for tensor in chain.from_iterable(map(_plain_tensors, tensors)):
+            count = len(self.records)
             record = self._record_of(tensor)
-            if record is not None and record.category is None and record.phase is not Phase.FORWARD:
+            is_new = len(self.records) > count
+            if record is not None and record.category is None and (is_new or record.phase is not Phase.FORWARD):
                 record.category = category
 
     def live_bytes_of(self, category: Category) -> int:
@@ -268,7 +270,7 @@ class StorageTracker(TorchDispatchMode):
 
 
 def _plain_tensors(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
-    """Return a tensor, or those inside it, if it is sparse or a wrapper subclass; none for a parameter without a size."""
+    """Return a tensor, or those inside it if it is sparse or a wrapper subclass; none for an uninitialized parameter."""
     if is_lazy(tensor):
         return ()
     if tensor.layout is torch.sparse_coo:

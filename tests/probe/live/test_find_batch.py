@@ -65,7 +65,7 @@ class ForkedProbe(WorkerProbe):
 
 
 def test_it_is_searched_to_a_certificate() -> None:
-    result = find_batch(generator, device="cpu", memory_limit="16MiB")
+    result = find_batch(generator, device="cpu", memory_limit="8MiB")
     proof = result.certificate
     assert proof is not None
     assert result.max_batch_size is not None

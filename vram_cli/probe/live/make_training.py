@@ -17,11 +17,13 @@ MakeTraining = Callable[[int], Any]
 
 _CELL = re.compile(r"ipykernel_\d+|^<ipython-input-")
 """In the name that ipykernel, and IPython before it, give to the code of a cell."""
+_UNUSED = {"model": {"name": "mlp"}, "data": {"name": "mnist"}, "optimizer": {"name": "sgd"}}
+"""What stands in sections about which the function decides."""
 _DECIDED = ("model", "data", "loss", "optimizer", "train", "step", "mode", "precision", "script")
 
 
 class LiveConfig(Config):
-    """What concerns the search and the device of a live training. As for a script, its other sections mean nothing."""
+    """What concerns the search and the device of a live training; its other sections mean nothing."""
 
     @property
     def user_code(self) -> tuple[str, ...]:
@@ -44,7 +46,7 @@ def live_config(make_training: MakeTraining, overrides: Sequence[str]) -> Config
         key = override.partition("=")[0].strip()
         if key.partition(".")[0] in _DECIDED and key != "train.batch_size":
             raise ConfigError(f"{override}: {name} decides it", "leave it out, and change the function")
-    config = LiveConfig.model_validate({"script": {"command": ["make_training"]}})
+    config = LiveConfig.model_validate(_UNUSED)
     changed = with_overrides(config.with_source(ConfigSource(name=name)), overrides)
     return LiveConfig.model_validate(changed.model_dump(mode="json", exclude_unset=True)).with_source(changed.source)
 
@@ -52,7 +54,8 @@ def live_config(make_training: MakeTraining, overrides: Sequence[str]) -> Config
 def config_values(config: Config) -> dict[str, Any]:
     """Return what a record shows of a config: the function, and what concerns the search and the device."""
     values = config.model_dump(mode="json")
-    return {"training": config.source.name} | {key: values[key] for key in ("train", "search", "device")}
+    train = {"batch_size": config.train.batch_size} if config.names_batch_size else {}
+    return {"training": config.source.name, "train": train, "search": values["search"], "device": values["device"]}
 
 
 def name_of(make_training: MakeTraining) -> str:

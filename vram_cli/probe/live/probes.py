@@ -21,8 +21,8 @@ from vram_cli.probe.worker_process import WorkerProcess
 from vram_cli.records import Detail, Measurement, RunInfo
 
 _IN_THIS_PROCESS = (
-    "Trials ran in this process, because CUDA was in use here: live tensors and the memory that PyTorch has cached "
-    "count as they are, a trial that hangs is not stopped, and the objects that the training closes over were trained."
+    "Trials ran in this process, because it has used the GPU: tensors that are alive in it count as they are, a trial "
+    "that hangs is not stopped, and the objects that the training uses were trained."
 )
 
 

@@ -261,7 +261,7 @@ class ScriptTrials:
     def _killed(self, request: ScriptRequest, exit_code: int | None, phase: Phase | None) -> Measurement:
         code = exit_code or 0
         ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if code >= 0 or self._is_virtual:
+        if request.is_rehearsal or self._is_virtual:
             raise ConfigError(
                 f"{self._name}: the process of the script {ending} before it had trained for "
                 f"{self._config.search.steps} steps",

@@ -86,7 +86,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
                 *result.notes,
             ),
             config_section(run),
-            *commands(next_step(result), again(result)),
+            *(() if setting(run, "training") else commands(next_step(result), again(result))),
         ),
         picture=lambda: _picture(result),
     )
