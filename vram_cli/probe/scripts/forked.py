@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from vram_cli.probe.process_tree import kill_group
@@ -68,6 +68,9 @@ def _ended_with_parent(pid: int) -> Iterator[list[int]]:
         raise
     finally:
         kill_group(pid)
+        with suppress(ChildProcessError):
+            while True:  # orphans that this process has adopted: they hold memory until they have ended
+                os.waitpid(-pid, 0)
 
 
 def _begin() -> None:
