@@ -20,8 +20,8 @@ from vram_cli.records import Detail
 from vram_cli.virtual_gpu import obstacle
 
 USERS = Path(__file__).parent / "users"
-LIMIT = "device.memory_limit=128MiB"
-CPU, T4 = ("device.name=cpu",), ("device.gpu=t4",)
+CPU = ("device.name=cpu", "device.memory_limit=256MiB")
+T4 = ("device.gpu=t4", "device.memory_limit=640MiB")
 
 
 class RunScript(Protocol):

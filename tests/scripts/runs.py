@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from vram_cli import find_batch, load_config
 from vram_cli.config import Config
 from vram_cli.errors import VramError, WorkloadError
@@ -42,6 +44,8 @@ class Run:
         refusal: the error that ended it.
         printed: what the script printed, to both streams.
         changes: what differs in the process that ran the trials.
+        children: processes that are left of them.
+        result: the answer of a search.
     """
 
     ready: Ready | None = None
@@ -49,6 +53,7 @@ class Run:
     refusal: Refusal | None = None
     printed: str = ""
     changes: list[str] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
     result: FindBatchResult | None = None
 
 
@@ -98,6 +103,7 @@ def run(job: Job) -> Run:
             if job.search:
                 answer.result = find_batch(config, open_probe=lambda *_, **__: _opened(config, trials))
             answer.changes = [name for name, value in _state().items() if value != before[name]]
+            answer.children = [str(process) for process in psutil.Process().children(recursive=True)]
         except VramError as error:
             trace = error.traceback if isinstance(error, WorkloadError) else ""
             answer.refusal = Refusal(type(error).__name__, error.message, error.hint, trace)

@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from vram_cli.probe.process_tree import kill_group
@@ -61,13 +61,16 @@ def _ended_with_parent(pid: int) -> Iterator[list[int]]:
     status = [0]
     try:
         yield status
-        status[0] = os.waitpid(pid, 0)[1]
+        status[0] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
     finally:
         kill_group(pid)
+        with suppress(ChildProcessError):
+            while True:  # orphans that this process has adopted: they hold memory until they have ended
+                os.waitpid(-pid, 0)
 
 
 def _begin() -> None:

@@ -23,7 +23,7 @@ from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, Answer, Rehe
 from vram_cli.probe.scripts.preload import packages_of, preload
 from vram_cli.probe.scripts.run_python import run
 from vram_cli.probe.worker.remarks import NO_GPU
-from vram_cli.records import DataInfo, Detail, Measurement, Outcome, Phase, ScriptInfo
+from vram_cli.records import DataInfo, Detail, LoaderInfo, Measurement, Outcome, Phase, ScriptInfo
 from vram_cli.units import format_bytes
 
 _REHEARSED = (6, 2, 1)
@@ -282,8 +282,7 @@ class ScriptTrials:
 
     def _ready(self) -> Ready:
         rehearsal = self._rehearsal
-        trains = [info for info in rehearsal.loaders if info.trains]
-        own = self._rehearsed_size if self._takes_size else trains[0].batch_size
+        own = self._rehearsed_size if self._takes_size else self._chosen()[0].batch_size
         return Ready(
             device=rehearsal.device,
             guard_bytes=rehearsal.guard_bytes,
@@ -293,7 +292,7 @@ class ScriptTrials:
             script=ScriptInfo(
                 command=self._script.command,
                 batch_size=own,
-                set_in="" if self._takes_size else trains[0].line,
+                set_in="" if self._takes_size else self._chosen()[0].line,
                 loaders=rehearsal.loaders,
                 micro_batches=rehearsal.micro_batches,
                 isolation="overlay" if self._isolation.has_overlay else "none",
@@ -311,14 +310,18 @@ class ScriptTrials:
         ]
         return " ".join(filter(None, remarks))
 
+    def _chosen(self) -> list[LoaderInfo]:
+        """Return the loaders that train and get the batch size."""
+        trains = [info for info in self._rehearsal.loaders if info.trains]
+        return [info for key, info in zip(self._rehearsal.training, trains, strict=True) if key in self._training]
+
     def _data(self) -> DataInfo:
-        rehearsal = self._rehearsal
-        lengths = [info.num_samples for info in rehearsal.loaders if info.trains and info.num_samples is not None]
-        line = next((info.line for info in rehearsal.loaders if info.trains), "")
+        rehearsal, chosen = self._rehearsal, self._chosen()
+        lengths = [info.num_samples for info in chosen if info.num_samples is not None]
         return DataInfo(
             name=rehearsal.data_name or "the script's own",
             source="script",
-            detail=line or "no DataLoader",
+            detail=chosen[0].line if chosen else "no DataLoader",
             tensors=(),
             classes=None,
             num_samples=min(lengths, default=None),
