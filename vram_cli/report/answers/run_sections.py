@@ -107,7 +107,7 @@ def reads_note(trials: Iterable[Measurement]) -> str:
         told.append(f"values that a kernel may have changed at {_listed(kept)}: they were assumed to be as before")
     if most:
         told.append(
-            f"how many elements a mask, a search or a sparse gradient selects at {_listed(most)}: all were assumed, which "
+            f"how many elements a mask or a sparse gradient selects at {_listed(most)}: all were assumed, which "
             "takes the most memory"
         )
     return f"The training read {'; and '.join(told)}." if told else ""
