@@ -96,7 +96,7 @@ class VirtualGround(CudaGround):
                 "(nonzero, a boolean mask, unique, nms)",
                 REAL_TRIALS,
             )
-        if measurement.outcome is Outcome.ERROR and (lines := _assumed_at(reads, measurement.traceback)):
+        if measurement.outcome is Outcome.ERROR and (lines := _assumed_at(reads, measurement)):
             raise UnsupportedError(
                 f"{', '.join(lines)}: the script reads values here that only a GPU computes, and fails with those that "
                 f"were assumed: {measurement.message}",
@@ -105,10 +105,12 @@ class VirtualGround(CudaGround):
         return replace(measurement, step_seconds=None, reads=reads)
 
 
-def _assumed_at(reads: Iterable[HostRead], traceback: str) -> list[str]:
-    """Return the lines of reads that may be the reason for an exception: assumed sizes, and the line that raised."""
-    places = {f"{Path(file).name}:{line}" for file, line in re.findall(r'File "([^"]+)", line (\d+)', traceback)}
-    lines = (read.line for read in reads if read.value == "most" or read.line.rpartition("/")[2] in places)
+def _assumed_at(reads: Iterable[HostRead], failed: Measurement) -> list[str]:
+    """Return the lines of reads that may be the reason for an exception: assumed sizes, and the lines that raised."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', failed.traceback)
+    places = {f"{Path(file).name}:{line}" for file, line in frames}
+    divides = failed.message.startswith("ZeroDivisionError")
+    lines = (read.line for read in reads if divides or read.value == "most" or read.line.rpartition("/")[2] in places)
     return list(dict.fromkeys(filter(None, lines)))
 
 

@@ -24,6 +24,8 @@ class ScriptRequest:
     plan: LoaderPlan
     has_overlay: bool = False
     """Whether writes into the working folder are discarded."""
+    has_optimizer: bool = False
+    """Whether the rehearsal saw an optimizer step."""
     may_lose: bool = False
     """Whether the script may remove files that were there before."""
     made: tuple[str, ...] = ()
@@ -45,6 +47,8 @@ class Rehearsal:
     obstacles: tuple[str, ...]
     """Why the batch size of these cannot be set, one each; "" if it can."""
     micro_batches: int
+    has_optimizer: bool
+    """Whether an optimizer stepped."""
     input_sizes: tuple[str, ...]
     """Sizes of the tensors that modules were called with."""
     modules: tuple[str, ...]

@@ -33,6 +33,7 @@ def rehearsal_of(loaders: Loaders, watch: Watch, device: Device, monitor: Memory
         training=tuple(loader.key for loader in training),
         obstacles=tuple(loader.obstacle for loader in training),
         micro_batches=max(1, round(batches / max(watch.steps, 1))),
+        has_optimizer=bool(watch.optimizers),
         input_sizes=tuple(sorted(watch.input_sizes or ())),
         modules=_packages(),
         order=tuple(largest.order[:_LARGEST]) if largest is not None and largest.differ else (),

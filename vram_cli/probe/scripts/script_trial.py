@@ -74,7 +74,7 @@ class ScriptTrial:
             effects.on_loss = self._loses
         self._config = Config.model_validate(request.config)
         self._loaders = Loaders(plan=request.plan, on_next=lambda _: None)
-        self._watch = Watch(self, self._loaders, self._config.search.steps)
+        self._watch = Watch(self, self._loaders, self._config.search.steps, has_optimizer=request.has_optimizer)
         self._monitor: MemoryMonitor | None = None
         self._started = self._step_started = time.perf_counter()
         self._step_seconds: float | None = None
@@ -143,8 +143,8 @@ class ScriptTrial:
 
     def model_runs(self, inputs: Any) -> None:
         """Label the inputs of a model as its batch, whenever they were made."""
-        if self._is_tracked and not self._is_foreign:
-            self._opened().tracker.label_inputs(tensors_of(inputs), Category.BATCH_DATA)
+        if self._monitor is not None and self._is_tracked and not self._is_foreign:
+            self._monitor.tracker.label_inputs(tensors_of(inputs), Category.BATCH_DATA)
 
     def step_ended(self) -> None:
         """Keep the figures of a step, and start the next one."""
@@ -305,10 +305,13 @@ class ScriptTrial:
         phase = monitor.phase
         monitor.remove_limit()
         monitor.end_phase(failed=failure is not None)
-        measurement = self._checked(self._measurement(failure, phase, is_whole=is_whole))
+        measurement = self._measurement(failure, phase, is_whole=is_whole)
         rehearsal = None
         if self._request.is_rehearsal:
             rehearsal = rehearsal_of(self._loaders, self._watch, self._device, monitor)
+        is_repeated = rehearsal is not None and rehearsal.training and not self._request.plan.training
+        if measurement.fits or not is_repeated:
+            measurement = self._checked(measurement)
         return ScriptDone(
             measurement=measurement,
             rehearsal=rehearsal,

@@ -94,24 +94,30 @@ class ScriptTrials:
         """
         sizes = [multiple for multiple in _REHEARSED if multiple % self._config.search.only_multiples_of == 0]
         for size in sizes or [self._config.search.only_multiples_of]:
-            request = ScriptRequest(
-                batch_size=size,
-                config=self._config.model_dump(mode="json"),
-                is_virtual=self._is_virtual,
-                has_overlay=self._isolation.has_overlay,
-                may_lose=self._script.isolation == "none",
-                made=self._made,
-                plan=LoaderPlan(),
-                is_rehearsal=True,
-            )
-            done = self._run(request, lambda _: None)
+            done = self._run(self._rehearsal_request(size, LoaderPlan()), lambda _: None)
             if done.measurement.outcome is not Outcome.OUT_OF_MEMORY:
                 break
+        if done.rehearsal is not None and done.rehearsal.training and not done.measurement.fits:
+            # An epoch may have too few batches, and then much else happens: let the loaders that train go on.
+            plan = LoaderPlan(training=done.rehearsal.training, least_batches=_LEAST_STEPS)
+            done = self._run(self._rehearsal_request(size, plan), lambda _: None)
         measurement = done.measurement
         if done.rehearsal is None or measurement.outcome is not Outcome.FITS:
             raise self._failed_rehearsal(measurement)
         self._discarded_bytes = done.discarded_bytes
         return done.rehearsal, size
+
+    def _rehearsal_request(self, size: int, plan: LoaderPlan) -> ScriptRequest:
+        return ScriptRequest(
+            batch_size=size,
+            config=self._config.model_dump(mode="json"),
+            is_virtual=self._is_virtual,
+            has_overlay=self._isolation.has_overlay,
+            may_lose=self._script.isolation == "none",
+            made=self._made,
+            plan=plan,
+            is_rehearsal=True,
+        )
 
     def _failed_rehearsal(self, measurement: Measurement) -> VramError:
         name = " ".join(self._script.command)
@@ -194,6 +200,7 @@ class ScriptTrials:
             has_overlay=self._isolation.has_overlay,
             may_lose=self._script.isolation == "none",
             made=self._made,
+            has_optimizer=rehearsal.has_optimizer,
             is_rehearsal=is_rehearsal,
             detail=detail,
             plan=LoaderPlan(

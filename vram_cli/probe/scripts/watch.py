@@ -19,7 +19,7 @@ from vram_cli.user_lines import user_line
 
 _RARE = 4
 """Steps of the busiest optimizer per step that is asked for, after which others are not waited for."""
-_BACKWARD_ALONE = 16
+_BACKWARD_ALONE = 64
 """Backward passes without an optimizer's step, after which each backward pass counts as a step."""
 
 
@@ -53,6 +53,7 @@ class Watch:
         listener: is told.
         loaders: the DataLoaders of the training.
         steps: the steps to run.
+        has_optimizer: whether an optimizer is known to step, after however many backward passes.
 
     Attributes:
         phase: the current phase.
@@ -64,7 +65,7 @@ class Watch:
         input_sizes: sizes of the tensors that modules are called with, as "6x3x32x32"; None to note none.
     """
 
-    def __init__(self, listener: Listener, loaders: Loaders, steps: int) -> None:
+    def __init__(self, listener: Listener, loaders: Loaders, steps: int, *, has_optimizer: bool = False) -> None:
         self.phase = Phase.BUILD
         self.steps = self.backwards = 0
         self.backward_line = ""
@@ -72,6 +73,7 @@ class Watch:
         self.optimizers: weakref.WeakKeyDictionary[torch.optim.Optimizer, int] = weakref.WeakKeyDictionary()
         self.input_sizes: set[str] | None = None
         self._listener, self._loaders, self._wanted = listener, loaders, steps
+        self._backward_alone = _BACKWARD_ALONE if not has_optimizer else sys.maxsize
         self._depth = self._in_backward = self._in_step = 0
         self._has_stepped = False
         self._thread = get_ident()
@@ -109,7 +111,7 @@ class Watch:
     def _steps_so_far(self) -> int:
         counts = list(self.optimizers.values())
         if not counts:
-            return self.backwards if self.backwards >= _BACKWARD_ALONE else 0
+            return self.backwards if self.backwards >= self._backward_alone else 0
         return max(min(counts), max(counts) // _RARE)
 
     def _enter(self, phase: Phase) -> None:
@@ -173,7 +175,7 @@ class Watch:
             self.backwards += 1
             if self._in_step:  # within a closure: the update itself is still to come
                 self._enter(Phase.OPTIMIZER)
-            if not self.optimizers and self.backwards >= _BACKWARD_ALONE:
+            if not self.optimizers and self.backwards >= self._backward_alone:
                 self._has_stepped = True
 
     def _optimizer_steps(self, *_: Any) -> None:
