@@ -110,6 +110,18 @@ def run(job: Job) -> Run:
     return answer
 
 
+def measure_config(file: Path, overrides: Sequence[str], size: int, *, is_virtual: bool) -> Measurement:
+    """Measure a config in this process, with rows."""
+    from vram_cli.probe.worker.trials import open_trials
+    from vram_cli.workload import add_import_path
+
+    add_import_path(file.parent)
+    trials = open_trials(load_config(file, overrides), download=False, virtual=is_virtual)
+    done: Any = trials.run(RunTrial(batch_size=size, detail=Detail.ROWS), _ignore)
+    measurement: Measurement = done.measurement
+    return measurement
+
+
 @contextmanager
 def _opened(config: Config, trials: Any) -> Iterator[ScriptProbe]:
     yield ScriptProbe(config, trials)

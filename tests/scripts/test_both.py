@@ -144,7 +144,7 @@ def test_one_of_two_loaders_is_chosen(on_t4: RunScript) -> None:
     ],
 )
 def test_more_takes_more(on_t4: RunScript, script: str, words: tuple[str, ...]) -> None:
-    run = on_t4(script, *words, sizes=(32, 512))
+    run = on_t4(script, *words, sizes=(32, 192))
     assert [trial.outcome for trial in run.trials] == [Outcome.FITS] * 2, run.refusal
     small, large = (peaks(trial) for trial in run.trials)
     assert large[Phase.FORWARD] > small[Phase.FORWARD]
