@@ -270,7 +270,7 @@ class StorageTracker(TorchDispatchMode):
 
 
 def _plain_tensors(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
-    """Return a tensor, or those inside it if it is sparse or a wrapper subclass; none for an uninitialized parameter."""
+    """Return a tensor, or those inside a sparse one or a wrapper subclass; none for an uninitialized parameter."""
     if is_lazy(tensor):
         return ()
     if tensor.layout is torch.sparse_coo:

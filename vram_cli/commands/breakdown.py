@@ -63,7 +63,7 @@ def breakdown(
         size = batch_size or size_of(config, probe.info)
         progress.status(f"running {config.search.steps} steps at batch size {size:,}")
         measurement = probe.measure(size, detail)
-        if measurement.outcome is Outcome.ERROR:
+        if measurement.outcome in (Outcome.ERROR, Outcome.ENDED):
             raise user_error(measurement)
         require_verdict(measurement, device.name)
         result = BreakdownResult(

@@ -10,10 +10,10 @@ def raise_user_error(search: SearchResult) -> None:
     """Raise the error of the user's code if no size ran because of it.
 
     Raises:
-        WorkloadError: the last trial ended with `Outcome.ERROR`.
+        WorkloadError: the last trial ended with `Outcome.ERROR` or `ENDED`.
     """
     # The last trial counts: a batch of 1 may fail in batch norm alone, and then a batch of 2 shows the real error.
-    if search.max_batch_size is None and search.trials and search.trials[-1].outcome is Outcome.ERROR:
+    if search.max_batch_size is None and search.trials and search.trials[-1].outcome in (Outcome.ERROR, Outcome.ENDED):
         raise user_error(search.trials[-1])
 
 

@@ -11,6 +11,10 @@ from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, check_overhead, find_gpu
 from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
 
+_ASKS_NVML = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""Lets `torch.cuda.is_available` ask NVML, because packages call it as they are imported: a process that has asked the
+driver cannot be forked (torch/cuda/__init__.py)."""
+
 
 def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
     """Return the variables for the device of a config, to add to this process's own.
@@ -28,6 +32,12 @@ def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
         )
     if config.script is not None:
         _check_for_script(config, gpu, obstacle)
+        return _ASKS_NVML | _environment_of(config, gpu, calibrated=calibrated)
+    return _environment_of(config, gpu, calibrated=calibrated)
+
+
+def _environment_of(config: Config, gpu: Gpu | None, *, calibrated: bool) -> dict[str, str]:
+    device, obstacle = config.device, virtual_gpu.obstacle(gpu)
     if gpu is not None and device.engine != "fake-tensors" and not obstacle:
         return _virtual(config, gpu, calibrated=calibrated) | allocator_options(config)
     if device.gpu is not None:

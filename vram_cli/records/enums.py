@@ -22,6 +22,8 @@ class Outcome(str, Enum):
     """The worker process died, such as by a signal or a crash in a driver."""
     TIMED_OUT = "timed_out"
     """The trial exceeded its time limit."""
+    ENDED = "ended"
+    """A script ended by itself before it had run its steps, as at the end of its data."""
     ERROR = "error"
     """The user's code raised an error unrelated to memory."""
 
@@ -66,6 +68,8 @@ class Limit(str, Enum):
     """`search.max_batch_size`."""
     KERNEL_LIMIT = "kernel_limit"
     HOST_MEMORY = "host_memory"
+    END_OF_SCRIPT = "end_of_script"
+    """At larger sizes a script ends before it has run its steps."""
     TIME = "time"
     ERROR = "error"
     """The user's code raises at larger sizes, for a reason other than memory."""

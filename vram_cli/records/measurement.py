@@ -33,8 +33,8 @@ class HostRead:
     value: Literal["computed", "kept", "size", "most"]
     """computed: only a kernel could have computed it; 0 was assumed, or for a boolean that all is well. kept: what the
     host had copied there, which a kernel may have changed since. size: how many elements `nonzero`, a boolean mask or
-    `unique` found, on which the size of a tensor depends; 0 was assumed. most: how many rows of a sparse tensor are
-    distinct; all were assumed to be, which takes the most memory."""
+    `unique` found, on which the size of a tensor depends; 0 was assumed. most: how many there are of elements
+    that a mask selects, or of distinct rows of a sparse tensor; all were assumed, which takes the most memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

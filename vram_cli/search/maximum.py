@@ -12,6 +12,7 @@ from vram_cli.search.trials import Guess, Measure, Trials
 _LIMITS = {
     Outcome.OUT_OF_MEMORY: Limit.MEMORY,
     Outcome.KERNEL_LIMIT: Limit.KERNEL_LIMIT,
+    Outcome.ENDED: Limit.END_OF_SCRIPT,
     Outcome.HOST_MEMORY: Limit.HOST_MEMORY,
     # The system's own out-of-memory killer is by far the most frequent reason.
     Outcome.KILLED: Limit.HOST_MEMORY,

@@ -92,7 +92,7 @@ def _require_named_gpu(config: Config, run: RunInfo) -> None:
 
 def _require_memory_verdict(measurement: Measurement, run: RunInfo) -> None:
     """Raise if the trial says nothing about memory: only running out of it is a finding."""
-    if measurement.outcome is Outcome.ERROR:
+    if measurement.outcome in (Outcome.ERROR, Outcome.ENDED):
         raise user_error(measurement)
     require_verdict(measurement, run.device.name)
     if not measurement.fits and measurement.outcome is not Outcome.OUT_OF_MEMORY:

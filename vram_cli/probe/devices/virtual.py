@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +15,9 @@ from torch import nn
 from vram_cli.probe.devices.cuda import CudaMonitor
 from vram_cli.records import Device
 from vram_cli.workload.model_without_memory import ReusedModel
+
+_FINDING = ("nonzero", "_unique2", "unique_consecutive")
+"""Operators that read how many elements they have found; masks and `masked_select` call the first."""
 
 
 class VirtualGpuMonitor(CudaMonitor):
@@ -87,6 +92,31 @@ def assume_distinct_rows(assumed_size: Callable[[int], AbstractContextManager[No
             return coalesce(tensor)
 
     torch.Tensor.coalesce = coalesce_all  # type: ignore[assignment]
+
+
+def assume_all_found(assumed_size: Callable[[int], AbstractContextManager[None]]) -> torch.library.Library | None:
+    """Let `nonzero`, boolean masks and `unique` find as many elements as there can be, which takes the most memory.
+
+    Args:
+        assumed_size: answers the read of how many there are, while the context is open.
+
+    Returns:
+        What keeps this in force; None if this PyTorch cannot call a kernel that was replaced (before 2.9).
+    """
+    if not hasattr(torch.library, "get_kernel"):
+        return None
+    library = torch.library.Library("aten", "IMPL")
+    for name in _FINDING:
+        kernel = torch.library.get_kernel(f"aten::{name}", "CUDA")
+
+        def find(keys: Any, tensor: torch.Tensor, *args: Any, kernel: Any = kernel, **kwargs: Any) -> Any:
+            with assumed_size(tensor.numel()):
+                return kernel.call_boxed(keys, tensor, *args, **kwargs)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a kernel is replaced
+            library.impl(name, find, "CUDA", with_keyset=True)
+    return library
 
 
 def disable_triton_kernels() -> None:

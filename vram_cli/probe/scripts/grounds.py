@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -17,8 +19,8 @@ from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
 from vram_cli.probe.devices.cpu import CpuMonitor
 from vram_cli.probe.devices.cuda import CudaMonitor
 from vram_cli.probe.devices.monitor import MemoryMonitor
-from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_distinct_rows
-from vram_cli.records import Measurement
+from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_all_found, assume_distinct_rows
+from vram_cli.records import HostRead, Measurement, Outcome
 from vram_cli.virtual_gpu.attached import VirtualGpu
 from vram_cli.virtual_gpu.refusals import refusal, too_new
 from vram_cli.workload.optimizers import refuse_unpredictable
@@ -69,6 +71,7 @@ class VirtualGround(CudaGround):
         if calibration is not None and config.device.overhead is None:
             self._accuracy = f"memory and context calibrated on {calibration.measured_on}; {self._accuracy}"
         assume_distinct_rows(self._library.assumed_size)
+        self._found = assume_all_found(self._library.assumed_size)
         register_optimizer_step_pre_hook(refuse_unpredictable)
 
     def _monitor(self) -> MemoryMonitor:
@@ -93,7 +96,20 @@ class VirtualGround(CudaGround):
                 "(nonzero, a boolean mask, unique, nms)",
                 REAL_TRIALS,
             )
+        if measurement.outcome is Outcome.ERROR and (lines := _assumed_at(reads, measurement.traceback)):
+            raise UnsupportedError(
+                f"{', '.join(lines)}: the script reads values here that only a GPU computes, and fails with those that "
+                f"were assumed: {measurement.message}",
+                REAL_TRIALS,
+            )
         return replace(measurement, step_seconds=None, reads=reads)
+
+
+def _assumed_at(reads: Iterable[HostRead], traceback: str) -> list[str]:
+    """Return the lines of reads that may be the reason for an exception: assumed sizes, and the line that raised."""
+    places = {f"{Path(file).name}:{line}" for file, line in re.findall(r'File "([^"]+)", line (\d+)', traceback)}
+    lines = (read.line for read in reads if read.value == "most" or read.line.rpartition("/")[2] in places)
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 class _ScriptCudaMonitor(CudaMonitor):

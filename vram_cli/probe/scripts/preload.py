@@ -9,6 +9,7 @@ import ast
 import contextlib
 import gc
 import importlib
+import os
 import sys
 import sysconfig
 import threading
@@ -53,8 +54,14 @@ def preload(names: Iterable[str]) -> str:
 
 
 def _uses_cuda() -> bool:
+    """Return whether a fork of this process could not use CUDA, since something here has asked the driver."""
     torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda.is_initialized()
+    if torch is None:
+        return False
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(torch.cuda._is_in_bad_fork()))
+    return os.waitpid(pid, 0)[1] != 0
 
 
 def _is_installed(name: str) -> bool:

@@ -321,7 +321,7 @@ class ScriptTrial:
         monitor, steps, wanted = self._monitor, self._watch.steps, self._config.search.steps
         outcome, message = (failure.outcome, failure.message) if failure else (Outcome.FITS, "")
         if failure is None and is_whole and steps < wanted:
-            outcome, message = Outcome.ERROR, f"the script ended after {steps} of {wanted} steps"
+            outcome, message = Outcome.ENDED, f"the script ended after {steps} of {wanted} steps"
         return Measurement(
             batch_size=self._request.batch_size,
             outcome=outcome,

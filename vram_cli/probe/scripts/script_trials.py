@@ -272,7 +272,7 @@ class ScriptTrials:
         )
 
     def _complete(self, measurement: Measurement) -> Measurement:
-        if measurement.outcome is Outcome.ERROR and not measurement.traceback:
+        if measurement.outcome is Outcome.ENDED:
             return replace(measurement, message=f"{self._name}: {measurement.message}")
         return measurement
 

@@ -39,6 +39,7 @@ _MESSAGE_LIMITS: tuple[tuple[frozenset[doc.Format], int], ...] = ((frozenset({"t
 _LIMITS = {
     Limit.MEMORY: "memory",
     Limit.KERNEL_LIMIT: "a limit of a kernel, not memory",
+    Limit.END_OF_SCRIPT: "the end of the script, as at that of its data",
     Limit.HOST_MEMORY: "this computer's RAM",
     Limit.TIME: "the time limit",
     Limit.ERROR: "an error in the training code",

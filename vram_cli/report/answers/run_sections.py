@@ -106,7 +106,10 @@ def reads_note(trials: Iterable[Measurement]) -> str:
     if kept:
         told.append(f"values that a kernel may have changed at {_listed(kept)}: they were assumed to be as before")
     if most:
-        told.append(f"how many rows of sparse gradients are distinct at {_listed(most)}: all were assumed to be")
+        told.append(
+            f"how many elements a mask or a sparse gradient selects at {_listed(most)}: all were assumed, which "
+            "takes the most memory"
+        )
     return f"The training read {'; and '.join(told)}." if told else ""
 
 
