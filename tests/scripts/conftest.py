@@ -22,7 +22,7 @@ from vram_cli.virtual_gpu import obstacle
 
 USERS, YAML = Path(__file__).parent / "users", Path(__file__).parent / "yaml"
 CPU = ("device.name=cpu", "device.memory_limit=256MiB")
-T4 = ("device.gpu=t4", "device.memory_limit=640MiB")
+T4 = ("device.gpu=t4", "device.memory_limit=512MiB")
 
 
 class RunScript(Protocol):

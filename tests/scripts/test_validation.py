@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.scripts.conftest import RunScript
-from tests.scripts.test_both import GROUNDS, HEAD, LOOP, WITH_N, peaks, trial_of
+from tests.scripts.test_scripts import GROUNDS, HEAD, LOOP, WITH_N, peaks, trial_of
 from vram_cli.records import Detail, Outcome, Phase
 
 
