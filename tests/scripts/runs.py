@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -83,6 +84,8 @@ def prepare() -> None:
     detach_children()
     for name in _IMPORTED:
         import_module(name)
+    gc.collect()
+    gc.freeze()  # or the collections of forks would copy all objects
 
 
 def run(job: Job) -> Run:

@@ -135,21 +135,21 @@ def test_one_of_two_loaders_is_chosen(on_t4: RunScript) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
+    ("script", "words", "size"),
     [
-        ("nanogpt.py", ("--batch_size={n}",)),
-        ("policy_gradient.py", ("--num-envs", "{n}")),
-        ("workers.py", WITH_N),
-        ("iterable.py", WITH_N),
-        ("iterable.py", ()),
-        ("bucket.py", WITH_N),
-        ("gan.py", WITH_N),
-        ("lstm.py", WITH_N),
-        ("amp_fp16.py", WITH_N),
+        ("nanogpt.py", ("--batch_size={n}",), 64),
+        ("policy_gradient.py", ("--num-envs", "{n}"), 64),
+        ("workers.py", WITH_N, 64),
+        ("iterable.py", WITH_N, 1024),
+        ("iterable.py", (), 1024),
+        ("bucket.py", WITH_N, 64),
+        ("gan.py", WITH_N, 64),
+        ("lstm.py", WITH_N, 64),
+        ("amp_fp16.py", WITH_N, 64),
     ],
 )
-def test_more_takes_more(on_t4: RunScript, script: str, words: tuple[str, ...]) -> None:
-    run = on_t4(script, *words, sizes=(32, 192))
+def test_more_takes_more(on_t4: RunScript, script: str, words: tuple[str, ...], size: int) -> None:
+    run = on_t4(script, *words, sizes=(16, size))
     assert [trial.outcome for trial in run.trials] == [Outcome.FITS] * 2, run.refusal
     small, large = (peaks(trial) for trial in run.trials)
     assert large[Phase.FORWARD] > small[Phase.FORWARD]
