@@ -6,22 +6,23 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from tests.scripts.runs import Job, Run, run
+from tests.scripts.runs import Job, Run, measure_config, run
 from tests.scripts.server import call, start
 from tests.trainings.conftest import locked
 from vram_cli import load_config
 from vram_cli.probe.environment import environment_of
-from vram_cli.records import Detail
+from vram_cli.records import Detail, Measurement
 from vram_cli.virtual_gpu import obstacle
 
-USERS = Path(__file__).parent / "users"
+USERS, YAML = Path(__file__).parent / "users", Path(__file__).parent / "yaml"
 CPU = ("device.name=cpu", "device.memory_limit=256MiB")
-T4 = ("device.gpu=t4", "device.memory_limit=640MiB")
+T4 = ("device.gpu=t4", "device.memory_limit=512MiB")
 
 
 class RunScript(Protocol):
@@ -70,6 +71,16 @@ def _run_script(server: Callable[[Sequence[str]], Path], device: Sequence[str], 
         return call(server(device), run, job)
 
     return run_script
+
+
+@pytest.fixture
+def measured_config(server: Callable[[Sequence[str]], Path]) -> Callable[[str, Sequence[str], int], Measurement]:
+    """Return a function that measures a config of the folder `yaml` on a device, with rows."""
+
+    def measure(name: str, device: Sequence[str], size: int) -> Measurement:
+        return call(server(device), partial(measure_config, is_virtual=device is T4), YAML / name, device, size)
+
+    return measure
 
 
 @pytest.fixture

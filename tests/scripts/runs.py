@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -83,6 +84,8 @@ def prepare() -> None:
     detach_children()
     for name in _IMPORTED:
         import_module(name)
+    gc.collect()
+    gc.freeze()  # or the collections of forks would copy all objects
 
 
 def run(job: Job) -> Run:
@@ -108,6 +111,18 @@ def run(job: Job) -> Run:
             trace = error.traceback if isinstance(error, WorkloadError) else ""
             answer.refusal = Refusal(type(error).__name__, error.message, error.hint, trace)
     return answer
+
+
+def measure_config(file: Path, overrides: Sequence[str], size: int, *, is_virtual: bool) -> Measurement:
+    """Measure a config in this process, with rows."""
+    from vram_cli.probe.worker.trials import open_trials
+    from vram_cli.workload import add_import_path
+
+    add_import_path(file.parent)
+    trials = open_trials(load_config(file, overrides), download=False, virtual=is_virtual)
+    done: Any = trials.run(RunTrial(batch_size=size, detail=Detail.ROWS), _ignore)
+    measurement: Measurement = done.measurement
+    return measurement
 
 
 @contextmanager
@@ -171,6 +186,6 @@ def _state() -> dict[str, Any]:
         "random state": torch.random.get_rng_state().tolist(),
         "default dtype": torch.get_default_dtype(),
         "CUDA": torch.cuda.is_initialized(),
-        "files": sorted(os.listdir("/proc/self/fd")),
-        "threads": sorted(os.listdir("/proc/self/task")),
+        "files": len([*Path("/proc/self/fd").iterdir()]),
+        "threads": len([*Path("/proc/self/task").iterdir()]),
     }

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 import torch
@@ -134,17 +134,22 @@ class ScriptTrial:
             self._end()
         if phase is Phase.VALIDATION and self._done_at is not None:
             self._validated = True
-        if phase is Phase.FORWARD and self._watch.steps and not self._resident_bytes:
-            self._resident_bytes = monitor.allocated_bytes()
         if self._is_tracked:
             self._label(phase)
         monitor.start_phase(phase)
         self._tell(phase)
 
     def model_runs(self, inputs: Any) -> None:
-        """Label the inputs of a model as its batch, whenever they were made."""
-        if self._monitor is not None and self._is_tracked and not self._is_foreign:
-            self._monitor.tracker.label_inputs(tensors_of(inputs), Category.BATCH_DATA)
+        """Label the inputs of a model as its batch, whenever they were made, and note what else is there."""
+        monitor = self._monitor
+        if monitor is None or self._is_foreign:
+            return
+        if self._watch.steps and not self._resident_bytes:
+            device = monitor.device.type
+            batch_bytes = sum(tensor.nbytes for tensor in tensors_of(inputs) if tensor.device.type == device)
+            self._resident_bytes = max(monitor.allocated_bytes() - batch_bytes, 0)
+        if self._is_tracked:
+            monitor.tracker.label_inputs(tensors_of(inputs), Category.BATCH_DATA)
 
     def step_ended(self) -> None:
         """Keep the figures of a step, and start the next one."""
@@ -250,9 +255,10 @@ class ScriptTrial:
         failure = self._failure_of(error)
         if failure.outcome is Outcome.ERROR:
             self._is_ending = False
+            if not self._request.is_rehearsal:
+                self._monitor.count_as_used(0)  # the script may go on, under the limit
             return
-        stack = "".join(traceback.format_stack(sys._getframe(1)))
-        self._end(replace(failure, traceback=failure.traceback or stack))
+        self._end(replace(failure, traceback=_stack_of_the_script(error)))
 
     def _failure_of(self, error: Exception) -> Failure:
         error.__traceback__ = _of_the_script(error.__traceback__)
@@ -416,11 +422,22 @@ def _of_the_script(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without the frames by which vram and Python start the script."""
     start = trace
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith(("<frozen runpy>", _VRAM)):
+        if _is_outside(trace.tb_frame):
             return trace
         trace = trace.tb_next
     return start
+
+
+def _stack_of_the_script(error: Exception) -> str:
+    """Return the stack at an exception that no frame of the script has seen yet, as the traceback that it would be."""
+    frames = [(frame, line) for frame, line in traceback.walk_stack(sys._getframe(1)) if _is_outside(frame)]
+    stack = traceback.StackSummary.extract(iter(frames[::-1]))
+    return f"Traceback (most recent call last):\n{''.join(stack.format())}{type(error).__name__}: {error}\n"
+
+
+def _is_outside(frame: FrameType) -> bool:
+    """Return whether a frame is neither of vram nor of Python's start of the script."""
+    return not frame.f_code.co_filename.startswith(("<frozen runpy>", "<string>", _VRAM))
 
 
 def _is_normal(stop: BaseException) -> bool:

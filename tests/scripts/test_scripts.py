@@ -103,7 +103,12 @@ def test_a_batch_as_large_as_the_data_set_and_larger(on_t4: RunScript) -> None:
     ("script", "words", "message", "hint"),
     [
         ("ignores_n.py", WITH_N, "with 6 and with 12, ignores_n.py:17 has batches of 32", "put {n} where the script"),
-        ("bucket.py", (), "bucket.py:52: the batch size of this DataLoader cannot be set: its batch sampler", "put {n}"),
+        (
+            "bucket.py",
+            (),
+            "bucket.py:52: the batch size of this DataLoader cannot be set: its batch sampler",
+            "put {n}",
+        ),
         ("two_loaders.py", (), "two_loaders.py:21 (8), two_loaders.py:22 (32)", "script.loader=two_loaders.py:21"),
         ("nanogpt.py", (), "no DataLoader of torch feeds its training, and the command has no {n}", "put {n}"),
         ("exits_early.py", WITH_N, "the script ended after 2 of 3 steps", "--steps"),
@@ -130,21 +135,21 @@ def test_one_of_two_loaders_is_chosen(on_t4: RunScript) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
+    ("script", "words", "size"),
     [
-        ("nanogpt.py", ("--batch_size={n}",)),
-        ("policy_gradient.py", ("--num-envs", "{n}")),
-        ("workers.py", WITH_N),
-        ("iterable.py", WITH_N),
-        ("iterable.py", ()),
-        ("bucket.py", WITH_N),
-        ("gan.py", WITH_N),
-        ("lstm.py", WITH_N),
-        ("amp_fp16.py", WITH_N),
+        ("nanogpt.py", ("--batch_size={n}",), 64),
+        ("policy_gradient.py", ("--num-envs", "{n}"), 64),
+        ("workers.py", WITH_N, 64),
+        ("iterable.py", WITH_N, 1024),
+        ("iterable.py", (), 1024),
+        ("bucket.py", WITH_N, 64),
+        ("gan.py", WITH_N, 64),
+        ("lstm.py", WITH_N, 64),
+        ("amp_fp16.py", WITH_N, 64),
     ],
 )
-def test_more_takes_more(on_t4: RunScript, script: str, words: tuple[str, ...]) -> None:
-    run = on_t4(script, *words, sizes=(32, 512))
+def test_more_takes_more(on_t4: RunScript, script: str, words: tuple[str, ...], size: int) -> None:
+    run = on_t4(script, *words, sizes=(16, size))
     assert [trial.outcome for trial in run.trials] == [Outcome.FITS] * 2, run.refusal
     small, large = (peaks(trial) for trial in run.trials)
     assert large[Phase.FORWARD] > small[Phase.FORWARD]
@@ -227,7 +232,9 @@ for x, y in DataLoader(data, batch_size=n):
 
 
 def test_checkpointing_recomputes_in_backward(run_script: RunScript) -> None:
-    body = HEAD.replace("nn.Linear(64, 512), nn.ReLU()", "*(nn.Sequential(nn.Linear(64, 64), nn.GELU()) for _ in range(8))")
+    body = HEAD.replace(
+        "nn.Linear(64, 512), nn.ReLU()", "*(nn.Sequential(nn.Linear(64, 64), nn.GELU()) for _ in range(8))"
+    )
     body = body.replace("nn.Linear(512, 4)", "nn.Linear(64, 4)")
     body += """
 from torch.utils.checkpoint import checkpoint
@@ -304,7 +311,7 @@ def test_an_exception_of_the_script_is_the_error(run_script: RunScript) -> None:
     assert run.refusal is not None
     assert run.refusal.kind == "WorkloadError"
     assert "ValueError: label 255 of a data set with 10 classes" in run.refusal.message
-    assert ', in check' in run.refusal.traceback
+    assert ", in check" in run.refusal.traceback
     assert "vram_cli" not in run.refusal.traceback
 
 
