@@ -379,4 +379,4 @@ def test_the_folder_is_as_before(run_script: RunScript, folder: Path, isolation:
 def test_a_script_that_compiles_is_noted(run_script: RunScript) -> None:
     run = run_script(HEAD + "model = torch.compile(model, backend='eager')\n" + LOOP, "{n}", sizes=(8,))
     (note,) = trial_of(run).notes
-    assert "torch.compile at train.py:20" in note
+    assert "torch.compile at train.py:19" in note
