@@ -119,7 +119,7 @@ def test_refusals_name_the_line_and_the_way_out(
 ) -> None:
     run = on_t4(script, *words)
     assert run.refusal is not None
-    assert run.refusal.kind == "ConfigError"
+    assert run.refusal.kind == ("WorkloadError" if script == "exits_early.py" else "ConfigError")
     assert message in run.refusal.message
     assert hint in run.refusal.hint
 
@@ -318,8 +318,8 @@ def test_an_exception_of_the_script_is_the_error(run_script: RunScript) -> None:
 @pytest.mark.parametrize(
     ("end", "message"),
     [
-        ("sys.exit(3)", "SystemExit(3)"),
-        ("sys.exit('no data')", "no data"),
+        ("sys.exit(3)", "it ended with exit code 3"),
+        ("sys.exit('no data')", "it ended: no data"),
         ("os._exit(9)", "ended with exit code 9"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("os.kill(os.getpid(), 9)", "SIGKILL"),
@@ -380,3 +380,14 @@ def test_a_script_that_compiles_is_noted(run_script: RunScript) -> None:
     run = run_script(HEAD + "model = torch.compile(model, backend='eager')\n" + LOOP, "{n}", sizes=(8,))
     (note,) = trial_of(run).notes
     assert "torch.compile at train.py:19" in note
+
+
+def test_the_last_words_of_a_script_that_ends_are_shown(on_t4: RunScript) -> None:
+    text = "import argparse, torch\nparser = argparse.ArgumentParser()\nparser.add_argument('--data', required=True)\n"
+    run = on_t4(text + "parser.parse_args()\n", "{n}")
+    assert run.refusal is not None
+    assert run.refusal.message.endswith("it ended with exit code 2")
+    assert run.refusal.traceback.endswith("train.py: error: the following arguments are required: --data")
+    run = on_t4("import os\nprint('bye', flush=True)\nos._exit(1)\n", "{n}")
+    assert run.refusal is not None
+    assert (run.refusal.kind, run.refusal.traceback) == ("WorkloadError", "bye")

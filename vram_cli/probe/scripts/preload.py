@@ -60,7 +60,7 @@ def preload(names: Iterable[str]) -> str:
 
 
 def _forks_compute() -> bool:
-    """Return whether a fork of this process can compute: OpenMP waits for ever for threads that a fork does not have."""
+    """Return whether a fork can compute: OpenMP waits for ever for threads that a fork does not have."""
     torch = sys.modules.get("torch")
     if torch is None or torch.get_num_threads() == 1:
         return True

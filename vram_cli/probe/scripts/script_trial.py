@@ -105,7 +105,7 @@ class ScriptTrial:
         if isinstance(error, Exception):
             failure = self._failure_of(error)
         elif error is not None and not _is_normal(error):
-            failure = self._failure_of(RuntimeError(f"it ended with {error!r}"))
+            failure = replace(self._failure_of(RuntimeError()), message=_ending(error), traceback="")
         self._end(failure, is_whole=True)
 
     @property
@@ -453,6 +453,12 @@ def _is_outside(frame: FrameType) -> bool:
 
 def _is_normal(stop: BaseException) -> bool:
     return isinstance(stop, SystemExit) and stop.code in (None, 0)
+
+
+def _ending(stop: BaseException) -> str:
+    if not isinstance(stop, SystemExit):
+        return f"it ended with {type(stop).__name__}"
+    return f"it ended with exit code {stop.code}" if isinstance(stop.code, int) else f"it ended: {stop.code}"
 
 
 def _no_device(config: Config) -> ConfigError:

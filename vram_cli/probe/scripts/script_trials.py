@@ -17,6 +17,7 @@ from vram_cli.probe.scripts import overlay
 from vram_cli.probe.scripts.command import Command, parse
 from vram_cli.probe.scripts.forked import run_in_fork
 from vram_cli.probe.scripts.isolation import Isolation, uses_overlay
+from vram_cli.probe.scripts.kept_output import kept_output
 from vram_cli.probe.scripts.launched import launch
 from vram_cli.probe.scripts.loaders import LoaderPlan
 from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, Answer, Rehearsal, ScriptDone, ScriptRequest
@@ -60,7 +61,9 @@ class ScriptTrials:
         if command.kind == "file":
             self._reason = self._reason or preload(packages_of(Path(command.target)))
         self._takes_size = self._script.takes_batch_size
-        self._rehearsal, self._rehearsed_size = self._rehearse()
+        with kept_output() as self._output:
+            self._rehearsal, self._rehearsed_size = self._rehearse()
+        self._output = lambda: ""  # later trials print to the worker's own
         if not self._reason:
             self._reason = preload(self._rehearsal.modules)
         self._training = self._loaders_to_set()
@@ -120,18 +123,22 @@ class ScriptTrials:
         )
 
     def _failed_rehearsal(self, measurement: Measurement) -> VramError:
-        name = " ".join(self._script.command)
-        if not measurement.traceback:
-            return ConfigError(
-                f"{name}: {measurement.message}",
-                "vram follows optimizers of torch.optim and calls of backward(): let the script run at least "
-                f"{self._config.search.steps} steps of training, or ask for fewer with --steps",
+        message = f"{self._name}: {measurement.message}"
+        if measurement.traceback:
+            return WorkloadError(
+                message, "the traceback above comes from the script; fix that first", measurement.traceback
             )
-        return WorkloadError(
-            f"{name}: {measurement.message}",
-            "the traceback above comes from the script; fix that first",
-            measurement.traceback,
+        if measurement.outcome is not Outcome.ENDED:
+            return self._ended(message, "the output above is the script's; fix that first")
+        return self._ended(
+            message,
+            "vram follows optimizers of torch.optim and calls of backward(): let the script run at least "
+            f"{self._config.search.steps} steps of training, or ask for fewer with --steps",
         )
+
+    def _ended(self, message: str, hint: str) -> ConfigError:
+        """Return the error for a script that has ended by itself, with its last words."""
+        return WorkloadError(message, hint, self._output().strip())
 
     def _loaders_to_set(self) -> tuple[str, ...]:
         """Return the keys of the loaders that get the batch size.
@@ -259,7 +266,7 @@ class ScriptTrials:
             prepare=partial(overlay.enter, folder) if request.has_overlay else None,
         )
         if end.exit_code is not None and not end.was_attached:
-            raise ConfigError(
+            raise self._ended(
                 f"{self._name}: it ended with exit code {end.exit_code}, and none of its processes imported torch",
                 "start the Python that trains in the command, without a login to another machine or a container",
             )
@@ -269,7 +276,7 @@ class ScriptTrials:
         code = exit_code or 0
         ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if request.is_rehearsal or self._is_virtual:
-            raise ConfigError(
+            raise self._ended(
                 f"{self._name}: the process of the script {ending} before it had trained for "
                 f"{self._config.search.steps} steps",
                 "run it by itself to see why",
