@@ -374,3 +374,9 @@ def test_the_folder_is_as_before(run_script: RunScript, folder: Path, isolation:
     assert trial_of(run).writes[0] == "torch.save model.pt (not written)"
     after = checksums(folder)
     assert {name: after[name].split()[2] for name in after} == {name: before[name].split()[2] for name in before}
+
+
+def test_a_script_that_compiles_is_noted(run_script: RunScript) -> None:
+    run = run_script(HEAD + "model = torch.compile(model, backend='eager')\n" + LOOP, "{n}", sizes=(8,))
+    (note,) = trial_of(run).notes
+    assert "torch.compile at train.py:19" in note

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib
 import os
+import signal
 import sys
 import sysconfig
 import threading
@@ -17,6 +18,9 @@ import warnings
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+
+_SECONDS_TO_COMPUTE = 2
+"""Time for a millisecond's work, on a busy machine."""
 
 
 def packages_of(file: Path) -> list[str]:
@@ -50,7 +54,25 @@ def preload(names: Iterable[str]) -> str:
     gc.freeze()
     if threads := set(threading.enumerate()) - before:
         return f"an import starts threads ({', '.join(sorted(thread.name for thread in threads))})"
-    return "an import uses CUDA" if _uses_cuda() else ""
+    if _uses_cuda():
+        return "an import uses CUDA"
+    return "" if _forks_compute() else "an import computes in parallel, and forks would wait for its threads"
+
+
+def _forks_compute() -> bool:
+    """Return whether a fork of this process can compute: OpenMP waits for ever for threads that a fork does not have."""
+    torch = sys.modules.get("torch")
+    if torch is None or torch.get_num_threads() == 1:
+        return True
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(_SECONDS_TO_COMPUTE)
+            torch.ones(1 << 20).mul_(2).sum()
+        finally:
+            os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _uses_cuda() -> bool:

@@ -34,6 +34,7 @@ from vram_cli.errors import (
 )
 from vram_cli.probe.devices.monitor import MemoryMonitor, PeakStats
 from vram_cli.probe.messages import PhaseStarted, Refused
+from vram_cli.probe.scripts.compiled import lines_that_compile
 from vram_cli.probe.scripts.grounds import open_ground
 from vram_cli.probe.scripts.isolation import Effects, Isolation, loss
 from vram_cli.probe.scripts.loaders import Loaders
@@ -56,6 +57,8 @@ from vram_cli.workload import tensors_of
 _VALIDATION_SECONDS = 60.0
 """Time after the steps of a trial in which a validation must begin."""
 _VRAM = os.fspath(Path(__file__).resolve().parents[2])
+_UNCOMPILED = "the call of torch.compile at {} had no effect, since the tensors of the CPU are tracked one by one"
+_ROWS_UNCOMPILED = "the script calls torch.compile at {}: rows and lines are those of the same steps without it"
 _NO_OPTIMIZER = "no optimizer of torch.optim stepped, so each backward pass counts as a step"
 
 
@@ -118,6 +121,7 @@ class ScriptTrial:
         """
         self._loaders.install()
         self._watch.install()
+        self._compiled = lines_that_compile()
         if self._request.is_rehearsal:
             self._watch.input_sizes = set()
         ground = open_ground(self._config, is_virtual=self._request.is_virtual)
@@ -347,10 +351,17 @@ class ScriptTrial:
             held_bytes=failure.held_bytes if failure else None,
             flops=monitor.tracker.flops or None if monitor and self._is_tracked else None,
             growth=self._growth(),
-            notes=() if self._watch.optimizers or not self._watch.backwards else (_NO_OPTIMIZER,),
+            notes=self._notes(),
             breakdown=self._breakdown() if outcome is Outcome.FITS else None,
             writes=self._effects.lines(),
         )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = [] if self._watch.optimizers or not self._watch.backwards else [_NO_OPTIMIZER]
+        if self._compiled and self._monitor is not None:
+            text = _ROWS_UNCOMPILED if self._monitor.has_peak_counters else _UNCOMPILED
+            notes.append(text.format(", ".join(self._compiled)))
+        return tuple(notes)
 
     def _growth(self) -> Growth | None:
         rate = growth_per_step(self._held) if len(self._held) >= STEPS_TO_TELL else None

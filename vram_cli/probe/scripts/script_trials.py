@@ -58,7 +58,7 @@ class ScriptTrials:
         self._reason = command.reason
         """Why trials are no forks; "" if they are."""
         if command.kind == "file":
-            preload(packages_of(Path(command.target)))
+            self._reason = self._reason or preload(packages_of(Path(command.target)))
         self._takes_size = self._script.takes_batch_size
         self._rehearsal, self._rehearsed_size = self._rehearse()
         if not self._reason:
