@@ -144,7 +144,7 @@ def test_a_training_that_ends_early_says_after_how_many_steps() -> None:
     ("training", "described"), [(lambda _: None, "None"), (lambda _: [1, 2], "a list"), (lambda _: nn.Linear, "a type")]
 )
 def test_what_is_no_training_is_refused(training: Callable[[int], Any], described: str) -> None:
-    with pytest.raises(ConfigError, match=rf"<lambda> \(test_find_batch.py:\d+\) returned {described} for") as caught:
+    with pytest.raises(ConfigError, match=rf"<lambda> \(searches.py:\d+\) returned {described} for") as caught:
         found(training)
     assert "`yield`" in caught.value.hint
 
@@ -165,7 +165,7 @@ def test_an_exit_and_a_signal_end_a_fork_and_not_the_caller() -> None:
     def exits(n: int) -> Callable[[], None]:
         return partial(sys.exit, 5)
 
-    with pytest.raises(WorkloadError, match=r"exits \(test_find_batch.py:\d+\): the process that runs this code ended"):
+    with pytest.raises(WorkloadError, match=r"exits \(searches.py:\d+\): the process that runs this code ended"):
         found(exits)
 
     def dies(n: int) -> Callable[[], None]:
