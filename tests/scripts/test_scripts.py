@@ -202,10 +202,10 @@ for step, (x, y) in enumerate(DataLoader(data, batch_size=n)):
 
 
 def test_a_closure_runs_within_its_step(on_cpu: RunScript) -> None:
-    run = on_cpu("closure.py", "--points", "{n}", sizes=(4096,))
+    run = on_cpu("closure.py", "--points", "{n}", sizes=(1024,))
     phases = peaks(trial_of(run))
     assert phases.keys() == {Phase.BUILD, Phase.BATCH, Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER}
-    assert phases[Phase.BACKWARD] > phases[Phase.BUILD] + 4096 * 64 * 4
+    assert phases[Phase.BACKWARD] > phases[Phase.BUILD] + 1024 * 64 * 4
 
 
 def test_an_optimizer_within_the_backward_pass(run_script: RunScript) -> None:
@@ -292,9 +292,8 @@ def test_the_longest_samples_make_the_batch(run_script: RunScript) -> None:
     assert batch >= 2 * 92 * 16 * 4
 
 
-@pytest.mark.parametrize("detail", [Detail.ROWS, Detail.MODULES])
-def test_rows_add_up_and_name_lines(run_script: RunScript, detail: Detail) -> None:
-    trial = trial_of(run_script("plain.py", *WITH_N, sizes=(64,), detail=detail))
+def test_rows_add_up_and_name_lines(run_script: RunScript) -> None:
+    trial = trial_of(run_script("plain.py", *WITH_N, sizes=(64,), detail=Detail.MODULES))
     breakdown = trial.breakdown
     assert breakdown is not None
     assert sum(row.bytes for row in breakdown.rows) == breakdown.total_bytes
@@ -303,7 +302,7 @@ def test_rows_add_up_and_name_lines(run_script: RunScript, detail: Detail) -> No
     assert "plain.py:52" in lines  # backward
     assert "plain.py:39" in lines  # the activation of the second convolution
     assert all(line.startswith("plain.py:") for line in lines)
-    assert ("conv2" in {module.path for module in breakdown.modules}) is (detail is Detail.MODULES)
+    assert "conv2" in {module.path for module in breakdown.modules}
 
 
 def test_an_exception_of_the_script_is_the_error(run_script: RunScript) -> None:
@@ -364,13 +363,13 @@ def test_nothing_of_the_script_runs_after_its_trial(run_script: RunScript, folde
 
 
 @pytest.mark.parametrize("isolation", ["auto", "none"])
-def test_the_folder_is_as_before(run_script: RunScript, folder: Path, isolation: str) -> None:
+def test_the_folder_is_as_before(on_t4: RunScript, folder: Path, isolation: str) -> None:
     script = HEAD + "os.makedirs('runs', exist_ok=True)\n" + LOOP + "    torch.save(model.state_dict(), 'model.pt')\n"
     (folder / "model.pt").write_text("weights of last week")
     (folder / "runs").mkdir()
     (folder / "train.py").write_text(script)
     before = checksums(folder)
-    run = run_script(script, "{n}", sizes=(8,), overrides=[f"script.isolation={isolation}"])
+    run = on_t4(script, "{n}", sizes=(8,), overrides=[f"script.isolation={isolation}"])
     assert trial_of(run).writes[0] == "torch.save model.pt (not written)"
     after = checksums(folder)
     assert {name: after[name].split()[2] for name in after} == {name: before[name].split()[2] for name in before}
