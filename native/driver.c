@@ -49,6 +49,13 @@ API int cudaGetDriverEntryPointByVersion(
 // that no document describes, and crash. Without it they see a machine without a driver, and answer what needs no device.
 
 DONE(cuInit, unsigned flags)
+
+// NVRTC asks for tables that are not documented, and goes on without them.
+API int cuGetExportTable(const void **table, const void *id) {
+  (void)id;
+  *table = NULL;
+  return 500;  // CUDA_ERROR_NOT_FOUND (cuda.h)
+}
 API int cuDriverGetVersion(int *version) { return cudaDriverGetVersion(version); }
 API int cuDeviceGetCount(int *count) { return cudaGetDeviceCount(count); }
 API int cuDeviceGetAttribute(int *value, int attribute, int device) { return cudaDeviceGetAttribute(value, attribute, device); }

@@ -117,7 +117,7 @@ def test_the_same_process_goes_on_after_running_out_of_memory(probe: WorkerProbe
 
 def test_phases_and_peaks_are_those_of_pytorchs_counters(probe: WorkerProbe) -> None:
     measured = probe.measure(256)
-    assert [peak.phase for peak in measured.peaks] == list(Phase)
+    assert [peak.phase for peak in measured.peaks] == [phase for phase in Phase if phase is not Phase.VALIDATION]
     assert all(0 < peak.allocated_bytes <= peak.reserved_bytes for peak in measured.peaks)
     assert measured.resident_bytes >= 2 * 4 * 11_181_642
 

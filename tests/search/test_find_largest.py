@@ -227,7 +227,9 @@ def test_random_monotone_memory(memory: FakeMemory, largest: int, gradients: flo
 
 @settings(max_examples=300, deadline=None)
 @given(memories, st.integers(0, 10**6), st.floats(0, 2))
-def test_random_workspaces_cost_at_most_one_trial(memory: FakeMemory, largest: int, workspace: float) -> None:
+def test_random_workspaces_cost_no_more_trials_than_a_search_up_to_the_size_without_them(
+    memory: FakeMemory, largest: int, workspace: float
+) -> None:
     activations = largest * memory.sample_bytes
     memory = replace(
         memory,
@@ -236,7 +238,7 @@ def test_random_workspaces_cost_at_most_one_trial(memory: FakeMemory, largest: i
     )
     result = search(memory)
     assert_proved(result)
-    assert len(memory.sizes) == len(set(memory.sizes)) <= bisection_trials(result.max_batch_size or 0) + 1
+    assert len(memory.sizes) == len(set(memory.sizes)) <= bisection_trials(largest) + 1
 
 
 def test_wrong_capacity_costs_only_trials() -> None:

@@ -229,6 +229,12 @@ def sizes_that_depend_on_values() -> dict[str, Any]:
     return {"shapes": shapes, "kinds": sorted({read.value for read in GPU.reads()})}
 
 
+def kernels_compiled_at_runtime() -> list[list[int]]:
+    """Run operators that PyTorch compiles by NVRTC, which asks the driver for undocumented tables."""
+    x = torch.ones(3, 5, device="cuda")
+    return [list(torch.prod(x, 1).shape), list(torch.lgamma(x).shape), list(torch.special.i0(x).shape)]
+
+
 def launches() -> dict[str, Any]:
     def status(grid: Dim3, block: Dim3, shared: int = 0) -> list[int]:
         argument = (c_void_p * 1)()
@@ -275,7 +281,7 @@ OBSERVATIONS: tuple[Callable[[], Any], ...] = (
     memory_before_anything, properties, properties_in_pytorch, attributes, allocations,
     small_blocks_outlive_their_neighbours, invalid_free, tensor_takes_memory, full, expandable_segments, pinned_memory,
     events_and_streams, copies_that_nothing_touched, computed_values, changed_in_place, freed_memory, booleans,
-    sizes_that_depend_on_values, launches, refusals,
+    sizes_that_depend_on_values, kernels_compiled_at_runtime, launches, refusals,
 )  # fmt: skip
 
 

@@ -159,6 +159,10 @@ def test_a_size_that_depends_on_values_is_zero_and_told_as_one(seen: dict[str, A
     assert seen["sizes_that_depend_on_values"] == {"shapes": [[0, 1], [0], [0]], "kinds": ["size"]}
 
 
+def test_operators_that_pytorch_compiles_run(seen: dict[str, Any]) -> None:
+    assert seen["kernels_compiled_at_runtime"] == [[3], [3, 5], [3, 5]]
+
+
 def test_launches_have_the_limits_of_the_card(seen: dict[str, Any]) -> None:
     launches, refused, accepted = dict(seen["launches"]), [9, 9, 0], [0, 0, 0]
     assert launches.pop("text") == "invalid configuration argument"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -37,6 +38,7 @@ TENSORS = (
     Category.ACTIVATIONS,
     Category.TEMPORARIES,
 )
+PAGE = Path(__file__).parents[3] / "docs" / "notebooks.md"
 LIMITS: Mapping[str, Any] = {"device": "cpu", "memory_limit": "32MiB"}
 
 
@@ -220,3 +222,13 @@ def test_two_models_and_two_optimizers_each_have_their_phase() -> None:
     assert rows(trial.breakdown)[Category.PARAMETERS] == parameters
     assert rows(trial.breakdown)[Category.OPTIMIZER_STATE] >= 2 * parameters
     assert [peak.phase for peak in trial.peaks] == list(Phase)[:5]
+
+
+def test_the_example_of_the_page_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(compile(code, "notebooks.md", "exec"), scope)
+    result = scope["result"]
+    assert isinstance(result, FindBatchResult)
+    assert result.max_batch_size
+    assert result.run.config_name == "make_training (notebooks.md:13)"

@@ -1,19 +1,14 @@
-"""The name of a training in answers, its steps, and the example of the documentation."""
+"""The name of a training in answers, and its steps."""
 
 from __future__ import annotations
 
 import re
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vram_cli.probe.live.make_training import name_of, steps_of
-from vram_cli.records import FindBatchResult
-
-PAGE = Path(__file__).parents[3] / "docs" / "notebooks.md"
 
 
 class Trainer:
@@ -49,14 +44,3 @@ def test_each_call_runs_one_step_of_either_form() -> None:
         run_next()
         run_next()
     assert done == [1, 2, 3, 3]
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
-def test_the_example_of_the_page_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    scope: dict[str, Any] = {}
-    exec(compile(code, "notebooks.md", "exec"), scope)
-    result = scope["result"]
-    assert isinstance(result, FindBatchResult)
-    assert result.max_batch_size
-    assert result.run.config_name == "make_training (notebooks.md:13)"

@@ -114,7 +114,7 @@ from vram_cli.probe.scripts.command import parse
 from vram_cli.probe.scripts.launched import launch
 end = launch(parse(["sh", "-c", sys.argv[1], sys.executable]), {}, ".", {}, lambda message: message["kind"] == "done")
 assert end.exit_code is None
-print("done", [each.pid for each in psutil.process_iter(["cmdline"]) if "86111" in each.info["cmdline"]])
+print("done", [each.pid for each in psutil.process_iter(["cmdline"]) if "86111" in (each.info["cmdline"] or ())])
 """
 
 

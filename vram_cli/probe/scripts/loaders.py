@@ -54,8 +54,8 @@ class Loader:
     """Why its batch size cannot be set; "" if it can."""
     batches: int = 0
     """Batches given so far."""
-    trains: bool = False
-    """Whether a backward pass followed its batches."""
+    backwards: int = 0
+    """Backward passes that followed its batches."""
 
     @property
     def num_samples(self) -> int | None:
@@ -214,9 +214,14 @@ class Loaders:
 
     def backward_runs(self) -> None:
         """Note that the batches which went through forward passes are trained on."""
-        for entry in self._used:
-            entry.trains = True
+        for entry in {id(entry): entry for entry in self._used}.values():
+            entry.backwards += 1
         self._used.clear()
+
+    def training(self) -> list[Loader]:
+        """Return the loaders whose batches were trained on, and not just read once before the first step."""
+        most = max((entry.backwards for entry in self.all), default=0)
+        return [entry for entry in self.all if 2 * entry.backwards > most]
 
     def _add(self, dataset: Any, batch_size: int | None, shuffle: Any, sampler: Any, batches: Any) -> Loader:
         line = own_line(sys._getframe(1))
@@ -270,6 +275,8 @@ def _fetch_distinct(fetcher: Any, indices: Any) -> Any:
     distinct = list(dict.fromkeys(indices))
     many = getattr(fetcher.dataset, "__getitems__", None)
     read: Sequence[Any] = many(distinct) if many else [fetcher.dataset[index] for index in distinct]
+    if not isinstance(read, list) or len(read) != len(distinct):  # the data set has made a batch of them
+        return fetcher.collate_fn(many(indices) if many else read)
     samples = dict(zip(distinct, read, strict=True))
     # Collate functions may take items out of the containers that they get.
     return fetcher.collate_fn([_own_container(samples[index]) for index in indices])

@@ -23,6 +23,9 @@ _SECONDS_TO_COMPUTE = 2
 """Time for a millisecond's work, on a busy machine."""
 
 
+_PACKAGES = ("site-packages", "dist-packages")
+
+
 def packages_of(file: Path) -> list[str]:
     """Return the modules outside the script's own folder that a Python file imports, as far as its text tells."""
     try:
@@ -35,7 +38,7 @@ def packages_of(file: Path) -> list[str]:
             names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.append(node.module)
-    return [name for name in names if _is_installed(name)]
+    return [name for name in names if _is_found_installed(name)]
 
 
 def preload(names: Iterable[str]) -> str:
@@ -86,12 +89,17 @@ def _uses_cuda() -> bool:
     return os.waitpid(pid, 0)[1] != 0
 
 
-def _is_installed(name: str) -> bool:
+def _is_found_installed(name: str) -> bool:
     """Return whether a module is of Python's own library or of a package, found without importing its parents."""
     try:
         spec = find_spec(name.partition(".")[0])
     except (ImportError, ValueError):
         return False
+    return spec is not None and is_installed(str(spec.origin or ""))
+
+
+def is_installed(file: str) -> bool:
+    """Return whether a file is of Python's own library or of a package."""
     paths = sysconfig.get_paths()
     folders = tuple(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return spec is not None and str(spec.origin or "").startswith(folders)
+    return file.startswith(folders) or any(f"{os.sep}{name}{os.sep}" in file for name in _PACKAGES)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import sysconfig
 
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.scripts.loaders import Loader, Loaders
 from vram_cli.probe.scripts.messages import Rehearsal
+from vram_cli.probe.scripts.preload import is_installed
 from vram_cli.probe.scripts.watch import Watch
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Device, LoaderInfo
@@ -20,17 +20,21 @@ _LARGEST = 4096
 
 def rehearsal_of(loaders: Loaders, watch: Watch, device: Device, monitor: MemoryMonitor) -> Rehearsal:
     """Return what a run that has ended told; reads samples of the data set that trains, for seconds."""
-    training = [loader for loader in loaders.all if loader.trains]
+    training = loaders.training()
+    keys = tuple(loader.key for loader in training)
     largest = _largest(training)
     batches = max((loader.batches for loader in training), default=0)
     return Rehearsal(
         loaders=tuple(
             LoaderInfo(
-                line=loader.line, batch_size=loader.batch_size, num_samples=loader.num_samples, trains=loader.trains
+                line=loader.line,
+                batch_size=loader.batch_size,
+                num_samples=loader.num_samples,
+                trains=loader.key in keys,
             )
             for loader in loaders.all
         ),
-        training=tuple(loader.key for loader in training),
+        training=keys,
         obstacles=tuple(loader.obstacle for loader in training),
         micro_batches=max(1, round(batches / max(watch.steps, 1))),
         has_optimizer=bool(watch.optimizers),
@@ -57,10 +61,8 @@ def _largest(training: list[Loader]) -> LargestSamples | None:
 
 def _packages() -> tuple[str, ...]:
     """Return the modules that were imported from Python's own library and from packages, in order."""
-    paths = sysconfig.get_paths()
-    folders = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     return tuple(
         name
         for name, module in list(sys.modules.items())
-        if str(getattr(module, "__file__", None) or "").startswith(folders) and not name.startswith("__")
+        if is_installed(str(getattr(module, "__file__", None) or "")) and not name.startswith("__")
     )
