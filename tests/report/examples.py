@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vram_cli.records import (
+    OF_ONE_RANK,
     Breakdown,
     BreakdownResult,
     BreakdownRow,
@@ -135,7 +136,7 @@ def breakdown(batch_size: int, device: Device, *bytes_of: int, workspaces: int =
     """Return a breakdown with the bytes of all categories but the last, which is what is left of the device."""
     free = device.capacity_bytes - sum(bytes_of) - workspaces
     sizes = (*bytes_of[:6], workspaces, *bytes_of[6:], free)
-    rows = tuple(BreakdownRow(category=category, bytes=size) for category, size in zip(Category, sizes, strict=True))
+    rows = tuple(BreakdownRow(category=category, bytes=size) for category, size in zip(OF_ONE_RANK, sizes, strict=True))
     return Breakdown(batch_size=batch_size, rows=rows, total_bytes=device.capacity_bytes, peak_phase=Phase.BACKWARD)
 
 
@@ -341,7 +342,7 @@ def timeline(events: int = 240) -> Timeline:
 def detailed() -> BreakdownResult:
     """Return a breakdown with modules and a timeline."""
     held = modules()[0].by_category
-    sizes = [held.get(category, 0) for category in list(Category)[:6]]
+    sizes = [held.get(category, 0) for category in OF_ONE_RANK[:6]]
     whole = replace(
         breakdown(128, replace(GPU, capacity_bytes=24 * GIB), *sizes, 96_468_992, 463_470_592),
         modules=modules(),

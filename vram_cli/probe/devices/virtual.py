@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from vram_cli.probe.devices.cuda import CudaMonitor
@@ -23,18 +25,26 @@ class VirtualGpuMonitor(CudaMonitor):
         memory_limit: the memory limit of the config in bytes, which the library has in place of the GPU's memory.
         accuracy: one line on the error of such predictions.
         modules: the model and the criterion of all trials.
+        communication_bytes: NCCL's own memory, which the library counts as used.
     """
 
     # A trial starts with an empty cache, and kernels that are loaded on first use take no memory here.
     confirm_in_new_process = False
+    sharded_from = torch.device("meta")
 
     def __init__(
-        self, name: str, memory_limit: int | None, accuracy: str, modules: defaultdict[str, ReusedModel]
+        self,
+        name: str,
+        memory_limit: int | None,
+        accuracy: str,
+        modules: defaultdict[str, ReusedModel],
+        communication_bytes: int = 0,
     ) -> None:
         super().__init__(torch.device("cuda:0"), None)
         disable_triton_kernels()
         self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
         self._modules = modules
+        self.communication_bytes = communication_bytes
 
     def place(
         self, part: str, build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None
@@ -57,6 +67,15 @@ class VirtualGpuMonitor(CudaMonitor):
             memory_limit_bytes=self._requested_limit,
             accuracy=self._accuracy,
         )
+
+    def discard_first_step_peak(self) -> None:
+        """Also let collectives of the first step go: NCCL's watchdog looks every 100 ms, which no step takes here.
+
+        Until then they keep DDP's first bucket, all gradients at once, beside those that replace it in the second step.
+        """
+        super().discard_first_step_peak()
+        if dist.is_available() and dist.is_initialized():
+            cast("Any", dist.group.WORLD)._wait_for_pending_works()
 
     def limit_enforced_by(self) -> str:
         """Return the allocator that refuses, which is PyTorch's own."""

@@ -23,9 +23,11 @@ from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_distinct_rows
+from vram_cli.probe.environment import communication_bytes
 from vram_cli.probe.messages import Ready, RunTrial, TrialDone, WarmUpLeft
 from vram_cli.probe.worker.lazy_dynamo import make_dynamo_lazy
 from vram_cli.probe.worker.memory_trial import MemoryTrial
+from vram_cli.probe.worker.ranks import join_group
 from vram_cli.probe.worker.remarks import remark_on
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
@@ -43,6 +45,7 @@ from vram_cli.workload import (
 )
 from vram_cli.workload.model_without_memory import ReusedModel
 from vram_cli.workload.optimizers import refuse_unpredictable
+from vram_cli.workload.parallel import fullest_rank, leave_group
 
 
 class Trials(Protocol):
@@ -86,6 +89,7 @@ def open_trials(
 
         return ScriptTrials(config, is_virtual=virtual)
     check_code(config)
+    leave_group()
     if timed:
         return TimingTrials(config, download=download)
     device = config.device
@@ -209,7 +213,13 @@ class VirtualTrials:
         # At once, so that a model that cannot be built is refused.
         model = modules["model"].built(lambda: build_model(config)).model
         with self._answered():
-            self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules))
+            if config.parallel is not None:
+                join_group(config.parallel.ranks, fullest_rank(config, model))
+            self._trials = StepTrials(
+                config,
+                data,
+                lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules, communication_bytes(config)),
+            )
             self._trials.data_dtype = data_dtype_name(config, model)
             self.ready = replace(self._trials.ready, remark=remark_on(config, gpu, model, is_virtual=True))
         self._is_warm = not warm

@@ -88,10 +88,11 @@ def _excess(result: BreakdownResult, needed: Breakdown) -> str:
 
 
 def _row_beyond(needed: Breakdown, capacity_bytes: int) -> Category:
-    """Return the category with which the rows, added up from the context on, exceed the memory."""
-    total = needed.bytes_of(Category.CONTEXT)
+    """Return the category with which the rows, added up from what lies outside the allocator on, exceed the memory."""
+    outside = (Category.COMMUNICATION, Category.CONTEXT)
+    total = sum(needed.bytes_of(category) for category in outside)
     for row in needed.rows:
-        total += row.bytes if row.category is not Category.CONTEXT else 0
+        total += row.bytes if row.category not in outside else 0
         if total > capacity_bytes:
             return row.category
     return Category.ALLOCATOR_SLACK  # memory in pieces that are too small
