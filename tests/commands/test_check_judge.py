@@ -15,7 +15,16 @@ from tests.report.verdicts import BASELINE, LAYERS, NEW_LAYER, made, misfit
 from vram_cli.commands.check.comparable import comparable_baseline, config_changes
 from vram_cli.commands.check.judge import judge
 from vram_cli.errors import ConfigError
-from vram_cli.records import OF_ONE_RANK, BreakdownResult, Category, CheckLimits, CheckResult, FindingKind, Phase, PhasePeak
+from vram_cli.records import (
+    OF_ONE_RANK,
+    BreakdownResult,
+    Category,
+    CheckLimits,
+    CheckResult,
+    FindingKind,
+    Phase,
+    PhasePeak,
+)
 from vram_cli.units import GIB, MIB
 
 SIZES = st.integers(1, 2**40)

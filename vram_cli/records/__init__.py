@@ -41,6 +41,7 @@ from vram_cli.records.measurement import (
     Refusal,
     SearchResult,
 )
+from vram_cli.records.parallel import ParallelInfo
 from vram_cli.records.results import BreakdownResult, FindBatchResult
 from vram_cli.records.run_info import DataInfo, Device, RunInfo, TensorInfo
 from vram_cli.records.script import LoaderInfo, ScriptInfo
@@ -86,6 +87,7 @@ __all__ = [
     "ModuleShare",
     "OptimizationResult",
     "Outcome",
+    "ParallelInfo",
     "PeakMemory",
     "Phase",
     "PhasePeak",

@@ -42,6 +42,11 @@ class FindBatchResult(SearchResult, ShownInNotebooks):
     """Whether Ctrl-C ended the search early: the figures are those known by then."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
+    @property
+    def global_batch_size(self) -> int | None:
+        """Samples of one optimizer step at the largest size, of all ranks and micro-batches; None if nothing fits."""
+        return None if self.max_batch_size is None else self.run.global_batch_size(self.max_batch_size)
+
     def __post_init__(self) -> None:
         if self.multiple_of < 1:
             raise ValueError(f"no size is a multiple of {self.multiple_of}")
@@ -64,3 +69,8 @@ class BreakdownResult(ShownInNotebooks):
     notes: tuple[str, ...] = ()
     """Things to know about the figures, one sentence each."""
     schema_version: int = field(default=SCHEMA_VERSION)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of one optimizer step, of all ranks and micro-batches."""
+        return self.run.global_batch_size(self.measurement.batch_size)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vram_cli.allocator.snapshot import write_snapshot
@@ -31,7 +32,7 @@ from vram_cli.probe.worker.ranks import join_group
 from vram_cli.probe.worker.remarks import remark_on
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
-from vram_cli.records import Detail, Measurement, Outcome, Phase
+from vram_cli.records import Detail, Measurement, Outcome, ParallelInfo, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.virtual_gpu.refusals import refusal, too_new
 from vram_cli.workload import (
@@ -213,15 +214,16 @@ class VirtualTrials:
         # At once, so that a model that cannot be built is refused.
         model = modules["model"].built(lambda: build_model(config)).model
         with self._answered():
-            if config.parallel is not None:
-                join_group(config.parallel.ranks, fullest_rank(config, model))
+            parallel = _join(config, model)
+            outside = parallel.communication_bytes if parallel else 0
             self._trials = StepTrials(
                 config,
                 data,
-                lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules, communication_bytes(config)),
+                lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules, outside),
             )
             self._trials.data_dtype = data_dtype_name(config, model)
-            self.ready = replace(self._trials.ready, remark=remark_on(config, gpu, model, is_virtual=True))
+            remark = remark_on(config, gpu, model, is_virtual=True)
+            self.ready = replace(self._trials.ready, parallel=parallel, remark=remark)
         self._is_warm = not warm
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone | WarmUpLeft:
@@ -272,6 +274,21 @@ class VirtualTrials:
         """Raise UnsupportedError if an error may come from a function of CUDA that the library lacks."""
         if names := self._library.unknown_imports():
             raise too_new(names)
+
+
+def _join(config: Config, model: nn.Module) -> ParallelInfo | None:
+    """Make this process the rank that holds the most, if the config has several."""
+    if (parallel := config.parallel) is None:
+        return None
+    rank = fullest_rank(config, model)
+    join_group(parallel.ranks, rank)
+    return ParallelInfo(
+        strategy=parallel.strategy,
+        ranks=parallel.ranks,
+        rank=rank,
+        communication_bytes=communication_bytes(config),
+        is_allowance=parallel.nccl is None,
+    )
 
 
 class FakeTensorTrials:
