@@ -53,7 +53,10 @@ class VirtualGpuMonitor(CudaMonitor):
         return self._modules[part].place(build, device, dtype)
 
     def release(self) -> None:
-        """Let the tensors of the modules go."""
+        """Let the tensors of the modules and of collectives go."""
+        wait_for_collectives()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(torch.empty(1, device=self.device))
         for module in self._modules.values():
             module.release()
 
@@ -69,13 +72,9 @@ class VirtualGpuMonitor(CudaMonitor):
         )
 
     def discard_first_step_peak(self) -> None:
-        """Also let collectives of the first step go: NCCL's watchdog looks every 100 ms, which no step takes here.
-
-        Until then they keep DDP's first bucket, all gradients at once, beside those that replace it in the second step.
-        """
+        """Also let DDP's first bucket go in the second step, in which others replace it."""
         super().discard_first_step_peak()
-        if dist.is_available() and dist.is_initialized():
-            cast("Any", dist.group.WORLD)._wait_for_pending_works()
+        wait_for_collectives()
 
     def limit_enforced_by(self) -> str:
         """Return the allocator that refuses, which is PyTorch's own."""
@@ -89,6 +88,16 @@ class VirtualGpuMonitor(CudaMonitor):
         """Return the version of cuDNN."""
         version = torch.backends.cudnn.version()
         return {"cudnn": str(version)} if version else {}
+
+
+def wait_for_collectives() -> None:
+    """Wait until NCCL's watchdog knows that all collectives are done: it looks every 100 ms, which no step takes here.
+
+    The process group then lets go of their tensors as the next collective starts (ProcessGroupNCCL's shelvesToUnstash_),
+    as it does in a training whose steps are slower.
+    """
+    if dist.is_available() and dist.is_initialized():
+        cast("Any", dist.group.WORLD)._wait_for_pending_works()
 
 
 def assume_distinct_rows(assumed_size: Callable[[int], AbstractContextManager[None]]) -> None:
