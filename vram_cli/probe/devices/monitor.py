@@ -180,6 +180,9 @@ class MemoryMonitor(ABC):
     def release(self) -> None:  # noqa: B027 - most devices keep nothing
         """Let what `place` put on the device go, after a trial."""
 
+    def wait_for_collectives(self) -> None:  # noqa: B027 - a step on a real device takes longer than they do
+        """Wait until the collectives of earlier steps have let go of their tensors."""
+
     def free_workspaces(self) -> None:  # noqa: B027 - most devices keep none
         """Free memory that libraries keep between steps, after a trial: the next one allocates it as a script does."""
 

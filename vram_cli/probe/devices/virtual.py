@@ -54,8 +54,8 @@ class VirtualGpuMonitor(CudaMonitor):
 
     def release(self) -> None:
         """Let the tensors of the modules and of collectives go."""
-        wait_for_collectives()
-        if dist.is_available() and dist.is_initialized():
+        if _has_group():
+            self.wait_for_collectives()
             dist.all_reduce(torch.empty(1, device=self.device))
         for module in self._modules.values():
             module.release()
@@ -71,10 +71,14 @@ class VirtualGpuMonitor(CudaMonitor):
             accuracy=self._accuracy,
         )
 
-    def discard_first_step_peak(self) -> None:
-        """Also let DDP's first bucket go in the second step, in which others replace it."""
-        super().discard_first_step_peak()
-        wait_for_collectives()
+    def wait_for_collectives(self) -> None:
+        """Wait until NCCL's watchdog knows that collectives are done: it looks every 100 ms, and steps are faster here.
+
+        The group then lets go of their tensors as the next one starts (ProcessGroupNCCL, shelvesToUnstash_), as it does
+        in a training whose steps take longer.
+        """
+        if _has_group():
+            cast("Any", dist.group.WORLD)._wait_for_pending_works()
 
     def limit_enforced_by(self) -> str:
         """Return the allocator that refuses, which is PyTorch's own."""
@@ -90,14 +94,8 @@ class VirtualGpuMonitor(CudaMonitor):
         return {"cudnn": str(version)} if version else {}
 
 
-def wait_for_collectives() -> None:
-    """Wait until NCCL's watchdog knows that all collectives are done: it looks every 100 ms, which no step takes here.
-
-    The process group then lets go of their tensors as the next collective starts (ProcessGroupNCCL's shelvesToUnstash_),
-    as it does in a training whose steps are slower.
-    """
-    if dist.is_available() and dist.is_initialized():
-        cast("Any", dist.group.WORLD)._wait_for_pending_works()
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def assume_distinct_rows(assumed_size: Callable[[int], AbstractContextManager[None]]) -> None:

@@ -195,6 +195,8 @@ class MemoryTrial:
     def _step(self, work: Workload, batch: Batch, *, is_detailed: bool, names_modules: bool = False) -> None:
         monitor = self._monitor
         is_forward_seen = False
+        if work.is_replicated:  # its first bucket, all gradients at once, lives until others have replaced it
+            monitor.wait_for_collectives()
         self._label(work, batch)
         storage_tracking: AbstractContextManager[object] = nullcontext()
         if is_detailed and monitor.has_peak_counters:
@@ -240,6 +242,7 @@ class MemoryTrial:
 
     def _clean_up(self, failure: Failure | None) -> None:
         self._monitor.remove_limit()
+        self._monitor.tracker.modules = None  # it knows the model, which may hold tensors
         self._monitor.release()
         gc.collect()
         if failure is None or not failure.poisoned:
