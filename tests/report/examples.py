@@ -20,6 +20,7 @@ from vram_cli.records import (
     Measurement,
     ModuleShare,
     Outcome,
+    ParallelInfo,
     Phase,
     PhasePeak,
     RunInfo,
@@ -28,6 +29,7 @@ from vram_cli.records import (
     Timeline,
     TimelinePoint,
 )
+from vram_cli.records.breakdown import rows_of
 from vram_cli.units import GIB, MIB
 
 OOM = (
@@ -161,6 +163,34 @@ MEMORY = FindBatchResult(
     ),
 )
 
+RANKS = replace(
+    MEMORY,
+    run=replace(
+        MEMORY.run,
+        device=replace(GPU, kind="simulated", engine="virtual-gpu", name="NVIDIA GeForce RTX 3060"),
+        parallel=ParallelInfo(
+            strategy="fsdp2", ranks=8, micro_batches=4, communication_bytes=688 * MIB, is_allowance=True
+        ),
+    ),
+    global_batch_size=1536 * 8 * 4,
+    breakdown=Breakdown(
+        batch_size=1536,
+        rows=rows_of(
+            {
+                **{row.category: row.bytes for row in MEMORY.breakdown.rows if row.category is not Category.FREE},
+                **{category: 0 for category in Category if category not in OF_ONE_RANK},
+                Category.GATHERED_PARAMETERS: 21_000_000,
+                Category.REDUCE_SCATTER_BUFFERS: 14_000_000,
+                Category.COMMUNICATION: 688 * MIB,
+                Category.FREE: MEMORY.breakdown.bytes_of(Category.FREE) - 688 * MIB - 35_000_000,
+            }
+        ),
+        total_bytes=GPU.capacity_bytes,
+        peak_phase=Phase.BACKWARD,
+    ),
+)
+"""One rank of eight, predicted."""
+
 DATASET = FindBatchResult(
     run=RunInfo(
         config_name="mlp_mnist.yaml",
@@ -288,6 +318,7 @@ ALL: dict[str, FindBatchResult | BreakdownResult] = {
     "find-batch-does-not-fit": DOES_NOT_FIT,
     "find-batch-thrashing": THRASHING,
     "find-batch-script": SCRIPT,
+    "find-batch-ranks": RANKS,
     "breakdown": BREAKDOWN,
 }
 

@@ -75,13 +75,14 @@ def _check_for_ranks(config: Config, gpu: Gpu | None, obstacle: str) -> None:
         ConfigError: the device is one of this machine.
     """
     device = config.device
-    if device.engine == "fake-tensors" or (gpu is not None and obstacle):
+    predicts = gpu is not None or (device.name == "auto" and not virtual_gpu.machine_has_gpu())
+    if predicts and (obstacle or device.engine == "fake-tensors"):
         reason = obstacle or "fake tensors cannot run NCCL"
         raise MachineError(
             f"parallel: a rank is predicted by PyTorch's own CUDA code alone, which cannot run here: {reason}",
             "predict on Linux with a CUDA build of PyTorch, such as in a container",
         )
-    if gpu is None:
+    if not predicts:
         raise ConfigError(
             "parallel: ranks are predicted, and cannot be measured on a device of this machine yet",
             "name the GPU of each rank, such as --gpu a100-80gb",

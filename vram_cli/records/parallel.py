@@ -12,6 +12,8 @@ class ParallelInfo:
 
     strategy: Literal["ddp", "fsdp2"]
     ranks: int
+    micro_batches: int = 1
+    """Micro-batches of each rank that an optimizer step accumulates."""
     rank: int = 0
     """The rank that the figures are of: no other one holds more."""
     communication_bytes: int = 0

@@ -131,13 +131,6 @@ class RunInfo:
         lengths = (loader.num_samples for loader in self.script.loaders if loader.trains)
         return min((length for length in lengths if length is not None), default=None)
 
-    def global_batch_size(self, batch_size: int) -> int:
-        """Return the samples of one optimizer step: of all ranks, and of all micro-batches that are accumulated."""
-        return batch_size * self.ranks * self.accumulated
-
-    @property
-    def accumulated(self) -> int:
-        """Micro-batches per optimizer step."""
-        if self.config.get("mode") == "eval":
-            return 1
-        return int((self.config.get("train") or {}).get("gradient_accumulation_steps") or 1)
+    def global_batch_size(self, batch_size: int) -> int | None:
+        """Return the samples of one optimizer step, of all ranks and accumulated micro-batches; None without ranks."""
+        return None if self.parallel is None else batch_size * self.parallel.ranks * self.parallel.micro_batches

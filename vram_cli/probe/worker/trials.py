@@ -285,6 +285,7 @@ def _join(config: Config, model: nn.Module) -> ParallelInfo | None:
     return ParallelInfo(
         strategy=parallel.strategy,
         ranks=parallel.ranks,
+        micro_batches=config.micro_batches_per_step,
         rank=rank,
         communication_bytes=communication_bytes(config),
         is_allowance=parallel.nccl is None,

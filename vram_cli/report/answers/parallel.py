@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vram_cli.records import ParallelInfo, RunInfo
 from vram_cli.report import document as doc
-from vram_cli.report.words import number
+from vram_cli.report.words import count, number
 from vram_cli.units import format_bytes
 
 STRATEGIES = {"ddp": "DDP", "fsdp2": "FSDP2"}
@@ -17,11 +17,12 @@ _SOURCES = (
 
 def global_batch(run: RunInfo, batch_size: int) -> tuple[doc.Line, ...]:
     """Return the samples of an optimizer step and its factors, if there are several ranks."""
-    if run.parallel is None:
+    parallel, samples = run.parallel, run.global_batch_size(batch_size)
+    if parallel is None or samples is None:
         return ()
-    factors = [f"{number(batch_size)} per rank", f"{number(run.ranks)} ranks" if run.ranks > 1 else "1 rank"]
-    factors += [f"{number(run.accumulated)} accumulated"] if run.accumulated > 1 else []
-    return (("Global batch:", f"{number(run.global_batch_size(batch_size))} ({' x '.join(factors)})"),)
+    factors = [f"{number(batch_size)} per rank", count(parallel.ranks, "rank")]
+    factors += [f"{number(parallel.micro_batches)} accumulated"] if parallel.micro_batches > 1 else []
+    return (("Global batch:", f"{number(samples)} ({' x '.join(factors)})"),)
 
 
 def parallel_lines(run: RunInfo) -> tuple[doc.Line, ...]:
@@ -33,8 +34,8 @@ def parallel_lines(run: RunInfo) -> tuple[doc.Line, ...]:
 
 
 def _ranks(parallel: ParallelInfo) -> str:
-    count, strategy = number(parallel.ranks), STRATEGIES[parallel.strategy]
-    return f"{count} with {strategy}; the figures are of rank {parallel.rank}: no other holds more"
+    strategy = STRATEGIES[parallel.strategy]
+    return f"{number(parallel.ranks)} with {strategy}; the figures are of rank {parallel.rank}: no other holds more"
 
 
 def _communication(parallel: ParallelInfo) -> str:

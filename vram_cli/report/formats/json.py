@@ -11,10 +11,8 @@ from typing import Any
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu
 from vram_cli.records import (
-    BreakdownResult,
     CheckResult,
     ErrorReport,
-    FindBatchResult,
     Finding,
     Inspection,
     Measurement,
@@ -24,8 +22,6 @@ from vram_cli.virtual_gpu.cudnn_device import cudnn_device
 
 _DERIVED: dict[type, tuple[str, ...]] = {
     Measurement: ("peak_allocated_bytes", "peak_reserved_bytes"),
-    FindBatchResult: ("global_batch_size",),
-    BreakdownResult: ("global_batch_size",),
     Finding: ("excess_bytes",),
     CheckResult: ("passed",),
 }
