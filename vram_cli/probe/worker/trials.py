@@ -205,6 +205,8 @@ class VirtualTrials:
         accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
         if calibration is not None and config.device.overhead is None:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
+        if config.parallel is not None:
+            accuracy = f"{accuracy_of(gpu.vendor, 'ranks')}; one GPU: {accuracy}"
         register_optimizer_step_pre_hook(refuse_unpredictable)
         if not config.train.compile:
             make_dynamo_lazy()
