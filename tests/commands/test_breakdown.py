@@ -12,6 +12,7 @@ from vram_cli.commands.breakdown import breakdown
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, DoesNotFitError
 from vram_cli.records import (
+    OF_ONE_RANK,
     Breakdown,
     BreakdownResult,
     BreakdownRow,
@@ -45,7 +46,7 @@ class Memory:
                 batch_size=batch_size, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.FORWARD, message="no room. GPU 0 has"
             )
         sizes[Category.FREE] = self._capacity - sum(sizes.values())
-        rows = tuple(BreakdownRow(category=category, bytes=sizes.get(category, 0)) for category in Category)
+        rows = tuple(BreakdownRow(category=category, bytes=sizes.get(category, 0)) for category in OF_ONE_RANK)
         whole = Breakdown(batch_size=batch_size, rows=rows, total_bytes=self._capacity, peak_phase=Phase.BACKWARD)
         return Measurement(batch_size=batch_size, outcome=Outcome.FITS, steps=3, breakdown=whole)
 

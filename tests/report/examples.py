@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vram_cli.records import (
+    OF_ONE_RANK,
     Breakdown,
     BreakdownResult,
     BreakdownRow,
@@ -19,6 +20,7 @@ from vram_cli.records import (
     Measurement,
     ModuleShare,
     Outcome,
+    ParallelInfo,
     Phase,
     PhasePeak,
     RunInfo,
@@ -27,6 +29,7 @@ from vram_cli.records import (
     Timeline,
     TimelinePoint,
 )
+from vram_cli.records.breakdown import rows_of
 from vram_cli.units import GIB, MIB
 
 OOM = (
@@ -135,7 +138,7 @@ def breakdown(batch_size: int, device: Device, *bytes_of: int, workspaces: int =
     """Return a breakdown with the bytes of all categories but the last, which is what is left of the device."""
     free = device.capacity_bytes - sum(bytes_of) - workspaces
     sizes = (*bytes_of[:6], workspaces, *bytes_of[6:], free)
-    rows = tuple(BreakdownRow(category=category, bytes=size) for category, size in zip(Category, sizes, strict=True))
+    rows = tuple(BreakdownRow(category=category, bytes=size) for category, size in zip(OF_ONE_RANK, sizes, strict=True))
     return Breakdown(batch_size=batch_size, rows=rows, total_bytes=device.capacity_bytes, peak_phase=Phase.BACKWARD)
 
 
@@ -159,6 +162,34 @@ MEMORY = FindBatchResult(
         workspaces=33_554_432,
     ),
 )
+
+RANKS = replace(
+    MEMORY,
+    run=replace(
+        MEMORY.run,
+        device=replace(GPU, kind="simulated", engine="virtual-gpu", name="NVIDIA GeForce RTX 3060"),
+        parallel=ParallelInfo(
+            strategy="fsdp2", ranks=8, micro_batches=4, communication_bytes=688 * MIB, is_allowance=True
+        ),
+    ),
+    global_batch_size=1536 * 8 * 4,
+    breakdown=Breakdown(
+        batch_size=1536,
+        rows=rows_of(
+            {
+                **{row.category: row.bytes for row in MEMORY.breakdown.rows if row.category is not Category.FREE},
+                **{category: 0 for category in Category if category not in OF_ONE_RANK},
+                Category.GATHERED_PARAMETERS: 21_000_000,
+                Category.REDUCE_SCATTER_BUFFERS: 14_000_000,
+                Category.COMMUNICATION: 688 * MIB,
+                Category.FREE: MEMORY.breakdown.bytes_of(Category.FREE) - 688 * MIB - 35_000_000,
+            }
+        ),
+        total_bytes=GPU.capacity_bytes,
+        peak_phase=Phase.BACKWARD,
+    ),
+)
+"""One rank of eight, predicted."""
 
 DATASET = FindBatchResult(
     run=RunInfo(
@@ -287,6 +318,7 @@ ALL: dict[str, FindBatchResult | BreakdownResult] = {
     "find-batch-does-not-fit": DOES_NOT_FIT,
     "find-batch-thrashing": THRASHING,
     "find-batch-script": SCRIPT,
+    "find-batch-ranks": RANKS,
     "breakdown": BREAKDOWN,
 }
 
@@ -341,7 +373,7 @@ def timeline(events: int = 240) -> Timeline:
 def detailed() -> BreakdownResult:
     """Return a breakdown with modules and a timeline."""
     held = modules()[0].by_category
-    sizes = [held.get(category, 0) for category in list(Category)[:6]]
+    sizes = [held.get(category, 0) for category in OF_ONE_RANK[:6]]
     whole = replace(
         breakdown(128, replace(GPU, capacity_bytes=24 * GIB), *sizes, 96_468_992, 463_470_592),
         modules=modules(),

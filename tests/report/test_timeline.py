@@ -94,7 +94,12 @@ def test_legend_has_the_bytes_at_the_peak() -> None:
 
 
 def test_every_category_of_tensors_has_its_own_ink() -> None:
-    assert set(INKS) == set(Category) - {Category.ALLOCATOR_SLACK, Category.CONTEXT, Category.FREE}
+    assert set(INKS) == set(Category) - {
+        Category.ALLOCATOR_SLACK,
+        Category.COMMUNICATION,
+        Category.CONTEXT,
+        Category.FREE,
+    }
     for marks in zip(*INKS.values(), strict=True):
         assert len(set(marks)) == len(INKS)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vram_cli.commands.check.judge import judge
 from vram_cli.records import (
+    OF_ONE_RANK,
     Breakdown,
     BreakdownResult,
     Category,
@@ -38,7 +39,7 @@ def modules(own: dict[str, dict[Category, int]]) -> tuple[ModuleShare, ...]:
 def made(own: dict[str, dict[Category, int]], slack: int = 20 * MIB) -> BreakdownResult:
     """Return a breakdown of a model whose modules hold what `own` says beside their parts."""
     shares = modules(own)
-    sizes = [shares[0].by_category.get(category, 0) for category in list(Category)[:6]]
+    sizes = [shares[0].by_category.get(category, 0) for category in OF_ONE_RANK[:6]]
     explained = replace(breakdown(128, DEVICE, *sizes, slack, 400 * MIB), modules=shares)
     peak = PhasePeak(
         phase=Phase.BACKWARD, allocated_bytes=explained.tensor_bytes, reserved_bytes=explained.tensor_bytes + slack

@@ -20,10 +20,10 @@ def label_storages(tracker: StorageTracker, work: Workload, batch: Batch) -> Non
         tracker.label(work.average.tensors, Category.OPTIMIZER_STATE, "")
     if work.criterion is not None:
         tracker.label([*work.criterion.parameters(), *work.criterion.buffers()], Category.PARAMETERS, "")
-    for name, tensor in (*work.model.named_parameters(), *work.model.named_buffers()):
+    for name, tensor in (*work.module.named_parameters(), *work.module.named_buffers()):
         tracker.label([tensor], Category.PARAMETERS, parent_path(name))
     label_gradients(tracker, work)
-    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in work.model.named_parameters()}
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in work.module.named_parameters()}
     for optimizer in work.optimizers:
         for parameter, state in optimizer.state.items():
             tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, parent_path(names.get(parameter, "")))
@@ -31,6 +31,6 @@ def label_storages(tracker: StorageTracker, work: Workload, batch: Batch) -> Non
 
 def label_gradients(tracker: StorageTracker, work: Workload) -> None:
     """Label the gradients that exist after the backward pass."""
-    for name, parameter in work.model.named_parameters():
+    for name, parameter in work.module.named_parameters():
         if parameter.grad is not None:
             tracker.label([parameter.grad], Category.GRADIENTS, parent_path(name))

@@ -21,9 +21,12 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from vram_cli.accounting.collectives import buffers_of, following_resizes, is_collective
 from vram_cli.accounting.module_tracker import ModuleTracker
 from vram_cli.allocator.allocation_trace import AllocatorCall
 from vram_cli.records import Category, Phase
+
+_DTENSOR = "torch.distributed.tensor"
 
 
 @dataclass(slots=True)
@@ -92,6 +95,7 @@ class StorageTracker(TorchDispatchMode):
         self._peak_clock = 0
         self._alive: dict[int, tuple[weakref.ref[Any], StorageRecord]] = {}
         self._stance: Any = None
+        self._resizes: Any = None
         self._depth = 0
 
     def __enter__(self) -> StorageTracker:
@@ -100,6 +104,8 @@ class StorageTracker(TorchDispatchMode):
             # Importing torch._dynamo takes a second. Where steps ran before without it, nothing is compiled.
             is_needed = not self._after_steps or "torch._dynamo.eval_frame" in sys.modules
             self._stance = torch.compiler.set_stance("force_eager") if is_needed else nullcontext()
+            self._resizes = following_resizes(self._on_resize)
+            self._resizes.__enter__()
         self._depth += 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -109,6 +115,7 @@ class StorageTracker(TorchDispatchMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         self._depth -= 1
         if self._depth == 0:
+            self._resizes.__exit__(*error)
             self._stance.__exit__(*error)
 
     @property
@@ -199,6 +206,8 @@ class StorageTracker(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation and record the storages that it allocates."""
+        if any(kind.__module__ == _DTENSOR for kind in types):
+            return NotImplemented  # comes back as operations on the tensors of this rank
         if self.modules:
             self.modules.follow_backward_node()
         # In inference mode, composite operations arrive whole: their parts have to be seen as well.
@@ -214,6 +223,9 @@ class StorageTracker(TorchDispatchMode):
             if self.on_failure is not None:
                 self.on_failure(error)
             raise
+        if is_collective(func):
+            for buffer, category in buffers_of(func, args, self.category_of):
+                self.label([buffer], category)
         self.count_flops(func, args, kwargs or {}, result)
         clock = self._clock
         for leaf in (result,) if isinstance(result, torch.Tensor) else tree_leaves(result):
@@ -244,6 +256,17 @@ class StorageTracker(TorchDispatchMode):
         entry = self._alive.get(id(storage))
         if entry is not None:
             return entry[1]
+        return self._add(storage)
+
+    def _on_resize(self, storage: torch.UntypedStorage) -> None:
+        if storage.device.type != self._device_type:
+            return
+        if (entry := self._alive.pop(id(storage), None)) is not None:
+            self.record_free(entry[1])
+        if storage.nbytes():
+            self._add(storage).category = Category.GATHERED_PARAMETERS
+
+    def _add(self, storage: torch.UntypedStorage) -> StorageRecord:
         record = self.record_alloc(storage.nbytes())
         key = id(storage)
         # PyTorch keeps a storage's Python object for as long as the storage lives, so the callback marks its end.
@@ -278,4 +301,5 @@ def _plain_tensors(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
     if not is_traceable_wrapper_subclass(tensor):
         return (tensor,)
     names, _ = tensor.__tensor_flatten__()
-    return chain.from_iterable(_plain_tensors(getattr(tensor, name)) for name in names)
+    parts = (getattr(tensor, name) for name in names)  # a DTensor also names its mesh
+    return chain.from_iterable(_plain_tensors(part) for part in parts if isinstance(part, torch.Tensor))

@@ -10,7 +10,7 @@ from vram_cli.cli import options
 from vram_cli.errors import DoesNotFitError
 
 
-@options.reads_config("mode", "steps", *options.DEVICE_SETTINGS, runs_scripts=True)
+@options.reads_config("mode", "steps", *options.DEVICE_SETTINGS, *options.PARALLEL_SETTINGS, runs_scripts=True)
 def advise(
     load_config: options.LoadConfig,
     *,

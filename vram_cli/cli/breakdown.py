@@ -9,7 +9,9 @@ from vram_cli.cli import options
 from vram_cli.errors import DoesNotFitError
 
 
-@options.reads_config("mode", "batch_size", "steps", *options.DEVICE_SETTINGS, runs_scripts=True)
+@options.reads_config(
+    "mode", "batch_size", "steps", *options.DEVICE_SETTINGS, *options.PARALLEL_SETTINGS, runs_scripts=True
+)
 def breakdown(
     load_config: options.LoadConfig,
     *,

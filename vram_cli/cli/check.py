@@ -34,7 +34,9 @@ class CheckFormat(str, Enum):
     """Text, and workflow commands that GitHub Actions shows as annotations."""
 
 
-@options.reads_config("mode", "batch_size", "steps", *options.DEVICE_SETTINGS, runs_scripts=True)
+@options.reads_config(
+    "mode", "batch_size", "steps", *options.DEVICE_SETTINGS, *options.PARALLEL_SETTINGS, runs_scripts=True
+)
 def check(
     load_config: options.LoadConfig,
     *,

@@ -14,6 +14,7 @@ from vram_cli.errors import DoesNotFitError
     "mode",
     "steps",
     *options.DEVICE_SETTINGS,
+    *options.PARALLEL_SETTINGS,
     "objective",
     "max_batch_size",
     "no_dataset_limit",

@@ -34,6 +34,7 @@ LoadConfig: TypeAlias = "Callable[[], Config]"
 _MOST = 1_000_000_000
 
 DEVICE = "Device"
+PARALLEL = "Several GPUs"
 SEARCH = "Search"
 OUTPUT = "Output"
 
@@ -84,6 +85,9 @@ SETTINGS = {
         "as listed for the GPU",
         DEVICE,
     ),
+    "ranks": Setting("parallel.ranks", "N", "Processes that train together, each on a GPU.", "one", PARALLEL),
+    "strategy": Setting("parallel.strategy", "ddp|fsdp2", "How ranks share the training.", "ddp", PARALLEL),
+    "nccl": Setting("parallel.nccl", "SIZE", "For predictions: NCCL's own memory per rank.", "an allowance", PARALLEL),
     "objective": Setting(
         "search.objective",
         "NAME",
@@ -121,6 +125,7 @@ SETTINGS = {
 """Every option that sets a config key, by parameter name."""
 
 DEVICE_SETTINGS = ("device", "gpu", "memory_limit", "overhead")
+PARALLEL_SETTINGS = ("ranks", "strategy", "nccl")
 
 option = partial(typer.Option, metavar="")
 output = partial(typer.Option, metavar="", rich_help_panel=OUTPUT)

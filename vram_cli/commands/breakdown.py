@@ -71,6 +71,7 @@ def breakdown(
             measurement=replace(measurement, breakdown=None),
             breakdown=measurement.breakdown,
             shortfall_bytes=measurement.shortfall_bytes(device.allocator_bytes),
+            global_batch_size=probe.info.global_batch_size(measurement.batch_size),
         )
         if measurement.outcome is Outcome.OUT_OF_MEMORY:
             progress.status("predicting what the batch would take")

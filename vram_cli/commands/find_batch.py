@@ -269,6 +269,7 @@ def _result(
         throughput=throughput,
         evaluation=evaluation,
         shortfall_bytes=failed.shortfall_bytes(probe.info.device.allocator_bytes) if failed else None,
+        global_batch_size=probe.info.global_batch_size(search.max_batch_size) if search.max_batch_size else None,
         interrupted=interrupted,
     )
 

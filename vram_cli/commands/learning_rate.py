@@ -25,8 +25,8 @@ def choose_scaling(config: Config) -> Scaling:
 
 
 def get_effective_batch_size(config: Config) -> int:
-    """Return the samples per optimizer step in the config: the batch size times the accumulation steps."""
-    return config.train.batch_size * config.train.gradient_accumulation_steps
+    """Return the samples per optimizer step in the config: the batch size times accumulation steps and ranks."""
+    return config.train.batch_size * config.train.gradient_accumulation_steps * config.ranks
 
 
 def scale_learning_rate(config: Config, samples: int, scaling: Scaling) -> float:

@@ -197,6 +197,10 @@ class _ComparisonRun:
 
 
 def _require_trainable(config: Config) -> None:
+    if config.parallel is not None:
+        raise ConfigError(
+            "parallel: compare trains on one device", "remove it: the batch of one rank is what it compares"
+        )
     if config.script is not None:
         raise ConfigError(
             f"{config.source}: vram compare trains a model and data of its own config, and a script trains by itself",

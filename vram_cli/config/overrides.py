@@ -67,7 +67,7 @@ def _parse(text: str) -> tuple[tuple[str, ...], Any]:
 
 def _drop_keys_of_old_choice(document: Document, name: str, choice: str, value: Any) -> None:
     section, values = SECTIONS[name], _values_of(document, name)
-    kind = value if choice == "name" else choice
+    kind = value if choice in ("name", "strategy") else choice
     others = [key for key in section.choices if key != choice]
     document.values[name] = {
         key: value for key, value in values.items() if section.takes(kind, key) and key not in others

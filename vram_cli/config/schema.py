@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from vram_cli.config.parallel_section import ParallelConfig
 from vram_cli.config.script_section import ScriptConfig
 from vram_cli.config.section import Section
 from vram_cli.config.training_sections import DeviceConfig, OptimizerConfig, Precision, SearchConfig, TrainConfig
@@ -63,7 +64,7 @@ _OF_A_SCRIPT: dict[str, Any] = {
     "optimizer": {"name": "sgd"},
 }
 """What stands in sections about which a script decides; no dump shows it."""
-_DECIDED_BY_A_SCRIPT = (*_OF_A_SCRIPT, "loss", "step", "mode", "precision")
+_DECIDED_BY_A_SCRIPT = (*_OF_A_SCRIPT, "loss", "step", "mode", "precision", "parallel")
 _DECIDED = "is decided by the training script"
 _MAY_STAY = "remove it: beside a script, a config sets search, device and train.batch_size alone"
 
@@ -90,6 +91,8 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     model's first floating parameter."""
     script: ScriptConfig | None = None
     """A training script to run in place of model, data, loss, step, optimizer, mode and precision."""
+    parallel: ParallelConfig | None = None
+    """Several GPUs that train together; null for one."""
     train: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()
     device: DeviceConfig = DeviceConfig()
@@ -112,6 +115,8 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
     @model_serializer(mode="wrap")
     def _without_what_a_script_decides(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
+        if self.parallel is None:
+            values.pop("parallel", None)
         if self.script is None:
             values.pop("script", None)
             return values
@@ -174,6 +179,29 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
             raise invalid("does not apply to a custom step", hint, key)
         return self
 
+    @model_validator(mode="after")
+    def _parallel_is_compatible(self) -> Config:
+        if self.parallel is None:
+            return self
+        shards, train = self.parallel.shards, self.train
+        conflicts = {
+            "train.compile": (train.compile, "compiled code under several ranks cannot be measured yet"),
+            "train.optimizer_in_backward": (
+                train.optimizer_in_backward,
+                "gradients are reduced over ranks after parameters would be stepped",
+            ),
+            "train.channels_last": (train.channels_last and shards, "fully_shard takes contiguous parameters only"),
+            "train.ema": (train.ema and shards, "PyTorch cannot average sharded parameters"),
+            "optimizer.name": (
+                self.optimizer.needs_gpu and shards,
+                "8-bit and paged state cannot be sharded: bitsandbytes does not know sharded parameters",
+            ),
+        }
+        for key, (used, reason) in conflicts.items():
+            if used:
+                raise invalid(f"cannot be combined with parallel.strategy: {self.parallel.strategy}", reason, key)
+        return self
+
     @property
     def user_code(self) -> tuple[str, ...]:
         """The user's code that the config names, such as "model.factory (mycode:build)".
@@ -203,6 +231,11 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
         return self.train.gradient_accumulation_steps if self.mode == "train" else 1
 
     @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return 1 if self.parallel is None else self.parallel.ranks
+
+    @property
     def source(self) -> ConfigSource:
         """The origin of this config; not part of a dump."""
         return self._source
@@ -225,6 +258,7 @@ SECTIONS: dict[str, type[Section]] = {
     "step": StepConfig,
     "optimizer": OptimizerConfig,
     "script": ScriptConfig,
+    "parallel": ParallelConfig,
     "train": TrainConfig,
     "search": SearchConfig,
     "device": DeviceConfig,

@@ -26,7 +26,8 @@ from vram_cli.fake_tensors.simulation import Simulation, running_version
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration import NO_ALLOWANCES, Calibration
 from vram_cli.hardware.gpus import Gpu, check_overhead
-from vram_cli.records import Breakdown, BreakdownRow, Category, DataInfo, Device, Measurement, Outcome
+from vram_cli.records import Breakdown, Category, DataInfo, Device, Measurement, Outcome
+from vram_cli.records.breakdown import rows_of
 from vram_cli.units import format_bytes
 from vram_cli.workload import convolutions_use_tf32, data_dtype_name, error_summary
 
@@ -206,7 +207,7 @@ class FakeTensorProbe:
         totals[Category.FREE] = self.capacity_bytes - result.reserved_bytes
         return Breakdown(
             batch_size=n,
-            rows=tuple(BreakdownRow(category=category, bytes=totals[category]) for category in Category),
+            rows=rows_of(totals),
             total_bytes=self._total,
             peak_phase=result.peak_phase,
         )

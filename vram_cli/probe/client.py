@@ -83,6 +83,7 @@ class WorkerProbe:
             data=ready.data,
             versions=ready.versions,
             script=ready.script,
+            parallel=ready.parallel,
             remark=ready.remark,
         )
 

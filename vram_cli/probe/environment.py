@@ -9,6 +9,7 @@ from vram_cli.config import Config
 from vram_cli.errors import ConfigError, MachineError
 from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, check_overhead, find_gpu
+from vram_cli.hardware.nccl import nccl_bytes
 from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
 
 _ASKS_NVML = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
@@ -33,6 +34,8 @@ def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
     if config.script is not None:
         _check_for_script(config, gpu, obstacle)
         return _ASKS_NVML | _environment_of(config, gpu, calibrated=calibrated)
+    if config.parallel is not None:
+        _check_for_ranks(config, gpu, obstacle)
     return _environment_of(config, gpu, calibrated=calibrated)
 
 
@@ -74,6 +77,28 @@ def _check_for_script(config: Config, gpu: Gpu | None, obstacle: str) -> None:
         )
 
 
+def _check_for_ranks(config: Config, gpu: Gpu | None, obstacle: str) -> None:
+    """Refuse the devices on which a rank cannot be measured.
+
+    Raises:
+        MachineError: predictions need the virtual GPU, and it cannot be used here.
+        ConfigError: the device is one of this machine.
+    """
+    device = config.device
+    predicts = gpu is not None or (device.name == "auto" and not virtual_gpu.machine_has_gpu())
+    if predicts and (obstacle or device.engine == "fake-tensors"):
+        reason = obstacle or "fake tensors cannot run NCCL"
+        raise MachineError(
+            f"parallel: a rank is predicted by PyTorch's own CUDA code alone, which cannot run here: {reason}",
+            "predict on Linux with a CUDA build of PyTorch, such as in a container",
+        )
+    if not predicts:
+        raise ConfigError(
+            "parallel: ranks are predicted, and cannot be measured on a device of this machine yet",
+            "name the GPU of each rank, such as --gpu a100-80gb",
+        )
+
+
 def _visible(name: str) -> str:
     """Return the value of CUDA_VISIBLE_DEVICES that shows a process only cuda:N, as its first GPU."""
     index = int(name.partition(":")[2])
@@ -109,8 +134,20 @@ def _virtual(config: Config, gpu: Gpu, *, calibrated: bool) -> dict[str, str]:
     gpu = calibration.apply_to(gpu) if calibration else gpu
     memory = device.memory_limit or gpu.memory_bytes
     context = gpu.context_bytes if device.overhead is None else device.overhead
+    context += communication_bytes(config)
     check_overhead(context, memory)
     return virtual_gpu.environment(gpu, memory_bytes=memory, context_bytes=context)
+
+
+def communication_bytes(config: Config) -> int:
+    """Return NCCL's own memory in a prediction: the config's, or an allowance."""
+    parallel = config.parallel
+    if parallel is None:
+        return 0
+    if parallel.nccl is not None:
+        return parallel.nccl
+    groups = (parallel.shard_ranks, parallel.replicas) if parallel.shards else (parallel.ranks,)
+    return nccl_bytes(*groups)
 
 
 def allocator_options(config: Config) -> dict[str, str]:

@@ -16,6 +16,7 @@ from vram_cli.records import (
     ImageSample,
     Measurement,
     ModelFacts,
+    ParallelInfo,
     Phase,
     ScriptInfo,
 )
@@ -99,6 +100,7 @@ class Ready:
     versions: dict[str, str]
     script: ScriptInfo | None = None
     """What the rehearsal of a script found out."""
+    parallel: ParallelInfo | None = None
     remark: str = ""
     """A remark on how to read the figures."""
 

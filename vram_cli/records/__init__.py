@@ -18,7 +18,7 @@ from vram_cli.records.advice import (
 from vram_cli.records.batch_sizes import BatchSizes
 from vram_cli.records.breakdown import Breakdown, BreakdownRow, LineShare, ModuleShare, Timeline, TimelinePoint
 from vram_cli.records.check import CheckLimits, CheckResult, Finding, FindingKind, ModuleChange, PeakMemory, RowChange
-from vram_cli.records.enums import SCHEMA_VERSION, Category, Detail, Limit, Outcome, Phase
+from vram_cli.records.enums import OF_ONE_RANK, SCHEMA_VERSION, Category, Detail, Limit, Outcome, Phase
 from vram_cli.records.error_report import ErrorReport
 from vram_cli.records.inspection import (
     ClassFacts,
@@ -41,12 +41,14 @@ from vram_cli.records.measurement import (
     Refusal,
     SearchResult,
 )
+from vram_cli.records.parallel import ParallelInfo
 from vram_cli.records.results import BreakdownResult, FindBatchResult
 from vram_cli.records.run_info import DataInfo, Device, RunInfo, TensorInfo
 from vram_cli.records.script import LoaderInfo, ScriptInfo
 from vram_cli.records.throughput import Throughput, ThroughputPoint
 
 __all__ = [
+    "OF_ONE_RANK",
     "SCHEMA_VERSION",
     "AccumulationPlan",
     "Advice",
@@ -85,6 +87,7 @@ __all__ = [
     "ModuleShare",
     "OptimizationResult",
     "Outcome",
+    "ParallelInfo",
     "PeakMemory",
     "Phase",
     "PhasePeak",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vram_cli.records.enums import Category, Phase
+from vram_cli.records.enums import OF_ONE_RANK, Category, Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +14,15 @@ class BreakdownRow:
 
     category: Category
     bytes: int
+
+
+def rows_of(totals: Mapping[Category, int]) -> tuple[BreakdownRow, ...]:
+    """Return the rows of a breakdown."""
+    return tuple(
+        BreakdownRow(category=category, bytes=totals[category])
+        for category in Category
+        if totals[category] or category in OF_ONE_RANK
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +107,7 @@ class Breakdown:
 
     batch_size: int
     rows: tuple[BreakdownRow, ...]
-    """One row per `Category`, in its order."""
+    """One row per `Category`, in its order; those of several ranks only if they hold memory."""
     total_bytes: int
     """The device's memory, or the memory limit."""
     peak_phase: Phase
@@ -124,7 +134,7 @@ class Breakdown:
     @property
     def tensor_bytes(self) -> int:
         """Bytes of tensors and workspaces: all categories but allocator slack, context and free memory."""
-        excluded = (Category.ALLOCATOR_SLACK, Category.CONTEXT, Category.FREE)
+        excluded = (Category.ALLOCATOR_SLACK, Category.COMMUNICATION, Category.CONTEXT, Category.FREE)
         return sum(row.bytes for row in self.rows if row.category not in excluded)
 
     def bytes_of(self, category: Category) -> int:

@@ -80,8 +80,14 @@ class Category(str, Enum):
 
     PARAMETERS = "parameters"
     """Parameters and buffers of the model."""
+    GATHERED_PARAMETERS = "gathered_parameters"
+    """Parameters of all ranks, gathered for the modules that are running (FSDP2)."""
     GRADIENTS = "gradients"
     """Gradients of parameters; gradients of activations are temporaries."""
+    GRADIENT_BUCKETS = "gradient_buckets"
+    """Copies of gradients that DDP reduces over ranks; gradients that are views of their buckets are not copied."""
+    REDUCE_SCATTER_BUFFERS = "reduce_scatter_buffers"
+    """Gradients of whole modules, on their way to the ranks that hold them (FSDP2)."""
     OPTIMIZER_STATE = "optimizer_state"
     BATCH_DATA = "batch_data"
     ACTIVATIONS = "activations"
@@ -93,6 +99,22 @@ class Category(str, Enum):
     sorts and reductions."""
     ALLOCATOR_SLACK = "allocator_slack"
     """Reserved by the allocator but not allocated: rounding, fragmentation, cached blocks."""
+    COMMUNICATION = "communication"
+    """Outside PyTorch's allocator: NCCL's own buffers."""
     CONTEXT = "context"
     """Outside PyTorch's allocator: the CUDA context, libraries, other processes on the same device."""
     FREE = "free"
+
+
+OF_ONE_RANK = tuple(
+    category
+    for category in Category
+    if category
+    not in (
+        Category.GATHERED_PARAMETERS,
+        Category.GRADIENT_BUCKETS,
+        Category.REDUCE_SCATTER_BUFFERS,
+        Category.COMMUNICATION,
+    )
+)
+"""The categories of a training on one GPU; the others are rows only if they hold memory."""

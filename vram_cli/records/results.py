@@ -38,6 +38,9 @@ class FindBatchResult(SearchResult, ShownInNotebooks):
     trial was not run."""
     shortfall_bytes: int | None = None
     """If nothing fits: the memory that the smallest batch lacked when it failed, at least."""
+    global_batch_size: int | None = None
+    """If several ranks train together: samples of one optimizer step at the largest size, of all ranks and accumulated
+    micro-batches."""
     interrupted: bool = False
     """Whether Ctrl-C ended the search early: the figures are those known by then."""
     schema_version: int = field(default=SCHEMA_VERSION)
@@ -61,6 +64,8 @@ class BreakdownResult(ShownInNotebooks):
     uses. None if that cannot be predicted."""
     shortfall_bytes: int | None = None
     """If the batch does not fit: the memory that it lacked when it failed, at least."""
+    global_batch_size: int | None = None
+    """If several ranks train together: samples of one optimizer step, of all ranks and accumulated micro-batches."""
     notes: tuple[str, ...] = ()
     """Things to know about the figures, one sentence each."""
     schema_version: int = field(default=SCHEMA_VERSION)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vram_cli.records.parallel import ParallelInfo
 from vram_cli.records.script import ScriptInfo
 
 
@@ -108,13 +109,28 @@ class RunInfo:
     """Versions of vram, Python, torch, CUDA, the driver and the system."""
     script: ScriptInfo | None = None
     """The script that ran, if it was one."""
+    parallel: ParallelInfo | None = None
+    """The ranks, if several train together."""
     remark: str = ""
     """A remark to read before the figures, such as that they are predicted because this machine has no GPU."""
 
     @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return 1 if self.parallel is None else self.parallel.ranks
+
+    @property
     def num_samples(self) -> int | None:
-        """Samples of the data set; of several that a script trains on, the smallest. None if none has a length."""
+        """Samples that a rank trains on: its part of the data set; of several data sets in a script, the smallest.
+
+        None if none has a length.
+        """
         if self.script is None:
-            return self.data.num_samples if self.data else None
+            length = self.data.num_samples if self.data else None
+            return None if length is None else -(-length // self.ranks)  # DistributedSampler repeats a few
         lengths = (loader.num_samples for loader in self.script.loaders if loader.trains)
         return min((length for length in lengths if length is not None), default=None)
+
+    def global_batch_size(self, batch_size: int) -> int | None:
+        """Return the samples of one optimizer step, of all ranks and accumulated micro-batches; None without ranks."""
+        return None if self.parallel is None else batch_size * self.parallel.ranks * self.parallel.micro_batches

@@ -11,13 +11,17 @@ from vram_cli.units import format_bytes
 
 CATEGORY_LABELS = {
     Category.PARAMETERS: "parameters",
+    Category.GATHERED_PARAMETERS: "gathered parameters",
     Category.GRADIENTS: "gradients",
+    Category.GRADIENT_BUCKETS: "gradient buckets",
+    Category.REDUCE_SCATTER_BUFFERS: "reduce-scatter buffers",
     Category.OPTIMIZER_STATE: "optimizer state",
     Category.BATCH_DATA: "batch data",
     Category.ACTIVATIONS: "activations",
     Category.TEMPORARIES: "temporaries",
     Category.WORKSPACES: "workspaces of kernels",
     Category.ALLOCATOR_SLACK: "allocator slack",
+    Category.COMMUNICATION: "communication (NCCL)",
     Category.CONTEXT: "context and other processes",
     Category.FREE: "free",
 }

@@ -69,10 +69,15 @@ def select_blocks(model: nn.Module, blocks: str) -> dict[str, nn.Module]:
             hint = 'name modules by a pattern, such as "layer3.*"; `vram inspect` lists them'
             raise ConfigError(f"{_KEY}: {blocks} finds no repeated blocks in the model", hint)
         return dict(selected)
-    return _match_names(model, blocks)
+    return match_names(model, blocks, _KEY)
 
 
-def _match_names(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+def match_names(model: nn.Module, pattern: str, key: str) -> dict[str, nn.Module]:
+    """Return the modules whose names match a pattern, none within another; `key` is the config's, for errors.
+
+    Raises:
+        ConfigError: there are none that are called.
+    """
     matches = {name: module for name, module in model.named_modules() if name and fnmatchcase(name, pattern)}
     # A ModuleList has no forward pass of its own: models call the modules in it.
     callable_ = {name: module for name, module in matches.items() if type(module).forward is not nn.Module.forward}
@@ -80,9 +85,9 @@ def _match_names(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
         return {name: module for name, module in callable_.items() if callable_.keys().isdisjoint(_parents(name))}
     if matches:
         name = next(iter(matches))
-        raise ConfigError(f"{_KEY}: {name} is a list of modules, which is never called", f'name its items: "{name}.*"')
+        raise ConfigError(f"{key}: {name} is a list of modules, which is never called", f'name its items: "{name}.*"')
     parts = ", ".join([name for name, _ in model.named_children()][:6]) or "no parts"
-    raise ConfigError(f"{_KEY}: no module is called {pattern!r}", f"the model has {parts}")
+    raise ConfigError(f"{key}: no module is called {pattern!r}", f"the model has {parts}")
 
 
 def _disable_cache(model: nn.Module) -> None:

@@ -13,6 +13,7 @@ from vram_cli.workload.losses import Criterion, criterion_of, evaluation_of, los
 from vram_cli.workload.model_libraries import library_builder
 from vram_cli.workload.models import build_model, parameter_dtype
 from vram_cli.workload.optimizers import build_optimizer, optimizer_key
+from vram_cli.workload.parallel import replicate, shard
 from vram_cli.workload.steps import MAX_MICRO_BATCHES, evaluation_step, train_step, user_step
 from vram_cli.workload.user_code import resolve
 from vram_cli.workload.weight_average import WeightAverage
@@ -25,11 +26,24 @@ Place = Callable[[str, Callable[[], nn.Module], torch.device, torch.dtype | None
 """(part, build, device, dtype) -> module: builds "model" or "criterion", and moves it to the device and the dtype."""
 
 
-def build_workload(config: Config, device: torch.device, place: Place | None = None) -> Workload:
-    """Build model and optimizer on the device, in the order of a training script; `place` is `Module.to` by default."""
+def build_workload(
+    config: Config, device: torch.device, place: Place | None = None, *, sharded_from: torch.device | None = None
+) -> Workload:
+    """Build model and optimizer on the device, in the order of a training script.
+
+    Args:
+        config: the training.
+        device: the device.
+        place: `Module.to` by default.
+        sharded_from: the device on which a model is whole before it is sharded; the CPU by default.
+    """
     place = place or _place
     dtype, criterion = parameter_dtype(config), criterion_of(config)
-    model = place("model", lambda: build_model(config), device, dtype)
+    if config.parallel is not None and config.parallel.shards:
+        whole = place("model", lambda: build_model(config), sharded_from or torch.device("cpu"), dtype)
+        model = shard(config, whole, device)
+    else:
+        model = place("model", lambda: build_model(config), device, dtype)
     if isinstance(criterion, nn.Module):
         loss = criterion
         criterion = cast("Criterion", place("criterion", lambda: loss, device, dtype))
@@ -58,7 +72,7 @@ def workload_of(config: Config, model: nn.Module, criterion: Criterion | None, d
         ConfigError: the config names a step or an optimizer that cannot be used, or not on this device.
     """
     train = config.train
-    model = cast("nn.Module", torch.compile(model)) if train.compile else model
+    model = cast("nn.Module", torch.compile(model)) if train.compile else replicate(config, model)
     if config.mode == "eval":
         return Workload(
             model=model,

@@ -15,6 +15,7 @@ from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.workload.batches import Batch
 from vram_cli.workload.loss_in_output import loss_in
+from vram_cli.workload.parallel import unwrapped
 from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
 Loss = Callable[[nn.Module, Batch], torch.Tensor]
@@ -122,7 +123,7 @@ def call(model: nn.Module, inputs: Batch, data: str) -> Any:
 
 
 def _takes_by_name(model: nn.Module, inputs: Mapping[str, Any], data: str) -> bool:
-    parameters = inspect.signature(getattr(model, "_orig_mod", model).forward).parameters
+    parameters = inspect.signature(unwrapped(model).forward).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return True
     matches = inputs.keys() & parameters.keys()

@@ -76,15 +76,21 @@ class ReusedModel:
 
     def built(self, build: Build) -> ModelWithoutValues:
         """Return the model, built if it is not yet, or if a trial changed it."""
-        if self._model is None or _attributes(self._model.model) != self._attributes:
+        if self._model is None or self._is_changed(self._model.model):
             self._model = ModelWithoutValues(build_without_memory(build))
             self._attributes = _attributes(self._model.model)
         return self._model
 
     def release(self) -> None:
-        """Let the tensors on the device go."""
-        if self._model is not None:
-            self._model.restore()
+        """Let the tensors on the device go, and the model if a trial changed it: it may hold some elsewhere."""
+        if self._model is None:
+            return
+        self._model.restore()
+        if self._is_changed(self._model.model):
+            self._model = None
+
+    def _is_changed(self, model: nn.Module) -> bool:
+        return _attributes(model) != self._attributes
 
 
 def _attributes(model: nn.Module) -> list[dict[str, int]]:

@@ -11,6 +11,7 @@ import torch
 
 from vram_cli.config import Config
 from vram_cli.errors import REAL_TRIALS, ConfigError, MachineError, UnsupportedError
+from vram_cli.workload.parallel import divided_optimizer
 from vram_cli.workload.user_code import errors_from, instantiate, resolve
 
 Parameters = list[torch.nn.Parameter]
@@ -82,6 +83,8 @@ def build_optimizer(config: Config, parameters: Iterable[torch.nn.Parameter], de
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if config.train.optimizer_in_backward:
         return InBackward(make, trained, optimizer_key(config))
+    if config.parallel is not None and config.parallel.zero_redundancy_optimizer:
+        return divided_optimizer(make, trained)
     return make(trained)
 
 

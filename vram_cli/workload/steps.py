@@ -14,6 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from vram_cli.records import Phase
 from vram_cli.workload.batches import Batch
 from vram_cli.workload.loss_in_output import loss_in
+from vram_cli.workload.parallel import accumulating
 from vram_cli.workload.user_code import errors_from
 from vram_cli.workload.workload import Enter, Step, Workload
 
@@ -35,14 +36,15 @@ def update(work: Workload, batches: Sequence[Batch], enter: Enter) -> torch.Tens
     Gradients are divided by `work.gradient_accumulation_steps`, whatever the number of batches.
     """
     work.optimizer.zero_grad(set_to_none=work.zero_grad_to_none)
-    for batch in batches:
-        enter(Phase.FORWARD)
-        with work.autocast():
-            loss = work.loss(work.model, batch)
-        enter(Phase.BACKWARD)
-        work.scaler.scale(
-            loss / work.gradient_accumulation_steps if work.gradient_accumulation_steps > 1 else loss
-        ).backward()
+    for number, batch in enumerate(batches, start=1):
+        with contextlib.nullcontext() if number == len(batches) else accumulating(work.model):
+            enter(Phase.FORWARD)
+            with work.autocast():
+                loss = work.loss(work.model, batch)
+            enter(Phase.BACKWARD)
+            work.scaler.scale(
+                loss / work.gradient_accumulation_steps if work.gradient_accumulation_steps > 1 else loss
+            ).backward()
     enter(Phase.OPTIMIZER)
     if work.clip_grad_norm is not None:
         work.scaler.unscale_(work.optimizer)

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from vram_cli.records import Phase
 from vram_cli.workload.batches import Batch
 from vram_cli.workload.losses import Loss
+from vram_cli.workload.parallel import local_optimizer, unwrapped
 from vram_cli.workload.weight_average import WeightAverage
 
 Enter = Callable[[Phase], None]
@@ -51,6 +53,16 @@ class Workload:
     """Key of the config to attribute errors of the optimizer's steps to, if it is not a preset."""
 
     @property
+    def module(self) -> nn.Module:
+        """The user's model, with its own names of modules."""
+        return unwrapped(self.model)
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether DDP averages the gradients, in buckets that outlive steps."""
+        return isinstance(self.model, DistributedDataParallel)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on a step that has run."""
         note = getattr(self.loss, "note", "")
@@ -59,7 +71,7 @@ class Workload:
     @property
     def optimizers(self) -> list[Any]:
         """All optimizers: the config's, unless this is an evaluation, and the user's own."""
-        return [*([] if self.optimizer is None else [self.optimizer]), *self.own_optimizers]
+        return [*([] if self.optimizer is None else [local_optimizer(self.optimizer)]), *self.own_optimizers]
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""

@@ -11,6 +11,7 @@ from vram_cli.commands.advise import advise
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError
 from vram_cli.records import (
+    OF_ONE_RANK,
     Advice,
     Breakdown,
     BreakdownRow,
@@ -164,7 +165,7 @@ class FormulaProbe:
         )
 
     def _breakdown(self, n: int, sizes: dict[Category, int]) -> Breakdown:
-        rows = tuple(BreakdownRow(category=category, bytes=sizes.get(category, 0)) for category in Category)
+        rows = tuple(BreakdownRow(category=category, bytes=sizes.get(category, 0)) for category in OF_ONE_RANK)
         return Breakdown(batch_size=n, rows=rows, total_bytes=self.device.capacity_bytes, peak_phase=Phase.BACKWARD)
 
     confirm = measure

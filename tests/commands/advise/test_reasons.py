@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vram_cli.commands.advise.reasons import memory_saved, reason_not_helpful
-from vram_cli.records import Breakdown, BreakdownRow, Category, Phase
+from vram_cli.records import OF_ONE_RANK, Breakdown, BreakdownRow, Category, Phase
 from vram_cli.units import MIB
 
 TOTAL = 1000 * MIB
@@ -14,7 +14,7 @@ TOTAL = 1000 * MIB
 def breakdown(**sizes: int) -> Breakdown:
     categories = {Category(name): size * MIB for name, size in sizes.items()}
     categories[Category.FREE] = TOTAL - sum(categories.values())
-    rows = tuple(BreakdownRow(category=category, bytes=categories.get(category, 0)) for category in Category)
+    rows = tuple(BreakdownRow(category=category, bytes=categories.get(category, 0)) for category in OF_ONE_RANK)
     return Breakdown(batch_size=8, rows=rows, total_bytes=TOTAL, peak_phase=Phase.BACKWARD)
 
 

@@ -60,6 +60,11 @@ def advise(
             "--effective-batch: mode is eval, and only training accumulates gradients",
             "leave the option out, or set mode to train; --fit-batch works in both modes",
         )
+    if effective_batch and effective_batch % config.ranks:
+        raise ConfigError(
+            f"--effective-batch: {effective_batch:,} samples cannot be divided among {config.ranks:,} ranks",
+            f"use a multiple of {config.ranks:,}",
+        )
     refuse_for_scripts(config, effective_batch=effective_batch, download=download)
     for override in also_try:
         _require_open_key(config, override)
@@ -73,7 +78,7 @@ def advise(
             if fit_batch:
                 plans["fit_batch"] = plan_fit_batch(run, fit_batch)
             if effective_batch:
-                plans["effective_batch"] = plan_effective_batch(run, effective_batch)
+                plans["effective_batch"] = plan_effective_batch(run, effective_batch // config.ranks)
             plans["learning_rate"] = _learning_rate(run, plans.get("effective_batch"), plans.get("fit_batch"))
             for gpu in catalogue_gpus:
                 plans["gpus"] = (*plans.get("gpus", ()), _gpu_estimate(runner, config, gpu, also_try))
@@ -123,6 +128,7 @@ def _learning_rate(
         samples = 0
     else:
         samples = plan.batch_size * (1 if plan is effective_batch else config.train.gradient_accumulation_steps)
+    samples *= config.ranks
     return suggest_learning_rate(config, samples) if samples not in (0, get_effective_batch_size(config)) else None
 
 

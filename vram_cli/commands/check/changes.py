@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from vram_cli.module_paths import parent_path
-from vram_cli.records import Breakdown, Category, ModuleChange, ModuleShare, RowChange
+from vram_cli.records import OF_ONE_RANK, Breakdown, Category, ModuleChange, ModuleShare, RowChange
 
-OUTSIDE_ALLOCATOR = (Category.CONTEXT, Category.FREE)
+OUTSIDE_ALLOCATOR = (Category.COMMUNICATION, Category.CONTEXT, Category.FREE)
 """Categories outside PyTorch's allocator: they differ between runners."""
 
 
@@ -18,6 +18,7 @@ def row_changes(baseline: Breakdown, current: Breakdown) -> tuple[RowChange, ...
         for category in Category
         if category not in OUTSIDE_ALLOCATOR
     ]
+    changes = [change for change in changes if change.category in OF_ONE_RANK or change.baseline_bytes or change.bytes]
     return tuple(sorted(changes, key=lambda change: -change.growth))
 
 

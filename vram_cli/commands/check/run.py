@@ -76,6 +76,7 @@ def check(
             run=probe.info,
             measurement=replace(measurement, breakdown=None),
             shortfall_bytes=measurement.shortfall_bytes(probe.info.device.allocator_bytes),
+            global_batch_size=probe.info.global_batch_size(size),
             breakdown=breakdown,
         )
     return judge(result, limits, earlier, baseline_name)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from vram_cli.accounting.storage_tracker import StorageTracker
-from vram_cli.records import Breakdown, BreakdownRow, Category, Device, Phase, PhasePeak
+from vram_cli.records import Breakdown, Category, Device, Phase, PhasePeak
+from vram_cli.records.breakdown import rows_of
 from vram_cli.workload import moved
 
 
@@ -40,10 +41,15 @@ class MemoryMonitor(ABC):
     limits_timed_steps: ClassVar[bool] = True
     """Whether the memory limit can be in force while steps are timed."""
 
+    sharded_from: ClassVar[torch.device] = torch.device("cpu")
+    """The device on which a model is whole before it is sharded over ranks."""
+
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.tracker = StorageTracker(device)
         self.allocator_retries = 0
+        self.communication_bytes = 0
+        """Memory outside the allocator that libraries for communication hold, as far as known."""
         self._phase: Phase | None = None
         self._peaks: dict[Phase, PhasePeak] = {}
         self._step_peak = PeakStats(0, 0, 0)
@@ -112,11 +118,12 @@ class MemoryMonitor(ABC):
         # The CPU's counter includes the main thread's stack, which its limit does not, and which may have grown.
         reserved = min(peak.reserved, capacity - outside)
         totals[Category.ALLOCATOR_SLACK] = reserved - self.tracker.peak_bytes - unseen
-        totals[Category.CONTEXT] = outside
+        totals[Category.COMMUNICATION] = min(self.communication_bytes, outside)
+        totals[Category.CONTEXT] = outside - totals[Category.COMMUNICATION]
         totals[Category.FREE] = capacity - outside - reserved
         return Breakdown(
             batch_size=batch_size,
-            rows=tuple(BreakdownRow(category=category, bytes=totals[category]) for category in Category),
+            rows=rows_of(totals),
             total_bytes=capacity,
             peak_phase=self.tracker.peak_phase,
         )
@@ -172,6 +179,9 @@ class MemoryMonitor(ABC):
 
     def release(self) -> None:  # noqa: B027 - most devices keep nothing
         """Let what `place` put on the device go, after a trial."""
+
+    def wait_for_collectives(self) -> None:  # noqa: B027 - a step on a real device takes longer than they do
+        """Wait until the collectives of earlier steps have let go of their tensors."""
 
     def free_workspaces(self) -> None:  # noqa: B027 - most devices keep none
         """Free memory that libraries keep between steps, after a trial: the next one allocates it as a script does."""

@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from vram_cli.probe.devices.cuda import CudaMonitor
@@ -28,18 +29,26 @@ class VirtualGpuMonitor(CudaMonitor):
         memory_limit: the memory limit of the config in bytes, which the library has in place of the GPU's memory.
         accuracy: one line on the error of such predictions.
         modules: the model and the criterion of all trials.
+        communication_bytes: NCCL's own memory, which the library counts as used.
     """
 
     # A trial starts with an empty cache, and kernels that are loaded on first use take no memory here.
     confirm_in_new_process = False
+    sharded_from = torch.device("meta")
 
     def __init__(
-        self, name: str, memory_limit: int | None, accuracy: str, modules: defaultdict[str, ReusedModel]
+        self,
+        name: str,
+        memory_limit: int | None,
+        accuracy: str,
+        modules: defaultdict[str, ReusedModel],
+        communication_bytes: int = 0,
     ) -> None:
         super().__init__(torch.device("cuda:0"), None)
         disable_triton_kernels()
         self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
         self._modules = modules
+        self.communication_bytes = communication_bytes
 
     def place(
         self, part: str, build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype | None
@@ -48,7 +57,10 @@ class VirtualGpuMonitor(CudaMonitor):
         return self._modules[part].place(build, device, dtype)
 
     def release(self) -> None:
-        """Let the tensors of the modules go."""
+        """Let the tensors of the modules and of collectives go."""
+        if _has_group():
+            self.wait_for_collectives()
+            dist.all_reduce(torch.empty(1, device=self.device))
         for module in self._modules.values():
             module.release()
 
@@ -63,6 +75,15 @@ class VirtualGpuMonitor(CudaMonitor):
             accuracy=self._accuracy,
         )
 
+    def wait_for_collectives(self) -> None:
+        """Wait until NCCL's watchdog knows that collectives are done: it looks every 100 ms, and steps are faster here.
+
+        The group then lets go of their tensors as the next one starts (ProcessGroupNCCL, shelvesToUnstash_), as it does
+        in a training whose steps take longer.
+        """
+        if _has_group():
+            cast("Any", dist.group.WORLD)._wait_for_pending_works()
+
     def limit_enforced_by(self) -> str:
         """Return the allocator that refuses, which is PyTorch's own."""
         return "PyTorch's CUDA allocator, without a GPU"
@@ -75,6 +96,10 @@ class VirtualGpuMonitor(CudaMonitor):
         """Return the version of cuDNN."""
         version = torch.backends.cudnn.version()
         return {"cudnn": str(version)} if version else {}
+
+
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def assume_distinct_rows(assumed_size: Callable[[int], AbstractContextManager[None]]) -> None:

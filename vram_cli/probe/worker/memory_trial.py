@@ -111,7 +111,8 @@ class MemoryTrial:
 
     def _build(self, config: Config, data: DataSource, batch_size: int) -> tuple[Workload, Batch]:
         self._start_phase(Phase.BUILD)
-        work = build_workload(config, self._monitor.device, self._monitor.place)
+        monitor = self._monitor
+        work = build_workload(config, monitor.device, monitor.place, sharded_from=monitor.sharded_from)
         self.data_dtype = data_dtype_name(config, work.model)
         self._start_phase(Phase.BATCH)
         batch = data.make_batch(batch_size, self._monitor.device, data_dtype(work.model))
@@ -150,7 +151,8 @@ class MemoryTrial:
         monitor, peak = self._monitor, self._monitor.step_peak
         if monitor.has_peak_counters:
             try:
-                self._step(work, batch, is_detailed=True)
+                for _ in range(2 if work.is_replicated else 1):  # the first shows buckets that are older
+                    self._step(work, batch, is_detailed=True)
             except Exception as error:
                 failure = describe(error, monitor.device.type)
                 if failure.outcome is Outcome.ERROR:
@@ -193,13 +195,15 @@ class MemoryTrial:
     def _step(self, work: Workload, batch: Batch, *, is_detailed: bool, names_modules: bool = False) -> None:
         monitor = self._monitor
         is_forward_seen = False
+        if work.is_replicated:  # its first bucket, all gradients at once, lives until others have replaced it
+            monitor.wait_for_collectives()
         self._label(work, batch)
         storage_tracking: AbstractContextManager[object] = nullcontext()
         if is_detailed and monitor.has_peak_counters:
             storage_tracking = monitor.tracker
         module_tracking: AbstractContextManager[object] = nullcontext()
         if is_detailed and (names_modules or self._detail is Detail.MODULES):
-            modules = monitor.tracker.modules = ModuleTracker(work.model)
+            modules = monitor.tracker.modules = ModuleTracker(work.module)
             module_tracking = modules.tracking()
         monitor.start_step()
         monitor.tracker.mark_step()
@@ -238,6 +242,7 @@ class MemoryTrial:
 
     def _clean_up(self, failure: Failure | None) -> None:
         self._monitor.remove_limit()
+        self._monitor.tracker.modules = None  # it knows the model, which may hold tensors
         self._monitor.release()
         gc.collect()
         if failure is None or not failure.poisoned:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vram_cli.allocator.snapshot import write_snapshot
@@ -23,13 +24,15 @@ from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_distinct_rows
+from vram_cli.probe.environment import communication_bytes
 from vram_cli.probe.messages import Ready, RunTrial, TrialDone, WarmUpLeft
 from vram_cli.probe.worker.lazy_dynamo import make_dynamo_lazy
 from vram_cli.probe.worker.memory_trial import MemoryTrial
+from vram_cli.probe.worker.ranks import join_group
 from vram_cli.probe.worker.remarks import remark_on
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
-from vram_cli.records import Detail, Measurement, Outcome, Phase
+from vram_cli.records import Detail, Measurement, Outcome, ParallelInfo, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
 from vram_cli.virtual_gpu.refusals import refusal, too_new
 from vram_cli.workload import (
@@ -43,6 +46,7 @@ from vram_cli.workload import (
 )
 from vram_cli.workload.model_without_memory import ReusedModel
 from vram_cli.workload.optimizers import refuse_unpredictable
+from vram_cli.workload.parallel import fullest_rank, leave_group
 
 
 class Trials(Protocol):
@@ -86,6 +90,7 @@ def open_trials(
 
         return ScriptTrials(config, is_virtual=virtual)
     check_code(config)
+    leave_group()
     if timed:
         return TimingTrials(config, download=download)
     device = config.device
@@ -200,6 +205,8 @@ class VirtualTrials:
         accuracy = accuracy_of(gpu.vendor, "virtual-gpu")
         if calibration is not None and config.device.overhead is None:
             accuracy = f"memory and context calibrated on {calibration.measured_on}; {accuracy}"
+        if config.parallel is not None:
+            accuracy = f"{accuracy_of(gpu.vendor, 'ranks')}; one GPU: {accuracy}"
         register_optimizer_step_pre_hook(refuse_unpredictable)
         if not config.train.compile:
             make_dynamo_lazy()
@@ -209,9 +216,16 @@ class VirtualTrials:
         # At once, so that a model that cannot be built is refused.
         model = modules["model"].built(lambda: build_model(config)).model
         with self._answered():
-            self._trials = StepTrials(config, data, lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules))
+            parallel = _join(config, model)
+            outside = parallel.communication_bytes if parallel else 0
+            self._trials = StepTrials(
+                config,
+                data,
+                lambda _: VirtualGpuMonitor(gpu.product, limit, accuracy, modules, outside),
+            )
             self._trials.data_dtype = data_dtype_name(config, model)
-            self.ready = replace(self._trials.ready, remark=remark_on(config, gpu, model, is_virtual=True))
+            remark = remark_on(config, gpu, model, is_virtual=True)
+            self.ready = replace(self._trials.ready, parallel=parallel, remark=remark)
         self._is_warm = not warm
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone | WarmUpLeft:
@@ -262,6 +276,22 @@ class VirtualTrials:
         """Raise UnsupportedError if an error may come from a function of CUDA that the library lacks."""
         if names := self._library.unknown_imports():
             raise too_new(names)
+
+
+def _join(config: Config, model: nn.Module) -> ParallelInfo | None:
+    """Make this process the rank that holds the most, if the config has several."""
+    if (parallel := config.parallel) is None:
+        return None
+    rank = fullest_rank(config, model)
+    join_group(parallel.ranks, rank)
+    return ParallelInfo(
+        strategy=parallel.strategy,
+        ranks=parallel.ranks,
+        micro_batches=config.micro_batches_per_step,
+        rank=rank,
+        communication_bytes=communication_bytes(config),
+        is_allowance=parallel.nccl is None,
+    )
 
 
 class FakeTensorTrials:

@@ -7,6 +7,7 @@ from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_lines
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks, needed_table, require_detail, timeline_title
+from vram_cli.report.answers.parallel import global_batch
 from vram_cli.report.answers.run_sections import (
     commands,
     config_section,
@@ -41,7 +42,11 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
     return doc.Document(
         heading=_heading(result),
         context=context(result.command, run),
-        summary=(*samples_seen(run), *growth_lines(result.measurement, run.device)),
+        summary=(
+            *global_batch(run, result.measurement.batch_size),
+            *samples_seen(run),
+            *growth_lines(result.measurement, run.device),
+        ),
         remark=script_remark(run, result.measurement.batch_size),
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),
@@ -88,10 +93,11 @@ def _excess(result: BreakdownResult, needed: Breakdown) -> str:
 
 
 def _row_beyond(needed: Breakdown, capacity_bytes: int) -> Category:
-    """Return the category with which the rows, added up from the context on, exceed the memory."""
-    total = needed.bytes_of(Category.CONTEXT)
+    """Return the category with which the rows, added up from what lies outside the allocator on, exceed the memory."""
+    outside = (Category.COMMUNICATION, Category.CONTEXT)
+    total = sum(needed.bytes_of(category) for category in outside)
     for row in needed.rows:
-        total += row.bytes if row.category is not Category.CONTEXT else 0
+        total += row.bytes if row.category not in outside else 0
         if total > capacity_bytes:
             return row.category
     return Category.ALLOCATOR_SLACK  # memory in pieces that are too small
@@ -106,7 +112,8 @@ def _heading(result: BreakdownResult) -> doc.Line:
     device = result.run.device
     uses, where = ("is predicted to use", f" on {device.name}") if device.is_simulated else ("uses", "")
     figures = f"{used_of(used, total)} ({percent(used, total)}){where} at its peak, {place(breakdown.peak_phase)}"
-    return f"Batch size {number(breakdown.batch_size)}", f"{uses} {figures}"
+    per_rank = " per rank" if result.run.parallel else ""
+    return f"Batch size {number(breakdown.batch_size)}{per_rank}", f"{uses} {figures}"
 
 
 def _picture(result: BreakdownResult) -> object:

@@ -151,7 +151,7 @@ def _largest(check: CheckResult) -> str:
     breakdown = check.result.breakdown
     if breakdown is None:
         return ""
-    outside = (Category.CONTEXT, Category.FREE)
+    outside = (Category.COMMUNICATION, Category.CONTEXT, Category.FREE)
     row = max((row for row in breakdown.rows if row.category not in outside), key=lambda row: row.bytes)
     largest = [f"Largest: {CATEGORY_LABELS[row.category]} {format_bytes(row.bytes)}"]
     parents = {parent_path(share.path) for share in breakdown.modules}

@@ -10,6 +10,7 @@ from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_lines, until_full
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks
+from vram_cli.report.answers.parallel import global_batch
 from vram_cli.report.answers.run_sections import (
     commands,
     config_section,
@@ -98,13 +99,14 @@ def _with_validation(result: FindBatchResult) -> tuple[Measurement, ...]:
 
 
 def headline(result: FindBatchResult) -> list[doc.Line]:
-    """Return the answer in one to eight lines: the sizes, the limit that ended the search, and the samples seen."""
+    """Return the answer in one to nine lines: the sizes, the limit that ended the search, and the samples seen."""
     if result.interrupted and result.limited_by is None:
         return [("Interrupted:", _known_so_far(result))]
     if result.max_batch_size is None:
         return [_nothing_fits(result)]
     label = "Largest that ran:" if result.limited_by is Limit.TIME else "Largest batch size:"
     lines = [(label, _largest(result, result.max_batch_size)), ("Recommended:", _recommended(result))]
+    lines += global_batch(result.run, result.max_batch_size)
     if result.limited_by is not None:
         lines.append(("Limited by:", _limited_by(result, result.limited_by, result.max_batch_size)))
     lines += validation_headline(result)
@@ -165,7 +167,8 @@ def _largest(result: FindBatchResult, size: int) -> str:
     facts = [origin(result.run.device)] if result.run.device.is_simulated else []
     facts += [f"{used_of(used, capacity)}, {percent(used, capacity)}"] if used else []
     facts += ["thrashing"] if any(trial.thrashing for trial in result.trials if trial.batch_size == size) else []
-    return f"{number(size)} ({'; '.join(facts)})" if facts else number(size)
+    shown = f"{number(size)} per rank" if result.run.parallel else number(size)
+    return f"{shown} ({'; '.join(facts)})" if facts else shown
 
 
 def _used(result: FindBatchResult, batch_size: int) -> int:
@@ -200,7 +203,8 @@ def _trial_of(result: FindBatchResult, size: int) -> Measurement | None:
 
 def _limited_by(result: FindBatchResult, limit: Limit, largest: int) -> str:
     if limit is Limit.DATASET:
-        return f"the data set ({count(result.run.num_samples or largest, 'sample')}){_beyond(result)}"
+        samples = count(result.run.num_samples or largest, "sample")
+        return f"the data set ({samples}{' per rank' if result.run.ranks > 1 else ''}){_beyond(result)}"
     if limit is Limit.MAX_BATCH_SIZE:
         return f"your maximum of {number(largest)}{_beyond(result)}"
     return f"{_LIMITS[limit]}{_failure(result)}{_beyond(result)}"

@@ -9,6 +9,7 @@ import yaml
 
 from vram_cli.records import Breakdown, Category, DataInfo, Device, Measurement, Phase, RunInfo, TensorInfo
 from vram_cli.report import document as doc
+from vram_cli.report.answers.parallel import parallel_lines
 from vram_cli.report.answers.script import script_lines
 from vram_cli.report.next_step import Step
 from vram_cli.report.words import ENGINES, count, number, one_line, origin, setting
@@ -40,6 +41,7 @@ def evidence(run: RunInfo, *more: doc.Line, formats: frozenset[doc.Format] = doc
         ("engine", ENGINES.get(device.engine, "")),
         ("accuracy", device.accuracy),
         ("processes", "\n".join(one_line(line) for line in device.other_processes)),
+        *parallel_lines(run),
         *(script_lines(run) or _config_lines(run)),
         *more,
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),

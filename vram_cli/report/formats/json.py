@@ -10,7 +10,13 @@ from typing import Any
 
 from vram_cli.hardware.calibration import Calibration
 from vram_cli.hardware.gpus import Gpu
-from vram_cli.records import CheckResult, ErrorReport, Finding, Inspection, Measurement
+from vram_cli.records import (
+    CheckResult,
+    ErrorReport,
+    Finding,
+    Inspection,
+    Measurement,
+)
 from vram_cli.report.answers.check import finding_words
 from vram_cli.virtual_gpu.cudnn_device import cudnn_device
 

@@ -38,6 +38,9 @@ INKS = {
     Category.GRADIENTS: Ink("▒", "G", "magenta"),
     Category.BATCH_DATA: Ink("░", "B", "white"),
     Category.ACTIVATIONS: Ink("▞", "A", "yellow"),
+    Category.GRADIENT_BUCKETS: Ink("▚", "K", "bright_magenta"),
+    Category.GATHERED_PARAMETERS: Ink("▤", "F", "bright_blue"),
+    Category.REDUCE_SCATTER_BUFFERS: Ink("▥", "R", "bright_cyan"),
     Category.TEMPORARIES: Ink("•", "T", "red"),
     Category.WORKSPACES: Ink("○", "W", "bright_red"),
 }
