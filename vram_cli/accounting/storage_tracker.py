@@ -145,6 +145,13 @@ class StorageTracker(TorchDispatchMode):
             if record.category is None and record.phase is phase:
                 record.category = category
 
+    def label_kept(self, category: Category) -> None:
+        """Set the category of the living storages that have none and are older than the current step."""
+        step = max((clock for clock, marker in self.markers if marker is None), default=0)
+        for _, record in self._alive.values():
+            if record.category is None and (record.allocated_at <= step or record.phase is Phase.BUILD):
+                record.category = category
+
     def label_inputs(self, tensors: Iterable[torch.Tensor], category: Category) -> None:
         """Set the category of tensors that have none, unless a forward pass has made them; unknown ones are added."""
         for tensor in chain.from_iterable(map(_plain_tensors, tensors)):

@@ -90,6 +90,8 @@ class Category(str, Enum):
     """Gradients of whole modules, on their way to the ranks that hold them (FSDP2)."""
     OPTIMIZER_STATE = "optimizer_state"
     BATCH_DATA = "batch_data"
+    KEPT = "kept"
+    """Tensors that a script keeps from step to step besides these, such as a data set in memory."""
     ACTIVATIONS = "activations"
     """Tensors from the forward pass that are alive at its end, saved for the backward pass."""
     TEMPORARIES = "temporaries"
@@ -111,10 +113,11 @@ OF_ONE_RANK = tuple(
     for category in Category
     if category
     not in (
+        Category.KEPT,
         Category.GATHERED_PARAMETERS,
         Category.GRADIENT_BUCKETS,
         Category.REDUCE_SCATTER_BUFFERS,
         Category.COMMUNICATION,
     )
 )
-"""The categories of a training on one GPU; the others are rows only if they hold memory."""
+"""The categories of a config's training on one GPU; the others are rows only if they hold memory."""

@@ -17,6 +17,7 @@ CATEGORY_LABELS = {
     Category.REDUCE_SCATTER_BUFFERS: "reduce-scatter buffers",
     Category.OPTIMIZER_STATE: "optimizer state",
     Category.BATCH_DATA: "batch data",
+    Category.KEPT: "kept by the script",
     Category.ACTIVATIONS: "activations",
     Category.TEMPORARIES: "temporaries",
     Category.WORKSPACES: "workspaces of kernels",

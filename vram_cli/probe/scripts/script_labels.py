@@ -50,6 +50,7 @@ def label_script(tracker: StorageTracker, model: nn.Module, optimizers: Iterable
         for parameter, state in optimizer.state.items():
             tracker.label(tensors_of(state), Category.OPTIMIZER_STATE, parent_path(names.get(parameter, "")))
     tracker.label_unknown(Phase.BATCH, Category.BATCH_DATA)
+    tracker.label_kept(Category.KEPT)
 
 
 def label_script_gradients(
@@ -66,7 +67,8 @@ def label_other_modules(tracker: StorageTracker) -> None:
     """Label the parameters and buffers of modules that do not train, such as a moving average or a teacher."""
     for module in [found for found in gc.get_objects() if isinstance(found, nn.Module)]:
         tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-        tracker.label([tensor for tensor in tensors if tracker.category_of(tensor) is None], Category.PARAMETERS)
+        others = [tensor for tensor in tensors if tracker.category_of(tensor) in (None, Category.KEPT)]
+        tracker.label(others, Category.PARAMETERS)
 
 
 def lines_at_peak(tracker: StorageTracker) -> tuple[LineShare, ...]:
