@@ -37,7 +37,7 @@ INKS = {
     Category.OPTIMIZER_STATE: Ink("▓", "O", "cyan"),
     Category.GRADIENTS: Ink("▒", "G", "magenta"),
     Category.BATCH_DATA: Ink("░", "B", "white"),
-    Category.KEPT: Ink("▧", "S", "white"),
+    Category.KEPT: Ink("▧", "S", "bright_black"),
     Category.ACTIVATIONS: Ink("▞", "A", "yellow"),
     Category.GRADIENT_BUCKETS: Ink("▚", "K", "bright_magenta"),
     Category.GATHERED_PARAMETERS: Ink("▤", "F", "bright_blue"),
