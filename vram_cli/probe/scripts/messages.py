@@ -49,6 +49,8 @@ class Rehearsal:
     micro_batches: int
     has_optimizer: bool
     """Whether an optimizer stepped."""
+    has_float32_convolutions: bool
+    """Whether a model convolves in float32, but for autocast."""
     input_sizes: tuple[str, ...]
     """Sizes of the tensors that modules were called with."""
     modules: tuple[str, ...]

@@ -10,6 +10,7 @@ from vram_cli.probe.scripts.loaders import Loader, Loaders
 from vram_cli.probe.scripts.messages import Rehearsal
 from vram_cli.probe.scripts.preload import is_installed
 from vram_cli.probe.scripts.watch import Watch
+from vram_cli.probe.worker.remarks import has_float32_convolutions
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Device, LoaderInfo
 from vram_cli.workload.sample_sizes import LargestSamples, largest_samples
@@ -38,6 +39,7 @@ def rehearsal_of(loaders: Loaders, watch: Watch, device: Device, monitor: Memory
         obstacles=tuple(loader.obstacle for loader in training),
         micro_batches=max(1, round(batches / max(watch.steps, 1))),
         has_optimizer=bool(watch.optimizers),
+        has_float32_convolutions=any(map(has_float32_convolutions, watch.models)) and not watch.uses_autocast,
         input_sizes=tuple(sorted(watch.input_sizes or ())),
         modules=_packages(),
         order=tuple(largest.order[:_LARGEST]) if largest is not None and largest.differ else (),

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, ProbeError, VramError, WorkloadError, out_of_host_memory
+from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
 from vram_cli.probe.messages import PhaseStarted, Ready, Refused, RunTrial, TrialDone
 from vram_cli.probe.scripts import overlay
 from vram_cli.probe.scripts.command import Command, parse
@@ -23,7 +24,7 @@ from vram_cli.probe.scripts.loaders import LoaderPlan
 from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, Answer, Rehearsal, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.preload import packages_of, preload
 from vram_cli.probe.scripts.run_python import run
-from vram_cli.probe.worker.remarks import NO_GPU
+from vram_cli.probe.worker.remarks import LARGE_WORKSPACES, NO_GPU, has_tf32
 from vram_cli.records import DataInfo, Detail, LoaderInfo, Measurement, Outcome, Phase, ScriptInfo
 from vram_cli.units import format_bytes
 
@@ -317,6 +318,7 @@ class ScriptTrials:
     def _remark(self) -> str:
         remarks = [
             NO_GPU if self._is_virtual and not self._config.device.gpu else "",
+            LARGE_WORKSPACES if self._is_virtual and self._may_lack_tf32() else "",
             f"The script writes {format_bytes(self._discarded_bytes)} into its folder, which each trial does again and "
             "discards: if it downloads its data there, run it once by itself first."
             if self._discarded_bytes > _MUCH
@@ -328,6 +330,10 @@ class ScriptTrials:
         """Return the loaders that train and get the batch size."""
         trains = [info for info in self._rehearsal.loaders if info.trains]
         return [info for key, info in zip(self._rehearsal.training, trains, strict=True) if key in self._training]
+
+    def _may_lack_tf32(self) -> bool:
+        gpu = find_gpu(self._config.device.gpu or DEFAULT_GPU)
+        return self._rehearsal.has_float32_convolutions and not has_tf32(gpu)
 
     def _data(self) -> DataInfo:
         rehearsal, chosen = self._rehearsal, self._chosen()

@@ -61,6 +61,7 @@ class Watch:
         backwards: backward passes that have ended.
         models: models that run forward passes with gradients, the outermost modules, in the order of their first.
         optimizers: optimizers that have stepped.
+        uses_autocast: whether a forward pass ran under autocast on a GPU.
         backward_line: the line that called backward last; the thread that runs it on a GPU has no line of its own.
         input_sizes: sizes of the tensors that modules are called with, as "6x3x32x32"; None to note none.
     """
@@ -69,6 +70,7 @@ class Watch:
         self.phase = Phase.BUILD
         self.steps = self.backwards = 0
         self.backward_line = ""
+        self.uses_autocast = False
         self.models: weakref.WeakKeyDictionary[nn.Module, None] = weakref.WeakKeyDictionary()
         self.optimizers: weakref.WeakKeyDictionary[torch.optim.Optimizer, int] = weakref.WeakKeyDictionary()
         self.input_sizes: set[str] | None = None
@@ -155,6 +157,7 @@ class Watch:
             self.end_step()
         if with_gradients:
             self.models[model] = None
+            self.uses_autocast |= torch.is_autocast_enabled("cuda")
             self._enter(Phase.FORWARD)
             self._listener.model_runs(args)
         elif model in self.models and not model.training and not self._in_step:

@@ -19,7 +19,7 @@ _UNKNOWN_PLANS = (
     "cudnn.benchmark is on: the kernels that cuDNN selects are known only on the GPU itself. The prediction leaves out "
     "their workspaces, and the memory that the first step briefly uses to try them."
 )
-_LARGE_WORKSPACES = (
+LARGE_WORKSPACES = (
     "Convolutions in float32 without TensorFloat-32 may take up to 37 % more memory on the GPU: cuDNN lists its "
     "largest workspaces only there."
 )
@@ -41,7 +41,7 @@ def remark_on(config: Config, gpu: Gpu, model: nn.Module, *, is_virtual: bool) -
         "" if device.gpu else NO_GPU,
         "" if is_virtual or device.engine else _reason_for_fakes(gpu),
         _UNKNOWN_PLANS if device.cudnn_benchmark and not is_virtual else "",
-        _LARGE_WORKSPACES if _convolves_in_float32(config, gpu, model) else "",
+        LARGE_WORKSPACES if _convolves_in_float32(config, gpu, model) else "",
     ]
     return " ".join(filter(None, remarks))
 
@@ -53,9 +53,18 @@ def _reason_for_fakes(gpu: Gpu) -> str:
 
 
 def _convolves_in_float32(config: Config, gpu: Gpu, model: nn.Module) -> bool:
-    has_tf32 = gpu.compute_capability is None or gpu.compute_capability >= _TF32_SINCE
-    if (has_tf32 and convolutions_use_tf32()) or config.precision.startswith("amp") or parameter_dtype(config):
+    if (has_tf32(gpu) and convolutions_use_tf32()) or config.precision.startswith("amp") or parameter_dtype(config):
         return False
+    return has_float32_convolutions(model)
+
+
+def has_tf32(gpu: Gpu) -> bool:
+    """Return whether a GPU has TensorFloat-32, as far as known."""
+    return gpu.compute_capability is None or gpu.compute_capability >= _TF32_SINCE
+
+
+def has_float32_convolutions(model: nn.Module) -> bool:
+    """Return whether a model has convolutions with weights in float32."""
     layers = (layer for layer in model.modules() if isinstance(layer, _ConvNd))
     weights = (tensor for layer in layers for tensor in layer.parameters())  # whatever a parametrization calls them
     return any(weight.dtype is torch.float32 for weight in weights)
