@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from vram_cli.errors import REAL_TRIALS, UnsupportedError
+from vram_cli.records import HostRead
 
 _LINE = re.compile(r"^virtual GPU: (\w+) is not answered$", re.MULTILINE)
 """What `refuse` in native/refusals.c writes to standard error."""
@@ -15,6 +16,20 @@ def refusal(functions: Iterable[str]) -> UnsupportedError:
     """Return the error for a training that called these functions."""
     return UnsupportedError(
         f"{', '.join(functions)}: the training calls this function of CUDA, which the virtual GPU does not answer",
+        REAL_TRIALS,
+    )
+
+
+def unknown_sizes(reads: Iterable[HostRead]) -> list[str]:
+    """Return the lines of reads on which the size of a tensor depends; "PyTorch" where the line is not known."""
+    return list(dict.fromkeys(read.line or "PyTorch" for read in reads if read.value == "size"))
+
+
+def size_from_values(lines: Iterable[str]) -> UnsupportedError:
+    """Return the error for a training that makes tensors whose sizes depend on values."""
+    return UnsupportedError(
+        f"{', '.join(lines)}: the size of a tensor depends on values, which only a GPU computes "
+        "(nonzero, a boolean mask, unique, nms)",
         REAL_TRIALS,
     )
 

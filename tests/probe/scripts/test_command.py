@@ -154,4 +154,4 @@ def test_several_processes_are_refused(line: str) -> None:
     ],
 )
 def test_one_process_is_not(line: str) -> None:
-    refuse_several_processes(shlex.split(line))
+    assert refuse_several_processes(shlex.split(line)) is None  # type: ignore[func-returns-value]  # nothing is raised

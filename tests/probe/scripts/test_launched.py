@@ -177,4 +177,6 @@ def test_a_program_that_cannot_start(folder: Path) -> None:
 
 
 def test_a_worker_that_has_gone_is_no_error_in_the_script(tmp_path: Path) -> None:
-    Sender(str(tmp_path / "nobody"))({"kind": "phase"})
+    sender = Sender(str(tmp_path / "nobody"))
+    sender({"kind": "phase"})
+    assert sender._socket is None

@@ -22,7 +22,7 @@ from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_all_found, assume_distinct_rows
 from vram_cli.records import HostRead, Measurement, Outcome
 from vram_cli.virtual_gpu.attached import VirtualGpu
-from vram_cli.virtual_gpu.refusals import refusal, too_new
+from vram_cli.virtual_gpu.refusals import refusal, size_from_values, too_new, unknown_sizes
 from vram_cli.workload.optimizers import refuse_unpredictable
 
 
@@ -90,12 +90,8 @@ class VirtualGround(CudaGround):
         if not is_memory and (names := self._library.unknown_imports()):
             raise too_new(names)
         reads = self._library.reads()
-        if sizes := [read.line or "PyTorch" for read in reads if read.value == "size"]:
-            raise UnsupportedError(
-                f"{', '.join(dict.fromkeys(sizes))}: the size of a tensor depends on values, which only a GPU computes "
-                "(nonzero, a boolean mask, unique, nms)",
-                REAL_TRIALS,
-            )
+        if lines := unknown_sizes(reads):
+            raise size_from_values(lines)
         if measurement.outcome is Outcome.ERROR and (lines := _assumed_at(reads, measurement)):
             raise UnsupportedError(
                 f"{', '.join(lines)}: the script reads values here that only a GPU computes, and fails with those that "

@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vram_cli.allocator.snapshot import write_snapshot
 from vram_cli.config import Config, load_config
-from vram_cli.errors import REAL_TRIALS, ConfigError, MachineError, UnsupportedError, out_of_host_memory
+from vram_cli.errors import ConfigError, MachineError, out_of_host_memory
 from vram_cli.hardware.accuracy import accuracy_of
 from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
@@ -34,7 +34,7 @@ from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
 from vram_cli.records import Detail, Measurement, Outcome, ParallelInfo, Phase
 from vram_cli.virtual_gpu.attached import VirtualGpu, is_attached
-from vram_cli.virtual_gpu.refusals import refusal, too_new
+from vram_cli.virtual_gpu.refusals import refusal, size_from_values, too_new, unknown_sizes
 from vram_cli.workload import (
     DataSource,
     ShapesOnly,
@@ -248,12 +248,8 @@ class VirtualTrials:
         if not done.measurement.fits and "CUDA out of memory" not in done.measurement.message:
             self._check_imports()
         reads = self._library.reads()
-        if sizes := [read.line or "PyTorch" for read in reads if read.value == "size"]:
-            raise UnsupportedError(
-                f"{', '.join(dict.fromkeys(sizes))}: the size of a tensor depends on values, which only a GPU computes "
-                "(nonzero, a boolean mask, unique, nms)",
-                REAL_TRIALS,
-            )
+        if lines := unknown_sizes(reads):
+            raise size_from_values(lines)
         if done.measurement.outcome is Outcome.HOST_MEMORY:
             raise out_of_host_memory(trial.batch_size, done.measurement.message)
         # The time of steps that compute nothing says nothing.
