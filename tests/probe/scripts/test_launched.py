@@ -36,7 +36,7 @@ import sys, types
 def attach_to_process(request, send):
     sys.modules["torch"].send = send
     sys.modules["torch"].request = request
-module = types.ModuleType("vram_cli.probe.scripts.script_trial")
+module = types.ModuleType("vram_cli.probe.scripts.attached_trial")
 module.attach_to_process = attach_to_process
 sys.modules[module.__name__] = module
 """

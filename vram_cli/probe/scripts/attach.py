@@ -62,7 +62,7 @@ def attach() -> None:
         _tell_of_steps(send)
         return
     send.attached()
-    trial = import_module("vram_cli.probe.scripts.script_trial")
+    trial = import_module("vram_cli.probe.scripts.attached_trial")
     trial.attach_to_process(json.loads(os.environ[REQUEST]), send)
 
 

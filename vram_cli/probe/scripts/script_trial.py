@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import json
 import os
 import sys
 import time
@@ -36,9 +34,9 @@ from vram_cli.probe.devices.monitor import MemoryMonitor, PeakStats
 from vram_cli.probe.messages import PhaseStarted, Refused
 from vram_cli.probe.scripts.compiled import lines_that_compile
 from vram_cli.probe.scripts.grounds import open_ground
-from vram_cli.probe.scripts.isolation import Effects, Isolation, loss
+from vram_cli.probe.scripts.isolation import Effects, loss
 from vram_cli.probe.scripts.loaders import Loaders
-from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, ScriptDone, ScriptRequest
+from vram_cli.probe.scripts.messages import ANSWER, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.rehearsal import rehearsal_of
 from vram_cli.probe.scripts.script_labels import (
     label_other_modules,
@@ -51,7 +49,6 @@ from vram_cli.probe.scripts.watch import Watch
 from vram_cli.probe.worker.oom_errors import Failure, describe
 from vram_cli.records import Breakdown, Category, Detail, Growth, Measurement, Outcome, Phase
 from vram_cli.user_lines import user_line
-from vram_cli.virtual_gpu.attached import detach_children
 from vram_cli.workload import tensors_of
 
 _VALIDATION_SECONDS = 60.0
@@ -384,41 +381,6 @@ class ScriptTrial:
         if self._monitor is None:
             raise _no_device(self._config)
         return self._monitor
-
-
-def attach_to_process(request: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
-    """Follow the training of this process, which another program has started, if it trains.
-
-    Args:
-        request: a `ScriptRequest` as JSON.
-        send: sends an answer.
-    """
-    trial_request = SCRIPT_REQUEST.validate_python(request)
-    effects = Isolation(has_overlay=trial_request.has_overlay).start(made=trial_request.made)
-    trial = ScriptTrial(trial_request, lambda line: send(json.loads(line)), effects)
-    # A launcher makes no modules; those that train do, before anything else that takes memory.
-    trial.attach(_when_modules_are_made)
-    show = sys.excepthook
-
-    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        show(kind, error, trace)
-        if trial.has_trained or not isinstance(error, SystemExit):
-            trial.script_ended(error)
-
-    sys.excepthook = report
-    atexit.register(lambda: trial.script_ended(None) if trial.has_trained else None)
-
-
-def _when_modules_are_made(start: Callable[[], None]) -> None:
-    make = nn.Module.__init__
-
-    def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-        nn.Module.__init__ = make  # type: ignore[method-assign]
-        detach_children()  # not before: a launcher's child needs the virtual GPU, too
-        start()
-        make(module, *args, **kwargs)
-
-    nn.Module.__init__ = init  # type: ignore[method-assign, assignment]
 
 
 def refused(error: VramError) -> Refused:
