@@ -38,6 +38,7 @@ from vram_cli.records.measurement import (
     HostRead,
     Measurement,
     PhasePeak,
+    RankResult,
     Refusal,
     SearchResult,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "PeakMemory",
     "Phase",
     "PhasePeak",
+    "RankResult",
     "Refusal",
     "RowChange",
     "RunInfo",

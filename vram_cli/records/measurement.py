@@ -54,6 +54,21 @@ class Growth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RankResult:
+    """The trial of one of several ranks that ran together."""
+
+    rank: int
+    outcome: Outcome
+    phase: Phase | None = None
+    """The phase that failed, or in which the rank was ended because another one had failed."""
+    peaks: tuple[PhasePeak, ...] = ()
+    allocator_bytes: int = 0
+    """Memory of its device that its allocator may reserve."""
+    message: str = ""
+    """The message of its exception, or how its process ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
     """The result of one trial: a batch size, its outcome and its memory."""
 
@@ -97,6 +112,10 @@ class Measurement:
     simulated sizes; None if they are on no line. It was not simulated."""
     reads: tuple[HostRead, ...] = ()
     """Predictions on the virtual GPU: values that the training read and that only a GPU knows."""
+    rank: int | None = None
+    """The rank that the figures are of, of several that ran: the one with the least room, or that failed."""
+    ranks: tuple[RankResult, ...] = ()
+    """Every rank, if several ran."""
     writes: tuple[str, ...] = ()
     """What a script wrote, made, removed, started or connected to, one line each; empty if it did none of that."""
 

@@ -10,7 +10,8 @@ from typing import Literal
 class ParallelInfo:
     """Several ranks that train together, each on a GPU of its own. A batch size is that of one rank."""
 
-    strategy: Literal["ddp", "fsdp2"]
+    strategy: Literal["ddp", "fsdp2"] | None
+    """None if a script decides."""
     ranks: int
     micro_batches: int = 1
     """Micro-batches of each rank that an optimizer step accumulates."""

@@ -34,8 +34,8 @@ def parallel_lines(run: RunInfo) -> tuple[doc.Line, ...]:
 
 
 def _ranks(parallel: ParallelInfo) -> str:
-    strategy = STRATEGIES[parallel.strategy]
-    return f"{number(parallel.ranks)} with {strategy}; the figures are of rank {parallel.rank}: no other holds more"
+    strategy = f" with {STRATEGIES[parallel.strategy]}" if parallel.strategy else ""
+    return f"{number(parallel.ranks)}{strategy}; the figures are of rank {parallel.rank}: no other holds more"
 
 
 def _communication(parallel: ParallelInfo) -> str:
