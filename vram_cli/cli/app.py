@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vram_cli.cli.failures import report_failure
+from vram_cli.commands.ranks import run_as_rank
 from vram_cli.errors import ConfigError, Interrupted
 from vram_cli.shell import shell_line
 from vram_cli.streams import check_stdout, has_output
@@ -60,7 +61,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run a command line, and return its exit code; code 1 is reserved for findings."""
     try:
         check_stdout()
-        code = int(app(arguments, prog_name="vram", standalone_mode=False) or 0)
+        code = run_as_rank(lambda: int(app(arguments, prog_name="vram", standalone_mode=False) or 0))
         sys.stdout.flush()
         if code == Interrupted.exit_code and not has_output():
             raise KeyboardInterrupt

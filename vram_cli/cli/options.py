@@ -255,11 +255,14 @@ def _overrides(values: Mapping[str, str | bool | None]) -> list[str]:
 
 
 def _load(name: str | None, overrides: list[str], command: Sequence[str], *, quiet: bool) -> Config:
+    from vram_cli.commands.ranks import launched_ranks
     from vram_cli.config import load_config
     from vram_cli.files import check_temporary_folder
     from vram_cli.report.console import inform
 
     check_temporary_folder()
+    if (ranks := launched_ranks()) and not command:
+        overrides = [f"parallel.ranks={ranks}", *overrides]
     config = load_config(name, overrides, command)
     if config.source.is_default and not quiet:
         inform(f"no --config option: using the bundled {config.source.name}")

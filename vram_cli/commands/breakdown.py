@@ -104,6 +104,7 @@ def _without_free_memory(breakdown: Breakdown) -> Breakdown:
 def _does_not_fit(result: BreakdownResult) -> DoesNotFitError:
     measurement, device, missing = result.measurement, result.run.device, result.shortfall_bytes
     phase = f" in {measurement.phase.value}" if measurement.phase else ""
+    phase += f" on rank {measurement.rank}" if measurement.rank is not None else ""
     return DoesNotFitError(
         f"batch {measurement.batch_size:,} does not run on {device.name}{phase}: {_shortened(measurement.message)}"
         + (f"; at least {format_bytes(missing)} short" if missing else ""),

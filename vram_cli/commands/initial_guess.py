@@ -95,4 +95,5 @@ def prediction_of(config: Config, device: Device) -> Config | None:
         expandable_segments=config.device.expandable_segments,
         cudnn_benchmark=config.device.cudnn_benchmark,
     )
-    return config.model_copy(update={"device": target})
+    parallel = config.parallel and config.parallel.model_copy(update={"memory_limits": None})
+    return config.model_copy(update={"device": target, "parallel": parallel})

@@ -20,6 +20,7 @@ def raise_user_error(search: SearchResult) -> None:
 def user_error(measurement: Measurement) -> WorkloadError:
     """Return the error of a trial with the outcome `ERROR`."""
     phase = measurement.phase.value if measurement.phase else "a trial"
+    phase += f" on rank {measurement.rank}" if measurement.rank is not None else ""
     return WorkloadError(
         f"a batch of {measurement.batch_size:,} fails in {phase}, for a reason other than memory: "
         f"{measurement.message}",

@@ -80,8 +80,17 @@ class ParallelConfig(Section):
     """Dtype in which gradients are reduced; null for that of the gradients (fsdp2 only)."""
     replicas: Annotated[int, Field(ge=1)] = 1
     """Copies of the whole model among which its shards are replicated (HSDP); 1 shards over all ranks (fsdp2 only)."""
+    memory_limits: tuple[Size, ...] | None = None
+    """For ranks on devices of this machine: the memory limit of each, if they differ; null for device.memory_limit."""
     nccl: Size | None = None
     """For predictions: NCCL's own memory per rank, outside PyTorch's allocator; null for an allowance."""
+
+    @field_validator("memory_limits", mode="before")
+    @classmethod
+    def _read_limits(cls, value: Any) -> Any:
+        if value is not None and not isinstance(value, (list, tuple)):
+            raise invalid(f"expected one size a rank, got {value!r}", "such as [200MiB, 150MiB]")
+        return None if value is None else tuple(value)
 
     @field_validator("strategy", mode="before")
     @classmethod
@@ -106,6 +115,9 @@ class ParallelConfig(Section):
         if self.ranks % self.replicas:
             hint = f"each of the {self.replicas} replicas needs the same number of ranks"
             raise invalid(f"{self.ranks} ranks cannot be divided into {self.replicas} replicas", hint, "replicas")
+        if self.memory_limits is not None and len(self.memory_limits) != self.ranks:
+            hint = "give one limit a rank, in their order"
+            raise invalid(f"{len(self.memory_limits)} limits for {self.ranks} ranks", hint, "memory_limits")
         return self
 
     @property

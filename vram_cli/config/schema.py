@@ -197,6 +197,8 @@ class Config(BaseModel):  # noqa: PLW1641 (pydantic makes __hash__ of a frozen m
                 "8-bit and paged state cannot be sharded: bitsandbytes does not know sharded parameters",
             ),
         }
+        if self.parallel.memory_limits is not None and self.device.memory_limit is not None:
+            raise invalid("cannot be combined with device.memory_limit", "remove one of them", "parallel.memory_limits")
         for key, (used, reason) in conflicts.items():
             if used:
                 raise invalid(f"cannot be combined with parallel.strategy: {self.parallel.strategy}", reason, key)

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from vram_cli.config import Config
 from vram_cli.probe.client import WorkerProbe
+from vram_cli.probe.environment import predicts_ranks
+from vram_cli.probe.launched_ranks import current_ranks
+from vram_cli.probe.rank_probe import RankProbe
 from vram_cli.records import Detail, Measurement, RunInfo
 
 __all__ = ["OpenProbe", "Probe", "WorkerProbe", "open_probe"]
@@ -56,7 +59,7 @@ def open_probe(
     snapshot: Path | None = None,
     reuse: Probe | None = None,
 ) -> AbstractContextManager[Probe]:
-    """Open a probe that runs a config in a worker process: on the device it names, or as a prediction.
+    """Open a probe that runs a config in worker processes, one a rank: on the device it names, or as a prediction.
 
     Args:
         config: the training and its device.
@@ -75,6 +78,8 @@ def open_probe(
         - WorkloadError: the user's code ended the worker process.
         - ProbeError: the worker process did not start.
     """
+    if config.parallel is not None and not predicts_ranks(config):
+        return RankProbe(config, download=download, deadline=deadline, ranks=current_ranks())
     return WorkerProbe(
         config,
         download=download,

@@ -35,7 +35,7 @@ def environment_of(config: Config, *, calibrated: bool) -> dict[str, str]:
         _check_for_script(config, gpu, obstacle)
         return _ASKS_NVML | _environment_of(config, gpu, calibrated=calibrated)
     if config.parallel is not None:
-        _check_for_ranks(config, gpu, obstacle)
+        _check_for_ranks(config, obstacle)
     return _environment_of(config, gpu, calibrated=calibrated)
 
 
@@ -77,26 +77,37 @@ def _check_for_script(config: Config, gpu: Gpu | None, obstacle: str) -> None:
         )
 
 
-def _check_for_ranks(config: Config, gpu: Gpu | None, obstacle: str) -> None:
-    """Refuse the devices on which a rank cannot be measured.
+def _check_for_ranks(config: Config, obstacle: str) -> None:
+    """Refuse the devices on which a rank can be neither measured nor predicted.
 
     Raises:
         MachineError: predictions need the virtual GPU, and it cannot be used here.
-        ConfigError: the device is one of this machine.
+        ConfigError: the device is a single one, or limits are those of single ranks, which are not predicted.
     """
-    device = config.device
-    predicts = gpu is not None or (device.name == "auto" and not virtual_gpu.machine_has_gpu())
+    device, limits = config.device, config.parallel.memory_limits if config.parallel else None
+    predicts = predicts_ranks(config)
     if predicts and (obstacle or device.engine == "fake-tensors"):
         reason = obstacle or "fake tensors cannot run NCCL"
         raise MachineError(
             f"parallel: a rank is predicted by PyTorch's own CUDA code alone, which cannot run here: {reason}",
             "predict on Linux with a CUDA build of PyTorch, such as in a container",
         )
-    if not predicts:
+    if predicts and limits is not None:
         raise ConfigError(
-            "parallel: ranks are predicted, and cannot be measured on a device of this machine yet",
-            "name the GPU of each rank, such as --gpu a100-80gb",
+            "parallel.memory_limits: ranks are predicted on GPUs that are alike",
+            "set device.memory_limit, or measure ranks on this machine with --device cpu or cuda",
         )
+    if not predicts and (":" in device.name or device.name == "mps"):
+        raise ConfigError(
+            f"device.name: {device.name} is one device, which several ranks cannot share",
+            "name cuda: every rank takes the GPU of its own number; CUDA_VISIBLE_DEVICES selects and orders them",
+        )
+
+
+def predicts_ranks(config: Config) -> bool:
+    """Return whether a rank of a config is predicted, and not all of them measured on devices of this machine."""
+    device = config.device
+    return device.gpu is not None or (device.name == "auto" and not virtual_gpu.machine_has_gpu())
 
 
 def _visible(name: str) -> str:

@@ -43,23 +43,34 @@ def first_reply(
         ProbeError: the worker ended for another reason.
         VramError: the worker refused the request.
     """
-    trial_timeout = config.search.trial_timeout
-    timeouts = START_TIMEOUT_S, max(trial_timeout, START_TIMEOUT_S) if download else trial_timeout
-    reply = None
-    for message, timeout in zip((ImportTorch(), request), timeouts, strict=True):
-        left = float("inf") if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            reply = worker.request(message, timeout=min(timeout, left))
-        except WorkerStopped as stop:
-            is_late = stop.outcome is Outcome.TIMED_OUT
-            error = (
-                start_timeout(timeout, config, is_deadline=left < timeout)
-                if is_late
-                else start_error(stop, worker, config, purpose)
-            )
-            worker.end()
-            raise error from None
-    return reply
+    import_torch(worker, config, deadline=deadline, purpose=purpose)
+    timeout = config.search.trial_timeout
+    timeout = max(timeout, START_TIMEOUT_S) if download else timeout
+    return _reply(worker, request, config, timeout=timeout, deadline=deadline, purpose=purpose)
+
+
+def import_torch(
+    worker: WorkerProcess, config: Config, *, deadline: float | None = None, purpose: str = "before its first trial"
+) -> None:
+    """Let a worker import torch; otherwise as `first_reply`."""
+    _reply(worker, ImportTorch(), config, timeout=START_TIMEOUT_S, deadline=deadline, purpose=purpose)
+
+
+def _reply(
+    worker: WorkerProcess, request: Any, config: Config, *, timeout: float, deadline: float | None, purpose: str
+) -> Any:
+    left = float("inf") if deadline is None else max(0.0, deadline - time.monotonic())
+    try:
+        return worker.request(request, timeout=min(timeout, left))
+    except WorkerStopped as stop:
+        is_late = stop.outcome is Outcome.TIMED_OUT
+        error = (
+            start_timeout(timeout, config, is_deadline=left < timeout)
+            if is_late
+            else start_error(stop, worker, config, purpose)
+        )
+        worker.end()
+        raise error from None
 
 
 def inspect_workload(config: Config, *, download: bool = False, samples: int = 0) -> WorkloadInspected:

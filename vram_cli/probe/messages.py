@@ -41,6 +41,20 @@ class TorchImported:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RankPlace:
+    """The place of a worker among the ranks that train together."""
+
+    rank: int
+    ranks: int
+    local_rank: int
+    """Its number among those of its machine: the number of its GPU."""
+    local_ranks: int
+    """Ranks of its machine, which share its memory."""
+    store: str
+    """The store at which the ranks meet: "file:PATH", or "tcp:HOST:PORT/PREFIX" for that of a launcher."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenSession:
     """Parent to worker: open a session for a config. A later message replaces the session."""
 
@@ -58,6 +72,8 @@ class OpenSession:
     """Whether the worker was started with the virtual GPU, to predict by it."""
     warm: bool = True
     """Whether a small trial may run before the first one."""
+    place: RankPlace | None = None
+    """The place of the worker, if several ranks train on devices of this machine or others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +86,8 @@ class RunTrial:
     detail: Detail = Detail.NONE
     confirm: bool = False
     """Whether a prediction must simulate this size, and not interpolate it from other sizes."""
+    is_warm_up: bool = False
+    """Whether ranks run it without a limit, to load what is loaded on first use."""
     snapshot: str | None = None
     """File to which a prediction writes a snapshot for PyTorch's memory_viz."""
 
@@ -141,6 +159,10 @@ class TrialDone:
     measurement: Measurement
     poisoned: bool
     """Whether the worker must be replaced before the next trial."""
+    data_dtype: str = "float32"
+    """The dtype of data that follow the model."""
+    exceeded_limit: bool = False
+    """Whether the context of the device grew during the trial of a rank, so that all ranks must repeat it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,6 +101,26 @@ class Process(Protocol):
         ...
 
 
+def start_process(environment: Mapping[str, str], entry: str) -> subprocess.Popen[bytes]:
+    """Start the process of a worker, in a session of its own, with pipes as its standard streams.
+
+    Args:
+        environment: variables that are added to this process's own.
+        entry: module whose `main` the process runs.
+
+    Raises:
+        OSError: the system starts no further process.
+    """
+    return subprocess.Popen(  # noqa: S603 - our own code, in our own Python
+        [sys.executable, "-c", _START, entry, _PACKAGE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
 class WorkerProcess:
     """A running worker, in a session of its own: Ctrl-C reaches only this process.
 
@@ -133,14 +153,7 @@ class WorkerProcess:
         self._stderr = PipeReader(cast("IO[bytes]", self._process.stderr), self._last_part)
 
     def _started(self, environment: Mapping[str, str], entry: str) -> Process:
-        return subprocess.Popen(  # noqa: S603 - our own code, in our own Python
-            [sys.executable, "-c", _START, entry, _PACKAGE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
+        return start_process(environment, entry)
 
     def send(self, message: Any) -> None:
         """Send a message that has no reply; `request` notices if the process has ended."""
@@ -232,7 +245,7 @@ class WorkerProcess:
         if not self.has_ended:
             kill_descendants(self.pid)
         self._process.kill()
-        kill_group(self.pid)
+        self._kill_others()
 
     def end(self) -> None:
         """Kill the process and free its resources. GPU memory is free once the process is reaped."""
@@ -267,7 +280,7 @@ class WorkerProcess:
 
     def _check_limits(self, seconds: float, timeout: float, max_resident_bytes: int | None) -> None:
         if self.has_ended:
-            kill_group(self.pid)  # a process that it started may hold the pipe open
+            self._kill_others()  # one of them may hold the pipe open
             self._stdout.drain()
             if self._messages.empty():
                 raise WorkerStopped(Outcome.KILLED, self.ending())
@@ -277,6 +290,10 @@ class WorkerProcess:
             raise WorkerStopped(Outcome.OUT_OF_MEMORY, "resident memory grew above the memory limit")
         if available_bytes() < HOST_FLOOR_BYTES:
             raise WorkerStopped(Outcome.HOST_MEMORY, "the computer was about to run out of RAM")
+
+    def _kill_others(self) -> None:
+        """Kill the processes that the worker has started in its session."""
+        kill_group(self.pid)
 
     def _resident_bytes(self) -> int:
         try:

@@ -58,9 +58,10 @@ class RankResult:
     """The trial of one of several ranks that ran together."""
 
     rank: int
-    outcome: Outcome
+    outcome: Outcome | None
+    """None if it failed, or was ended, only because another rank had failed."""
     phase: Phase | None = None
-    """The phase that failed, or in which the rank was ended because another one had failed."""
+    """The phase that failed, or in which it waited for the rank that had failed."""
     peaks: tuple[PhasePeak, ...] = ()
     allocator_bytes: int = 0
     """Memory of its device that its allocator may reserve."""
@@ -180,6 +181,8 @@ class Certificate:
     """How `smallest_failed` ended."""
     phase: Phase | None = None
     """The phase in which `smallest_failed` ended."""
+    rank: int | None = None
+    """The rank in which `smallest_failed` ended, of several that ran."""
     message: str = ""
     """The message of the exception that ended `smallest_failed`."""
 

@@ -15,6 +15,10 @@ DEFAULT_CONFIG = "mlp_mnist.yaml"
 """The config that commands use by default, so that it need not be named."""
 
 
+_FLAGS = {"mode": "--mode", "parallel.ranks": "--ranks", "parallel.strategy": "--strategy", "parallel.nccl": "--nccl"}
+"""Flags that are shorter than an override of their key."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A command and its purpose."""
@@ -105,11 +109,12 @@ def _step(run: RunInfo, purpose: str, command: str, *words: str) -> Step:
     device, gpu, limit = setting(run, "device.name"), setting(run, "device.gpu"), run.device.memory_limit_bytes
     same: tuple[str, ...] = ("--device", device) if isinstance(device, str) and device != "auto" else ()
     same += ("--gpu", gpu) if isinstance(gpu, str) else ()
-    same += ("--memory-limit", _size(limit)) if limit is not None else ()
+    is_of_all = setting(run, "parallel.memory_limits") is None
+    same += ("--memory-limit", _size(limit)) if limit is not None and is_of_all else ()
     for override in run.overrides:
         key, _, value = override.partition("=")
-        if key == "mode":
-            same += ("--mode", value)
+        if key in _FLAGS:
+            same += (_FLAGS[key], value)
         elif key not in _keys_set_by(words) and _concerns(key, command):
             same += ("--set", override)
     return Step(purpose, ("vram", command, *_config(run), *same, *words, *_script(run)))

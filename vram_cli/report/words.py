@@ -109,16 +109,22 @@ def place(phase: Phase | None) -> str:
     return "" if phase is None else _PLACES[phase]
 
 
-def ended(outcome: Outcome, phase: Phase | None) -> str:
-    """Return an outcome as a predicate: "ran out of memory in backward"."""
-    return f"{_VERBS[outcome]} {place(phase)}".rstrip()
+def ended(outcome: Outcome, phase: Phase | None, rank: int | None = None) -> str:
+    """Return an outcome as a predicate: "ran out of memory in backward", or "... in backward on rank 1"."""
+    return f"{_VERBS[outcome]} {place(phase)}".rstrip() + on_rank(rank)
+
+
+def on_rank(rank: int | None) -> str:
+    """Return " on rank 1"; "" if no several ranks ran."""
+    return "" if rank is None else f" on rank {number(rank)}"
 
 
 def outcome_label(trial: Measurement) -> str:
     """Return an outcome as a label: "fits", "fits, but thrashes", "out of memory in backward"."""
     if trial.thrashing:
         return "fits, but thrashes"
-    return f"{OUTCOME_LABELS[trial.outcome]} {place(trial.phase)}".rstrip()
+    label = f"{OUTCOME_LABELS[trial.outcome]} {place(trial.phase)}".rstrip()
+    return label if trial.fits else label + on_rank(trial.rank)
 
 
 def used_of(used: int, total: int) -> str:

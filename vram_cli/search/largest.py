@@ -110,6 +110,7 @@ def _certificate(trials: Trials, bracket: Bracket) -> Certificate | None:
         smallest_failed=bracket.smallest_failed,
         outcome=failed.outcome,
         phase=failed.phase,
+        rank=failed.rank,
         message=failed.message,
     )
 

@@ -30,6 +30,15 @@ def leave_group() -> None:
         dist.destroy_process_group()
 
 
+def groups(config: Config, device: torch.device) -> list[dist.ProcessGroup]:
+    """Return the groups among which the ranks of a training exchange tensors; they are made if they are missing."""
+    parallel = config.parallel
+    if parallel is None or not parallel.shards:
+        return [cast("dist.ProcessGroup", dist.group.WORLD)]
+    mesh = _mesh(device.type, parallel.replicas, parallel.shard_ranks)
+    return [mesh.get_group(dimension) for dimension in range(mesh.ndim)]
+
+
 def fullest_rank(config: Config, model: nn.Module) -> int:
     """Return a rank that holds at least as much memory as every other.
 

@@ -37,13 +37,13 @@ class CpuMonitor(MemoryMonitor):
     has_peak_counters = False
     limits_timed_steps = False  # enforcing it needs malloc settings that slow steps down
 
-    def __init__(self, memory_limit: int | None) -> None:
+    def __init__(self, memory_limit: int | None, processes: int = 1) -> None:
         self._memory = ProcessMemory()
         super().__init__(torch.device("cpu"))
         # Threads are created at the first parallel operation, and their stacks count as data.
         torch.ones(1 << 20).mul_(2).sum()
         self._limit = memory_limit
-        self._capacity = memory_limit or int(available_bytes() * DEFAULT_SHARE)
+        self._capacity = memory_limit or int(available_bytes() * DEFAULT_SHARE) // processes
         self._base = self._peak = self._heap = self._inherited_heap = 0
         self._lock, self._pid = threading.Lock(), os.getpid()
         self._is_sampling = False

@@ -92,6 +92,7 @@ class TrialService:
             timed=request.timed,
             virtual=request.virtual,
             warm=request.warm,
+            place=request.place,
         )
 
 

@@ -1,14 +1,17 @@
-"""One rank of a group whose other ranks do not exist."""
+"""The process group of a rank: with the other ranks, or alone if they do not exist."""
 
 from __future__ import annotations
 
 import atexit
 import os
+from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import Store
+from torch._C._distributed_c10d import FileStore, PrefixStore, Store, TCPStore
 
+from vram_cli.probe.messages import RankPlace
 from vram_cli.workload.parallel import leave_group
 
 _UNIQUE_ID = bytes([7]) * 128
@@ -47,7 +50,34 @@ class AbsentRanks(Store):
         """Return at once."""
 
 
-def join_group(ranks: int, rank: int) -> None:
+def join_group(place: RankPlace, device: torch.device, timeout: float) -> None:
+    """Make this process a rank of a group whose other ranks exist, and wait for them.
+
+    Args:
+        place: its place, and the store at which all of them meet.
+        device: its device, which decides about the backend.
+        timeout: seconds after which a rank that waits for another raises.
+    """
+    backend = dist.get_default_backend_for_device(device)
+    dist.init_process_group(
+        backend,
+        store=_store(place.store, place.ranks),
+        rank=place.rank,
+        world_size=place.ranks,
+        timeout=timedelta(seconds=timeout),
+    )
+
+
+def _store(address: str, ranks: int) -> Store:
+    kind, _, place = address.partition(":")
+    if kind == "file":
+        return FileStore(place, ranks)
+    server, _, prefix = place.partition("/")
+    host, _, port = server.rpartition(":")
+    return PrefixStore(prefix, TCPStore(host, int(port), is_master=False))
+
+
+def join_absent_ranks(ranks: int, rank: int) -> None:
     """Make this process one rank of a group that NCCL's stand-in answers for."""
     _STORES[:] = [AbsentRanks(ranks)]
     os.environ["TORCH_NCCL_ENABLE_MONITORING"] = "0"  # no thread that ends the process if a step takes long

@@ -25,10 +25,10 @@ from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.open_monitor import open_monitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_distinct_rows
 from vram_cli.probe.environment import communication_bytes
-from vram_cli.probe.messages import Ready, RunTrial, TrialDone, WarmUpLeft
+from vram_cli.probe.messages import RankPlace, Ready, RunTrial, TrialDone, WarmUpLeft
 from vram_cli.probe.worker.lazy_dynamo import make_dynamo_lazy
 from vram_cli.probe.worker.memory_trial import MemoryTrial
-from vram_cli.probe.worker.ranks import join_group
+from vram_cli.probe.worker.ranks import join_absent_ranks
 from vram_cli.probe.worker.remarks import remark_on
 from vram_cli.probe.worker.timing_trial import TimingTrials
 from vram_cli.probe.worker.versions import versions
@@ -70,6 +70,7 @@ def open_trials(
     timed: bool = False,
     virtual: bool = False,
     warm: bool = True,
+    place: RankPlace | None = None,
 ) -> Trials:
     """Return real trials; or predictions, if the config names a GPU to predict for, or `auto` finds none.
 
@@ -80,6 +81,7 @@ def open_trials(
         timed: whether trials time their steps instead of measuring memory.
         virtual: whether this process was started with the virtual GPU, to predict by it.
         warm: whether a small trial of the training may run before the first one; if not, another training's runs.
+        place: the place of this process, if it is one of several ranks on devices of this machine or others.
 
     Raises:
         ConfigError: the data or the GPU that the config names cannot be used, or its calibration cannot be read.
@@ -91,6 +93,10 @@ def open_trials(
         return ScriptTrials(config, is_virtual=virtual)
     check_code(config)
     leave_group()
+    if place is not None:
+        from vram_cli.probe.worker.rank_trials import RankTrials
+
+        return RankTrials(config, place, download=download, warm=warm)
     if timed:
         return TimingTrials(config, download=download)
     device = config.device
@@ -132,17 +138,26 @@ class StepTrials:
         config: the training.
         data: the source of its batches.
         open_monitor: opens the monitor of the device with a memory limit in bytes, None for none.
+        in_group: whether other ranks run the same steps, so that none may run more of them than the others.
     """
 
-    def __init__(self, config: Config, data: DataSource, open_monitor: Callable[[int | None], MemoryMonitor]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data: DataSource,
+        open_monitor: Callable[[int | None], MemoryMonitor],
+        *,
+        in_group: bool = False,
+    ) -> None:
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
         self._config, self._data, self._open_monitor = config, data, open_monitor
+        self._in_group = in_group
         self.data_dtype = "float32"
         """That of data that follow the model; known once the model has been built."""
         self._is_clean = True
         """Whether no tensor of the warm-up is alive."""
-        self._monitor = monitor = open_monitor(config.device.memory_limit)
+        self.monitor = monitor = open_monitor(config.device.memory_limit)
         if config.train.compile and not monitor.has_peak_counters:
             raise ConfigError(
                 f"train.compile: {monitor.device.type} has no peak counters, so tensors are tracked one by one; "
@@ -155,9 +170,12 @@ class StepTrials:
 
         Modules and kernels that are loaded on first use stay in memory, and would count as memory of the training.
         """
+        return self._warmed_up(batch_size).fits
+
+    def _warmed_up(self, batch_size: int) -> Measurement:
         measurement, trial = self._run_small(self._config, self._data, batch_size)
         self._is_clean, self.data_dtype = not trial.leaves_tensors, trial.data_dtype
-        return measurement.fits
+        return measurement
 
     def warm_up_with_preset(self) -> None:
         """Run a small trial of a training that keeps nothing, if the user's own keeps tensors of its warm-up."""
@@ -175,23 +193,26 @@ class StepTrials:
     def ready(self) -> Ready:
         """The device as it is now, the data and the versions."""
         return Ready(
-            device=self._monitor.describe(),
-            guard_bytes=self._monitor.guard_bytes,
+            device=self.monitor.describe(),
+            guard_bytes=self.monitor.guard_bytes,
             data=self._data.info.for_model(self.data_dtype),
-            versions=versions() | self._monitor.versions(),
+            versions=versions() | self.monitor.versions(),
         )
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone | WarmUpLeft:
         """Run a trial, and repeat it if the CUDA context grew during it, so that the limit was exceeded."""
         if not self._is_clean:
             return WarmUpLeft()
-        for _ in range(2):
-            memory_trial = MemoryTrial(self._monitor, on_phase, trial.detail)
+        if trial.is_warm_up:
+            return TrialDone(measurement=self._warmed_up(trial.batch_size), poisoned=False, data_dtype=self.data_dtype)
+        for _ in range(1 if self._in_group else 2):
+            memory_trial = MemoryTrial(self.monitor, on_phase, trial.detail, watches_growth=not self._in_group)
             steps = self._config.search.steps
             measurement, poisoned = memory_trial.run(self._config, self._data, trial.batch_size, steps)
-            if memory_trial.leaves_tensors or not (measurement.fits and self._monitor.exceeded_limit()):
+            exceeded = measurement.fits and self.monitor.exceeded_limit()
+            if memory_trial.leaves_tensors or not exceeded:
                 break
-        return TrialDone(measurement=measurement, poisoned=poisoned)
+        return TrialDone(measurement=measurement, poisoned=poisoned, exceeded_limit=exceeded)
 
 
 class VirtualTrials:
@@ -279,7 +300,7 @@ def _join(config: Config, model: nn.Module) -> ParallelInfo | None:
     if (parallel := config.parallel) is None:
         return None
     rank = fullest_rank(config, model)
-    join_group(parallel.ranks, rank)
+    join_absent_ranks(parallel.ranks, rank)
     return ParallelInfo(
         strategy=parallel.strategy,
         ranks=parallel.ranks,

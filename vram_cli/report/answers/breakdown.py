@@ -7,7 +7,7 @@ from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_lines
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks, needed_table, require_detail, timeline_title
-from vram_cli.report.answers.parallel import global_batch
+from vram_cli.report.answers.parallel import global_batch, ranks_table
 from vram_cli.report.answers.run_sections import (
     commands,
     config_section,
@@ -50,6 +50,7 @@ def breakdown_document(result: BreakdownResult, *, depth: int | None = None, tim
         remark=script_remark(run, result.measurement.batch_size),
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),
+            *ranks_table(result.measurement),
             _evidence(result),
             *notes(foreach_note(result.breakdown, run), *_remarks(result)),
             config_section(run),
@@ -76,6 +77,7 @@ def _document_of_misfit(result: BreakdownResult, needed: Breakdown) -> doc.Docum
         remark=script_remark(run, result.measurement.batch_size),
         blocks=(
             needed_table(needed, run.device),
+            *ranks_table(result.measurement),
             _evidence(result),
             *notes(foreach_note(needed, run), *_remarks(result)),
         ),

@@ -10,7 +10,7 @@ from vram_cli.report import charts
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_lines, until_full
 from vram_cli.report.answers.memory import breakdown_title, memory_blocks
-from vram_cli.report.answers.parallel import global_batch
+from vram_cli.report.answers.parallel import global_batch, ranks_table
 from vram_cli.report.answers.run_sections import (
     commands,
     config_section,
@@ -67,6 +67,7 @@ def find_batch_document(result: FindBatchResult, *, depth: int | None = None, ti
         remark=script_remark(run),
         blocks=(
             *memory_blocks(result.breakdown, run.device, result.command, depth, timeline=timeline),
+            *ranks_table(_trial_of(result, result.max_batch_size or 0)),
             *((throughput_section(result, throughput),) if throughput else ()),
             *((trials_section(result.trials, run.device),) if result.trials else ()),
             *(
@@ -142,7 +143,7 @@ def _nothing_fits(result: FindBatchResult) -> doc.Line:
     # An error at a smaller size, such as batch norm's at one sample, is not the reason.
     limited = [trial for trial in result.trials if trial.outcome is not Outcome.ERROR]
     smallest = min(limited or result.trials, key=lambda trial: trial.batch_size)
-    size, end = number(smallest.batch_size), ended(smallest.outcome, smallest.phase)
+    size, end = number(smallest.batch_size), ended(smallest.outcome, smallest.phase, smallest.rank)
     why = f": {one_line(smallest.message)}" if smallest.message else ""
     if smallest.outcome is not Outcome.OUT_OF_MEMORY:
         return "Nothing ran to the end:", f"a batch of {size} {end}{why}"
@@ -234,7 +235,8 @@ def _failure(result: FindBatchResult) -> str:
     if certificate is None or certificate.smallest_failed is None or certificate.outcome is None:
         return ""
     why = f": {one_line(certificate.message)}" if certificate.outcome is Outcome.ERROR and certificate.message else ""
-    facts = [f"{number(certificate.smallest_failed)} {ended(certificate.outcome, certificate.phase)}{why}"]
+    end = ended(certificate.outcome, certificate.phase, certificate.rank)
+    facts = [f"{number(certificate.smallest_failed)} {end}{why}"]
     if not (accepted := result.accepted_sizes).are_all:
         facts.append(f"of the sizes tried, only {accepted} ran" if result.refused else f"only {accepted} were tried")
     gap = accepted.count_to(certificate.smallest_failed - 1) - accepted.count_to(certificate.largest_ok)

@@ -82,7 +82,8 @@ def proof(certificate: Certificate | None, device: Device, message_limit: int) -
     if certificate.smallest_failed is None or certificate.outcome is None:
         return f"{ran}; nothing larger was tried"
     words = f": {one_line(certificate.message, message_limit)}" if certificate.message else ""
-    return f"{ran}; {number(certificate.smallest_failed)} {ended(certificate.outcome, certificate.phase)}{words}"
+    end = ended(certificate.outcome, certificate.phase, certificate.rank)
+    return f"{ran}; {number(certificate.smallest_failed)} {end}{words}"
 
 
 def _size(peak: int) -> str:
