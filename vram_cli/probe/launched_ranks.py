@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from vram_cli.errors import MachineError
+from vram_cli.probe.devices.host_memory import default_capacity
 from vram_cli.probe.launch import Launch
 from vram_cli.probe.messages import RankPlace
 from vram_cli.probe.remote_worker import Connection, RemoteWorker, serve_worker
@@ -33,8 +34,8 @@ class LaunchedRanks:
 
     def __init__(self, launch: Launch, server: socket.socket, token: str) -> None:
         self._launch, self._server, self._token = launch, server, token
-        self._locals = {0: (launch.local_rank, launch.local_ranks)}
-        """Number and count of each rank on its machine."""
+        self._hellos = {0: _hello(launch)}
+        """Of each rank, when it connected first."""
         self._groups = 0
 
     @property
@@ -57,10 +58,7 @@ class LaunchedRanks:
         self._groups += 1
         launch = self._launch
         store = f"tcp:{launch.host}:{launch.port}/{launch.prefix}/{self._groups}"
-        return [
-            RankPlace(rank=rank, ranks=self.count, local_rank=number, local_ranks=count, store=store)
-            for rank, (number, count) in sorted(self._locals.items())
-        ]
+        return [RankPlace(ranks=self.count, store=store, **hello) for _, hello in sorted(self._hellos.items())]
 
     def close(self) -> None:
         """Keep the other ranks for the next probe of this command."""
@@ -80,10 +78,16 @@ class LaunchedRanks:
             connection = Connection(accepted)
             kind, content = connection.receive()
             hello = json.loads(content) if kind == _HELLO else {}
-            if secrets.compare_digest(hello.get("token", ""), self._token):
+            if secrets.compare_digest(hello.pop("token", ""), self._token):
                 connections[hello["rank"]] = connection
-                self._locals[hello["rank"]] = hello["local_rank"], hello["local_ranks"]
+                self._hellos.setdefault(hello["rank"], hello)
         return connections
+
+
+def _hello(launch: Launch) -> dict[str, Any]:
+    """Return the fields of `RankPlace` that a rank knows itself."""
+    capacity = default_capacity() // launch.local_ranks
+    return {"rank": launch.rank, "local_rank": launch.local_rank, "cpu_capacity": capacity}
 
 
 def current_ranks() -> LaunchedRanks | None:
@@ -108,12 +112,7 @@ def rank_zero(launch: Launch) -> Iterator[None]:
 def serve_rank_zero(launch: Launch) -> None:
     """Start workers for rank 0 in this process, which is another rank, as long as that runs."""
     address: dict[str, Any] = json.loads(launch.open_store().get(_KEY))
-    hello = {
-        "token": address["token"],
-        "rank": launch.rank,
-        "local_rank": launch.local_rank,
-        "local_ranks": launch.local_ranks,
-    }
+    hello = {"token": address["token"], **_hello(launch)}
     while True:
         try:
             connected = socket.create_connection((launch.host, address["port"]))

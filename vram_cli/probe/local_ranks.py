@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from vram_cli.probe.devices.host_memory import default_capacity
 from vram_cli.probe.messages import RankPlace
 from vram_cli.probe.worker_process import WorkerProcess
 
@@ -47,6 +48,7 @@ class LocalRanks:
         self._folder: AbstractContextManager[str] = tempfile.TemporaryDirectory(prefix="vram-ranks-")
         self._path = self._folder.__enter__()
         self._groups = 0
+        self._cpu_capacity = default_capacity() // count
 
     def start(self, environment: Mapping[str, str]) -> list[WorkerProcess]:
         """Start a worker a rank."""
@@ -65,7 +67,8 @@ class LocalRanks:
         store = f"file:{self._path}/{self._groups}"
         count = self.count
         return [
-            RankPlace(rank=rank, ranks=count, local_rank=rank, local_ranks=count, store=store) for rank in range(count)
+            RankPlace(rank=rank, ranks=count, local_rank=rank, cpu_capacity=self._cpu_capacity, store=store)
+            for rank in range(count)
         ]
 
     def close(self) -> None:

@@ -48,8 +48,8 @@ class RankPlace:
     ranks: int
     local_rank: int
     """Its number among those of its machine: the number of its GPU."""
-    local_ranks: int
-    """Ranks of its machine, which share its memory."""
+    cpu_capacity: int
+    """Its share of the CPU's memory, in bytes, if there is no limit."""
     store: str
     """The store at which the ranks meet: "file:PATH", or "tcp:HOST:PORT/PREFIX" for that of a launcher."""
 

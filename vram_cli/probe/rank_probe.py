@@ -224,10 +224,6 @@ class RankProbe:
         _require(replies)
         if not self._ready:
             self._ready = [reply.content for reply in sorted(replies, key=lambda reply: reply.rank)]
-            self._limits = [
-                each.device.capacity_bytes if each.device.type == "cpu" else limit
-                for each, limit in zip(self._ready, self._limits, strict=True)
-            ]
         if self._warms_up:
             self._warm_up(group)
 

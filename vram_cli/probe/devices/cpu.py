@@ -19,13 +19,10 @@ import psutil
 import torch
 
 from vram_cli.accounting.storage_tracker import StorageTracker
-from vram_cli.probe.devices.host_memory import available_bytes
+from vram_cli.probe.devices.host_memory import default_capacity
 from vram_cli.probe.devices.malloc import HEAP_PAD_BYTES
 from vram_cli.probe.devices.monitor import MemoryMonitor, PeakStats
 from vram_cli.probe.devices.process_memory import ENFORCED, ProcessMemory
-
-DEFAULT_SHARE = 0.8
-"""Share of the available RAM that is the capacity if no limit is given."""
 
 SAMPLE_SECONDS = 0.002
 """Interval between samples of the data segment; kernel scratch of any size lives longer."""
@@ -37,13 +34,13 @@ class CpuMonitor(MemoryMonitor):
     has_peak_counters = False
     limits_timed_steps = False  # enforcing it needs malloc settings that slow steps down
 
-    def __init__(self, memory_limit: int | None, processes: int = 1) -> None:
+    def __init__(self, memory_limit: int | None, capacity: int | None = None) -> None:
         self._memory = ProcessMemory()
         super().__init__(torch.device("cpu"))
         # Threads are created at the first parallel operation, and their stacks count as data.
         torch.ones(1 << 20).mul_(2).sum()
         self._limit = memory_limit
-        self._capacity = memory_limit or int(available_bytes() * DEFAULT_SHARE) // processes
+        self._capacity = memory_limit or capacity or default_capacity()
         self._base = self._peak = self._heap = self._inherited_heap = 0
         self._lock, self._pid = threading.Lock(), os.getpid()
         self._is_sampling = False

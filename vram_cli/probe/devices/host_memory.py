@@ -7,6 +7,12 @@ from pathlib import Path
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
+_DEFAULT_SHARE = 0.8
+
+
+def default_capacity() -> int:
+    """Return the capacity of the CPU in bytes if no limit is given: a share of the available RAM."""
+    return int(available_bytes() * _DEFAULT_SHARE)
 
 
 def available_bytes() -> int:

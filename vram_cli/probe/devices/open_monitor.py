@@ -13,13 +13,13 @@ from vram_cli.probe.devices.mps import MpsMonitor
 _ON_THE_CPU = "use --device cpu with a --memory-limit such as 8GiB"
 
 
-def open_monitor(name: str, memory_limit: int | None, *, processes: int = 1) -> MemoryMonitor:
+def open_monitor(name: str, memory_limit: int | None, *, cpu_capacity: int | None = None) -> MemoryMonitor:
     """Return the monitor for auto, cpu, cuda, cuda:N, xpu or mps; `memory_limit` is in bytes.
 
     Args:
         name: name of the device.
         memory_limit: limit in bytes; None for all of the device's memory.
-        processes: processes that share the CPU's memory.
+        cpu_capacity: capacity of the CPU in bytes if there is no limit; None for a share of the available RAM.
 
     Raises:
         MachineError: the device does not exist, has less memory than the limit, or PyTorch offers no counters for it.
@@ -28,7 +28,7 @@ def open_monitor(name: str, memory_limit: int | None, *, processes: int = 1) -> 
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cpu":
-        return CpuMonitor(memory_limit, processes)
+        return CpuMonitor(memory_limit, cpu_capacity)
     if device.type == "mps":
         if not torch.backends.mps.is_available():
             raise MachineError(f"device.name: PyTorch {torch.__version__} finds no mps device here", _ON_THE_CPU)

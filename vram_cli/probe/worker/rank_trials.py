@@ -38,7 +38,7 @@ class RankTrials:
         if config.parallel is None:
             raise ConfigError("parallel: it is missing, and several ranks were started")
         name = device_of_rank(config.device.name, place.local_rank)
-        open_rank = partial(open_monitor, name, processes=place.local_ranks)
+        open_rank = partial(open_monitor, name, cpu_capacity=place.cpu_capacity)
         self._trials = StepTrials(config, open_data(config, download=download), open_rank, in_group=True)
         monitor = self._trials.monitor
         before = monitor.capacity()[1]
