@@ -1,83 +1,104 @@
-"""One measurement of the measurements of all ranks: it fits if it fits in each, and the fullest rank speaks for all."""
+"""The trials of several ranks that ran together, as one measurement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
-from vram_cli.records import Measurement, Outcome, Phase, RankResult
+from vram_cli.records import Measurement, Outcome, RankResult
 
-_LOST_PEERS = (
-    "connection closed by peer",  # gloo, if the process of another rank has ended
+_LOST_PEER = (
+    "connection closed by peer",  # gloo, if the other process has ended
     "connection reset by peer",
+    "connection refused",
     "broken pipe",
-    "application timeout caused pair closure",  # gloo, if another rank has not answered in time
-    "timed out waiting",
-    "ncclremoteerror",
-    "nccl communicator was aborted",
-    "remote process exited",
+    "failed to recv, got 0 bytes",  # TCPStore, if the process that has it has ended
+    "timed out waiting",  # gloo, if the other process stays away
+    "wait timeout after",  # the store
+    "pair closure",  # gloo, after a time-out of its own
+    "connectfullmesh failed",
+    "remote process exited",  # NCCL's text of ncclRemoteError
+    "communicator was aborted",
+    "watchdog caught collective operation timeout",
 )
-"""Texts of errors that a rank raises because another one has failed."""
-_CAUSES = (Outcome.OUT_OF_MEMORY, Outcome.KERNEL_LIMIT, Outcome.HOST_MEMORY, Outcome.KILLED)
-"""Outcomes that speak for all ranks before the others, in order."""
+"""Texts of errors by which a rank learns that another one has failed."""
+
+_WORST_FIRST = (
+    Outcome.OUT_OF_MEMORY,
+    Outcome.HOST_MEMORY,
+    Outcome.KILLED,
+    Outcome.KERNEL_LIMIT,
+    Outcome.TIMED_OUT,
+    Outcome.ERROR,
+    Outcome.ENDED,
+)
 
 
-class RankMeasurement(NamedTuple):
-    """The measurement of one rank."""
+@dataclass(frozen=True)
+class RankTrial:
+    """The trial of one rank."""
 
     rank: int
-    measurement: Measurement | None
-    """None if the rank was ended because it waited for another one, which had failed."""
+    measurement: Measurement
     allocator_bytes: int
     """Memory of its device that its allocator may reserve."""
-    phase: Phase | None = None
-    """The phase in which it waited."""
+    was_ended: bool = False
+    """Whether it was ended because another rank had failed."""
+
+    @property
+    def is_collateral(self) -> bool:
+        """Whether it failed only because another rank had."""
+        return self.was_ended or lost_a_peer(self.measurement)
+
+    @property
+    def room_bytes(self) -> int:
+        """Memory that it left free."""
+        return self.allocator_bytes - self.measurement.peak_reserved_bytes
 
 
-def merged(ranks: Sequence[RankMeasurement]) -> Measurement:
-    """Return the measurement of the rank that failed first or, if all fit, has the least room; with a result of each.
+def merge_ranks(trials: Sequence[RankTrial]) -> Measurement:
+    """Return the measurement of the rank that decides, with the results of all.
+
+    If all fit, that is the rank with the least room. If not, it is the one whose failure is the reason for the others.
 
     Args:
-        ranks: all ranks, in the order in which they ended; at least one was not ended as it waited.
+        trials: one per rank, at least one, in the order in which they ended.
     """
-    ended = [each for each in ranks if each.measurement is not None]
-    failed = [each for each in ended if not _of(each).fits]
-    speaker = min(failed, key=_order) if failed else min(ended, key=_room)
-    results = tuple(_result(each) for each in sorted(ranks, key=lambda each: each.rank))
-    return replace(_of(speaker), rank=speaker.rank, ranks=results)
+    failed = [trial for trial in trials if not trial.measurement.fits]
+    decides = _cause(failed) if failed else min(trials, key=lambda trial: (trial.room_bytes, trial.rank))
+    measurements = [trial.measurement for trial in trials]
+    return replace(
+        decides.measurement,
+        rank=decides.rank,
+        ranks=tuple(map(_result, sorted(trials, key=lambda trial: trial.rank))),
+        seconds=max(each.seconds for each in measurements),
+        allocator_retries=max(each.allocator_retries for each in measurements),
+        notes=tuple(dict.fromkeys(note for each in measurements for note in each.notes)),
+        writes=tuple(dict.fromkeys(line for each in measurements for line in each.writes)),
+    )
 
 
 def lost_a_peer(measurement: Measurement) -> bool:
-    """Return whether a rank failed only because another one had."""
-    return measurement.outcome is Outcome.ERROR and any(map(measurement.message.lower().count, _LOST_PEERS))
+    """Return whether a rank failed only because another one had failed."""
+    text = measurement.message.lower()
+    return measurement.outcome is Outcome.ERROR and any(words in text for words in _LOST_PEER)
 
 
-def _of(rank: RankMeasurement) -> Measurement:
-    if rank.measurement is None:
-        raise ValueError(f"rank {rank.rank} was ended as it waited")
-    return rank.measurement
+def _cause(failed: Sequence[RankTrial]) -> RankTrial:
+    """Return the failure that comes first, if it is an error of the training's own code, or the worst one."""
+    causes = [trial for trial in failed if not trial.is_collateral] or failed
+    if causes[0].measurement.outcome is Outcome.ERROR:
+        return causes[0]
+    return min(causes, key=lambda trial: _WORST_FIRST.index(trial.measurement.outcome))
 
 
-def _order(rank: RankMeasurement) -> tuple[bool, int]:
-    """Return a key by which causes come before their consequences; ranks that are alike stay in their order."""
-    outcome = _of(rank).outcome
-    return lost_a_peer(_of(rank)), _CAUSES.index(outcome) if outcome in _CAUSES else len(_CAUSES)
-
-
-def _room(rank: RankMeasurement) -> int:
-    return rank.allocator_bytes - _of(rank).peak_reserved_bytes
-
-
-def _result(rank: RankMeasurement) -> RankResult:
-    measurement = rank.measurement
-    if measurement is None:
-        return RankResult(rank=rank.rank, outcome=None, phase=rank.phase, allocator_bytes=rank.allocator_bytes)
+def _result(trial: RankTrial) -> RankResult:
+    measurement = trial.measurement
     return RankResult(
-        rank=rank.rank,
-        outcome=None if lost_a_peer(measurement) else measurement.outcome,
+        rank=trial.rank,
+        outcome=None if trial.is_collateral else measurement.outcome,
         phase=measurement.phase,
         peaks=measurement.peaks,
-        allocator_bytes=rank.allocator_bytes,
+        allocator_bytes=trial.allocator_bytes,
         message=measurement.message,
     )

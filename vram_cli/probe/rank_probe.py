@@ -13,7 +13,7 @@ from vram_cli.errors import ConfigError, CutShortError, ProbeError, VramError
 from vram_cli.probe.environment import environment_of
 from vram_cli.probe.first_request import first_reply, import_torch, inspect_workload
 from vram_cli.probe.local_ranks import LocalRanks, Ranks
-from vram_cli.probe.merged_ranks import RankMeasurement, merged
+from vram_cli.probe.merged_ranks import RankTrial, merge_ranks
 from vram_cli.probe.messages import OpenSession, RankPlace, Ready, RunTrial, TrialDone, WarmUpLeft
 from vram_cli.probe.user_code import code_folder, ended_by_user_code
 from vram_cli.probe.worker_group import RankReply, WorkerGroup
@@ -188,16 +188,16 @@ class RankProbe:
         return None
 
     def _merged(self, replies: Sequence[RankReply], batch_size: int, seconds: float) -> Measurement:
-        ranks = (
-            RankMeasurement(
+        trials = (
+            RankTrial(
                 rank=reply.rank,
                 measurement=_measurement(reply, batch_size, seconds),
                 allocator_bytes=self._ready[reply.rank].device.allocator_bytes,
-                phase=reply.phase,
+                was_ended=reply.has_waited,
             )
             for reply in replies
         )
-        return merged(list(ranks))
+        return merge_ranks(list(trials))
 
     def _start(self) -> WorkerGroup:
         self._end()
@@ -262,13 +262,11 @@ class RankProbe:
             group.end()
 
 
-def _measurement(reply: RankReply, batch_size: int, seconds: float) -> Measurement | None:
-    """Return the measurement of a rank; None if it was ended as it waited for one that had failed."""
+def _measurement(reply: RankReply, batch_size: int, seconds: float) -> Measurement:
+    """Return the measurement of a rank; one of its end, if it was ended."""
     content = reply.content
     if isinstance(content, TrialDone):
         return content.measurement
-    if reply.has_waited:
-        return None
     message = f"the trial's process {content.message}" if content.outcome is Outcome.KILLED else content.message
     return Measurement(
         batch_size=batch_size, outcome=content.outcome, phase=reply.phase, seconds=seconds, message=message

@@ -13,7 +13,7 @@ from vram_cli.errors import VramError
 from vram_cli.probe.worker_process import WorkerProcess, WorkerStopped
 from vram_cli.records import Phase
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.0
 """Time after the first failure in which other ranks may report theirs. After that they are taken to wait for it."""
 _POLL_SECONDS = 0.05
 

@@ -14,7 +14,7 @@ import torchvision  # noqa: F401
 import vram_cli.probe.worker.rank_trials  # noqa: F401
 from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import Config, load_config
-from vram_cli.errors import ConfigError, VramError, WorkloadError
+from vram_cli.errors import ConfigError, ProbeError, WorkloadError
 from vram_cli.probe.live.forked_worker import ForkedWorker
 from vram_cli.probe.local_ranks import LocalRanks
 from vram_cli.probe.rank_probe import RankProbe
@@ -84,15 +84,14 @@ def test_the_rank_with_the_smaller_limit_decides() -> None:
         "model={factory: 'torch.nn:Linear', kwargs: {in_features: 65536, out_features: 10}}",
         "optimizer={name: sgd}",
     )
-    answer = find_batch(
-        config("parallel.memory_limits=[90MiB, 60MiB]", *wide), open_probe=lambda config, **_: probe(config)
-    )
+    uneven = config("parallel.memory_limits=[90MiB, 60MiB]", "search.tolerance=0.05", *wide)
+    answer = find_batch(uneven, open_probe=lambda config, **_: probe(config))
     assert (answer.run.device.capacity_bytes, answer.limited_by) == (60 * MIB, Limit.MEMORY)
     assert answer.certificate is not None
     assert (answer.certificate.rank, answer.certificate.outcome) == (1, Outcome.OUT_OF_MEMORY)
     failed = next(trial for trial in answer.trials if trial.outcome is Outcome.OUT_OF_MEMORY)
     assert failed.ranks[0].outcome is None, "the other rank waited, or lost its peer"
-    assert (answer.max_batch_size or 0) * 65536 * 4 > 45 * MIB
+    assert (answer.max_batch_size or 0) * 65536 * 4 > 25 * MIB
     with probe(config("parallel.memory_limits=[90MiB, 90MiB]", *wide)) as ranks:
         assert ranks.measure(2 * (answer.max_batch_size or 0) - 128).fits
 
@@ -146,6 +145,7 @@ def test_an_error_while_opening_is_said_once() -> None:
 
 
 def test_a_closed_probe_ends_a_trial() -> None:
-    with pytest.raises(VramError), probe(config()) as ranks:
+    with probe(config()) as ranks:
         ranks.__exit__(None, None, None)
-        ranks.measure(8)
+        with pytest.raises(ProbeError, match="closed"):
+            ranks.measure(8)
