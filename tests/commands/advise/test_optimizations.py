@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.commands.advise.formula_probe import training
-from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization, applicable_optimizations
+from vram_cli.commands.advise.memory_optimization import Cost, MemoryOptimization
+from vram_cli.commands.advise.optimizations import applicable_optimizations
 from vram_cli.config import Config, with_overrides
 from vram_cli.records import Device
 
