@@ -68,11 +68,20 @@ class _Search:
 
     def _fewest(self, counts: Sequence[int]) -> int | None:
         """Return the smallest number that fits: each GPU of a larger group has less to hold."""
-        tries_first = self._strategy == "ddp"  # with its share, one GPU alone often fits already
-        if tries_first and self._fits(counts[0]):
-            return counts[0]
-        index = bisect_left(counts, True, lo=int(tries_first), key=self._fits)
+        guess = self._guess(counts)
+        low, high = 0, max(guess - 1, 0)
+        if not self._fits(counts[guess]):
+            low, high = guess + 1, len(counts)
+        elif guess and not self._fits(counts[guess - 1]):
+            return counts[guess]
+        index = bisect_left(counts, True, low, high, key=self._fits)
         return counts[index] if index < len(counts) else None
+
+    def _guess(self, counts: Sequence[int]) -> int:
+        """Return the index of the number with which shares are as large as what fits without changes."""
+        largest = self._run.max_batch_size
+        too_large = sum(self._batch_size // ranks > largest for ranks in counts)
+        return min(too_large, len(counts) - 1) if largest else len(counts) // 2
 
     def _copies_too_large_a_model(self) -> bool:
         return self._strategy == "ddp" and self._run.config.parallel is None and self._run.max_batch_size == 0

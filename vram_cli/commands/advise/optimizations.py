@@ -59,8 +59,15 @@ def _without_cost(config: Config, device: Device) -> Iterable[MemoryOptimization
             "optimizer without foreach", ("optimizer.foreach=false",), Cost.COMPUTE, "slower steps"
         )
     yield from _allocator(config, device)
-    if not config.train.channels_last and not _is_sharded(config):  # fully_shard refuses it
+    is_refused = _is_sharded(config)  # fully_shard takes contiguous parameters only
+    if not config.train.channels_last and not is_refused and _may_have_images(config):
         yield MemoryOptimization("channels last", ("train.channels_last=true",), Cost.NOTHING)
+
+
+def _may_have_images(config: Config) -> bool:
+    """Whether a sample may have more than one dimension; that of a language model is a sequence."""
+    inputs = config.data.inputs
+    return not inputs or any(len(spec.shape) > 1 for spec in inputs.values())
 
 
 def has_foreach_default(config: Config, device: Device) -> bool:

@@ -21,7 +21,7 @@ def parallel_optimizations(
     """
     if parallel.shards:
         yield from _of_fsdp2(parallel)
-        if rounds_to_bfloat16 and parallel.param_dtype is None and config.precision in ("fp32", "tf32"):
+        if rounds_to_bfloat16 and parallel.param_dtype is None and config.precision in ("fp32", "tf32", "amp-bf16"):
             yield _gathered_in_bfloat16(parallel)
     elif config.mode == "train":  # an evaluation is not wrapped in DDP
         yield from _of_ddp(config, parallel)
