@@ -184,6 +184,18 @@ def test_changes_that_ranks_refuse_are_left_out() -> None:
     assert not {"optimizer in backward", "channels last", "8-bit AdamW"} & names(training(FSDP2))
 
 
+def test_sharded_parameters_are_fused_in_adam_alone() -> None:
+    assert "fused optimizer" in names(training(FSDP2))
+    assert "fused optimizer" not in names(training(FSDP2, "optimizer={name: sgd, momentum: 0.9}"))
+    fused = training("parallel.ranks=8", "optimizer={name: sgd, momentum: 0.9, fused: true}")
+    changes = {change.name: change for change in applicable_optimizations(fused, gpu())}
+    assert changes["FSDP2 instead of DDP"].overrides == ("parallel.strategy=fsdp2", "optimizer.fused=null")
+    changes = {
+        change.name: change for change in applicable_optimizations(training(FSDP2, "optimizer.fused=true"), gpu())
+    }
+    assert "optimizer.fused=null" in changes["SGD with momentum"].overrides
+
+
 def test_another_strategy_is_combined_with_no_other_key_of_ranks() -> None:
     changes = {change.name: change for change in applicable_optimizations(training("parallel.ranks=8"), gpu())}
     fsdp2 = changes["FSDP2 instead of DDP"]

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from vram_cli.commands.advise.advice_run import FATAL, AdviceRun
+from vram_cli.commands.advise.parallel_optimizations import fsdp2_overrides
 from vram_cli.config import with_overrides
 from vram_cli.errors import VramError
 from vram_cli.records import AccumulationPlan, RankPlan
@@ -107,7 +108,8 @@ class _Search:
             return False
 
     def _overrides(self, ranks: int) -> tuple[str, ...]:
-        return (f"parallel.strategy={self._strategy}", f"parallel.ranks={ranks}")
+        strategy = fsdp2_overrides(self._run.config) if self._strategy == "fsdp2" else ("parallel.strategy=ddp",)
+        return (*strategy, f"parallel.ranks={ranks}")
 
     def _impossible(self, reason: str) -> RankPlan:
         return RankPlan(strategy=self._strategy, ranks=None, batch_size=None, reason=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vram_cli.commands.advise.memory_optimization import Cost, MemoryOptimization
-from vram_cli.commands.advise.parallel_optimizations import parallel_optimizations
+from vram_cli.commands.advise.parallel_optimizations import can_fuse_sharded, parallel_optimizations
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.hardware.gpus import find_gpu
@@ -51,6 +51,7 @@ def _without_cost(config: Config, device: Device) -> Iterable[MemoryOptimization
         and type(optimizer).takes(optimizer.kind, "fused")
         and not optimizer.fused
         and not config.train.optimizer_in_backward
+        and (can_fuse_sharded(config) or not _is_sharded(config))
     ):
         overrides = ("optimizer.foreach=null", "optimizer.fused=true")
         yield MemoryOptimization("fused optimizer", overrides, Cost.NOTHING)
@@ -141,9 +142,9 @@ def _training_step(config: Config) -> Iterable[MemoryOptimization]:
 def _optimizer(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     optimizer, cost_text = config.optimizer, "needs other hyperparameters"
     if optimizer.family == "adam":
-        yield MemoryOptimization(
-            "SGD with momentum", ("optimizer.name=sgd", "optimizer.momentum=0.9"), Cost.TUNING, cost_text
-        )
+        not_fused = ("optimizer.fused=null",) if _is_sharded(config) and optimizer.fused else ()
+        overrides = ("optimizer.name=sgd", "optimizer.momentum=0.9", *not_fused)
+        yield MemoryOptimization("SGD with momentum", overrides, Cost.TUNING, cost_text)
         if device.is_gpu and not device.is_simulated and not _is_sharded(config):
             yield MemoryOptimization(
                 "8-bit AdamW", ("optimizer.name=adamw8bit",), Cost.TUNING, "8-bit state; needs bitsandbytes"

@@ -27,10 +27,23 @@ def parallel_optimizations(
         yield from _of_ddp(config, parallel)
     if not parallel.shards and _can_be_sharded(config):
         cost_text = "gathers parameters in forward and backward"
-        overrides = ("parallel.strategy=fsdp2",)
-        yield MemoryOptimization("FSDP2 instead of DDP", overrides, Cost.COMMUNICATION, cost_text)
+        yield MemoryOptimization("FSDP2 instead of DDP", fsdp2_overrides(config), Cost.COMMUNICATION, cost_text)
     if (ranks := 2 * parallel.ranks) <= MOST_RANKS:
         yield MemoryOptimization(f"{ranks:,} ranks", (f"parallel.ranks={ranks}",), Cost.GPUS, "twice as many GPUs")
+
+
+def fsdp2_overrides(config: Config) -> tuple[str, ...]:
+    """Return the overrides that shard a training."""
+    keeps_fused = not config.optimizer.fused or can_fuse_sharded(config)
+    return ("parallel.strategy=fsdp2", *(() if keeps_fused else ("optimizer.fused=null",)))
+
+
+def can_fuse_sharded(config: Config) -> bool:
+    """Return whether an optimizer of sharded parameters can be fused: in torch 2.14, DTensor knows Adam's kernels alone.
+
+    See `aten._fused_adam_` in torch/distributed/tensor/_ops/_pointwise_ops.py.
+    """
+    return config.optimizer.family == "adam"
 
 
 def _can_be_sharded(config: Config) -> bool:
