@@ -91,6 +91,8 @@ def open_trials(
         return ScriptTrials(config, is_virtual=virtual)
     check_code(config)
     leave_group()
+    if not config.train.compile:
+        make_dynamo_lazy()
     if timed:
         return TimingTrials(config, download=download)
     device = config.device
@@ -208,8 +210,6 @@ class VirtualTrials:
         if config.parallel is not None:
             accuracy = f"{accuracy_of(gpu.vendor, 'ranks')}; one GPU: {accuracy}"
         register_optimizer_step_pre_hook(refuse_unpredictable)
-        if not config.train.compile:
-            make_dynamo_lazy()
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
         modules: defaultdict[str, ReusedModel] = defaultdict(ReusedModel)
