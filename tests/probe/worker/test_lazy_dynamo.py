@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vram_cli.accounting.storage_tracker import StorageTracker
-from vram_cli.probe.worker.lazy_dynamo import _LazyDynamo
+from vram_cli.probe.worker.lazy_dynamo import _LazyDynamo, make_dynamo_lazy
 
 
 class Stance:
@@ -34,13 +35,13 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def import_module(name: str) -> Any:
         events.append("import")
-        sys.modules[name] = SimpleNamespace(compiled=1, set_stance=lambda stance, **_: Stance(stance, events))  # type: ignore[assignment]
+        sys.modules[name] = SimpleNamespace(compiled=1, set_stance=lambda stance, **_: Stance(stance, events))
         return sys.modules[name]
 
     monkeypatch.setattr("vram_cli.probe.worker.lazy_dynamo.import_module", import_module)
     lazy = _LazyDynamo("torch._dynamo")
     monkeypatch.setitem(sys.modules, "torch._dynamo", lazy)
-    monkeypatch.setattr(torch, "_dynamo", lazy, raising=False)
+    monkeypatch.setitem(vars(torch), "_dynamo", lazy)
     return events
 
 
@@ -61,7 +62,7 @@ def test_a_tracker_and_a_step_import_nothing(log: list[str]) -> None:
 
 def test_what_is_compiled_while_a_tracker_is_active_runs_eagerly(log: list[str]) -> None:
     with StorageTracker(torch.device("cpu")):
-        assert torch._dynamo.compiled  # type: ignore[attr-defined]
+        assert torch._dynamo.compiled
         assert log == ["import", "force_eager"]
     assert log == ["import", "force_eager", "default"]
 
@@ -74,5 +75,17 @@ def test_a_function_with_a_stance_is_the_compilers(log: list[str]) -> None:
 def test_a_stance_that_has_been_left_is_not_taken_later(log: list[str]) -> None:
     with torch.compiler.set_stance("force_eager"):
         pass
-    assert torch._dynamo.compiled  # type: ignore[attr-defined]
+    assert torch._dynamo.compiled
     assert log == ["import"]
+
+
+def test_config_alone_is_imported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch._dynamo")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(vars(torch), "_dynamo", None)
+    make_dynamo_lazy()
+    assert torch._dynamo.config.recompile_limit
+    with FakeTensorMode():
+        assert torch.ones(3).shape == (3,)
+    assert [name for name in sys.modules if name.startswith("torch._dynamo.")] == ["torch._dynamo.config"]
+    assert not hasattr(sys.modules["torch._dynamo"], "__file__")

@@ -1,7 +1,8 @@
 """Steps without the import of torch._dynamo, which takes as long as all of PyTorch's other imports together.
 
 Optimizers and dispatch modes import it only to keep out of compiled code (torch/_compile.py, torch/optim/optimizer.py),
-and trackers to run compiled code eagerly. Whoever asks it for anything else gets the real one.
+trackers to run compiled code eagerly, and fake tensors for its config. Whoever asks it for anything else gets the real
+one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -20,7 +22,15 @@ _NAME = "torch._dynamo"
 def make_dynamo_lazy() -> None:
     """From now on, import torch._dynamo only if something is compiled in this process."""
     if _NAME not in sys.modules:
-        sys.modules[_NAME] = torch._dynamo = _LazyDynamo(_NAME)
+        sys.modules[_NAME] = torch._dynamo = lazy = _LazyDynamo(_NAME)
+        _import_config(lazy)
+
+
+def _import_config(lazy: _LazyDynamo) -> None:
+    """Import one module of the package without the rest, which takes it from `sys.modules` later."""
+    lazy.__path__ = [str(Path(torch.__file__).with_name("_dynamo"))]
+    import_module(f"{_NAME}.config")
+    del lazy.__path__
 
 
 class _LazyDynamo(ModuleType):
