@@ -15,7 +15,7 @@ from vram_cli.report.formats.json import error_to_json, gpus_to_json, to_json
 
 from .compare.comparisons import COMPLETE
 from .json_reference import reference
-from .report.advices import PREDICTED
+from .report.advices import PREDICTED, RANKS
 from .report.examples import detailed, detailed_search
 from .report.inspections import FILES
 from .report.verdicts import verdicts
@@ -47,7 +47,7 @@ def test_tables_are_those_of_the_records(request: pytest.FixtureRequest) -> None
 
 
 def test_every_key_is_on_the_page() -> None:
-    records = (detailed(), detailed_search(), PREDICTED, COMPLETE, FILES, *verdicts().values())
+    records = (detailed(), detailed_search(), PREDICTED, RANKS, COMPLETE, FILES, *verdicts().values())
     error = error_to_json(ErrorReport(kind="ConfigError", message="", hint="", exit_code=2))
     answers = [error, gpus_to_json(all_gpus()), *map(to_json, records)]
     page = PAGE.read_text(encoding="utf-8")

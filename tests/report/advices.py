@@ -11,6 +11,8 @@ from vram_cli.records import (
     GpuEstimate,
     LearningRateSuggestion,
     OptimizationResult,
+    ParallelInfo,
+    RankPlan,
     RunInfo,
 )
 from vram_cli.units import GIB, MIB
@@ -203,11 +205,55 @@ INTERRUPTED_FIRST = replace(
     INTERRUPTED, optimizations=(), best=None, breakdown=None, max_batch_size=128, at_batch_size=1
 )
 
+RANKS = replace(
+    PREDICTED,
+    run=replace(
+        PREDICTED.run,
+        overrides=("parallel.ranks=4",),
+        parallel=ParallelInfo(strategy="ddp", ranks=4, communication_bytes=688 * MIB, is_allowance=True),
+    ),
+    optimizations=(
+        replace(USELESS, name="gradients as views of buckets", overrides=("parallel.gradient_as_bucket_view=true",)),
+        HALF,
+        OptimizationResult(
+            name="8 ranks",
+            overrides=("parallel.ranks=8",),
+            cost="twice as many GPUs",
+            max_batch_size=250,
+            rank_ratio=2.0,
+            saved_bytes=0,
+            flops_ratio=1.0,
+            helps=True,
+        ),
+    ),
+    fit_batch=AccumulationPlan(
+        batch_size=1536, micro_batch_size=384, overrides=("precision=amp-bf16",), note="autocast to bfloat16"
+    ),
+    fewest_gpus=(
+        RankPlan(strategy="ddp", ranks=8, batch_size=192, overrides=("parallel.strategy=ddp", "parallel.ranks=8")),
+        RankPlan(strategy="fsdp2", ranks=None, batch_size=None, reason="does not fit on 64 GPUs either"),
+    ),
+    effective_batch=AccumulationPlan(batch_size=8192, micro_batch_size=128, gradient_accumulation_steps=16, note=""),
+    gpus=(),
+)
+
+ONLY_WITH_RANKS = replace(
+    FITS_WITH_A_CHANGE,
+    optimizations=(FITS_WITH_A_CHANGE.optimizations[1],),
+    best=None,
+    fewest_gpus=(
+        RankPlan(strategy="ddp", ranks=None, batch_size=None, reason="not even one sample fits on one GPU"),
+        RankPlan(strategy="fsdp2", ranks=16, batch_size=32, overrides=("parallel.strategy=fsdp2", "parallel.ranks=16")),
+    ),
+)
+
 ADVICES = {
     "predicted": PREDICTED,
     "real": REAL,
     "fits-with-a-change": FITS_WITH_A_CHANGE,
     "nothing-fits": NOTHING_FITS,
+    "ranks": RANKS,
+    "only-with-ranks": ONLY_WITH_RANKS,
     "interrupted": INTERRUPTED,
     "interrupted-first": INTERRUPTED_FIRST,
 }

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vram_cli.errors import ConfigError
-from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, LearningRateSuggestion, OptimizationResult
+from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, LearningRateSuggestion, OptimizationResult, RankPlan
 from vram_cli.report import document as doc
 from vram_cli.report.answers.advice import advice_document
 from vram_cli.report.baseline import load_baseline
@@ -41,7 +41,12 @@ from .test_saved import RUNS, breakdowns, records
 
 HELPING = "Changes that help, each on its own"
 COUNTS = st.integers(0, 2**50)
-CHANGE = records(OptimizationResult, micro_batches=st.integers(1, 100), max_batch_size=st.none() | COUNTS)
+CHANGE = records(
+    OptimizationResult,
+    micro_batches=st.integers(1, 100),
+    rank_ratio=st.floats(0.01, 100),
+    max_batch_size=st.none() | COUNTS,
+)
 SPLIT = records(
     AccumulationPlan, batch_size=COUNTS, micro_batch_size=st.none() | COUNTS, gradient_accumulation_steps=COUNTS
 )
@@ -54,6 +59,7 @@ ADVICE = records(
     optimizations=st.lists(CHANGE, max_size=4).map(tuple),
     best=st.none() | CHANGE,
     fit_batch=st.none() | SPLIT,
+    fewest_gpus=st.lists(records(RankPlan), max_size=2).map(tuple),
     effective_batch=st.none() | SPLIT,
     learning_rate=st.none() | records(LearningRateSuggestion),
     gpus=st.lists(records(GpuEstimate, best=st.none() | CHANGE), max_size=2).map(tuple),

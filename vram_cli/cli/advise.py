@@ -16,7 +16,9 @@ def advise(
     *,
     fit_batch: Annotated[
         int | None,
-        typer.Option("--fit-batch", min=1, metavar="N", help="Find the cheapest changes that make a batch of N fit."),
+        typer.Option(
+            "--fit-batch", min=1, metavar="N", help="Find the cheapest changes, or the fewest GPUs, for a batch of N."
+        ),
     ] = None,
     effective_batch: Annotated[
         int | None,
@@ -63,6 +65,7 @@ def advise(
     except Interrupted as stop:
         advice, code = stop.partial, stop.exit_code
     deliver(advice, files, form)
-    if code == 0 and advice.max_batch_size is None and advice.best is None:
+    has_answer = advice.max_batch_size or advice.best or any(plan.ranks for plan in advice.fewest_gpus)
+    if code == 0 and not has_answer:
         code = DoesNotFitError.exit_code
     raise typer.Exit(code)

@@ -10,6 +10,7 @@ from vram_cli.compare.messages import OpenTraining, RunTraining, TrainingDone, T
 from vram_cli.compare.training_loop import TrainingLoop
 from vram_cli.config import Config
 from vram_cli.errors import VramError, WorkloadError
+from vram_cli.probe.worker.lazy_dynamo import make_dynamo_lazy
 from vram_cli.probe.worker.oom_errors import describe
 from vram_cli.records import Outcome
 from vram_cli.workload import check_code, open_data, set_matmul_precision
@@ -24,6 +25,8 @@ class TrainingWorker:
 
     def __init__(self, config: Config, session: OpenTraining) -> None:
         check_code(config)
+        if not config.train.compile:
+            make_dynamo_lazy()
         set_matmul_precision(config)
         torch.backends.cudnn.benchmark = config.device.cudnn_benchmark
         self._config, self._session = config, session

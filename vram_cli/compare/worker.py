@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from vram_cli.compare.messages import REPLY, REQUEST, OpenTraining, Request, TrainingOpened
-from vram_cli.probe.messages import ImportTorch, TorchImported
-from vram_cli.probe.worker.main import read_config, run
+from vram_cli.probe.messages import ImportTorch
+from vram_cli.probe.worker.main import import_torch, read_config, run
 
 if TYPE_CHECKING:
     from vram_cli.compare.training_worker import TrainingWorker
@@ -27,9 +27,7 @@ class TrainingService:
     def handle(self, request: Request, send: Callable[[Any], None]) -> Any:
         """Import torch, open a config, or train it."""
         if isinstance(request, ImportTorch):
-            import vram_cli.compare.training_worker  # noqa: F401 - it takes seconds
-
-            return TorchImported()
+            return import_torch("vram_cli.compare.training_worker")
         if isinstance(request, OpenTraining):
             from vram_cli.compare.training_worker import TrainingWorker
 

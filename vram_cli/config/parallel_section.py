@@ -12,7 +12,7 @@ from vram_cli.config.value_types import Size, invalid
 
 ShardDtype = Literal["float32", "bfloat16", "float16"]
 
-_MOST_RANKS = 65_536  # more GPUs than any training has had
+MOST_RANKS = 65_536  # more GPUs than any training has had
 
 _MISSING_STRATEGIES = {
     "fsdp1": "its memory depends on how far the CPU runs ahead of the GPU",
@@ -56,7 +56,7 @@ class ParallelConfig(Section):
 
     strategy: Literal["ddp", "fsdp2"] = "ddp"
     """ddp: torch.nn.parallel.DistributedDataParallel. fsdp2: torch.distributed.fsdp.fully_shard."""
-    ranks: Annotated[int, Field(ge=1, le=_MOST_RANKS)]
+    ranks: Annotated[int, Field(ge=1, le=MOST_RANKS)]
     """Processes that train together, each on a GPU of its own."""
     bucket_cap_mb: Annotated[int, Field(ge=1)] | None = None
     """MiB of gradients that are reduced together; null for PyTorch's 25, after a first bucket of 1 (ddp only)."""

@@ -13,6 +13,7 @@ from vram_cli.records.advice import (
     GpuEstimate,
     LearningRateSuggestion,
     OptimizationResult,
+    RankPlan,
     Scaling,
 )
 from vram_cli.records.batch_sizes import BatchSizes
@@ -92,6 +93,7 @@ __all__ = [
     "PeakMemory",
     "Phase",
     "PhasePeak",
+    "RankPlan",
     "RankResult",
     "Refusal",
     "RowChange",

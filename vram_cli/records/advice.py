@@ -8,6 +8,7 @@ from typing import Literal
 from vram_cli.records.breakdown import Breakdown
 from vram_cli.records.enums import SCHEMA_VERSION, Category
 from vram_cli.records.measurement import Growth
+from vram_cli.records.parallel import Strategy
 from vram_cli.records.run_info import RunInfo
 from vram_cli.records.shown_in_notebooks import ShownInNotebooks
 
@@ -29,6 +30,8 @@ class OptimizationResult:
     """The largest batch size with the change; None if nothing fits, or if it could not be tried."""
     micro_batches: int = 1
     """Micro-batches per optimizer step, relative to the training without changes."""
+    rank_ratio: float = 1.0
+    """Ranks, relative to the training without changes."""
     saved_bytes: int | None = None
     """Memory freed at the peak at `Advice.at_batch_size`, negative if more is used; None if not measured."""
     saved_from: Category | None = None
@@ -49,14 +52,30 @@ class AccumulationPlan:
     """How to train with a given batch size: whole, with changes, or in micro-batches."""
 
     batch_size: int
-    """The requested batch size."""
+    """The requested batch size, of all ranks together."""
     micro_batch_size: int | None
-    """Samples in memory at once; None if not even one fits."""
+    """Samples in memory at once, of one rank; None if not even one fits."""
     gradient_accumulation_steps: int = 1
     """Micro-batches per optimizer step."""
     overrides: tuple[str, ...] = ()
     """Further overrides of the config."""
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankPlan:
+    """The fewest GPUs that train a batch together with one strategy, without other changes; a prediction."""
+
+    strategy: Strategy | None
+    """None for one GPU alone."""
+    ranks: int | None
+    """GPUs, each with one rank; None if no number of them is enough."""
+    batch_size: int | None
+    """Samples of each rank; None if no number of GPUs is enough."""
+    overrides: tuple[str, ...] = ()
+    """Overrides of the config that make the change."""
+    reason: str = ""
+    """If no number of GPUs is enough, the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +128,8 @@ class Advice(ShownInNotebooks):
     """The combination with the largest batch, gradient accumulation excluded; None if no change helps."""
     fit_batch: AccumulationPlan | None = None
     """The plan for `--fit-batch`."""
+    fewest_gpus: tuple[RankPlan, ...] = ()
+    """The fewest GPUs of this kind that train the batch of `--fit-batch`, by strategy."""
     effective_batch: AccumulationPlan | None = None
     """The plan for `--effective-batch`."""
     learning_rate: LearningRateSuggestion | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Strategy = Literal["ddp", "fsdp2"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelInfo:
     """Several ranks that train together, each on a GPU of its own. A batch size is that of one rank."""
 
-    strategy: Literal["ddp", "fsdp2"] | None
+    strategy: Strategy | None
     """None if a script decides."""
     ranks: int
     micro_batches: int = 1

@@ -56,6 +56,10 @@ def to_use(advice: Advice) -> Step:
             overrides = (*plan.overrides, *((f"train.gradient_accumulation_steps={steps}",) if steps > 1 else ()))
             words = ("breakdown", "--batch-size", str(plan.micro_batch_size), *_flags(overrides))
             return _step(advice.run, f"see where the memory goes at {plan.batch_size:,}", *words)
+    for gpus in advice.fewest_gpus:
+        if gpus.batch_size is not None:
+            words = ("breakdown", "--batch-size", str(gpus.batch_size), *_flags(gpus.overrides))
+            return _step(advice.run, "see where the memory of a rank goes then", *words)
     if advice.best is not None:
         return _step(advice.run, "search for the largest batch with them", "find-batch", *_flags(advice.best.overrides))
     if advice.max_batch_size is None and advice.optimizations:

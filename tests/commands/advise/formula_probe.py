@@ -11,7 +11,6 @@ from vram_cli.commands.advise import advise
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError
 from vram_cli.records import (
-    OF_ONE_RANK,
     Advice,
     Breakdown,
     BreakdownRow,
@@ -21,6 +20,7 @@ from vram_cli.records import (
     Device,
     Measurement,
     Outcome,
+    ParallelInfo,
     Phase,
     RunInfo,
 )
@@ -69,10 +69,16 @@ class FormulaBackend:
         moments = 2 if optimizer.name in ("adam", "adamw") else int(optimizer.momentum > 0)
         share = {"none": 8, "every-2": 6, "full": 4}.get(train.activation_checkpointing, 8)
         accumulated = WEIGHTS if train.gradient_accumulation_steps > 1 else 0
+        parallel = config.parallel
+        shard = WEIGHTS // parallel.shard_ranks if parallel else WEIGHTS
+        has_buckets = parallel is not None and not parallel.shards and not parallel.gradient_as_bucket_view
+        state = WEIGHTS // parallel.ranks if parallel and parallel.zero_redundancy_optimizer else shard
         return {
-            Category.PARAMETERS: WEIGHTS,
-            Category.GRADIENTS: accumulated + (0 if train.optimizer_in_backward else WEIGHTS),
-            Category.OPTIMIZER_STATE: moments * WEIGHTS,
+            Category.PARAMETERS: shard,
+            Category.GATHERED_PARAMETERS: WEIGHTS // 4 if parallel and parallel.shards else 0,
+            Category.GRADIENTS: accumulated + (0 if train.optimizer_in_backward else shard),
+            Category.GRADIENT_BUCKETS: WEIGHTS if has_buckets else 0,
+            Category.OPTIMIZER_STATE: moments * state,
             Category.ACTIVATIONS: n * SAMPLE * share // (8 if config.precision == "fp32" else 16),
             Category.ALLOCATOR_SLACK: 0 if config.device.expandable_segments else 2 * WEIGHTS,
         }
@@ -132,6 +138,13 @@ class FormulaProbe:
                 num_samples=self._backend.num_samples,
             ),
             versions={"vram": "0.1.0"},
+            parallel=None
+            if config.parallel is None
+            else ParallelInfo(
+                strategy=config.parallel.strategy,
+                ranks=config.ranks,
+                micro_batches=config.train.gradient_accumulation_steps,
+            ),
             remark="a remark",
         )
 
@@ -165,7 +178,9 @@ class FormulaProbe:
         )
 
     def _breakdown(self, n: int, sizes: dict[Category, int]) -> Breakdown:
-        rows = tuple(BreakdownRow(category=category, bytes=sizes.get(category, 0)) for category in OF_ONE_RANK)
+        rows = tuple(
+            BreakdownRow(category=category, bytes=sizes[category]) for category in Category if category in sizes
+        )
         return Breakdown(batch_size=n, rows=rows, total_bytes=self.device.capacity_bytes, peak_phase=Phase.BACKWARD)
 
     confirm = measure

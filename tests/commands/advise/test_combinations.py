@@ -16,7 +16,7 @@ from vram_cli.commands.advise.combinations import (
     grows,
     is_compatible,
 )
-from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization
+from vram_cli.commands.advise.memory_optimization import Cost, MemoryOptimization
 
 
 def change(name: str, cost: Cost = Cost.NOTHING, *overrides: str) -> MemoryOptimization:
@@ -52,13 +52,13 @@ def test_best_combination_is_no_worse_than_a_single_change(
         return data.draw(st.integers(0, 1000))
 
     steps = list(growing_combinations(alone, start, largest))
-    helpful = [size for one, size in alone if one.cost is not Cost.ACCUMULATION and grows(start, size)]
+    helpful = [size for one, size in alone if not one.cost.adds_batches and grows(start, size)]
     assert bool(steps) is bool(helpful)
     if steps:
         combination, size = steps[-1]
         assert size >= max(helpful)
         assert all(is_compatible(a, [b]) for a, b in combinations(combination, 2))
-        assert not any(one.cost is Cost.ACCUMULATION for one in combination)
+        assert not any(one.cost.adds_batches for one in combination)
         sizes = [start, *(size for _, size in steps)]
         assert all(grows(before, after) for before, after in pairwise(sizes))
 
@@ -91,8 +91,9 @@ def test_cheaper_change_wins_for_the_same_gain() -> None:
     assert list(growing_combinations([(expensive, 200), (cheap, 200)], 100, lambda _: 0)) == [([cheap], 200)]
 
 
-def test_accumulation_is_left_out() -> None:
-    assert not list(growing_combinations([(change("accumulate", Cost.ACCUMULATION), 200)], 100, lambda _: 400))
+def test_more_batches_per_step_are_left_out() -> None:
+    for cost in (Cost.ACCUMULATION, Cost.GPUS):
+        assert not list(growing_combinations([(change("more batches", cost), 200)], 100, lambda _: 400))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_cheapest_combination(optimizations: list[MemoryOptimization], data: st.
         return sum(saves[one.name] for one in combination) >= needed
 
     cheapest = cheapest_combination(optimizations, fits)
-    candidates = [one for one in optimizations if one.cost is not Cost.ACCUMULATION]
+    candidates = [one for one in optimizations if not one.cost.adds_batches]
     possible = [
         list(combination)
         for count in (1, 2, 3)

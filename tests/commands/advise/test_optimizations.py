@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.commands.advise.formula_probe import training
-from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization, applicable_optimizations
+from vram_cli.commands.advise.combinations import is_compatible
+from vram_cli.commands.advise.memory_optimization import Cost, MemoryOptimization
+from vram_cli.commands.advise.optimizations import applicable_optimizations
 from vram_cli.config import Config, with_overrides
 from vram_cli.records import Device
 
@@ -127,3 +129,84 @@ def test_every_change_is_a_valid_config(device: str, optimizer: str) -> None:
     config = training("optimizer.name=adamw" if optimizer == "adamw" else f"optimizer={optimizer}")
     for optimization in applicable_optimizations(config, gpu(device=device)):
         assert with_overrides(config, optimization.overrides) != config, optimization.name
+
+
+# Several ranks
+
+FSDP2 = "parallel={strategy: fsdp2, ranks: 8}"
+OF_RANKS = {
+    "gradients as views of buckets",
+    "ZeroRedundancyOptimizer",
+    "FSDP2 instead of DDP",
+    "reshard after forward",
+    "shard every block",
+    "shard over all ranks",
+    "gather in bfloat16",
+    "4 ranks",
+    "16 ranks",
+}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], set()),
+        (["parallel.ranks=8"], {"gradients as views of buckets", "ZeroRedundancyOptimizer", "FSDP2 instead of DDP"}),
+        (["parallel.ranks=8", "optimizer={name: sgd}"], {"gradients as views of buckets", "FSDP2 instead of DDP"}),
+        (
+            ["parallel={ranks: 8, gradient_as_bucket_view: true, zero_redundancy_optimizer: true, bucket_cap_mb: 5}"],
+            {"FSDP2 instead of DDP"},
+        ),
+        (["parallel.ranks=8", "train.ema=true"], {"gradients as views of buckets", "ZeroRedundancyOptimizer"}),
+        (
+            ["parallel.ranks=8", "train.channels_last=true"],
+            {"gradients as views of buckets", "ZeroRedundancyOptimizer"},
+        ),
+        (["parallel.ranks=8", "mode=eval"], {"FSDP2 instead of DDP"}),
+        ([FSDP2], {"reshard after forward", "gather in bfloat16"}),
+        ([FSDP2, "parallel.reshard_after_forward=true", "precision=bf16"], set()),
+        ([FSDP2, "parallel.modules=none", "parallel.replicas=2"], OF_RANKS - {
+            "gradients as views of buckets", "ZeroRedundancyOptimizer", "FSDP2 instead of DDP", "4 ranks", "16 ranks",
+        }),
+    ],
+)  # fmt: skip
+def test_changes_of_ranks(overrides: list[str], expected: set[str]) -> None:
+    config = training(*overrides)
+    more = {"16 ranks"} if config.parallel else set()
+    assert names(config) & OF_RANKS == expected | more
+    for optimization in applicable_optimizations(config, gpu("simulated")):
+        assert with_overrides(config, optimization.overrides) != config, optimization.name
+
+
+def test_changes_that_ranks_refuse_are_left_out() -> None:
+    assert "optimizer in backward" not in names(training("parallel.ranks=8"))
+    assert "channels last" in names(training("parallel.ranks=8"))
+    assert not {"optimizer in backward", "channels last", "8-bit AdamW"} & names(training(FSDP2))
+
+
+def test_sharded_parameters_are_fused_in_adam_alone() -> None:
+    assert "fused optimizer" in names(training(FSDP2))
+    assert "fused optimizer" not in names(training(FSDP2, "optimizer={name: sgd, momentum: 0.9}"))
+    fused = training("parallel.ranks=8", "optimizer={name: sgd, momentum: 0.9, fused: true}")
+    changes = {change.name: change for change in applicable_optimizations(fused, gpu())}
+    assert changes["FSDP2 instead of DDP"].overrides == ("parallel.strategy=fsdp2", "optimizer.fused=null")
+    changes = {
+        change.name: change for change in applicable_optimizations(training(FSDP2, "optimizer.fused=true"), gpu())
+    }
+    assert "optimizer.fused=null" in changes["SGD with momentum"].overrides
+
+
+def test_another_strategy_is_combined_with_no_other_key_of_ranks() -> None:
+    changes = {change.name: change for change in applicable_optimizations(training("parallel.ranks=8"), gpu())}
+    fsdp2 = changes["FSDP2 instead of DDP"]
+    assert not is_compatible(fsdp2, [changes["gradients as views of buckets"]])
+    assert not is_compatible(fsdp2, [changes["16 ranks"]])
+    assert is_compatible(fsdp2, [changes["checkpoint every block"]])
+
+
+def test_channels_last_needs_more_than_sequences() -> None:
+    tokens = "data={inputs: {x: {shape: [512], dtype: int64, high: 9}}}"
+    images = "data={inputs: {x: {shape: [3, 32, 32]}}}"
+    model = "model={factory: 'net:Net'}"
+    assert "channels last" not in names(training(model, tokens))
+    assert "channels last" in names(training(model, images))

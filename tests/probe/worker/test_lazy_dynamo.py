@@ -1,18 +1,91 @@
-"""The stand-in for torch._dynamo: it is not replaced by those who only look at all modules."""
+"""The stand-in for torch._dynamo: it is replaced as soon as something is compiled, and not before."""
 
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vram_cli.probe.worker.lazy_dynamo import _LazyDynamo
+from vram_cli.accounting.storage_tracker import StorageTracker
+from vram_cli.probe.worker.lazy_dynamo import _LazyDynamo, make_dynamo_lazy
 
 
-def test_a_search_for_files_of_modules_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    imported: list[str] = []
-    monkeypatch.setattr("vram_cli.probe.worker.lazy_dynamo.import_module", imported.append)
+class Stance:
+    """Records that it was taken and left, as the compiler's takes effect when it is made."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self._name, self._log = name, log
+        log.append(name)
+
+    def __exit__(self, *_: object) -> None:
+        self._log.append("default")
+
+    def __call__(self, function: Any) -> Any:
+        return self._name, function
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Put a stand-in in place; the log has the import of the module that it stands for, and the stances of that."""
+    events: list[str] = []
+
+    def import_module(name: str) -> Any:
+        events.append("import")
+        sys.modules[name] = SimpleNamespace(compiled=1, set_stance=lambda stance, **_: Stance(stance, events))
+        return sys.modules[name]
+
+    monkeypatch.setattr("vram_cli.probe.worker.lazy_dynamo.import_module", import_module)
     lazy = _LazyDynamo("torch._dynamo")
     monkeypatch.setitem(sys.modules, "torch._dynamo", lazy)
-    assert not hasattr(lazy, "__file__")  # as inspect.getmodule asks, in the middle of torch's own imports
-    assert imported == []
+    monkeypatch.setitem(vars(torch), "_dynamo", lazy)
+    return events
+
+
+def test_a_search_for_files_of_modules_imports_nothing(log: list[str]) -> None:
+    assert not hasattr(torch._dynamo, "__file__")  # as inspect.getmodule asks, in the middle of torch's own imports
+    assert log == []
+
+
+def test_a_tracker_and_a_step_import_nothing(log: list[str]) -> None:
+    weight = torch.ones(3, requires_grad=True)
+    with StorageTracker(torch.device("cpu")) as tracker:
+        optimizer = torch.optim.SGD([weight])
+        weight.sum().backward()
+        optimizer.step()
+    assert tracker.peak_bytes > 0
+    assert log == []
+
+
+def test_what_is_compiled_while_a_tracker_is_active_runs_eagerly(log: list[str]) -> None:
+    with StorageTracker(torch.device("cpu")):
+        assert torch._dynamo.compiled
+        assert log == ["import", "force_eager"]
+    assert log == ["import", "force_eager", "default"]
+
+
+def test_a_function_with_a_stance_is_the_compilers(log: list[str]) -> None:
+    assert torch.compiler.set_stance("force_eager")(len) == ("force_eager", len)
+    assert log == ["import", "force_eager"]
+
+
+def test_a_stance_that_has_been_left_is_not_taken_later(log: list[str]) -> None:
+    with torch.compiler.set_stance("force_eager"):
+        pass
+    assert torch._dynamo.compiled
+    assert log == ["import"]
+
+
+def test_config_alone_is_imported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch._dynamo")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(vars(torch), "_dynamo", None)
+    make_dynamo_lazy()
+    assert torch._dynamo.config.recompile_limit
+    with FakeTensorMode():
+        assert torch.ones(3).shape == (3,)
+    assert [name for name in sys.modules if name.startswith("torch._dynamo.")] == ["torch._dynamo.config"]
+    assert not hasattr(sys.modules["torch._dynamo"], "__file__")

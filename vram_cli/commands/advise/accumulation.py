@@ -1,4 +1,7 @@
-"""Plans for a given batch size: the cheapest changes that make it fit, or micro-batches with accumulated gradients."""
+"""Plans for a given batch size: the cheapest changes that make it fit, or micro-batches with accumulated gradients.
+
+The batch is that of all ranks together, and each trains an equal share of it.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,17 @@ from vram_cli.records import AccumulationPlan
 
 def plan_fit_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
     """Return the cheapest way to run a batch: without changes, with changes, or else in micro-batches."""
-    if batch_size not in run.accepted_sizes:
+    share = batch_size // run.config.ranks
+    if share not in run.accepted_sizes:
         note = f"the training refuses it: of the sizes tried, only {run.accepted_sizes} ran"
         return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=note)
-    if batch_size <= run.max_batch_size:
-        return AccumulationPlan(batch_size=batch_size, micro_batch_size=batch_size, note="fits without changes")
-    combination = run.cheapest_combination(batch_size)
+    if share <= run.max_batch_size:
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=share, note="fits without changes")
+    combination = run.cheapest_combination(share)
     if combination is not None:
         return AccumulationPlan(
             batch_size=batch_size,
-            micro_batch_size=batch_size,
+            micro_batch_size=share,
             overrides=combination.overrides,
             note=combination.name,
         )
@@ -42,13 +46,14 @@ def plan_fit_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
 
 def plan_effective_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
     """Return the largest equal micro-batches that fit beside the gradients accumulated between them."""
-    is_accepted = batch_size in run.accepted_sizes
-    if run.config.train.gradient_accumulation_steps == 1 and is_accepted and batch_size <= run.max_batch_size:
-        return AccumulationPlan(batch_size=batch_size, micro_batch_size=batch_size, note="fits without accumulation")
-    counts = micro_batch_counts(batch_size, run.max_batch_size)
-    counts = [count for count in counts if batch_size // count in run.accepted_sizes]
+    share = batch_size // run.config.ranks
+    is_accepted = share in run.accepted_sizes
+    if run.config.train.gradient_accumulation_steps == 1 and is_accepted and share <= run.max_batch_size:
+        return AccumulationPlan(batch_size=batch_size, micro_batch_size=share, note="fits without accumulation")
+    counts = micro_batch_counts(share, run.max_batch_size)
+    counts = [count for count in counts if share // count in run.accepted_sizes]
     try:
-        steps = next((count for count in counts if _fits(run, batch_size // count, count)), None)
+        steps = next((count for count in counts if _fits(run, share // count, count)), None)
     except ConfigError as error:
         return AccumulationPlan(batch_size=batch_size, micro_batch_size=None, note=error.message)
     if steps is None:
@@ -59,10 +64,10 @@ def plan_effective_batch(run: AdviceRun, batch_size: int) -> AccumulationPlan:
     single = steps == 1
     return AccumulationPlan(
         batch_size=batch_size,
-        micro_batch_size=batch_size // steps,
+        micro_batch_size=share // steps,
         gradient_accumulation_steps=steps,
         overrides=("train.gradient_accumulation_steps=1",) if single else (),
-        note="without accumulation" if single else _nearby_plan(run, batch_size, steps),
+        note="without accumulation" if single else _nearby_plan(run, share, steps),
     )
 
 
@@ -78,13 +83,13 @@ def micro_batch_counts(batch_size: int, largest: int) -> list[int]:
 
 def _fits(run: AdviceRun, size: int, count: int) -> bool:
     config = with_overrides(run.config, [f"train.gradient_accumulation_steps={count}"])
-    return run.fits(config, size, f"{count:,} micro-batches of {size:,}")
+    return run.fits(config, size, f"{count:,} micro-batches")
 
 
-def _nearby_plan(run: AdviceRun, batch_size: int, steps: int) -> str:
-    """Return a similar batch size that takes far fewer micro-batches, if `batch_size` has no suitable divisor."""
-    fewest = -(-batch_size // run.max_batch_size)
-    size = run.accepted_sizes.floor(batch_size // fewest)
+def _nearby_plan(run: AdviceRun, share: int, steps: int) -> str:
+    """Return a similar batch size that takes far fewer micro-batches, if a rank's share has no suitable divisor."""
+    fewest = -(-share // run.max_batch_size)
+    size = run.accepted_sizes.floor(share // fewest)
     if not size or steps <= 2 * fewest or not _fits(run, size, fewest):
         return ""
-    return f"{fewest:,} micro-batches of {size:,} would make {fewest * size:,}"
+    return f"{fewest:,} micro-batches of {size:,} would make {fewest * size * run.config.ranks:,}"

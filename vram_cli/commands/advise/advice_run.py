@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vram_cli.commands.advise.combinations import MIN_GAIN, cheapest_combination, growing_combinations, grows
-from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization, applicable_optimizations
+from vram_cli.commands.advise.memory_optimization import MemoryOptimization
+from vram_cli.commands.advise.optimizations import applicable_optimizations
 from vram_cli.commands.advise.reasons import memory_saved, reason_not_helpful
 from vram_cli.commands.advise.trial_runner import TrialRunner
 from vram_cli.config import Config, with_overrides
@@ -17,7 +18,7 @@ _HEADROOM = (16, 4, 2)
 """Savings are measured at the largest size less a sixteenth of it, because tracking a step needs memory as well; if
 that is too little room, less a quarter or a half."""
 
-_FATAL = (CutShortError, ProbeError)
+FATAL = (CutShortError, ProbeError)
 """Errors that say nothing about a change, nor about memory; all others are the reason why a change cannot be made."""
 
 
@@ -74,7 +75,7 @@ class AdviceRun:
             result = self._try(optimization)
             self.results.append(result)
             size = result.max_batch_size or 0
-            if optimization.cost is not Cost.ACCUMULATION and grows(self.best_batch_size, size, self.min_gain):
+            if not optimization.cost.adds_batches and grows(self.best_batch_size, size, self.min_gain):
                 self.best = _combined([optimization], size)
         sizes = [(optimization, result.max_batch_size or 0) for optimization, result in self._tried()]
         for combination, size in growing_combinations(sizes, self.max_batch_size, self._largest_with, self.min_gain):
@@ -99,7 +100,7 @@ class AdviceRun:
         """Return whether a batch fits with a config; False if the config cannot run."""
         try:
             return self.runner.fits(config, batch_size, self._prefix + description)
-        except _FATAL:
+        except FATAL:
             raise
         except VramError:
             return False
@@ -130,15 +131,21 @@ class AdviceRun:
             config = self._changed([optimization])
             search = self.runner.largest(config, description, self.at_batch_size)
             measurement = self.runner.measure(config, self.at_batch_size, description) if self.baseline else None
-        except _FATAL:
+        except FATAL:
             raise
         except VramError as error:
             return replace(result, reason=error.message)
         size = search.max_batch_size or 0
         steps = config.train.gradient_accumulation_steps, self.config.train.gradient_accumulation_steps
         micro_batches = max(steps[0] // steps[1], 1)
-        helps = grows(self.max_batch_size, size * micro_batches, self.min_gain)
-        result = replace(result, max_batch_size=size or None, micro_batches=micro_batches, helps=helps)
+        rank_ratio = config.ranks / self.config.ranks
+        result = replace(
+            result,
+            max_batch_size=size or None,
+            micro_batches=micro_batches,
+            rank_ratio=rank_ratio,
+            helps=grows(self.max_batch_size, int(size * micro_batches * rank_ratio), self.min_gain),
+        )
         return self._compared(result, measurement)
 
     def _compared(self, result: OptimizationResult, measurement: Measurement | None) -> OptimizationResult:
@@ -175,7 +182,7 @@ class AdviceRun:
         try:
             config = self._changed(combination)
             search = self.runner.largest(config, self._prefix + _names(combination), self.best_batch_size)
-        except _FATAL:
+        except FATAL:
             raise
         except VramError:
             return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
-from vram_cli.commands.advise.optimizations import Cost, MemoryOptimization
+from vram_cli.commands.advise.memory_optimization import MemoryOptimization
 
 MIN_GAIN = 0.01
 """A change helps if the batch grows by more than this share, and by more than the tolerance of the search."""
@@ -26,7 +26,7 @@ def growing_combinations(
     """Add the changes that help on their own, the strongest first, as long as each makes the batch grow.
 
     Yields each combination with its largest batch size, which grows from one to the next: the last is the best.
-    Gradient accumulation makes no larger micro-batch fit, and is left out.
+    Gradient accumulation and more ranks make no larger micro-batch fit, and are left out.
 
     Args:
         optimizations: changes with the largest batch size of each on its own.
@@ -35,11 +35,7 @@ def growing_combinations(
         min_gain: the share by which the batch has to grow.
     """
     helpful = sorted(
-        (
-            pair
-            for pair in optimizations
-            if grows(unchanged, pair[1], min_gain) and pair[0].cost is not Cost.ACCUMULATION
-        ),
+        (pair for pair in optimizations if grows(unchanged, pair[1], min_gain) and not pair[0].cost.adds_batches),
         key=lambda pair: (-pair[1], pair[0].cost),
     )
     combination: list[MemoryOptimization] = []
@@ -77,7 +73,7 @@ def _overlap(first: str, second: str) -> bool:
 
 
 def _by_cost(optimizations: Sequence[MemoryOptimization]) -> Iterator[list[MemoryOptimization]]:
-    candidates = [optimization for optimization in optimizations if optimization.cost is not Cost.ACCUMULATION]
+    candidates = [optimization for optimization in optimizations if not optimization.cost.adds_batches]
     compatible = [
         list(combination)
         for count in range(1, _MAX_CHANGES + 1)

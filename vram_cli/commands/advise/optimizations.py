@@ -1,47 +1,15 @@
-"""The changes that `vram advise` tries, and the cost of each."""
+"""The changes that `vram advise` tries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 
+from vram_cli.commands.advise.memory_optimization import Cost, MemoryOptimization
+from vram_cli.commands.advise.parallel_optimizations import can_fuse_sharded, parallel_optimizations
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
 from vram_cli.hardware.gpus import find_gpu
 from vram_cli.records import Device
-
-
-class Cost(IntEnum):
-    """The cost of a change; of the combinations that fit, the one with the smallest sum is preferred."""
-
-    NOTHING = 1
-    PRECISION = 3
-    """Lower numerical precision."""
-    RESTRICTION = 4
-    """Rules out another option."""
-    COMPUTE = 6
-    """More computation per step."""
-    ACCUMULATION = 20
-    """More micro-batches per optimizer step."""
-    TUNING = 30
-    """Another optimizer, or a change that the user requests: it may need other hyperparameters."""
-
-
-@dataclass(frozen=True)
-class MemoryOptimization:
-    """A change of the config that may save memory."""
-
-    name: str
-    overrides: tuple[str, ...]
-    cost: Cost
-    cost_text: str = ""
-    """The cost in words."""
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """The config keys that it sets."""
-        return frozenset(override.partition("=")[0].strip() for override in self.overrides)
 
 
 def applicable_optimizations(config: Config, device: Device, also_try: Sequence[str] = ()) -> list[MemoryOptimization]:
@@ -53,11 +21,12 @@ def applicable_optimizations(config: Config, device: Device, also_try: Sequence[
         also_try: overrides that the user requests.
     """
     optimizations = [*_allocator(config, device)] if config.script is not None else [*_of_config(config, device)]
-    optimizations += [
-        MemoryOptimization(override, (override,), Cost.TUNING, "effect on training not assessed")
-        for override in also_try
-    ]
-    return optimizations
+    return optimizations + [_requested(override) for override in also_try]
+
+
+def _requested(override: str) -> MemoryOptimization:
+    cost = Cost.GPUS if override.startswith("parallel.ranks=") else Cost.TUNING
+    return MemoryOptimization(override, (override,), cost, "effect on training not assessed")
 
 
 def _of_config(config: Config, device: Device) -> Iterable[MemoryOptimization]:
@@ -66,6 +35,8 @@ def _of_config(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     if config.mode == "train":
         yield from _training_step(config)
         yield from _optimizer(config, device)
+    if config.parallel is not None:
+        yield from parallel_optimizations(config, config.parallel, rounds_to_bfloat16=_has_bfloat16(device))
 
 
 def _allocator(config: Config, device: Device) -> Iterable[MemoryOptimization]:
@@ -80,6 +51,7 @@ def _without_cost(config: Config, device: Device) -> Iterable[MemoryOptimization
         and type(optimizer).takes(optimizer.kind, "fused")
         and not optimizer.fused
         and not config.train.optimizer_in_backward
+        and (can_fuse_sharded(config) or not _is_sharded(config))
     ):
         overrides = ("optimizer.foreach=null", "optimizer.fused=true")
         yield MemoryOptimization("fused optimizer", overrides, Cost.NOTHING)
@@ -88,8 +60,15 @@ def _without_cost(config: Config, device: Device) -> Iterable[MemoryOptimization
             "optimizer without foreach", ("optimizer.foreach=false",), Cost.COMPUTE, "slower steps"
         )
     yield from _allocator(config, device)
-    if not config.train.channels_last:
+    is_refused = _is_sharded(config)  # fully_shard takes contiguous parameters only
+    if not config.train.channels_last and not is_refused and _may_have_images(config):
         yield MemoryOptimization("channels last", ("train.channels_last=true",), Cost.NOTHING)
+
+
+def _may_have_images(config: Config) -> bool:
+    """Whether a sample may have more than one dimension; that of a language model is a sequence."""
+    inputs = config.data.inputs
+    return not inputs or any(len(spec.shape) > 1 for spec in inputs.values())
 
 
 def has_foreach_default(config: Config, device: Device) -> bool:
@@ -110,14 +89,23 @@ def has_foreach_default(config: Config, device: Device) -> bool:
 def _precision(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     if config.precision not in ("fp32", "tf32") or config.step is not None:
         return
-    capability = _compute_capability(device)
-    if device.type == "cpu" or capability is None or capability >= (8, 0):
+    if _has_bfloat16(device):
         yield MemoryOptimization(
             "autocast to bfloat16", ("precision=amp-bf16",), Cost.PRECISION, "rounds to 8 significant bits"
         )
+    capability = _compute_capability(device)
     if device.is_gpu and (capability is None or capability >= (7, 0)):
         cost_text = "needs loss scaling" if config.mode == "train" else "rounds to 11 significant bits"
         yield MemoryOptimization("autocast to float16", ("precision=amp-fp16",), Cost.PRECISION, cost_text)
+
+
+def _has_bfloat16(device: Device) -> bool:
+    capability = _compute_capability(device)
+    return device.type == "cpu" or capability is None or capability >= (8, 0)
+
+
+def _is_sharded(config: Config) -> bool:
+    return config.parallel is not None and config.parallel.shards
 
 
 def _compute_capability(device: Device) -> tuple[int, int] | None:
@@ -139,7 +127,8 @@ def _training_step(config: Config) -> Iterable[MemoryOptimization]:
         )
     if train.gradient_accumulation_steps > 1 or config.step is not None or train.optimizer_in_backward:
         return
-    if train.clip_grad_norm is None and train.zero_grad_set_to_none and config.precision != "amp-fp16":
+    keeps_gradients = train.clip_grad_norm is not None or not train.zero_grad_set_to_none or config.parallel is not None
+    if not keeps_gradients and config.precision != "amp-fp16":
         cost_text = "no gradient clipping or accumulation"
         yield MemoryOptimization(
             "optimizer in backward", ("train.optimizer_in_backward=true",), Cost.RESTRICTION, cost_text
@@ -153,10 +142,10 @@ def _training_step(config: Config) -> Iterable[MemoryOptimization]:
 def _optimizer(config: Config, device: Device) -> Iterable[MemoryOptimization]:
     optimizer, cost_text = config.optimizer, "needs other hyperparameters"
     if optimizer.family == "adam":
-        yield MemoryOptimization(
-            "SGD with momentum", ("optimizer.name=sgd", "optimizer.momentum=0.9"), Cost.TUNING, cost_text
-        )
-        if device.is_gpu and not device.is_simulated:
+        not_fused = ("optimizer.fused=null",) if _is_sharded(config) and optimizer.fused else ()
+        overrides = ("optimizer.name=sgd", "optimizer.momentum=0.9", *not_fused)
+        yield MemoryOptimization("SGD with momentum", overrides, Cost.TUNING, cost_text)
+        if device.is_gpu and not device.is_simulated and not _is_sharded(config):
             yield MemoryOptimization(
                 "8-bit AdamW", ("optimizer.name=adamw8bit",), Cost.TUNING, "8-bit state; needs bitsandbytes"
             )

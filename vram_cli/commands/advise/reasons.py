@@ -11,7 +11,8 @@ _OUTSIDE = (Category.FREE, Category.CONTEXT)
 def memory_saved(before: Breakdown, after: Breakdown) -> tuple[int, Category | None]:
     """Return the bytes that a change frees at the peak, and the category that changes most in that direction."""
     total = after.bytes_of(Category.FREE) - before.bytes_of(Category.FREE)
-    changes = {row.category: row.bytes - after.bytes_of(row.category) for row in before.rows}
+    categories = dict.fromkeys(row.category for row in (*before.rows, *after.rows))
+    changes = {category: before.bytes_of(category) - after.bytes_of(category) for category in categories}
     inside = [category for category in changes if category not in _OUTSIDE and changes[category] * total > 0]
     return total, max(inside, key=lambda category: abs(changes[category]), default=None)
 

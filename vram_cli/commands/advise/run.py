@@ -8,6 +8,7 @@ from typing import Any
 
 from vram_cli.commands.advise.accumulation import plan_effective_batch, plan_fit_batch
 from vram_cli.commands.advise.advice_run import AdviceRun
+from vram_cli.commands.advise.fewest_gpus import NUMBERS_OF_GPUS, asks_for_ranks, fewest_gpus
 from vram_cli.commands.advise.trial_runner import TrialRunner
 from vram_cli.commands.learning_rate import get_effective_batch_size, suggest_learning_rate
 from vram_cli.commands.scripts import refuse_for_scripts
@@ -40,7 +41,8 @@ def advise(
     Args:
         config: the training without changes; a file name is loaded, None means the bundled `mlp_mnist.yaml`.
         also_try: further overrides to try, such as "train.freeze=[features.*]".
-        fit_batch: a batch size; the cheapest combination of changes that makes it fit is reported.
+        fit_batch: a batch size, of all ranks together; the cheapest combination of changes that makes it fit is
+            reported and, if there is none, the fewest GPUs that train it.
         effective_batch: samples per optimizer step, to be accumulated from micro-batches.
         gpus: GPUs of the catalogue to compare.
         download: whether torchvision may download missing data files.
@@ -60,11 +62,12 @@ def advise(
             "--effective-batch: mode is eval, and only training accumulates gradients",
             "leave the option out, or set mode to train; --fit-batch works in both modes",
         )
-    if effective_batch and effective_batch % config.ranks:
-        raise ConfigError(
-            f"--effective-batch: {effective_batch:,} samples cannot be divided among {config.ranks:,} ranks",
-            f"use a multiple of {config.ranks:,}",
-        )
+    for flag, size in (("--effective-batch", effective_batch), ("--fit-batch", fit_batch)):
+        if size and size % config.ranks:
+            raise ConfigError(
+                f"{flag}: {size:,} samples cannot be divided among {config.ranks:,} ranks",
+                f"use a multiple of {config.ranks:,}",
+            )
     refuse_for_scripts(config, effective_batch=effective_batch, download=download)
     for override in also_try:
         _require_open_key(config, override)
@@ -77,14 +80,17 @@ def advise(
             run.run()
             if fit_batch:
                 plans["fit_batch"] = plan_fit_batch(run, fit_batch)
+                if asks_for_ranks(run, plans["fit_batch"]):
+                    for rank_plan in fewest_gpus(run, fit_batch):
+                        plans["fewest_gpus"] = (*plans.get("fewest_gpus", ()), rank_plan)
             if effective_batch:
-                plans["effective_batch"] = plan_effective_batch(run, effective_batch // config.ranks)
-            plans["learning_rate"] = _learning_rate(run, plans.get("effective_batch"), plans.get("fit_batch"))
+                plans["effective_batch"] = plan_effective_batch(run, effective_batch)
+            plans["learning_rate"] = _learning_rate(run, plans)
             for gpu in catalogue_gpus:
                 plans["gpus"] = (*plans.get("gpus", ()), _gpu_estimate(runner, config, gpu, also_try))
         except KeyboardInterrupt:
-            raise Interrupted(replace(_advice(run), interrupted=True, **plans)) from None
-        return replace(_advice(run), **plans)
+            raise Interrupted(replace(_advice(run, plans), interrupted=True)) from None
+        return _advice(run, plans)
 
 
 def _require_open_key(config: Config, override: str) -> None:
@@ -97,8 +103,9 @@ def _require_open_key(config: Config, override: str) -> None:
         )
 
 
-def _advice(run: AdviceRun) -> Advice:
-    """Return the results so far, without plans."""
+def _advice(run: AdviceRun, plans: dict[str, Any]) -> Advice:
+    """Return the results and the plans so far."""
+    considered = (NUMBERS_OF_GPUS,) if plans.get("fewest_gpus") else ()
     return Advice(
         run=run.run_info,
         max_batch_size=run.max_batch_size or None,
@@ -107,29 +114,33 @@ def _advice(run: AdviceRun) -> Advice:
         growth=run.baseline.growth if run.baseline else None,
         optimizations=tuple(run.results),
         best=run.best,
-        notes=_notes(run),
+        notes=(*_notes(run), *considered),
+        **plans,
     )
 
 
-def _learning_rate(
-    run: AdviceRun, effective_batch: AccumulationPlan | None, fit_batch: AccumulationPlan | None
-) -> LearningRateSuggestion | None:
+def _learning_rate(run: AdviceRun, plans: dict[str, Any]) -> LearningRateSuggestion | None:
     """Return the learning rate for the requested batch or, without one, for the largest.
 
     None for the config's own batch size, for another optimizer, for a script, and in evaluation.
     """
-    config, plan = run.config, effective_batch or fit_batch
+    config = run.config
+    plan: AccumulationPlan | None = plans.get("effective_batch") or plans.get("fit_batch")
     if config.mode == "eval" or config.script is not None:
         return None
     if plan is None:
         size = run.max_batch_size if _changes_optimizer(config, run.best) else run.best_batch_size
-        samples = min(size, run.num_samples or size) * config.train.gradient_accumulation_steps
-    elif plan.micro_batch_size is None or _changes_optimizer(config, plan):
+        samples = min(size, run.num_samples or size) * config.train.gradient_accumulation_steps * config.ranks
+    elif not (plan.micro_batch_size or _has_enough_gpus(plans)) or _changes_optimizer(config, plan):
         samples = 0
     else:
-        samples = plan.batch_size * (1 if plan is effective_batch else config.train.gradient_accumulation_steps)
-    samples *= config.ranks
+        is_whole_step = "effective_batch" in plans
+        samples = plan.batch_size * (1 if is_whole_step else config.train.gradient_accumulation_steps)
     return suggest_learning_rate(config, samples) if samples not in (0, get_effective_batch_size(config)) else None
+
+
+def _has_enough_gpus(plans: dict[str, Any]) -> bool:
+    return any(plan.ranks for plan in plans.get("fewest_gpus", ()))
 
 
 def _changes_optimizer(config: Config, changes: OptimizationResult | AccumulationPlan | None) -> bool:
@@ -166,9 +177,9 @@ def _notes(run: AdviceRun) -> tuple[str, ...]:
         )
     largest = max([run.max_batch_size, run.best_batch_size, *(result.max_batch_size or 0 for result in run.results)])
     if run.num_samples is not None and largest > run.num_samples:
+        holder = "the data set has" if run.config.ranks == 1 else "a rank's part of the data set has"
         notes.append(
-            f"the data set has {run.num_samples:,} samples, so no batch can be larger; the sizes here consider memory "
-            "alone"
+            f"{holder} {run.num_samples:,} samples, so no batch can be larger; the sizes here consider memory alone"
         )
     limit = run.config.search.max_batch_size
     if run.max_batch_size and run.max_batch_size == limit:

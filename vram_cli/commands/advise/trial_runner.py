@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from vram_cli.commands.scripts import configured_size, starting
-from vram_cli.commands.user_errors import raise_user_error
+from vram_cli.commands.user_errors import raise_user_error, user_error
 from vram_cli.config import Config, with_overrides
 from vram_cli.probe import OpenProbe, Probe, open_probe
 from vram_cli.progress import SILENT, Progress
@@ -133,18 +133,17 @@ class TrialRunner:
         """Return whether a batch size runs without thrashing. Runs nothing if a search has shown that already.
 
         Raises:
+            WorkloadError: the user's code raises.
             VramError: the config cannot run, or cannot be predicted, on this device.
         """
         search = self._searches.get(config.model_dump_json())
         if search is not None:
             return batch_size <= (search.max_batch_size or 0) and batch_size in search.accepted_sizes
         self.open(config, f"{description} at {batch_size:,}")
-        return self._measure(batch_size).fits
-
-    def _measure(self, batch_size: int) -> Measurement:
-        """Measure a batch size; one that thrashes counts as too large."""
         measurement = self._current().measure(batch_size)
-        return replace(measurement, outcome=Outcome.OUT_OF_MEMORY) if measurement.thrashing else measurement
+        if measurement.outcome is Outcome.ERROR:
+            raise user_error(measurement)
+        return measurement.fits and not measurement.thrashing
 
     def _open(self, config: Config) -> None:
         earlier = self._probes.get(self._kind_of_process(config))

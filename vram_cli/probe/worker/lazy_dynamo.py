@@ -1,7 +1,8 @@
 """Steps without the import of torch._dynamo, which takes as long as all of PyTorch's other imports together.
 
-Optimizers and dispatch modes import it only to keep out of compiled code (torch/_compile.py, torch/optim/optimizer.py).
-Whoever asks it for anything else gets the real one.
+Optimizers and dispatch modes import it only to keep out of compiled code (torch/_compile.py, torch/optim/optimizer.py),
+trackers to run compiled code eagerly, and fake tensors for its config. Whoever asks it for anything else gets the real
+one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -20,15 +22,31 @@ _NAME = "torch._dynamo"
 def make_dynamo_lazy() -> None:
     """From now on, import torch._dynamo only if something is compiled in this process."""
     if _NAME not in sys.modules:
-        sys.modules[_NAME] = torch._dynamo = _LazyDynamo(_NAME)
+        sys.modules[_NAME] = torch._dynamo = lazy = _LazyDynamo(_NAME)
+        _import_config(lazy)
+
+
+def _import_config(lazy: _LazyDynamo) -> None:
+    """Import one module of the package without the rest, which takes it from `sys.modules` later."""
+    lazy.__path__ = [str(Path(torch.__file__).with_name("_dynamo"))]
+    import_module(f"{_NAME}.config")
+    del lazy.__path__
 
 
 class _LazyDynamo(ModuleType):
     """Stands for torch._dynamo until somebody asks for more than to keep out of compiled code."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._stances: list[_Stance] = []
+
     @staticmethod
     def graph_break(*_: Any, **__: Any) -> None:
         """Do nothing: there is no graph."""
+
+    def set_stance(self, *arguments: Any, **options: Any) -> _Stance:
+        """Return a stance that the real module takes if it is imported meanwhile: until then, nothing is compiled."""
+        return _Stance(self, arguments, options)
 
     def disable(self, function: Any = None, *arguments: Any, **options: Any) -> Any:
         """Return a function that is not compiled: itself, as long as nothing is."""
@@ -56,4 +74,32 @@ class _LazyDynamo(ModuleType):
         if sys.modules.get(_NAME) is self:
             del sys.modules[_NAME]
             torch._dynamo = import_module(_NAME)
+            for stance in self._stances:
+                stance.take()
         return sys.modules[_NAME]
+
+
+class _Stance:
+    """A stance of the compiler, taken from the beginning as the real one; a context manager and a decorator."""
+
+    def __init__(self, lazy: _LazyDynamo, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        self._lazy, self._arguments, self._options = lazy, arguments, options
+        self._taken: Any = None
+        lazy._stances.append(self)
+
+    def take(self) -> None:
+        """Take the stance in the real module."""
+        self._taken = self._lazy._real().set_stance(*self._arguments, **self._options)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        if self._taken is None:
+            self._lazy._stances.remove(self)
+        else:
+            self._taken.__exit__(*error)
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        self._lazy._real()
+        return self._taken(function)

@@ -93,6 +93,8 @@ def open_trials(
         return ScriptTrials(config, is_virtual=virtual)
     check_code(config)
     leave_group()
+    if not config.train.compile:
+        make_dynamo_lazy()
     if place is not None:
         from vram_cli.probe.worker.rank_trials import RankTrials
 
@@ -229,8 +231,6 @@ class VirtualTrials:
         if config.parallel is not None:
             accuracy = f"{accuracy_of(gpu.vendor, 'ranks')}; one GPU: {accuracy}"
         register_optimizer_step_pre_hook(refuse_unpredictable)
-        if not config.train.compile:
-            make_dynamo_lazy()
         data = ShapesOnly(open_data(config, read_files=False))
         limit = config.device.memory_limit
         modules: defaultdict[str, ReusedModel] = defaultdict(ReusedModel)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 
-from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, OptimizationResult
+from vram_cli.records import AccumulationPlan, Advice, GpuEstimate, OptimizationResult, RankPlan, RunInfo
 from vram_cli.report import document as doc
 from vram_cli.report.answers.growth import growth_words
 from vram_cli.report.answers.memory import breakdown_table
+from vram_cli.report.answers.parallel import STRATEGIES
 from vram_cli.report.answers.run_sections import commands, config_section, context, evidence, samples_seen
 from vram_cli.report.answers.script import host_memory_note, script_remark
 from vram_cli.report.next_step import to_use
@@ -51,7 +52,8 @@ def _summary(advice: Advice) -> list[doc.Line]:
         lines.append(("Memory grows:", f"{growth_words(advice.growth)}, at {number(advice.at_batch_size)}; {later}"))
     plans = [plan for plan in (advice.fit_batch, advice.effective_batch) if plan is not None]
     verb = "evaluate" if setting(advice.run, "mode") == "eval" else "train"
-    lines += [(f"To {verb} with {number(plan.batch_size)}:", _plan(plan)) for plan in plans]
+    lines += [(f"To {verb} with {number(plan.batch_size)}:", _plan(plan, advice.run)) for plan in plans]
+    lines += [_gpus_needed(plan) for plan in advice.fewest_gpus]
     if (rate := advice.learning_rate) is not None:
         before = f"{rate.from_learning_rate:g} at {number(rate.from_batch_size)}"
         after = f"{rate.learning_rate:.3g} at {number(rate.batch_size)}"
@@ -64,8 +66,14 @@ def _summary(advice: Advice) -> list[doc.Line]:
 
 def _unchanged(advice: Advice) -> str:
     if not advice.interrupted or advice.optimizations:
-        return _size(advice.max_batch_size)
+        return _per_rank(advice.max_batch_size, advice.run)
     return f"at least {number(advice.max_batch_size)}" if advice.max_batch_size else "not known yet"
+
+
+def _per_rank(size: int | None, run: RunInfo) -> str:
+    """Return a batch size and, if there are several ranks, that of all of them."""
+    samples = run.global_batch_size(size) if size else None
+    return f"{_size(size)} per rank, {number(samples)} per step," if samples else _size(size)
 
 
 def _best(advice: Advice) -> doc.Line:
@@ -73,17 +81,18 @@ def _best(advice: Advice) -> doc.Line:
     if best is None:
         return label, "none of the changes makes a larger batch fit"
     gain = _gain(best.max_batch_size, advice.max_batch_size)
-    return label, f"{_size(best.max_batch_size)}{f' ({gain})' if gain else ''} with {best.name}"
+    size = _per_rank(best.max_batch_size, advice.run)
+    return label, f"{size.rstrip(',')}{f' ({gain})' if gain else ''} with {best.name}"
 
 
 def _helping(advice: Advice) -> tuple[doc.Block, ...]:
     """Return the table of changes that help, the largest gain first."""
     helping = [result for result in advice.optimizations if result.helps]
-    helping.sort(key=lambda result: -result.micro_batches * (result.max_batch_size or 0))
+    helping.sort(key=lambda result: -_batches(result) * (result.max_batch_size or 0))
     has_savings = any(result.saved_bytes is not None for result in helping)
     columns = (
         doc.Column("change", "words"),
-        doc.Column("largest"),
+        doc.Column("largest" if advice.run.ranks == 1 else "per rank"),
         doc.Column("gain"),
         doc.Column(f"saves at {number(advice.at_batch_size)}", min_width=_SAVINGS_FROM),
         doc.Column("from", "words", min_width=_ROWS_FROM),
@@ -101,11 +110,17 @@ def _helping(advice: Advice) -> tuple[doc.Block, ...]:
 
 def _change(result: OptimizationResult, advice: Advice) -> tuple[str, ...]:
     size = result.max_batch_size
-    largest = f"{result.micro_batches} x {_size(size)}" if result.micro_batches > 1 else _size(size)
-    gain = _gain(size and size * result.micro_batches, advice.max_batch_size) or "-"
+    batches = _batches(result)
+    largest = f"{batches:g} x {_size(size)}" if batches != 1 else _size(size)
+    gain = _gain(size and size * batches, advice.max_batch_size) or "-"
     saves = "-" if result.saved_bytes is None else format_bytes(result.saved_bytes)
     source = CATEGORY_LABELS[result.saved_from] if result.saved_from else "-"
     return result.name, largest, gain, saves, source, _costs(result)
+
+
+def _batches(result: OptimizationResult) -> float:
+    """Return the batches of a step, relative to the training without changes."""
+    return result.micro_batches * result.rank_ratio
 
 
 def _costs(result: OptimizationResult) -> str:
@@ -148,7 +163,7 @@ def _remarks(advice: Advice) -> tuple[doc.Block, ...]:
     return (doc.Notes(lines),) if lines else ()
 
 
-def _gain(after: int | None, before: int | None) -> str:
+def _gain(after: float | None, before: int | None) -> str:
     return f"x{after / before:.2f}" if after and before else ""
 
 
@@ -156,12 +171,28 @@ def _size(size: int | None) -> str:
     return "nothing fits" if size is None else number(size)
 
 
-def _plan(plan: AccumulationPlan) -> str:
+def _plan(plan: AccumulationPlan, run: RunInfo) -> str:
     if plan.micro_batch_size is None:
         return f"not possible: {plan.note}"
+    per_rank = "" if run.ranks == 1 else " per rank"
     if (count := plan.gradient_accumulation_steps) > 1:
         flag = f"--set train.gradient_accumulation_steps={count}"
-        steps = f"{number(count)} micro-batches of {number(plan.micro_batch_size)}, gradients accumulated"
+        steps = f"{number(count)} micro-batches of {number(plan.micro_batch_size)}{per_rank}, gradients accumulated"
         return "; ".join(filter(None, (f"{steps} ({flag})", plan.note)))
-    flags = shlex.join([word for override in plan.overrides for word in ("--set", override)])
-    return f"{plan.note} ({flags})" if flags else plan.note
+    share = f"{number(plan.micro_batch_size)} per rank: " if per_rank else ""
+    return f"{share}{plan.note}{_flags(plan.overrides)}"
+
+
+def _gpus_needed(plan: RankPlan) -> doc.Line:
+    """Return the fewest GPUs with a strategy, or the reason why no number of them is enough."""
+    if plan.strategy is None:
+        return "Fewest GPUs:", f"1 GPU, predicted{_flags(plan.overrides)}"
+    label = f"Fewest GPUs, {STRATEGIES[plan.strategy]}:"
+    if plan.ranks is None or plan.batch_size is None:
+        return label, f"no number is enough: {one_line(plan.reason, _MESSAGE_LIMIT)}"
+    return label, f"{count(plan.ranks, 'GPU')}, {number(plan.batch_size)} per rank, predicted{_flags(plan.overrides)}"
+
+
+def _flags(overrides: tuple[str, ...]) -> str:
+    flags = shlex.join([word for override in overrides for word in ("--set", override)])
+    return f" ({flags})" if flags else ""
