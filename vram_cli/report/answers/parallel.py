@@ -11,7 +11,7 @@ STRATEGIES = {"ddp": "DDP", "fsdp2": "FSDP2"}
 
 _SOURCES = (
     "an allowance: 544 MiB for a group of 2 and 688 MiB for a larger one were measured on 4 A100 with NVLink "
-    "(NVIDIA/nccl#964), other reports go from 0.5 to 4.3 GiB; --nccl SIZE replaces it"
+    "(NVIDIA/nccl#964), other reports go from 0.5 to 4.3 GiB{}"
 )
 
 
@@ -35,11 +35,13 @@ def parallel_lines(run: RunInfo) -> tuple[doc.Line, ...]:
 
 def _ranks(parallel: ParallelInfo) -> str:
     strategy = f" with {STRATEGIES[parallel.strategy]}" if parallel.strategy else ""
-    return f"{number(parallel.ranks)}{strategy}; the figures are of rank {parallel.rank}: no other holds more"
+    most = ": no other holds more" if parallel.strategy else ""
+    return f"{number(parallel.ranks)}{strategy}; the figures are of rank {parallel.rank}{most}"
 
 
 def _communication(parallel: ParallelInfo) -> str:
     if not parallel.communication_bytes:
         return ""
-    origin = _SOURCES if parallel.is_allowance else "as given"
+    option = "; --nccl SIZE replaces it" if parallel.strategy else ""
+    origin = _SOURCES.format(option) if parallel.is_allowance else "as given"
     return f"{format_bytes(parallel.communication_bytes)} outside PyTorch's allocator ({origin})"
