@@ -30,6 +30,7 @@ class RunScript(Protocol):
         self,
         script: str,
         *words: str,
+        launcher: Sequence[str] = (sys.executable,),
         sizes: Sequence[int] = (),
         detail: Detail = Detail.NONE,
         overrides: Sequence[str] = (),
@@ -58,7 +59,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable
 
 
 def _run_script(server: Callable[[Sequence[str]], Path], device: Sequence[str], home: Path) -> RunScript:
-    def run_script(script: str, *words: str, folder: Path | None = None, **options: Any) -> Run:
+    def run_script(
+        script: str,
+        *words: str,
+        launcher: Sequence[str] = (sys.executable,),
+        folder: Path | None = None,
+        **options: Any,
+    ) -> Run:
         place = folder or home
         is_text = "\n" in script
         if is_text:
@@ -67,18 +74,19 @@ def _run_script(server: Callable[[Sequence[str]], Path], device: Sequence[str], 
             shutil.copy(USERS / script, place)
         name = "train.py" if is_text else script
         overrides = (*device, *options.pop("overrides", ()))
-        job = Job(place, (sys.executable, name, *words), overrides, is_virtual=device is T4, **options)
+        job = Job(place, (*launcher, name, *words), overrides, is_virtual=device is T4, **options)
         return call(server(device), run, job)
 
     return run_script
 
 
 @pytest.fixture
-def measured_config(server: Callable[[Sequence[str]], Path]) -> Callable[[str, Sequence[str], int], Measurement]:
+def measured_config(server: Callable[[Sequence[str]], Path]) -> Callable[..., Measurement]:
     """Return a function that measures a config of the folder `yaml` on a device, with rows."""
 
-    def measure(name: str, device: Sequence[str], size: int) -> Measurement:
-        return call(server(device), partial(measure_config, is_virtual=device is T4), YAML / name, device, size)
+    def measure(name: str, device: Sequence[str], size: int, *overrides: str) -> Measurement:
+        function = partial(measure_config, is_virtual=device is T4)
+        return call(server(device), function, YAML / name, (*device, *overrides), size)
 
     return measure
 

@@ -11,6 +11,7 @@ from vram_cli.hardware.calibration_store import load_calibration
 from vram_cli.hardware.gpus import DEFAULT_GPU, Gpu, check_overhead, find_gpu
 from vram_cli.hardware.nccl import nccl_bytes
 from vram_cli.probe.devices.malloc import REPRODUCIBLE_MALLOC_ENV
+from vram_cli.probe.scripts.ranks import ranks_of
 
 _ASKS_NVML = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Lets `torch.cuda.is_available` ask NVML, because packages call it as they are imported: a process that has asked the
@@ -153,6 +154,8 @@ def _virtual(config: Config, gpu: Gpu, *, calibrated: bool) -> dict[str, str]:
 def communication_bytes(config: Config) -> int:
     """Return NCCL's own memory in a prediction: the config's, or an allowance."""
     parallel = config.parallel
+    if config.script is not None:
+        return nccl_bytes(ranks_of(config.script.words(1))[0])
     if parallel is None:
         return 0
     if parallel.nccl is not None:

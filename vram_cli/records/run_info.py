@@ -127,9 +127,10 @@ class RunInfo:
         """
         if self.script is None:
             length = self.data.num_samples if self.data else None
-            return None if length is None else -(-length // self.ranks)  # DistributedSampler repeats a few
-        lengths = (loader.num_samples for loader in self.script.loaders if loader.trains)
-        return min((length for length in lengths if length is not None), default=None)
+        else:
+            lengths = (loader.num_samples for loader in self.script.loaders if loader.trains)
+            length = min((each for each in lengths if each is not None), default=None)
+        return None if length is None else -(-length // self.ranks)  # DistributedSampler repeats a few
 
     def global_batch_size(self, batch_size: int) -> int | None:
         """Return the samples of one optimizer step, of all ranks and accumulated micro-batches; None without ranks."""

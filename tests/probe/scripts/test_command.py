@@ -12,7 +12,6 @@ import pytest
 
 from vram_cli.errors import ConfigError
 from vram_cli.probe.scripts.command import Command, parse
-from vram_cli.probe.scripts.ranks import refuse_several_processes
 
 HERE = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}"}
 
@@ -126,32 +125,3 @@ def test_errors_name_the_word(line: str, message: str, folder: Path) -> None:
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")) as caught:
         parsed(line, folder)
     assert caught.value.hint
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "torchrun --nproc-per-node 2 train.py",
-        "torchrun --nproc_per_node=4 train.py",
-        "env A=1 accelerate launch --num_processes 2 train.py",
-        "python -m torch.distributed.run --nnodes 1:2 train.py",
-        "deepspeed --num_gpus 2 train.py",
-    ],
-)
-def test_several_processes_are_refused(line: str) -> None:
-    with pytest.raises(ConfigError, match=r"--\S+ \S+ starts [24] training processes"):
-        refuse_several_processes(shlex.split(line))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "torchrun --nproc-per-node 1 train.py --num-processes 8",
-        "torchrun --standalone --nproc-per-node gpu train.py",
-        "accelerate launch --num_processes=1 --mixed_precision fp16 train.py --num_processes 4",
-        "bash run.sh --nproc-per-node 2",
-        "python train.py --num-gpus 2",
-    ],
-)
-def test_one_process_is_not(line: str) -> None:
-    assert refuse_several_processes(shlex.split(line)) is None  # type: ignore[func-returns-value]  # nothing is raised

@@ -39,7 +39,7 @@ def fsdp2_overrides(config: Config) -> tuple[str, ...]:
 
 
 def can_fuse_sharded(config: Config) -> bool:
-    """Return whether an optimizer of sharded parameters can be fused: in torch 2.14, DTensor knows Adam's kernels alone.
+    """Return whether an optimizer of sharded parameters can be fused: in torch 2.14, DTensor knows only Adam's kernels.
 
     See `aten._fused_adam_` in torch/distributed/tensor/_ops/_pointwise_ops.py.
     """

@@ -20,6 +20,8 @@ from vram_cli.probe.devices.cpu import CpuMonitor
 from vram_cli.probe.devices.cuda import CudaMonitor
 from vram_cli.probe.devices.monitor import MemoryMonitor
 from vram_cli.probe.devices.virtual import VirtualGpuMonitor, assume_all_found, assume_distinct_rows
+from vram_cli.probe.environment import communication_bytes
+from vram_cli.probe.scripts.ranks import ranks_of
 from vram_cli.records import HostRead, Measurement, Outcome
 from vram_cli.virtual_gpu.attached import VirtualGpu
 from vram_cli.virtual_gpu.refusals import refusal, size_from_values, too_new, unknown_sizes
@@ -73,9 +75,16 @@ class VirtualGround(CudaGround):
         assume_distinct_rows(self._library.assumed_size)
         self._found = assume_all_found(self._library.assumed_size)
         register_optimizer_step_pre_hook(refuse_unpredictable)
+        self._communication_bytes = communication_bytes(config)
+        ranks, local_ranks = ranks_of(config.script.words(1)) if config.script else (1, 1)
+        if ranks > 1:
+            self._accuracy = f"{accuracy_of(gpu.vendor, 'ranks')}; one GPU: {self._accuracy}"
+            from vram_cli.probe.scripts.absent_ranks import stand_for_others  # few builds of PyTorch lack this part
+
+            stand_for_others(ranks, local_ranks)
 
     def _monitor(self) -> MemoryMonitor:
-        return VirtualGpuMonitor(self._name, self._limit, self._accuracy, defaultdict())
+        return VirtualGpuMonitor(self._name, self._limit, self._accuracy, defaultdict(), self._communication_bytes)
 
     def checked(self, measurement: Measurement) -> Measurement:
         """Return the measurement with the values that the script read.

@@ -22,7 +22,7 @@ from vram_cli.probe.pipes import Lines
 from vram_cli.probe.process_tree import kill_descendants, kill_group
 from vram_cli.probe.scripts.attach import REQUEST, SOCKET
 from vram_cli.probe.scripts.command import Command
-from vram_cli.probe.scripts.ranks import refuse_several_processes, several_processes
+from vram_cli.probe.scripts.ranks import several_processes
 from vram_cli.virtual_gpu.attached import is_attached
 from vram_cli.virtual_gpu.library import LIBRARIES
 
@@ -68,7 +68,6 @@ def launch(
         ConfigError: several processes train.
         MachineError: the program cannot be started, or vram cannot be imported by the Python that trains.
     """
-    refuse_several_processes(command.words)
     with _listening_socket(folder) as (server, path), _Messages(server, on_message) as messages, _Program() as program:
         variables = {SOCKET: path, REQUEST: json.dumps(request)}
         program.start(command, {**_environment(command, environment), **variables}, folder, prepare)

@@ -13,6 +13,7 @@ from vram_cli.accounting.storage_tracker import StorageTracker
 from vram_cli.module_paths import parent_path
 from vram_cli.records import Category, LineShare, Phase
 from vram_cli.workload import tensors_of
+from vram_cli.workload.parallel import unwrapped
 
 _LINES = 8
 """Lines of code to report."""
@@ -26,6 +27,7 @@ def whole_of(models: Iterable[nn.Module]) -> nn.Module:
     models = [model for model in models if any(True for _ in (*model.parameters(), *model.buffers()))]
     parts = {id(part) for model in models for part in model.modules() if part is not model}
     models = [model for model in models if id(model) not in parts]
+    models = [unwrapped(model) for model in models]
     if len(models) == 1:
         return models[0]
     whole, seen = nn.Module(), Counter[str]()

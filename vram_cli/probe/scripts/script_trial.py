@@ -216,6 +216,7 @@ class ScriptTrial:
         self._tell(self._watch.phase)
 
     def _start_step(self, monitor: MemoryMonitor) -> None:
+        monitor.wait_for_collectives()
         monitor.start_step()
         monitor.tracker.flops = 0
         is_last = self._watch.steps == self._config.search.steps - 1

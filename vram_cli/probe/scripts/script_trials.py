@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError, ProbeError, VramError, WorkloadError, out_of_host_memory
 from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
+from vram_cli.probe.environment import communication_bytes
 from vram_cli.probe.messages import PhaseStarted, Ready, Refused, RunTrial, TrialDone
 from vram_cli.probe.scripts import overlay
 from vram_cli.probe.scripts.command import Command, parse
@@ -23,9 +24,10 @@ from vram_cli.probe.scripts.launched import launch
 from vram_cli.probe.scripts.loaders import LoaderPlan
 from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, Answer, Rehearsal, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.preload import packages_of, preload
+from vram_cli.probe.scripts.ranks import check_one_machine, first_of, ranks_of, variables_of_rank
 from vram_cli.probe.scripts.run_python import run
 from vram_cli.probe.worker.remarks import LARGE_WORKSPACES, NO_GPU, has_tf32
-from vram_cli.records import DataInfo, Detail, LoaderInfo, Measurement, Outcome, Phase, ScriptInfo
+from vram_cli.records import DataInfo, Detail, LoaderInfo, Measurement, Outcome, ParallelInfo, Phase, ScriptInfo
 from vram_cli.units import format_bytes
 
 _REHEARSED = (6, 2, 1)
@@ -51,11 +53,11 @@ class ScriptTrials:
         if config.script is None:
             raise ProbeError("the config names no script")
         self._config, self._script, self._is_virtual = config, config.script, is_virtual
-        command = parse(self._script.words(1))
+        command = self._command(1)
         self._isolation = Isolation(has_overlay=uses_overlay(self._script.isolation))
         self._made: tuple[str, ...] = ()
         # Those that are the same for every size: packages read them as they are imported.
-        same = parse(self._script.words(2)).environment.items() & command.environment.items()
+        same = self._command(2).environment.items() & command.environment.items()
         os.environ.update(dict(same))
         self._reason = command.reason
         """Why trials are no forks; "" if they are."""
@@ -71,6 +73,14 @@ class ScriptTrials:
         if self._takes_size:
             self._check_that_size_is_taken()
         self.ready = self._ready()
+
+    def _command(self, batch_size: int) -> Command:
+        """Return the command for a batch size; that of one rank, if the others need not exist."""
+        words = self._script.words(batch_size)
+        if self._is_virtual:
+            return parse(first_of(words))
+        check_one_machine(words)
+        return parse(words)
 
     def run(self, trial: RunTrial, on_phase: Callable[[Phase], None]) -> TrialDone:
         """Run a batch size; if its memory is asked for in detail, a second time with all tensors tracked."""
@@ -235,7 +245,7 @@ class ScriptTrials:
             answers.append(answer)
             return not isinstance(answer, PhaseStarted)
 
-        command = parse(self._script.words(request.batch_size))
+        command = self._command(request.batch_size)
         run_trial = self._launch if self._reason else self._fork
         exit_code = run_trial(command, request, on_answer)
         last = answers[-1] if answers else None
@@ -258,9 +268,10 @@ class ScriptTrials:
 
     def _launch(self, command: Command, request: ScriptRequest, on_answer: Callable[[Answer], bool]) -> int | None:
         folder = Path.cwd()
+        ranks = ranks_of(self._script.words(1))
         end = launch(
             command,
-            {},
+            variables_of_rank(*ranks) if self._is_virtual and ranks != (1, 1) else {},
             folder,
             SCRIPT_REQUEST.dump_python(request, mode="json"),
             lambda message: on_answer(ANSWER.validate_python(message)),
@@ -304,6 +315,7 @@ class ScriptTrials:
             data=self._data(),
             versions=rehearsal.versions,
             remark=self._remark(),
+            parallel=self._parallel(),
             script=ScriptInfo(
                 command=self._script.command,
                 batch_size=own,
@@ -313,6 +325,18 @@ class ScriptTrials:
                 isolation="overlay" if self._isolation.has_overlay else "none",
                 starts=f"a new process, since {self._reason}" if self._reason else _FORKS,
             ),
+        )
+
+    def _parallel(self) -> ParallelInfo | None:
+        ranks, _ = ranks_of(self._script.words(1))
+        if ranks == 1:
+            return None
+        return ParallelInfo(
+            strategy=None,
+            ranks=ranks,
+            micro_batches=self._rehearsal.micro_batches,
+            communication_bytes=communication_bytes(self._config) if self._is_virtual else 0,
+            is_allowance=self._is_virtual,
         )
 
     def _remark(self) -> str:

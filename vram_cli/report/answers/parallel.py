@@ -11,7 +11,7 @@ STRATEGIES = {"ddp": "DDP", "fsdp2": "FSDP2"}
 
 _SOURCES = (
     "an allowance: 544 MiB for a group of 2 and 688 MiB for a larger one were measured on 4 A100 with NVLink "
-    "(NVIDIA/nccl#964), other reports go from 0.5 to 4.3 GiB; --nccl SIZE replaces it"
+    "(NVIDIA/nccl#964), other reports go from 0.5 to 4.3 GiB{}"
 )
 
 
@@ -70,11 +70,13 @@ def _row(result: RankResult, *, is_speaker: bool) -> doc.Row:
 def _ranks(parallel: ParallelInfo, *, is_predicted: bool) -> str:
     strategy = f" with {STRATEGIES[parallel.strategy]}" if parallel.strategy else ""
     ranks = f"{number(parallel.ranks)}{strategy}"
-    return f"{ranks}; the figures are of rank {parallel.rank}: no other holds more" if is_predicted else ranks
+    most = ": no other holds more" if parallel.strategy else ""
+    return f"{ranks}; the figures are of rank {parallel.rank}{most}" if is_predicted else ranks
 
 
 def _communication(parallel: ParallelInfo, *, is_predicted: bool) -> str:
     if not parallel.communication_bytes:
         return ""
-    origin = _SOURCES if parallel.is_allowance else "as given" if is_predicted else "measured"
+    option = "; --nccl SIZE replaces it" if parallel.strategy else ""
+    origin = _SOURCES.format(option) if parallel.is_allowance else "as given" if is_predicted else "measured"
     return f"{format_bytes(parallel.communication_bytes)} outside PyTorch's allocator ({origin})"
