@@ -50,7 +50,13 @@ def test_a_machine_without_the_virtual_gpu_says_why(monkeypatch: pytest.MonkeyPa
         environment_of(ranks(), calibrated=False)
 
 
-def test_devices_of_this_machine_are_refused_for_now() -> None:
-    with pytest.raises(ConfigError, match="cannot be measured on a device of this machine yet") as caught:
-        environment_of(ranks("device={name: cpu}"), calibrated=False)
-    assert "--gpu" in caught.value.hint
+@pytest.mark.parametrize("name", ["cuda:1", "mps"])
+def test_one_device_cannot_be_shared_by_ranks(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device.name: {name} is one device") as caught:
+        environment_of(ranks(f"device={{name: '{name}'}}"), calibrated=False)
+    assert "name cuda" in caught.value.hint
+
+
+def test_limits_of_single_ranks_are_not_for_predictions() -> None:
+    with pytest.raises(ConfigError, match="parallel.memory_limits: ranks are predicted on GPUs that are alike"):
+        environment_of(ranks(parallel="ranks: 2, memory_limits: [1GiB, 2GiB]"), calibrated=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -10,7 +11,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vram_cli.cli.failures import report_failure
-from vram_cli.commands.ranks import run_as_rank
 from vram_cli.errors import ConfigError, Interrupted
 from vram_cli.shell import shell_line
 from vram_cli.streams import check_stdout, has_output
@@ -61,7 +61,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run a command line, and return its exit code; code 1 is reserved for findings."""
     try:
         check_stdout()
-        code = run_as_rank(lambda: int(app(arguments, prog_name="vram", standalone_mode=False) or 0))
+        code = _run(arguments)
         sys.stdout.flush()
         if code == Interrupted.exit_code and not has_output():
             raise KeyboardInterrupt
@@ -70,6 +70,17 @@ def run_command(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - a bug is reported with its traceback
         return report_failure(error, arguments)
     return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    def command() -> int:
+        return int(app(arguments, prog_name="vram", standalone_mode=False) or 0)
+
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return command()
+    from vram_cli.commands.ranks import run_as_rank  # much, which `--help` does without
+
+    return run_as_rank(command)
 
 
 app = typer.Typer(
