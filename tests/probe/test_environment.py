@@ -58,5 +58,5 @@ def test_one_device_cannot_be_shared_by_ranks(name: str) -> None:
 
 
 def test_limits_of_single_ranks_are_not_for_predictions() -> None:
-    with pytest.raises(ConfigError, match="parallel.memory_limits: ranks are predicted on GPUs that are alike"):
+    with pytest.raises(ConfigError, match="ranks are predicted on GPUs that are alike"):
         environment_of(ranks(parallel="ranks: 2, memory_limits: [1GiB, 2GiB]"), calibrated=False)

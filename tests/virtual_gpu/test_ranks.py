@@ -81,3 +81,27 @@ def test_zero_divides_the_state_alone(found: dict[str, Any]) -> None:
     zero, ddp = found["zero"]["rows"], found["ddp"]["rows"]
     assert ddp["optimizer_state"] / 3 <= zero["optimizer_state"] < ddp["optimizer_state"] / 2
     assert zero["parameters"] == ddp["parameters"]
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, Any]:
+    measured: dict[str, Any] = run_preloaded("tests.virtual_gpu.real_ranks", preloaded_environment(find_gpu("t4")))
+    return measured
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2"])
+def test_ranks_on_gpus_of_this_machine_run_together(real: dict[str, Any], name: str) -> None:
+    small, confirmed = real[name]["small"], real[name]["confirmed"]
+    assert [small["outcome"], confirmed["outcome"], small["steps"]] == ["fits", "fits", 3]
+    assert [rank["outcome"] for rank in small["ranks"]] == ["fits", "fits"]
+    rows = {row["category"]: row["bytes"] for row in small["breakdown"]["rows"]}
+    assert sum(rows.values()) == real[name]["capacity_bytes"] == 600 * 1024**2
+    assert rows["gradient_buckets" if name == "ddp" else "gathered_parameters"] > 0
+    assert real[name]["large"]["outcome"] == "out_of_memory"
+
+
+def test_the_gpu_with_less_memory_decides(real: dict[str, Any]) -> None:
+    small, between = real["ddp"]["small"], real["ddp"]["between"]
+    assert small["rank"] == between["rank"] == 1
+    assert [rank["outcome"] for rank in between["ranks"]] == ["fits", "out_of_memory"]
+    assert between["phase"] == "forward"

@@ -40,7 +40,8 @@ class RankProbe:
         self, config: Config, *, download: bool = False, deadline: float | None = None, ranks: Ranks | None = None
     ) -> None:
         self._config, self._download, self._deadline = config, download, deadline
-        self._given_ranks = ranks
+        self._given = ranks
+        self._is_open = False
         self._group: WorkerGroup | None = None
         self._ready: list[Ready] = []
         """Of each rank; those of the first group, since an answer has one heading."""
@@ -53,20 +54,20 @@ class RankProbe:
     def __enter__(self) -> RankProbe:
         """Start the workers, so that a missing device or missing data is reported immediately."""
         self._environment = environment_of(self._config, calibrated=False)
-        if self._given_ranks and self._given_ranks.count != self._config.ranks:
-            started = self._given_ranks.count
+        if self._given and self._given.count != self._config.ranks:
             raise ConfigError(
-                f"parallel.ranks: {self._config.ranks} ranks, and torchrun has started {started}",
+                f"parallel.ranks: {self._config.ranks} ranks, and torchrun has started {self._given.count}",
                 "leave the key out: under torchrun it is the number of its processes",
             )
         if self._download:  # once, and not by all ranks into the same files
             inspect_workload(self._config, download=True)
-        self._ranks = self._given_ranks or LocalRanks(self._config.ranks)
+        self._ranks: Ranks = self._given or LocalRanks(self._config.ranks)
         try:
             self._start()
         except BaseException:
             self._ranks.close()
             raise
+        self._is_open = True
         return self
 
     def __exit__(
@@ -77,7 +78,8 @@ class RankProbe:
         if (group := self._group) is not None:
             group.kill()  # a trial in another thread notices and ends
         self._end()
-        self._ranks.close()
+        if self._is_open:
+            self._ranks.close()
 
     @property
     def info(self) -> RunInfo:
