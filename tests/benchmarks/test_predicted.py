@@ -104,14 +104,14 @@ def test_errors_between_two_gpus(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("one_memory_limit")
 def test_a_failure_is_a_row_with_its_reason(tmp_path: Path) -> None:
     def measure(config: Config) -> FindBatchResult:
-        if config.model.name == "mlp":
+        if config.model.name == "cnn":
             raise ProbeError("the process was ended by SIGKILL")
         return replace(measured_on(config, "t4"), limited_by=Limit.TIME)
 
     report = run(tmp_path, measure=measure)
     problems = {row["case"][:3]: row["problem"] for row in report["rows"]}
-    assert problems["mlp"] == "measuring failed: ProbeError: the process was ended by SIGKILL"
-    assert problems["cnn"] == "no exact maximum: time ended the search"
+    assert problems["cnn"] == "measuring failed: ProbeError: the process was ended by SIGKILL"
+    assert problems["mlp"] == "no exact maximum: time ended the search"
     assert all(row["error"] is None for row in report["rows"])
     assert any(row["peaks"] for row in report["rows"])  # sizes that ran before are compared
     assert "largest batch: nothing to compare; exact in 0" in report["summary"]

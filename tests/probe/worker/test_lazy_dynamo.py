@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vram_cli.accounting.storage_tracker import StorageTracker
-from vram_cli.probe.worker.lazy_dynamo import _LazyDynamo, make_dynamo_lazy
+from vram_cli.probe.worker.lazy_dynamo import _LazyDynamo, _LazyUtils, make_dynamo_lazy
 
 
 class Stance:
@@ -36,11 +36,13 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def import_module(name: str) -> Any:
         events.append("import")
         sys.modules[name] = SimpleNamespace(compiled=1, set_stance=lambda stance, **_: Stance(stance, events))
+        sys.modules[f"{name}.utils"] = SimpleNamespace(is_compile_supported=lambda device: f"on {device}", rest=1)
         return sys.modules[name]
 
     monkeypatch.setattr("vram_cli.probe.worker.lazy_dynamo.import_module", import_module)
     lazy = _LazyDynamo("torch._dynamo")
     monkeypatch.setitem(sys.modules, "torch._dynamo", lazy)
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", _LazyUtils("torch._dynamo.utils"))
     monkeypatch.setitem(vars(torch), "_dynamo", lazy)
     return events
 
@@ -72,6 +74,23 @@ def test_a_function_with_a_stance_is_the_compilers(log: list[str]) -> None:
     assert log == ["import", "force_eager"]
 
 
+def test_the_function_of_torchvision_is_the_real_one_when_it_is_called(log: list[str]) -> None:
+    from torch._dynamo.utils import is_compile_supported  # as torchvision/ops/roi_align.py
+
+    assert not hasattr(sys.modules["torch._dynamo.utils"], "__file__")
+    assert log == []
+    assert is_compile_supported("cpu") == "on cpu"
+    assert log == ["import"]
+    assert is_compile_supported("cuda") == "on cuda"
+
+
+def test_other_functions_of_the_utilities_are_the_real_ones(log: list[str]) -> None:
+    from torch._dynamo.utils import rest
+
+    assert rest == 1
+    assert log == ["import"]
+
+
 def test_a_stance_that_has_been_left_is_not_taken_later(log: list[str]) -> None:
     with torch.compiler.set_stance("force_eager"):
         pass
@@ -87,5 +106,6 @@ def test_config_alone_is_imported_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert torch._dynamo.config.recompile_limit
     with FakeTensorMode():
         assert torch.ones(3).shape == (3,)
-    assert [name for name in sys.modules if name.startswith("torch._dynamo.")] == ["torch._dynamo.config"]
+    parts = {name for name in sys.modules if name.startswith("torch._dynamo.")}
+    assert parts == {"torch._dynamo.config", "torch._dynamo.utils"}
     assert not hasattr(sys.modules["torch._dynamo"], "__file__")

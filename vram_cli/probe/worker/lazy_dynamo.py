@@ -1,8 +1,8 @@
 """Steps without the import of torch._dynamo, which takes as long as all of PyTorch's other imports together.
 
 Optimizers and dispatch modes import it only to keep out of compiled code (torch/_compile.py, torch/optim/optimizer.py),
-trackers to run compiled code eagerly, and fake tensors for its config. Whoever asks it for anything else gets the real
-one.
+trackers to run compiled code eagerly, fake tensors for its config, and torchvision for a function that only models of
+detection call. Whoever asks it for anything else gets the real one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from typing import Any
 import torch
 
 _NAME = "torch._dynamo"
+_UTILS = f"{_NAME}.utils"
 
 
 def make_dynamo_lazy() -> None:
     """From now on, import torch._dynamo only if something is compiled in this process."""
     if _NAME not in sys.modules:
         sys.modules[_NAME] = torch._dynamo = lazy = _LazyDynamo(_NAME)
+        sys.modules[_UTILS] = _LazyUtils(_UTILS)
         _import_config(lazy)
 
 
@@ -72,11 +74,33 @@ class _LazyDynamo(ModuleType):
     def _real(self) -> Any:
         """Return the real module, and put it in the place of this one."""
         if sys.modules.get(_NAME) is self:
-            del sys.modules[_NAME]
+            del sys.modules[_NAME], sys.modules[_UTILS]
             torch._dynamo = import_module(_NAME)
             for stance in self._stances:
                 stance.take()
         return sys.modules[_NAME]
+
+
+class _LazyUtils(ModuleType):
+    """Stands for the module `utils` of torch._dynamo until somebody asks for more than a function to call later."""
+
+    @staticmethod
+    def is_compile_supported(device: Any) -> Any:
+        """Return what the real function does."""
+        return _real_utils().is_compile_supported(device)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the real module; an import looks for `__path__`, as that of a package."""
+        if name in ("__file__", "__path__"):
+            raise AttributeError(name)
+        return getattr(_real_utils(), name)
+
+
+def _real_utils() -> Any:
+    dynamo = sys.modules[_NAME]
+    if isinstance(dynamo, _LazyDynamo):
+        dynamo._real()
+    return sys.modules[_UTILS]
 
 
 class _Stance:
