@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import socket
@@ -78,9 +79,11 @@ class LaunchedRanks:
             connection = Connection(accepted)
             kind, content = connection.receive()
             hello = json.loads(content) if kind == _HELLO else {}
-            if secrets.compare_digest(hello.pop("token", ""), self._token):
-                connections[hello["rank"]] = connection
-                self._hellos.setdefault(hello["rank"], hello)
+            if not secrets.compare_digest(hello.pop("token", ""), self._token):
+                connection.close()
+                continue
+            connections[hello["rank"]] = connection
+            self._hellos.setdefault(hello["rank"], hello)
         return connections
 
 
@@ -113,12 +116,10 @@ def serve_rank_zero(launch: Launch) -> None:
     """Start workers for rank 0 in this process, which is another rank, as long as that runs."""
     address: dict[str, Any] = json.loads(launch.open_store().get(_KEY))
     hello = {"token": address["token"], **_hello(launch)}
-    while True:
-        try:
-            connected = socket.create_connection((launch.host, address["port"]))
-        except OSError:  # rank 0 has its answer
-            return
-        connection = Connection(connected)
-        connection.send(_HELLO, json.dumps(hello).encode())
-        if not serve_worker(connection):
-            return
+    with contextlib.suppress(OSError):  # rank 0 has its answer, and has ended
+        while True:
+            with socket.create_connection((launch.host, address["port"])) as connected:
+                connection = Connection(connected)
+                connection.send(_HELLO, json.dumps(hello).encode())
+                if not serve_worker(connection):
+                    return

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import IO, Any, cast
 
 from vram_cli.probe.process_tree import kill_descendants, kill_group
-from vram_cli.probe.worker_process import Process, WorkerProcess, start_process
+from vram_cli.probe.worker_process import ENTRY, Process, WorkerProcess, start_process
 
 _HEADER = struct.Struct("!cI")
 _START, _INPUT, _KILL = b"s", b"i", b"k"
@@ -139,11 +139,12 @@ class RemoteWorker(WorkerProcess):
     Args:
         environment: variables that are added to those of the process at the other end.
         connection: the connection, which closes as the worker ends.
+        entry: module whose `main` the process runs.
     """
 
-    def __init__(self, environment: Mapping[str, str], connection: Connection) -> None:
+    def __init__(self, environment: Mapping[str, str], connection: Connection, *, entry: str = ENTRY) -> None:
         self._connection = connection
-        super().__init__(environment)
+        super().__init__(environment, entry=entry)
 
     def kill(self) -> None:
         """Kill the worker and all that it has started."""
@@ -170,18 +171,20 @@ def serve_worker(connection: Connection) -> bool:
         return False
     request: dict[str, Any] = json.loads(content)
     process = start_process(request["environment"], request["entry"])
-    pipes = {_OUTPUT: process.stdout, _ERRORS: process.stderr}
-    readers = [threading.Thread(target=_send_all, args=(connection, kind, pipe)) for kind, pipe in pipes.items()]
-    orders = threading.Thread(target=_obey, args=(connection, process), daemon=True)
-    for thread in (*readers, orders):
-        thread.start()
-    code = process.wait()
-    kill_group(process.pid)  # a process that it started may hold its pipes open
-    for thread in readers:
-        thread.join()
-    with contextlib.suppress(OSError):
-        connection.send(_EXIT, str(code).encode())
-    connection.close()
+    with process:
+        pipes = {_OUTPUT: process.stdout, _ERRORS: process.stderr}
+        readers = [threading.Thread(target=_send_all, args=(connection, kind, pipe)) for kind, pipe in pipes.items()]
+        orders = threading.Thread(target=_obey, args=(connection, process))
+        for thread in (*readers, orders):
+            thread.start()
+        code = process.wait()
+        kill_group(process.pid)  # a process that it started may hold its pipes open
+        for thread in readers:
+            thread.join()
+        with contextlib.suppress(OSError):
+            connection.send(_EXIT, str(code).encode())
+        connection.close()
+        orders.join()
     return True
 
 
@@ -202,6 +205,7 @@ def _obey(connection: Connection, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(OSError):
             stdin.write(content)
             stdin.flush()
-    kill_descendants(process.pid)
-    process.kill()
-    kill_group(process.pid)
+    if process.poll() is None:
+        kill_descendants(process.pid)
+        process.kill()
+        kill_group(process.pid)

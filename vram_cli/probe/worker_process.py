@@ -25,6 +25,9 @@ from vram_cli.probe.pipes import LastPart, Lines, PipeReader
 from vram_cli.probe.process_tree import kill_descendants, kill_group
 from vram_cli.records import Outcome
 
+ENTRY = "vram_cli.probe.worker.main"
+"""The module whose `main` a worker runs."""
+
 POLL_SECONDS = 0.05
 """Time to wait for a message between checks of the limits."""
 
@@ -137,7 +140,7 @@ class WorkerProcess:
         self,
         environment: Mapping[str, str],
         *,
-        entry: str = "vram_cli.probe.worker.main",
+        entry: str = ENTRY,
         replies: TypeAdapter[Any] = REPLY,
     ) -> None:
         self._adapter = replies
