@@ -13,7 +13,7 @@ from vram_cli.records import Detail, Phase
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux enforces RLIMIT_DATA")
 
-CNN = ("model={name: cnn}", "search.limit_to_dataset=false", "search.tolerance=0.2")
+CNN = ("model={name: cnn}", "device.memory_limit=32MiB", "search.limit_to_dataset=false", "search.tolerance=0.2")
 
 
 def test_evaluation_fits_larger_batches_than_training() -> None:
