@@ -124,7 +124,7 @@ class RemoteProcess:
             if kind not in pipes:
                 break
             with contextlib.suppress(OSError):  # nobody reads any more
-                os.write(pipes[kind], content)
+                _write_all(pipes[kind], content)
         if kind == _EXIT:
             self._code = int(content)
         for pipe in pipes.values():
@@ -188,6 +188,12 @@ def serve_worker(connection: Connection) -> bool:
     return True
 
 
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write without the buffer of a file object, whose rest would be written again as that closes."""
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
 def _send_all(connection: Connection, kind: bytes, pipe: Any) -> None:
     """Send what a pipe carries, to its end, even if nobody receives it: a full pipe would stop the worker."""
     while chunk := os.read(pipe.fileno(), _CHUNK_BYTES):
@@ -203,8 +209,7 @@ def _obey(connection: Connection, process: subprocess.Popen[bytes]) -> None:
         if kind != _INPUT:
             break
         with contextlib.suppress(OSError):
-            stdin.write(content)
-            stdin.flush()
+            _write_all(stdin.fileno(), content)
     if process.poll() is None:
         kill_descendants(process.pid)
         process.kill()
