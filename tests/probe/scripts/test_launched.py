@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import venv
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,31 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(folder: Path, *words: str, **variables: str) -> tuple[ProgramEnd, list[dict[str, Any]]]:
-    messages: list[dict[str, Any]] = []
+    listener = Listener()
+    return launch(parse(words), variables, folder, {"batch_size": 8}, listener), listener.messages
 
-    def on_message(message: dict[str, Any]) -> bool:
-        messages.append(message)
-        return message.get("kind") == "done"
 
-    return launch(parse(words), variables, folder, {"batch_size": 8}, on_message), messages
+@dataclass
+class Listener:
+    """Waits until all ranks are done, or one is lost."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    done: set[int] = field(default_factory=set)
+    lost: list[int] = field(default_factory=list)
+    ranks: int = 1
+
+    @property
+    def is_over(self) -> bool:
+        return len(self.done) == self.ranks or (self.ranks > 1 and any(rank not in self.done for rank in self.lost))
+
+    def receive(self, message: dict[str, Any], rank: int, ranks: int) -> None:
+        self.ranks = ranks
+        self.messages.append(message)
+        if message.get("kind") == "done":
+            self.done.add(rank)
+
+    def lose(self, rank: int) -> None:
+        self.lost.append(rank)
 
 
 def test_the_process_that_trains_reports(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -112,15 +131,47 @@ LAUNCHING = """
 import sys, psutil
 from vram_cli.probe.scripts.command import parse
 from vram_cli.probe.scripts.launched import launch
-end = launch(parse(["sh", "-c", sys.argv[1], sys.executable]), {}, ".", {}, lambda message: message["kind"] == "done")
+from tests.probe.scripts.test_launched import Listener
+end = launch(parse(["sh", "-c", sys.argv[1], sys.executable]), {}, ".", {}, Listener())
 assert end.exit_code is None
 print("done", [each.pid for each in psutil.process_iter(["cmdline"]) if "86111" in (each.info["cmdline"] or ())])
 """
 
 
+RANKS = 'RANK=0 "$0" train.py {} & RANK=1 "$0" train.py {}; wait'
+
+
+def test_ranks_report_on_their_own(folder: Path) -> None:
+    (folder / "train.py").write_text(
+        "import os, torch, time\n"
+        "torch.send({'kind': 'done', 'rank': os.environ['RANK']})\n"
+        "torch.send.wait_for_others()\n"
+        "open('finally', 'w')\n"
+    )
+    listener = Listener(ranks=2)
+    launcher = "\"$0\" -c 'import torch, time; time.sleep(1); torch.send({})' & " + RANKS  # no rank: not listened to
+    command = parse(["sh", "-c", launcher, sys.executable])
+    end = launch(command, {"WORLD_SIZE": "2"}, folder, {}, listener)
+    assert end == ProgramEnd(None, True)
+    assert sorted(message["rank"] for message in listener.messages) == ["0", "1"]
+    assert not (folder / "finally").exists(), "a rank leaves before the others need it no more"
+
+
+def test_a_rank_that_dies_is_told_of(folder: Path) -> None:
+    (folder / "train.py").write_text(
+        "import os, torch, time\n"
+        "torch.send({'kind': 'phase'})\n"
+        "time.sleep(60) if os.environ['RANK'] == '0' else os.kill(os.getpid(), 9)\n"
+    )
+    listener = Listener(ranks=2)
+    launch(parse(["sh", "-c", RANKS, sys.executable]), {"WORLD_SIZE": "2"}, folder, {}, listener)
+    assert listener.lost == [1]
+
+
 def test_several_processes_are_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="the command starts 2 training processes"):
+    with pytest.raises(ConfigError, match="the script starts 2 training processes by itself") as caught:
         run(folder, "sh", "-c", '"$0" train.py', sys.executable, WORLD_SIZE="2")
+    assert "torchrun" in caught.value.hint
     (folder / "train.py").write_text(
         "import os, torch; torch.send({'kind': 'phase'}); os.fork() or torch.send({'kind': 'phase'}); os.wait()"
     )

@@ -27,7 +27,13 @@ class Sender:
 
     def __call__(self, message: dict[str, Any]) -> None:
         """Send a message; it has arrived even if the process ends at once."""
-        self._send({"message": message, "world_size": os.environ.get("WORLD_SIZE", "")})
+        self._send({"message": message, "rank": _number("RANK"), "ranks": _number("WORLD_SIZE")})
+
+    def wait_for_others(self) -> None:
+        """Wait until the worker ends the trial, if other ranks may still need this process."""
+        if (_number("WORLD_SIZE") or 1) > 1 and self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.recv(1)
 
     def attached(self) -> None:
         """Tell that vram is attached to this process, which may be a launcher or train."""
@@ -50,6 +56,11 @@ class Sender:
             connection.close()
             return None
         return connection
+
+
+def _number(variable: str) -> int | None:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdigit() else None
 
 
 def attach() -> None:

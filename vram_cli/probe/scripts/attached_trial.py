@@ -11,13 +11,14 @@ from typing import Any
 
 from torch import nn
 
+from vram_cli.probe.scripts.attach import Sender
 from vram_cli.probe.scripts.isolation import Isolation
 from vram_cli.probe.scripts.messages import SCRIPT_REQUEST
 from vram_cli.probe.scripts.script_trial import ScriptTrial
 from vram_cli.virtual_gpu.attached import detach_children
 
 
-def attach_to_process(request: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
+def attach_to_process(request: dict[str, Any], send: Sender) -> None:
     """Follow the training of this process, which another program has started, if it trains.
 
     Args:
@@ -26,7 +27,9 @@ def attach_to_process(request: dict[str, Any], send: Callable[[dict[str, Any]], 
     """
     trial_request = SCRIPT_REQUEST.validate_python(request)
     effects = Isolation(has_overlay=trial_request.has_overlay).start(made=trial_request.made)
-    trial = ScriptTrial(trial_request, lambda line: send(json.loads(line)), effects)
+    is_alone = trial_request.is_virtual
+    before_end = (lambda: None) if is_alone else send.wait_for_others
+    trial = ScriptTrial(trial_request, lambda line: send(json.loads(line)), effects, before_end)
     # A launcher makes no modules; those that train do, before anything else that takes memory.
     trial.attach(_when_modules_are_made)
     show = sys.excepthook

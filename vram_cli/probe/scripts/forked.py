@@ -17,14 +17,14 @@ _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 
-def run_in_fork(work: Callable[[Callable[[str], None]], NoReturn], on_line: Callable[[str], bool]) -> int:
+def run_in_fork(work: Callable[[Callable[[str], None]], NoReturn], on_line: Callable[[str], object]) -> int:
     """Run a function in a fork, and return its exit code; that of a process ended by a signal is negative.
 
     All processes that the fork starts end with it, unless they leave its session.
 
     Args:
         work: gets a function that sends a line; it ends the process itself.
-        on_line: gets each line, and returns whether it is the last one.
+        on_line: gets each line.
     """
     reader, writer = os.pipe()
     pid = os.fork()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -58,7 +59,9 @@ class CudaGround:
         return measurement
 
     def _monitor(self) -> MemoryMonitor:
-        return _ScriptCudaMonitor(torch.device("cuda:0"), self._limit)
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))  # each has a GPU, unless it sees only its own
+        index = local_rank if local_rank < torch.cuda.device_count() else 0
+        return _ScriptCudaMonitor(torch.device("cuda", index), self._limit)
 
 
 class VirtualGround(CudaGround):

@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import psutil
 
@@ -45,36 +46,54 @@ class ProgramEnd:
     """Whether any of its processes imported torch with vram attached."""
 
 
+class Listener(Protocol):
+    """Is told what the processes of a program send."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the program can be ended."""
+        ...
+
+    def receive(self, message: dict[str, Any], rank: int, ranks: int) -> None:
+        """Receive a message of one of several ranks."""
+        ...
+
+    def lose(self, rank: int) -> None:
+        """Note that the process of a rank has ended."""
+        ...
+
+
 def launch(
     command: Command,
     environment: Mapping[str, str],
     folder: str | os.PathLike[str],
     request: dict[str, Any],
-    on_message: Callable[[dict[str, Any]], bool],
+    listener: Listener,
     *,
     prepare: Callable[[], object] | None = None,
 ) -> ProgramEnd:
-    """Start the words of a command, and receive messages from the process in it that trains.
+    """Start the words of a command, and receive messages from the processes in it that train.
 
     Args:
         command: the command. Its own variables are set.
         environment: variables that are set besides those of this process.
         folder: the working folder.
-        request: passed to `attach_to_process` in the process that trains.
-        on_message: called with each message; returns whether it is the final one, after which the program is ended.
+        request: passed to `attach_to_process` in each process that trains.
+        listener: gets the messages, and says when to end the program.
         prepare: called in the new process before the program starts, such as to discard its writes.
 
     Raises:
-        ConfigError: several processes train.
+        ConfigError: several processes train that no launcher has made ranks.
         MachineError: the program cannot be started, or vram cannot be imported by the Python that trains.
     """
-    with _listening_socket(folder) as (server, path), _Messages(server, on_message) as messages, _Program() as program:
+    with _listening_socket(folder) as (server, path), _Messages(server, listener) as messages, _Program() as program:
         variables = {SOCKET: path, REQUEST: json.dumps(request)}
         program.start(command, {**_environment(command, environment), **variables}, folder, prepare)
-        while not messages.receive(_POLL_SECONDS):
+        while not listener.is_over:
+            messages.receive(_POLL_SECONDS)
             if program.exit_code is not None:
-                is_final = messages.receive(0)  # sent just before the end
-                return ProgramEnd(None if is_final else program.exit_code, messages.was_attached)
+                messages.receive(0)  # sent just before the end
+                return ProgramEnd(None if listener.is_over else program.exit_code, messages.was_attached)
         return ProgramEnd(None, messages.was_attached)
 
 
@@ -170,11 +189,15 @@ def _descendants() -> set[psutil.Process]:
 
 
 class _Messages:
-    """Reads what the processes of a program send, and notices if several of them train."""
+    """Reads what the processes of a program send, and notices if several of them train without being ranks."""
 
-    def __init__(self, server: socket.socket, on_message: Callable[[dict[str, Any]], bool]) -> None:
+    def __init__(self, server: socket.socket, listener: Listener) -> None:
         self.was_attached = False
-        self._on_message, self._trainer, self._is_final = on_message, 0, False
+        self._listener = listener
+        self._trainers: dict[int, int] = {}
+        """The process of each rank."""
+        self._ranks = 1
+        self._rank_of: dict[socket.socket, int] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(server, selectors.EVENT_READ)
         self._server = server
@@ -188,16 +211,16 @@ class _Messages:
                 cast("socket.socket", key.fileobj).close()
         self._selector.close()
 
-    def receive(self, seconds: float) -> bool:
-        """Receive all that comes within a time, and return whether the final message was in it."""
-        while not self._is_final and (ready := self._selector.select(seconds)):
+    def receive(self, seconds: float) -> None:
+        """Receive all that comes within a time."""
+        while not self._listener.is_over and (ready := self._selector.select(seconds)):
             for key, _ in ready:
                 if key.fileobj is self._server:
                     connection, _ = self._server.accept()
-                    self._selector.register(connection, selectors.EVENT_READ, Lines(self._handle))
+                    lines = Lines(partial(self._handle, connection))
+                    self._selector.register(connection, selectors.EVENT_READ, lines)
                 else:
                     self._read(key)
-        return self._is_final
 
     def _read(self, key: selectors.SelectorKey) -> None:
         connection = cast("socket.socket", key.fileobj)
@@ -209,23 +232,36 @@ class _Messages:
         if not chunk:
             self._selector.unregister(connection)
             connection.close()
+            if (rank := self._rank_of.pop(connection, None)) is not None:
+                self._listener.lose(rank)
 
-    def _handle(self, line: bytes | None) -> None:
-        if line is None or self._is_final:
+    def _handle(self, connection: socket.socket, line: bytes | None) -> None:
+        if line is None or self._listener.is_over:
             return
         content = json.loads(line)
         if "refused" in content:
             raise MachineError(content["refused"], content["hint"])
         self.was_attached = True
-        if "message" in content:
-            self._check_process(content)
-            self._is_final = self._on_message(content["message"])
+        if "message" in content and self._is_of_training(content):
+            rank = self._rank_of[connection] = self._checked_rank(content)
+            self._listener.receive(content["message"], rank, self._ranks)
 
-    def _check_process(self, content: dict[str, Any]) -> None:
-        if content["world_size"].isdigit() and int(content["world_size"]) > 1:
-            raise several_processes(f"the command starts {content['world_size']} training processes")
+    def _is_of_training(self, content: dict[str, Any]) -> bool:
+        """Return whether a message is not of a launcher that tells how its ranks ended."""
+        return self._ranks == 1 or content["rank"] is not None
+
+    def _checked_rank(self, content: dict[str, Any]) -> int:
+        """Return the rank of the process that sent a message.
+
+        Raises:
+            ConfigError: it is not the only process that trains, and no rank of several.
+        """
+        self._ranks = max(content["ranks"] or 1, self._ranks)
+        if self._ranks > 1 and content["rank"] is None:
+            raise several_processes(f"the script starts {self._ranks} training processes by itself")
         if "multiprocessing" in content["message"]:
             raise several_processes("the script trains in a process that it starts by multiprocessing")
-        self._trainer = self._trainer or content["pid"]
-        if content["pid"] != self._trainer:
+        rank: int = content["rank"] or 0
+        if content["pid"] != self._trainers.setdefault(rank, content["pid"]):
             raise several_processes("two processes of the script train")
+        return rank

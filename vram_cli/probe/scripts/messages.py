@@ -76,6 +76,8 @@ class ScriptDone:
     """The peak of the last step, in bytes requested, allocated and reserved."""
     made: tuple[str, ...] = ()
     """Files that this and earlier trials have made."""
+    allocator_bytes: int = 0
+    """Memory of the device that its allocator may reserve."""
     discarded_bytes: int = 0
     """Bytes of the files that the script wrote into its folder, which the end of the trial discards."""
 

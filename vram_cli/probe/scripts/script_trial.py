@@ -9,8 +9,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 import torch
@@ -37,6 +35,7 @@ from vram_cli.probe.scripts.grounds import open_ground
 from vram_cli.probe.scripts.isolation import Effects, loss
 from vram_cli.probe.scripts.loaders import Loaders
 from vram_cli.probe.scripts.messages import ANSWER, ScriptDone, ScriptRequest
+from vram_cli.probe.scripts.own_traceback import ending, is_normal, of_the_script, stack_of_the_script
 from vram_cli.probe.scripts.rehearsal import rehearsal_of
 from vram_cli.probe.scripts.script_labels import (
     label_other_modules,
@@ -53,7 +52,6 @@ from vram_cli.workload import tensors_of
 
 _VALIDATION_SECONDS = 60.0
 """Time after the steps of a trial in which a validation must begin."""
-_VRAM = os.fspath(Path(__file__).resolve().parents[2])
 _UNCOMPILED = "the call of torch.compile at {} had no effect, since the tensors of the CPU are tracked one by one"
 _ROWS_UNCOMPILED = "the script calls torch.compile at {}: rows and lines are those of the same steps without it"
 _NO_OPTIMIZER = "no optimizer of torch.optim stepped, so each backward pass counts as a step"
@@ -66,10 +64,17 @@ class ScriptTrial:
         request: the trial.
         send: sends an answer as a line of JSON.
         effects: what the script has done besides training.
+        before_end: called after the last answer, before the process ends.
     """
 
-    def __init__(self, request: ScriptRequest, send: Callable[[str], None], effects: Effects) -> None:
-        self._request, self._send, self._effects = request, send, effects
+    def __init__(
+        self,
+        request: ScriptRequest,
+        send: Callable[[str], None],
+        effects: Effects,
+        before_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._request, self._send, self._effects, self._before_end = request, send, effects, before_end
         if not (request.may_lose or request.has_overlay):
             effects.on_loss = self._loses
         self._config = Config.model_validate(request.config)
@@ -101,8 +106,8 @@ class ScriptTrial:
         failure = None
         if isinstance(error, Exception):
             failure = self._failure_of(error)
-        elif error is not None and not _is_normal(error):
-            failure = replace(self._failure_of(RuntimeError()), message=_ending(error), traceback="")
+        elif error is not None and not is_normal(error):
+            failure = replace(self._failure_of(RuntimeError()), message=ending(error), traceback="")
         self._end(failure, is_whole=True)
 
     @property
@@ -260,10 +265,10 @@ class ScriptTrial:
             if not self._request.is_rehearsal:
                 self._monitor.count_as_used(0)  # the script may go on, under the limit
             return
-        self._end(replace(failure, traceback=_stack_of_the_script(error)))
+        self._end(replace(failure, traceback=stack_of_the_script(error)))
 
     def _failure_of(self, error: Exception) -> Failure:
-        error.__traceback__ = _of_the_script(error.__traceback__)
+        error.__traceback__ = of_the_script(error.__traceback__)
         if self._monitor is None:
             return describe(error, "cpu" if self._config.device.name == "cpu" else "cuda")
         self._monitor.remove_limit()
@@ -292,7 +297,15 @@ class ScriptTrial:
         except BaseException as error:  # noqa: BLE001 - a bug of vram, which must not be taken for the script's
             traceback.print_exc()
             self._refuse(ProbeError(f"the trial of the script failed: {type(error).__name__}: {error}"))
-        _leave()
+        self._leave()
+
+    def _leave(self) -> NoReturn:
+        """End the process at once: no `except`, `finally` or exit handler of the script runs."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        self._before_end()
+        os._exit(0)
 
     def _loses(self, line: str) -> None:
         if not self._is_ending:
@@ -300,7 +313,7 @@ class ScriptTrial:
 
     def _refuse(self, error: VramError) -> NoReturn:
         self._send(ANSWER.dump_json(refused(error)).decode())
-        _leave()
+        self._leave()
 
     def _answer(self, failure: Failure | None, *, is_whole: bool) -> ScriptDone:
         self._is_ending = True
@@ -324,6 +337,7 @@ class ScriptTrial:
             measurement=measurement,
             rehearsal=rehearsal,
             step_peak=(*monitor.step_peak,),
+            allocator_bytes=self._device.allocator_bytes,
             made=tuple(self._effects.writes.made),
             discarded_bytes=self._effects.discarded_bytes(),
         )
@@ -392,38 +406,6 @@ def refused(error: VramError) -> Refused:
     return Refused(error=name, message=error.message, hint=error.hint, traceback=trace)
 
 
-def _of_the_script(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without the frames by which vram and Python start the script."""
-    start = trace
-    while trace is not None:
-        if _is_outside(trace.tb_frame):
-            return trace
-        trace = trace.tb_next
-    return start
-
-
-def _stack_of_the_script(error: Exception) -> str:
-    """Return the stack at an exception that no frame of the script has seen yet, as the traceback that it would be."""
-    frames = [(frame, line) for frame, line in traceback.walk_stack(sys._getframe(1)) if _is_outside(frame)]
-    stack = traceback.StackSummary.extract(iter(frames[::-1]))
-    return f"Traceback (most recent call last):\n{''.join(stack.format())}{type(error).__name__}: {error}\n"
-
-
-def _is_outside(frame: FrameType) -> bool:
-    """Return whether a frame is neither of vram nor of Python's start of the script."""
-    return not frame.f_code.co_filename.startswith(("<frozen runpy>", "<string>", _VRAM))
-
-
-def _is_normal(stop: BaseException) -> bool:
-    return isinstance(stop, SystemExit) and stop.code in (None, 0)
-
-
-def _ending(stop: BaseException) -> str:
-    if not isinstance(stop, SystemExit):
-        return f"it ended with {type(stop).__name__}"
-    return f"it ended with exit code {stop.code}" if isinstance(stop.code, int) else f"it ended: {stop.code}"
-
-
 def _no_device(config: Config) -> ConfigError:
     if config.device.name == "cpu":
         return ConfigError("the script trained on no device that vram measures")
@@ -432,11 +414,3 @@ def _no_device(config: Config) -> ConfigError:
         "let it choose its device by torch.cuda.is_available(), or by an option in the command; for its training on "
         "the CPU, add --device cpu",
     )
-
-
-def _leave() -> NoReturn:
-    """End the process at once: no `except`, `finally` or exit handler of the script runs."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(0)

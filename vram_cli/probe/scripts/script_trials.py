@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from vram_cli.config import Config
 from vram_cli.errors import ConfigError, ProbeError, VramError, WorkloadError, out_of_host_memory
 from vram_cli.hardware.gpus import DEFAULT_GPU, find_gpu
 from vram_cli.probe.environment import communication_bytes
-from vram_cli.probe.messages import PhaseStarted, Ready, Refused, RunTrial, TrialDone
+from vram_cli.probe.messages import Ready, RunTrial, TrialDone
 from vram_cli.probe.scripts import overlay
 from vram_cli.probe.scripts.command import Command, parse
 from vram_cli.probe.scripts.forked import run_in_fork
@@ -22,8 +23,9 @@ from vram_cli.probe.scripts.isolation import Isolation, uses_overlay
 from vram_cli.probe.scripts.kept_output import kept_output
 from vram_cli.probe.scripts.launched import launch
 from vram_cli.probe.scripts.loaders import LoaderPlan
-from vram_cli.probe.scripts.messages import ANSWER, SCRIPT_REQUEST, Answer, Rehearsal, ScriptDone, ScriptRequest
+from vram_cli.probe.scripts.messages import SCRIPT_REQUEST, Rehearsal, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.preload import packages_of, preload
+from vram_cli.probe.scripts.rank_answers import RankAnswers
 from vram_cli.probe.scripts.ranks import check_one_machine, first_of, ranks_of, variables_of_rank
 from vram_cli.probe.scripts.run_python import run
 from vram_cli.probe.worker.remarks import LARGE_WORKSPACES, NO_GPU, has_tf32
@@ -119,6 +121,7 @@ class ScriptTrials:
         if done.rehearsal is None or measurement.outcome is not Outcome.FITS:
             raise self._failed_rehearsal(measurement)
         self._discarded_bytes = done.discarded_bytes
+        self._ranks, self._rank = max(len(measurement.ranks), 1), measurement.rank or 0
         return done.rehearsal, size
 
     def _rehearsal_request(self, size: int, plan: LoaderPlan) -> ScriptRequest:
@@ -134,7 +137,8 @@ class ScriptTrials:
         )
 
     def _failed_rehearsal(self, measurement: Measurement) -> VramError:
-        message = f"{self._name}: {measurement.message}"
+        rank = "" if measurement.rank is None else f"rank {measurement.rank}: "
+        message = f"{self._name}: {rank}{measurement.message}"
         if measurement.traceback:
             return WorkloadError(
                 message, "the traceback above comes from the script; fix that first", measurement.traceback
@@ -237,26 +241,20 @@ class ScriptTrials:
         Raises:
             VramError: it was refused, or ended without an answer.
         """
-        answers: list[Answer] = []
-
-        def on_answer(answer: Answer) -> bool:
-            if isinstance(answer, PhaseStarted):
-                on_phase(answer.phase)
-            answers.append(answer)
-            return not isinstance(answer, PhaseStarted)
-
+        declared = ranks_of(self._script.words(1))[0] if self._is_virtual else None
+        answers = RankAnswers(request.batch_size, on_phase, declared)
         command = self._command(request.batch_size)
         run_trial = self._launch if self._reason else self._fork
-        exit_code = run_trial(command, request, on_answer)
-        last = answers[-1] if answers else None
-        if isinstance(last, Refused):
-            raise last.to_error()
-        if isinstance(last, ScriptDone):
-            self._made = last.made
-            return last
-        return ScriptDone(measurement=self._killed(request, exit_code, last.phase if last else None))
+        exit_code = run_trial(command, request, answers)
+        if answers.refused is not None:
+            raise answers.refused.to_error()
+        done = answers.merged()
+        if done is None:
+            return ScriptDone(measurement=self._killed(request, exit_code, answers.last_phase))
+        self._made = done.made
+        return done
 
-    def _fork(self, command: Command, request: ScriptRequest, on_answer: Callable[[Answer], bool]) -> int | None:
+    def _fork(self, command: Command, request: ScriptRequest, answers: RankAnswers) -> int | None:
         def work(send: Callable[[str], None]) -> NoReturn:
             from vram_cli.probe.scripts.script_trial import ScriptTrial
 
@@ -264,9 +262,9 @@ class ScriptTrials:
             effects = self._isolation.start(made=request.made, enters=request.has_overlay)
             ScriptTrial(request, send, effects).run(lambda: run(command))
 
-        return run_in_fork(work, lambda line: on_answer(ANSWER.validate_json(line)))
+        return run_in_fork(work, lambda line: answers.receive(json.loads(line)))
 
-    def _launch(self, command: Command, request: ScriptRequest, on_answer: Callable[[Answer], bool]) -> int | None:
+    def _launch(self, command: Command, request: ScriptRequest, answers: RankAnswers) -> int | None:
         folder = Path.cwd()
         ranks = ranks_of(self._script.words(1))
         end = launch(
@@ -274,7 +272,7 @@ class ScriptTrials:
             variables_of_rank(*ranks) if self._is_virtual and ranks != (1, 1) else {},
             folder,
             SCRIPT_REQUEST.dump_python(request, mode="json"),
-            lambda message: on_answer(ANSWER.validate_python(message)),
+            answers,
             prepare=partial(overlay.enter, folder) if request.has_overlay else None,
         )
         if end.exit_code is not None and not end.was_attached:
@@ -328,13 +326,14 @@ class ScriptTrials:
         )
 
     def _parallel(self) -> ParallelInfo | None:
-        ranks, _ = ranks_of(self._script.words(1))
+        ranks = ranks_of(self._script.words(1))[0] if self._is_virtual else self._ranks
         if ranks == 1:
             return None
         return ParallelInfo(
             strategy=None,
             ranks=ranks,
             micro_batches=self._rehearsal.micro_batches,
+            rank=self._rank,
             communication_bytes=communication_bytes(self._config) if self._is_virtual else 0,
             is_allowance=self._is_virtual,
         )
