@@ -9,8 +9,8 @@ from functools import partial
 from math import lcm
 
 from vram_cli.commands.initial_guess import InitialGuess
-from vram_cli.commands.scripts import configured_size, refuse_for_scripts, refuse_to_time, starting
-from vram_cli.commands.throughput import ThroughputSweep, refuse_to_predict
+from vram_cli.commands.scripts import configured_size, refuse_for_scripts, starting
+from vram_cli.commands.throughput import ThroughputSweep, refuse_to_predict, refuse_to_time
 from vram_cli.commands.user_errors import raise_user_error
 from vram_cli.commands.verdicts import require_verdict
 from vram_cli.config import Config, load_config, with_overrides

@@ -36,20 +36,6 @@ def refuse_for_scripts(config: Config, **options: object) -> None:
             raise ConfigError(f"--{name.replace('_', '-')}: {reason}", hint)
 
 
-def refuse_to_time(config: Config) -> None:
-    """Refuse to report the throughput of a script.
-
-    Raises:
-        ConfigError: `search.objective` is throughput.
-    """
-    if config.script is not None and config.search.objective == "throughput":
-        raise ConfigError(
-            "search.objective: the throughput of a script is not measured, because its own loading and logging are "
-            "part of each step",
-            "leave it out, and compare the script's own speed at the sizes that fit",
-        )
-
-
 def require_named_size(config: Config, batch_size: int | None = None) -> None:
     """Refuse to run a script whose command has {n} if no batch size is named.
 

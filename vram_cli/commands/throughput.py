@@ -18,6 +18,27 @@ _NOISY = (
 )
 
 
+def refuse_to_time(config: Config) -> None:
+    """Refuse to report the throughput of a script, or of several ranks.
+
+    Raises:
+        ConfigError: `search.objective` is throughput.
+    """
+    if config.search.objective != "throughput":
+        return
+    if config.script is not None:
+        raise ConfigError(
+            "search.objective: the throughput of a script is not measured, because its own loading and logging are "
+            "part of each step",
+            "leave it out, and compare the script's own speed at the sizes that fit",
+        )
+    if config.parallel is not None:
+        raise ConfigError(
+            "search.objective: throughput is measured for one rank, and parallel names several",
+            "leave one of them out",
+        )
+
+
 def refuse_to_predict(config: Config, gpu: str | None) -> None:
     """Refuse to report the throughput of a GPU that is not in this machine; `gpu` is its name, None for no prediction.
 

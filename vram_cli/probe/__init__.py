@@ -79,6 +79,8 @@ def open_probe(
         - ProbeError: the worker process did not start.
     """
     if config.parallel is not None and not predicts_ranks(config):
+        if isinstance(reuse, RankProbe):
+            reuse.end_group()  # its processes hold memory, and under torchrun no other ones would start
         return RankProbe(config, download=download, deadline=deadline, ranks=current_ranks())
     return WorkerProbe(
         config,

@@ -9,15 +9,14 @@ from types import TracebackType
 from typing import Any
 
 from vram_cli.config import Config
-from vram_cli.errors import ConfigError, CutShortError, ProbeError, VramError
+from vram_cli.errors import ConfigError, CutShortError, ProbeError
 from vram_cli.probe.environment import environment_of
 from vram_cli.probe.first_request import first_reply, import_torch, inspect_workload
 from vram_cli.probe.local_ranks import LocalRanks, Ranks
-from vram_cli.probe.merged_ranks import RankTrial, merge_ranks
 from vram_cli.probe.messages import OpenSession, RankPlace, Ready, RunTrial, TrialDone, WarmUpLeft
-from vram_cli.probe.user_code import code_folder, ended_by_user_code
+from vram_cli.probe.rank_replies import error_in, is_poisoned, merged, require_all
+from vram_cli.probe.user_code import code_folder
 from vram_cli.probe.worker_group import RankReply, WorkerGroup
-from vram_cli.probe.worker_process import WorkerStopped
 from vram_cli.records import Detail, Measurement, Outcome, RunInfo
 
 _WARM_UP = 2
@@ -77,7 +76,7 @@ class RankProbe:
         self._is_closed = True
         if (group := self._group) is not None:
             group.kill()  # a trial in another thread notices and ends
-        self._end()
+        self.end_group()
         if self._is_open:
             self._ranks.close()
 
@@ -121,7 +120,7 @@ class RankProbe:
             VramError: as `measure`.
         """
         if self._ready[0].device.confirm_in_new_process:
-            self._end()
+            self.end_group()
         return self.measure(batch_size, detail)
 
     def _run(self, batch_size: int, detail: Detail) -> Measurement:
@@ -136,13 +135,14 @@ class RankProbe:
         replies = self._ask(group, trial)
         if any(isinstance(reply.content, WarmUpLeft) for reply in replies):
             self._warms_up = False
-            self._end()
+            self.end_group()
             return self._run(batch_size, detail)
         if any(isinstance(reply.content, TrialDone) and reply.content.exceeded_limit for reply in replies):
             replies = self._ask(group, trial)
-        measurement = self._merged(replies, batch_size, time.monotonic() - started)
-        if not measurement.fits or _is_poisoned(replies):
-            self._end()
+        rooms = [ready.device.allocator_bytes for ready in self._ready]
+        measurement = merged(replies, rooms, batch_size, time.monotonic() - started)
+        if not measurement.fits or is_poisoned(replies):
+            self.end_group()
         return measurement
 
     def _ask(self, group: WorkerGroup, trial: RunTrial) -> list[RankReply]:
@@ -165,65 +165,37 @@ class RankProbe:
         try:
             replies = group.ask(run, has_failed)
         except BaseException:
-            self._end()
+            self.end_group()
             raise
-        if error := self._error_in(replies, group):
-            self._end()
+        error = ProbeError("the probe has been closed") if self._is_closed else error_in(replies, group, self._config)
+        if error is not None:
+            self.end_group()
             raise error
         return replies
 
-    def _error_in(self, replies: Sequence[RankReply], group: WorkerGroup) -> VramError | None:
-        """Return the error to raise for a trial; None if each rank has an outcome."""
-        if self._is_closed:
-            return ProbeError("the probe has been closed")
-        for reply in replies:
-            stop, worker = reply.content, group.workers[reply.rank]
-            if isinstance(stop, VramError):
-                return _named(stop, reply, replies)
-            if not isinstance(stop, WorkerStopped) or reply.has_waited:
-                continue
-            is_disturbed = stop.outcome is Outcome.ERROR
-            if (is_disturbed or worker.exited) and (error := ended_by_user_code(stop, worker, self._config)):
-                return _named(error, reply, replies)
-            if is_disturbed:
-                return ProbeError(f"the worker process of rank {reply.rank} {stop.message}")
-        return None
-
-    def _merged(self, replies: Sequence[RankReply], batch_size: int, seconds: float) -> Measurement:
-        trials = (
-            RankTrial(
-                rank=reply.rank,
-                measurement=_measurement(reply, batch_size, seconds),
-                allocator_bytes=self._ready[reply.rank].device.allocator_bytes,
-                was_ended=reply.has_waited,
-            )
-            for reply in replies
-        )
-        return merge_ranks(list(trials))
-
     def _start(self) -> WorkerGroup:
-        self._end()
+        self.end_group()
         self._group = group = WorkerGroup(self._ranks.start(self._environment))
         try:
             if self._is_closed:
                 raise ProbeError("the probe has been closed")
             self._open(group)
         except BaseException:  # Ctrl-C as well: a probe that was not entered is not left either
-            self._end()
+            self.end_group()
             raise
         return self._group  # which is another one if the warm-up failed
 
     def _open(self, group: WorkerGroup) -> None:
         """Let the workers import torch, then join their group, then run a small trial."""
         config, deadline = self._config, self._deadline
-        _require(group.ask(lambda worker, *_: import_torch(worker, config, deadline=deadline)))
+        require_all(group.ask(lambda worker, *_: import_torch(worker, config, deadline=deadline)))
         places = self._ranks.places()
         replies = group.ask(
             lambda worker, rank, _: first_reply(
                 worker, self._session(places[rank]), config, download=False, deadline=deadline
             )
         )
-        _require(replies)
+        require_all(replies)
         if not self._ready:
             self._ready = [reply.content for reply in sorted(replies, key=lambda reply: reply.rank)]
         if self._warms_up:
@@ -258,37 +230,8 @@ class RankProbe:
     def _is_over(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def _end(self) -> None:
+    def end_group(self) -> None:
+        """End the workers; the next trial starts new ones."""
         if (group := self._group) is not None:
             self._group = None
             group.end()
-
-
-def _measurement(reply: RankReply, batch_size: int, seconds: float) -> Measurement:
-    """Return the measurement of a rank; one of its end, if it was ended."""
-    content = reply.content
-    if isinstance(content, TrialDone):
-        return content.measurement
-    message = f"the trial's process {content.message}" if content.outcome is Outcome.KILLED else content.message
-    return Measurement(
-        batch_size=batch_size, outcome=content.outcome, phase=reply.phase, seconds=seconds, message=message
-    )
-
-
-def _is_poisoned(replies: Sequence[RankReply]) -> bool:
-    return any(not isinstance(reply.content, TrialDone) or reply.content.poisoned for reply in replies)
-
-
-def _require(replies: Sequence[RankReply]) -> None:
-    """Raise the first error; those of ranks that waited for it are none."""
-    for reply in replies:
-        if isinstance(reply.content, VramError) and not reply.is_ended_by_group:
-            raise _named(reply.content, reply, replies)
-
-
-def _named(error: VramError, reply: RankReply, replies: Sequence[RankReply]) -> VramError:
-    """Return the error, with the rank in its message if not all ranks raise it."""
-    others = [other.content for other in replies if isinstance(other.content, VramError)]
-    if len(others) < len(replies) or any(other.message != error.message for other in others):
-        error.message = f"rank {reply.rank}: {error.message}"
-    return error
