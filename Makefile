@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 # Device of the demo: a GPU if the machine has one, else the CPU with a limit that the search reaches in seconds.
 HERE := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --device cpu --memory-limit 256MiB --no-dataset-limit)
 
@@ -12,10 +12,14 @@ CPU_TORCHVISION ?= torchvision==0.28.0
 CPU_TORCH_INDEX ?=
 CPU_BIN := .venv-cpu/bin
 CPU_READY := .venv-cpu/.ready
-CPU_PIP := $(CPU_BIN)/python -m pip install --quiet --disable-pip-version-check
+CPU_PIP := $(CPU_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 # Those that depend on the build: operators of CUDA and cuDNN, and whole commands.
 PREDICTIONS := tests/fake_tensors/test_without_cuda.py tests/fake_tensors/test_cuda.py tests/fake_tensors/test_cudnn.py \
 	tests/cli/test_cpu_build.py tests/cli/test_predictions.py
+
+# Containers often set it; then each of the tests' hundreds of processes would compile vram anew. So installs need not
+# compile: the first process that imports a module does, and most modules of the large packages are never imported.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install native demo test tests test-fast test-cpu-build lint format docs dist bench bench-gpu gpu-test test-faults clean
@@ -28,7 +32,7 @@ install: $(READY) ## Create .venv with vram and everything that its tests need
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vram needs Python 3.10 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(PIP) uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]' \
+	$(PIP) uv && $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]' \
 		|| $(PIP) --editable '.[dev]'  # uv is faster, but ignores pip's settings, such as the index of a proxy
 	@touch $(READY)
 

@@ -105,7 +105,11 @@ class RankAnswers:
         return trials + [self._without_answer(rank, was_ended=has_cause) for rank in missing]
 
     def _without_answer(self, rank: int, *, was_ended: bool) -> RankTrial:
-        message = "it was ended, since another rank had failed" if was_ended else "its process ended without an answer"
+        message = (
+            "it was ended, since another rank had failed"
+            if was_ended
+            else f"the process of rank {rank} ended without an answer"
+        )
         phase, outcome = self._phases.get(rank), Outcome.KILLED
         measurement = Measurement(batch_size=self.batch_size, outcome=outcome, phase=phase, message=message)
         allocator_bytes = min((done.allocator_bytes for done in self._done.values()), default=0)
