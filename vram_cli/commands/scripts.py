@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vram_cli.config import Config
 from vram_cli.errors import ConfigError
+from vram_cli.probe.environment import predicts_ranks
 from vram_cli.records import RunInfo
 
 _REFUSED = {
@@ -68,4 +69,8 @@ def configured_size(config: Config, run: RunInfo) -> int | None:
 
 def starting(config: Config) -> str:
     """Return what happens before the first trial, for `Progress.status`."""
-    return "starting the worker process" if config.script is None else "running the script once, to see what it does"
+    if config.script is not None:
+        return "running the script once, to see what it does"
+    if config.parallel is not None and not predicts_ranks(config):
+        return f"starting the worker processes of {config.ranks} ranks"
+    return "starting the worker process"
