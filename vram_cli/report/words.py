@@ -110,7 +110,7 @@ def place(phase: Phase | None) -> str:
 
 
 def ended(outcome: Outcome, phase: Phase | None, rank: int | None = None) -> str:
-    """Return an outcome as a predicate: "ran out of memory in backward", or "... in backward on rank 1"."""
+    """Return an outcome as a predicate: "ran out of memory in backward", or "... on rank 1"."""
     return f"{_VERBS[outcome]} {place(phase)}".rstrip() + on_rank(rank)
 
 

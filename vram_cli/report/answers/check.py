@@ -54,7 +54,7 @@ def finding_words(check: CheckResult, finding: Finding) -> str:
         trial, device = check.result.measurement, check.result.run.device
         why = f": {one_line(trial.message, _MESSAGE_LIMIT).rstrip('.')}" if trial.message else ""
         short = f"at least {format_bytes(finding.excess_bytes)} short"
-        return f"it {ended(trial.outcome, trial.phase)} on {device.name}{why}; {short}{_need(check)}"
+        return f"it {ended(trial.outcome, trial.phase, trial.rank)} on {device.name}{why}; {short}{_need(check)}"
     if finding.kind is FindingKind.ABOVE_LIMIT:
         peak, most = format_bytes(finding.bytes), format_bytes(finding.allowed_bytes)
         return f"{peak} reserved, {format_bytes(finding.excess_bytes)} above --max-memory {most}{_largest(check)}"
@@ -73,7 +73,8 @@ def remarks(check: CheckResult) -> tuple[str, ...]:
 
 def _heading(check: CheckResult) -> doc.Line:
     run, peak = check.result.run, check.peak
-    subject = f"{run.config_name} at batch size {number(check.result.measurement.batch_size)}"
+    per_rank = " per rank" if run.parallel else ""
+    subject = f"{run.config_name} at batch size {number(check.result.measurement.batch_size)}{per_rank}"
     if check.findings:
         kinds = dict.fromkeys(TITLES[finding.kind] for finding in check.findings)
         return "Fails:", f"{subject}: {', '.join(kinds)} ({origin(run.device)})"
