@@ -92,6 +92,13 @@ def test_others_may_tell_of_their_own_failure(answers: RankAnswers) -> None:
     assert outcomes(answers) == (Outcome.OUT_OF_MEMORY, 1, [Outcome.OUT_OF_MEMORY, Outcome.OUT_OF_MEMORY])
 
 
+def test_the_validation_of_one_rank_is_enough(answers: RankAnswers) -> None:
+    answers.needs_all = False
+    answers.receive(done(), 0, 2)
+    assert answers.is_over
+    assert outcomes(answers) == (Outcome.FITS, 0, [Outcome.FITS])
+
+
 def test_a_refusal_is_that_of_all(answers: RankAnswers) -> None:
     answers.receive(sent(Refused(error="ConfigError", message="no", hint="yes")), 1, 2)
     assert answers.is_over

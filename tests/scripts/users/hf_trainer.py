@@ -41,6 +41,7 @@ def main():
     )
     training_args = TrainingArguments(
         output_dir=args.output_dir,
+        use_cpu=not torch.cuda.is_available(),
         per_device_train_batch_size=args.batch_size,
         per_device_eval_batch_size=32,
         num_train_epochs=1,

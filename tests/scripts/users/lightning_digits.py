@@ -1,6 +1,7 @@
 """Train a digit classifier with Lightning: sanity check, logging, the best checkpoint."""
 
 import argparse
+import os
 
 import lightning as L
 import torch
@@ -75,6 +76,7 @@ def main():
     L.seed_everything(1)
     trainer = L.Trainer(
         max_epochs=1,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         precision=args.precision,
         log_every_n_steps=4,
         gradient_clip_val=1.0,

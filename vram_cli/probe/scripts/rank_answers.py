@@ -22,6 +22,7 @@ class RankAnswers:
         batch_size: that of the trial.
         on_phase: called as the first rank begins a phase.
         declared: ranks for which one process stands, in a prediction; None if each has its own.
+        needs_all: whether all ranks have to answer: a validation may be that of the first alone.
         grace_seconds: time after a rank has failed in which others may tell of failures of their own.
         refused: the refusal of one process, which is that of all.
     """
@@ -29,6 +30,7 @@ class RankAnswers:
     batch_size: int
     on_phase: Callable[[Phase], None]
     declared: int | None = None
+    needs_all: bool = True
     grace_seconds: float = 2.0
     refused: Refused | None = None
     _ranks: int = 1
@@ -36,7 +38,8 @@ class RankAnswers:
     _lost: list[int] = field(default_factory=list)
     """Ranks whose processes have ended without an answer."""
     _phases: dict[int, Phase] = field(default_factory=dict)
-    _failed_at: float | None = None
+    _decided_at: float | None = None
+    """Time at which an answer came that others cannot change."""
 
     def receive(self, message: dict[str, Any], rank: int = 0, ranks: int = 1) -> None:
         """Receive an answer of one of several ranks.
@@ -61,21 +64,21 @@ class RankAnswers:
             self.refused = answer
         else:
             self._done.setdefault(rank, answer)
-            if not answer.measurement.fits:
-                self._fails()
+            if not (answer.measurement.fits and self.needs_all):
+                self._decide()
 
     def lose(self, rank: int) -> None:
         """Note that the process of a rank has ended."""
         if self._ranks > 1 and rank not in self._done and rank in self._phases:
             self._lost.append(rank)
-            self._fails()
+            self._decide()
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is waited for."""
         if self.refused is not None or len(self._done) + len(self._lost) >= self._ranks:
             return True
-        return self._failed_at is not None and time.monotonic() - self._failed_at > self.grace_seconds
+        return self._decided_at is not None and time.monotonic() - self._decided_at > self.grace_seconds
 
     @property
     def last_phase(self) -> Phase | None:
@@ -93,15 +96,16 @@ class RankAnswers:
         made = (path for done in self._done.values() for path in done.made)
         return replace(decides, measurement=measurement, rehearsal=smallest.rehearsal, made=tuple(dict.fromkeys(made)))
 
-    def _fails(self) -> None:
-        self._failed_at = self._failed_at or time.monotonic()
+    def _decide(self) -> None:
+        self._decided_at = self._decided_at or time.monotonic()
 
     def _trials(self) -> list[RankTrial]:
         """Return the trials of all ranks, in the order in which they ended."""
         trials = [RankTrial(rank, done.measurement, done.allocator_bytes) for rank, done in self._done.items()]
         trials += [self._without_answer(rank, was_ended=False) for rank in self._lost]
         has_cause = any(not (trial.measurement.fits or trial.is_collateral) for trial in trials)
-        missing = [rank for rank in range(self._ranks) if rank not in self._done and rank not in self._lost]
+        answered = {*self._done, *self._lost}
+        missing = [rank for rank in range(self._ranks) if rank not in answered] if self.needs_all or has_cause else []
         return trials + [self._without_answer(rank, was_ended=has_cause) for rank in missing]
 
     def _without_answer(self, rank: int, *, was_ended: bool) -> RankTrial:

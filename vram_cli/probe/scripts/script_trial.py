@@ -185,7 +185,7 @@ class ScriptTrial:
             self._done_at = self._done_at or time.perf_counter()
             if not self._validated and time.perf_counter() - self._done_at < _VALIDATION_SECONDS:
                 return
-        elif len(self._held) < STEPS_TO_TELL and may_grow(self._held) and not self._request.peak:
+        elif len(self._held) < STEPS_TO_TELL and may_grow(self._held) and self._watches_growth:
             return
         self._end()
 
@@ -193,6 +193,12 @@ class ScriptTrial:
     def _is_foreign(self) -> bool:
         """Whether this process is one that the script has forked: it is none of the trial's business."""
         return os.getpid() != self._pid
+
+    @property
+    def _watches_growth(self) -> bool:
+        """Whether more steps may show that memory grows: not if other ranks may think otherwise, and wait for this."""
+        has_others = os.environ.get("WORLD_SIZE", "1") != "1" and not self._request.is_virtual
+        return self._request.peak is None and not has_others
 
     @property
     def _is_tracked(self) -> bool:

@@ -242,7 +242,8 @@ class ScriptTrials:
             VramError: it was refused, or ended without an answer.
         """
         declared = ranks_of(self._script.words(1))[0] if self._is_virtual else None
-        answers = RankAnswers(request.batch_size, on_phase, declared)
+        needs_all = request.detail is not Detail.VALIDATION
+        answers = RankAnswers(request.batch_size, on_phase, declared, needs_all=needs_all)
         command = self._command(request.batch_size)
         run_trial = self._launch if self._reason else self._fork
         exit_code = run_trial(command, request, answers)

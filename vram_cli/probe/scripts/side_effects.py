@@ -51,8 +51,11 @@ class _Saver(NamedTuple):
     name: str
     """Name in the notes."""
     is_folder: bool = False
+    makes_parents: bool = False
+    """Whether it makes the folder in which it saves."""
 
 
+_LIGHTNING = "TorchCheckpointIO.save_checkpoint"
 _SAVERS = (
     _Saver("torch", "save", 1, "f", "torch.save"),
     _Saver("torch.serialization", "save", 1, "f", "torch.save"),
@@ -64,8 +67,22 @@ _SAVERS = (
     _Saver(
         "transformers.modeling_utils", "PreTrainedModel.save_pretrained", 1, "save_directory", "save_pretrained", True
     ),
-    _Saver("lightning.fabric.plugins.io.torch_io", "TorchCheckpointIO.save_checkpoint", 2, "path", "save_checkpoint"),
-    _Saver("lightning_fabric.plugins.io.torch_io", "TorchCheckpointIO.save_checkpoint", 2, "path", "save_checkpoint"),
+    _Saver(
+        "lightning.fabric.plugins.io.torch_io",
+        "TorchCheckpointIO.save_checkpoint",
+        2,
+        "path",
+        "save_checkpoint",
+        makes_parents=True,
+    ),
+    _Saver(
+        "lightning_fabric.plugins.io.torch_io",
+        "TorchCheckpointIO.save_checkpoint",
+        2,
+        "path",
+        "save_checkpoint",
+        makes_parents=True,
+    ),
 )
 _UPLOADS = ("create_repo", "create_commit", "upload_file", "upload_folder", "upload_large_folder")
 
@@ -138,6 +155,8 @@ class _Saved:
             if saver.is_folder:
                 Path(place).mkdir(parents=True, exist_ok=True)
             else:
+                if saver.makes_parents:
+                    Path(place).parent.mkdir(parents=True, exist_ok=True)
                 Path(place).write_bytes(b"")
 
 
