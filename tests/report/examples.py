@@ -23,6 +23,7 @@ from vram_cli.records import (
     ParallelInfo,
     Phase,
     PhasePeak,
+    RankResult,
     RunInfo,
     ScriptInfo,
     TensorInfo,
@@ -191,6 +192,33 @@ RANKS = replace(
 )
 """One rank of eight, predicted."""
 
+RAN_TOGETHER = (
+    RankResult(rank=0, outcome=Outcome.FITS, peaks=ran(1536).peaks, allocator_bytes=23 * GIB),
+    RankResult(rank=1, outcome=Outcome.FITS, peaks=ran(1536).peaks, allocator_bytes=11 * GIB),
+)
+FAILED_TOGETHER = (
+    RankResult(
+        rank=0, outcome=None, phase=Phase.BACKWARD, allocator_bytes=23 * GIB, message="Connection closed by peer"
+    ),
+    RankResult(rank=1, outcome=Outcome.OUT_OF_MEMORY, phase=Phase.BACKWARD, allocator_bytes=11 * GIB, message=OOM),
+)
+REAL_RANKS = replace(
+    MEMORY,
+    run=replace(
+        MEMORY.run,
+        overrides=("parallel.ranks=2", "parallel.memory_limits=[24GiB,12GiB]"),
+        parallel=ParallelInfo(strategy="ddp", ranks=2, rank=1, communication_bytes=544 * MIB),
+    ),
+    trials=(
+        replace(ran(1536), rank=1, ranks=RAN_TOGETHER),
+        replace(failed(1537), rank=1, ranks=FAILED_TOGETHER),
+        replace(ran(1456), rank=1, ranks=RAN_TOGETHER),
+    ),
+    certificate=replace(MEMORY.certificate, rank=1),
+    global_batch_size=1536 * 2,
+)
+"""Two ranks on GPUs of this machine, of which one has less memory."""
+
 DATASET = FindBatchResult(
     run=RunInfo(
         config_name="mlp_mnist.yaml",
@@ -319,6 +347,7 @@ ALL: dict[str, FindBatchResult | BreakdownResult] = {
     "find-batch-thrashing": THRASHING,
     "find-batch-script": SCRIPT,
     "find-batch-ranks": RANKS,
+    "find-batch-real-ranks": REAL_RANKS,
     "breakdown": BREAKDOWN,
 }
 
