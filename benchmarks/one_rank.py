@@ -5,6 +5,7 @@ python -m benchmarks.one_rank OUT.json
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def outside() -> int:
 def run(net: nn.Module) -> dict[str, int]:
     """Run three steps of Adam and return the peaks."""
     optimizer = torch.optim.Adam(net.parameters())
+    gc.collect()  # the model before this one has reference cycles
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     x = torch.randn(64, 1024, device="cuda")

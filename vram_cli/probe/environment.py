@@ -155,12 +155,13 @@ def communication_bytes(config: Config) -> int:
     """Return NCCL's own memory in a prediction: the config's, or an allowance."""
     parallel = config.parallel
     if config.script is not None:
-        return nccl_bytes(ranks_of(config.script.words(1))[0])
+        ranks = ranks_of(config.script.words(1))[0]
+        return nccl_bytes(ranks) if ranks > 1 else 0  # it may train without a group
     if parallel is None:
         return 0
     if parallel.nccl is not None:
         return parallel.nccl
-    groups = (parallel.shard_ranks, parallel.replicas) if parallel.shards else (parallel.ranks,)
+    groups = (parallel.shard_ranks, parallel.replicas) if parallel.replicas > 1 else (parallel.ranks,)
     return nccl_bytes(*groups)
 
 
