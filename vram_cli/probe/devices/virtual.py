@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,6 +18,9 @@ from torch import nn
 from vram_cli.probe.devices.cuda import CudaMonitor
 from vram_cli.records import Device
 from vram_cli.workload.model_without_memory import ReusedModel
+
+_ROUNDS, _PAUSE_SECONDS = 10, 0.02
+"""Tries to let tensors of collectives go, and the time between them; tensors that the user's code keeps need all."""
 
 _FINDING = ("nonzero", "_unique2", "unique_consecutive")
 """Operators that read how many elements they have found; masks and `masked_select` call the first."""
@@ -47,7 +52,7 @@ class VirtualGpuMonitor(CudaMonitor):
         super().__init__(torch.device("cuda:0"), None)
         disable_triton_kernels()
         self._name, self._requested_limit, self._accuracy = name, memory_limit, accuracy
-        self._modules = modules
+        self._modules, self._before = modules, 0
         self.communication_bytes = communication_bytes
 
     def place(
@@ -56,13 +61,27 @@ class VirtualGpuMonitor(CudaMonitor):
         """Build a module without memory of the host, once for all trials, and place empty tensors on the device."""
         return self._modules[part].place(build, device, dtype)
 
+    def start_trial(self) -> None:
+        """Start a trial, and remember the tensors of before."""
+        super().start_trial()
+        self._before = self.allocated_bytes()
+
     def release(self) -> None:
         """Let the tensors of the modules and of collectives go."""
-        if _has_group():
-            self.wait_for_collectives()
-            dist.all_reduce(torch.empty(1, device=self.device))
         for module in self._modules.values():
             module.release()
+        if _has_group():
+            self._release_collectives()
+
+    def _release_collectives(self) -> None:
+        """Let collectives go of their tensors, which takes a thread of NCCL's group longer on a busy machine."""
+        gc.collect()  # sharded models are in reference cycles
+        for _ in range(_ROUNDS):
+            self.wait_for_collectives()
+            dist.all_reduce(torch.empty(1, device=self.device))
+            if self.allocated_bytes() <= self._before:
+                return
+            time.sleep(_PAUSE_SECONDS)
 
     def describe(self) -> Device:
         """Return the GPU, as simulated."""
