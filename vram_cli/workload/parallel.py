@@ -111,6 +111,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return cast("nn.Module", model.module) if isinstance(model, DistributedDataParallel) else model
 
 
+def is_sharded_by_fsdp1(model: nn.Module) -> bool:
+    """Return whether a module of a model is torch.distributed.fsdp.FullyShardedDataParallel, without importing that."""
+    return any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
+
+
 def accumulating(model: nn.Module) -> AbstractContextManager[object]:
     """Return the context of a micro-batch that is not the last: DDP averages the gradients of the last alone.
 

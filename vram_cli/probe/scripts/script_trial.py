@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from vram_cli.accounting.attribution import with_modules_and_timeline
@@ -20,6 +21,7 @@ from vram_cli.allocator.allocation_trace import AllocationTrace, trace_from
 from vram_cli.allocator.growth import STEPS_TO_TELL, grown, growth_per_step, may_grow
 from vram_cli.config import Config
 from vram_cli.errors import (
+    REAL_TRIALS,
     ConfigError,
     CutShortError,
     MachineError,
@@ -36,6 +38,7 @@ from vram_cli.probe.scripts.isolation import Effects, loss
 from vram_cli.probe.scripts.loaders import Loaders
 from vram_cli.probe.scripts.messages import ANSWER, ScriptDone, ScriptRequest
 from vram_cli.probe.scripts.own_traceback import ending, is_normal, of_the_script, stack_of_the_script
+from vram_cli.probe.scripts.ranks import several_processes
 from vram_cli.probe.scripts.rehearsal import rehearsal_of
 from vram_cli.probe.scripts.script_labels import (
     label_other_modules,
@@ -49,11 +52,13 @@ from vram_cli.probe.worker.oom_errors import Failure, describe
 from vram_cli.records import Breakdown, Category, Detail, Growth, Measurement, Outcome, Phase
 from vram_cli.user_lines import user_line
 from vram_cli.workload import tensors_of
+from vram_cli.workload.parallel import is_sharded_by_fsdp1
 
 _VALIDATION_SECONDS = 60.0
 """Time after the steps of a trial in which a validation must begin."""
 _UNCOMPILED = "the call of torch.compile at {} had no effect, since the tensors of the CPU are tracked one by one"
 _ROWS_UNCOMPILED = "the script calls torch.compile at {}: rows and lines are those of the same steps without it"
+_FSDP1 = "FullyShardedDataParallel (FSDP1): its memory depends on how far the CPU runs ahead of the GPU"
 _NO_OPTIMIZER = "no optimizer of torch.optim stepped, so each backward pass counts as a step"
 
 
@@ -86,12 +91,13 @@ class ScriptTrial:
         self._resident_bytes = 0
         self._held: list[int] = []
         self._done_at: float | None = None
-        self._validated = self._is_ending = False
+        self._validated = self._is_ending = self._is_fork = False
         self._pid = os.getpid()
 
     def run(self, script: Callable[[], None]) -> NoReturn:
         """Run the script, and end the process as soon as the trial is over."""
         error: BaseException | None = None
+        self._is_fork = True
         try:
             self.attach(lambda start: start())
             script()
@@ -161,8 +167,12 @@ class ScriptTrial:
         """Keep the figures of a step, and start the next one."""
         if self._is_foreign:
             return
+        if self._is_fork and not self._request.is_virtual and (others := _ranks_in_group()) > 1:
+            self._refuse(several_processes(f"the script starts {others} training processes by itself"))
         if (monitor := self._monitor) is None:
             raise _no_device(self._config)
+        if self._request.is_virtual and is_sharded_by_fsdp1(self._model):
+            self._refuse(UnsupportedError(_FSDP1, f"use fully_shard (FSDP2), or {REAL_TRIALS}"))
         now = time.perf_counter()
         if self._watch.steps > 1:
             self._step_seconds = min(self._step_seconds or now, now - self._step_started)
@@ -410,6 +420,11 @@ def refused(error: VramError) -> Refused:
     name = next((kind.__name__ for kind in kinds if isinstance(error, kind)), "ProbeError")
     trace = error.traceback if isinstance(error, WorkloadError) else ""
     return Refused(error=name, message=error.message, hint=error.hint, traceback=trace)
+
+
+def _ranks_in_group() -> int:
+    """Return the processes that train together, as far as PyTorch knows."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _no_device(config: Config) -> ConfigError:
