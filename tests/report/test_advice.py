@@ -25,12 +25,15 @@ from .advices import (
     ADVICES,
     BEST,
     DEVICE,
+    FIT_OF_RANKS,
     FITS_WITH_A_CHANGE,
     FULL,
     HALF,
     INTERRUPTED,
     INTERRUPTED_FIRST,
+    ONLY_WITH_RANKS,
     PREDICTED,
+    RANKS,
     REAL,
 )
 from .drawing import WIDTHS, assert_within, body, html, markdown, text
@@ -231,6 +234,32 @@ def test_next_command_uses_the_plan_or_else_the_best() -> None:
     assert to_use(replace(PREDICTED, fit_batch=None, effective_batch=None, best=None)).words[1] == "find-batch"
     nothing = to_use(replace(FITS_WITH_A_CHANGE, best=None))
     assert nothing.words[-2:] == ("--set", "precision=bf16")
+
+
+def test_next_command_trains_with_more_gpus_if_nothing_else_fits() -> None:
+    words = to_use(ONLY_WITH_RANKS).words
+    assert words[-6:] == (
+        "--batch-size", "32", "--set", "parallel.strategy=fsdp2", "--set", "parallel.ranks=16",
+    )  # fmt: skip
+
+
+def test_next_command_has_no_key_of_the_strategy_that_it_replaces() -> None:
+    overrides = ("parallel.ranks=4", "parallel.gradient_as_bucket_view=true", "parallel.nccl=1GiB")
+    run = replace(RANKS.run, overrides=overrides)
+    for changes, left in (
+        (("precision=bf16",), overrides),
+        (("parallel.strategy=fsdp2",), (overrides[0], overrides[2])),
+        (("parallel=null",), ()),
+    ):
+        words = to_use(replace(RANKS, run=run, fit_batch=replace(FIT_OF_RANKS, overrides=changes))).words
+        assert tuple(word for word in words if word.startswith("parallel")) == (
+            *left, *(change for change in changes if change.startswith("parallel"))
+        )  # fmt: skip
+
+
+def test_one_gpu_may_be_enough() -> None:
+    plan = RankPlan(strategy=None, ranks=1, batch_size=232, overrides=("parallel=null",))
+    assert summary(replace(RANKS, fewest_gpus=(plan,)))["Fewest GPUs:"] == "1 GPU, predicted (--set parallel=null)"
 
 
 # Markdown

@@ -114,9 +114,16 @@ def _step(run: RunInfo, purpose: str, command: str, *words: str) -> Step:
         key, _, value = override.partition("=")
         if key == "mode":
             same += ("--mode", value)
-        elif key not in _keys_set_by(words) and _concerns(key, command):
+        elif not _is_replaced(key, _keys_set_by(words)) and _concerns(key, command):
             same += ("--set", override)
     return Step(purpose, ("vram", command, *_config(run), *same, *words, *_script(run)))
+
+
+def _is_replaced(key: str, others: set[str]) -> bool:
+    """Return whether keys replace another one: itself, its section, or the strategy that it is for."""
+    section = key.partition(".")[0]
+    is_of_strategy = section == "parallel" and key not in ("parallel.ranks", "parallel.nccl")
+    return key in others or section in others or (is_of_strategy and "parallel.strategy" in others)
 
 
 def _keys_set_by(words: tuple[str, ...]) -> set[str]:
