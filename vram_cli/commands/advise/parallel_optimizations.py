@@ -40,9 +40,9 @@ def fsdp2_overrides(config: Config) -> tuple[str, ...]:
 
 
 def can_fuse_sharded(config: Config) -> bool:
-    """Return whether an optimizer of sharded parameters can be fused.
+    """Return whether an optimizer of sharded parameters can be fused: in torch 2.14, DTensor knows only Adam's kernels.
 
-    DTensor knows the fused kernels of Adam alone (torch 2.14, torch/distributed/tensor/_ops/_pointwise_ops.py).
+    See `aten._fused_adam_` in torch/distributed/tensor/_ops/_pointwise_ops.py.
     """
     return config.optimizer.family == "adam"
 
