@@ -205,6 +205,9 @@ INTERRUPTED_FIRST = replace(
     INTERRUPTED, optimizations=(), best=None, breakdown=None, max_batch_size=128, at_batch_size=1
 )
 
+FIT_OF_RANKS = AccumulationPlan(
+    batch_size=1536, micro_batch_size=384, overrides=("precision=amp-bf16",), note="autocast to bfloat16"
+)
 RANKS = replace(
     PREDICTED,
     run=replace(
@@ -226,9 +229,7 @@ RANKS = replace(
             helps=True,
         ),
     ),
-    fit_batch=AccumulationPlan(
-        batch_size=1536, micro_batch_size=384, overrides=("precision=amp-bf16",), note="autocast to bfloat16"
-    ),
+    fit_batch=FIT_OF_RANKS,
     fewest_gpus=(
         RankPlan(strategy="ddp", ranks=8, batch_size=192, overrides=("parallel.strategy=ddp", "parallel.ranks=8")),
         RankPlan(strategy="fsdp2", ranks=None, batch_size=None, reason="does not fit on 64 GPUs either"),

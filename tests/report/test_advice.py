@@ -25,12 +25,15 @@ from .advices import (
     ADVICES,
     BEST,
     DEVICE,
+    FIT_OF_RANKS,
     FITS_WITH_A_CHANGE,
     FULL,
     HALF,
     INTERRUPTED,
     INTERRUPTED_FIRST,
+    ONLY_WITH_RANKS,
     PREDICTED,
+    RANKS,
     REAL,
 )
 from .drawing import WIDTHS, assert_within, body, html, markdown, text
@@ -231,6 +234,34 @@ def test_next_command_uses_the_plan_or_else_the_best() -> None:
     assert to_use(replace(PREDICTED, fit_batch=None, effective_batch=None, best=None)).words[1] == "find-batch"
     nothing = to_use(replace(FITS_WITH_A_CHANGE, best=None))
     assert nothing.words[-2:] == ("--set", "precision=bf16")
+
+
+def test_next_command_trains_with_more_gpus_if_nothing_else_fits() -> None:
+    words = to_use(ONLY_WITH_RANKS).words
+    assert words[-6:] == (
+        "--batch-size", "32", "--set", "parallel.strategy=fsdp2", "--set", "parallel.ranks=16",
+    )  # fmt: skip
+
+
+def test_next_command_has_no_key_of_the_strategy_that_it_replaces() -> None:
+    def command(*changes: str) -> str:
+        overrides = ("parallel.ranks=4", "parallel.gradient_as_bucket_view=true")
+        plan = replace(FIT_OF_RANKS, overrides=changes)
+        return " ".join(to_use(replace(RANKS, run=replace(RANKS.run, overrides=overrides), fit_batch=plan)).words)
+
+    assert "gradient_as_bucket_view" in command("precision=bf16")
+    fsdp2 = command("parallel.strategy=fsdp2")
+    assert "ranks" in fsdp2
+    assert "gradient_as_bucket_view" not in fsdp2
+    alone = command("parallel=null")
+    assert "ranks" not in alone
+    assert "gradient_as_bucket_view" not in alone
+    assert command("parallel.ranks=16").count("ranks") == 1
+
+
+def test_one_gpu_may_be_enough() -> None:
+    plan = RankPlan(strategy=None, ranks=1, batch_size=232, overrides=("parallel=null",))
+    assert summary(replace(RANKS, fewest_gpus=(plan,)))["Fewest GPUs:"] == "1 GPU, predicted (--set parallel=null)"
 
 
 # Markdown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vram_cli.records import Advice, BreakdownResult, FindBatchResult, Limit, Outcome, RunInfo
@@ -50,21 +50,36 @@ def again(result: FindBatchResult | BreakdownResult) -> Step:
 
 def to_use(advice: Advice) -> Step:
     """Return the command that applies an advice: the plan that was asked for, or else the best changes."""
+    run = advice.run
     for plan in (advice.fit_batch, advice.effective_batch):
         if plan is not None and plan.micro_batch_size is not None:
             steps = plan.gradient_accumulation_steps
             overrides = (*plan.overrides, *((f"train.gradient_accumulation_steps={steps}",) if steps > 1 else ()))
-            words = ("breakdown", "--batch-size", str(plan.micro_batch_size), *_flags(overrides))
-            return _step(advice.run, f"see where the memory goes at {plan.batch_size:,}", *words)
+            words = ("breakdown", "--batch-size", str(plan.micro_batch_size))
+            return _changed(run, overrides, f"see where the memory goes at {plan.batch_size:,}", *words)
     for gpus in advice.fewest_gpus:
         if gpus.batch_size is not None:
-            words = ("breakdown", "--batch-size", str(gpus.batch_size), *_flags(gpus.overrides))
-            return _step(advice.run, "see where the memory of a rank goes then", *words)
+            words = ("breakdown", "--batch-size", str(gpus.batch_size))
+            return _changed(run, gpus.overrides, "see where the memory of a rank goes then", *words)
     if advice.best is not None:
-        return _step(advice.run, "search for the largest batch with them", "find-batch", *_flags(advice.best.overrides))
+        return _changed(run, advice.best.overrides, "search for the largest batch with them", "find-batch")
     if advice.max_batch_size is None and advice.optimizations:
-        return _after_nothing(advice.run)
-    return _step(advice.run, "search for the largest batch without changes", "find-batch")
+        return _after_nothing(run)
+    return _step(run, "search for the largest batch without changes", "find-batch")
+
+
+def _changed(run: RunInfo, changes: Sequence[str], purpose: str, command: str, *words: str) -> Step:
+    """Return a command with changes of a run, and without the overrides of the run that they replace."""
+    keys = {change.partition("=")[0] for change in changes}
+    kept = tuple(override for override in run.overrides if not _is_replaced(override.partition("=")[0], keys))
+    return _step(replace(run, overrides=kept), purpose, command, *words, *_flags(changes))
+
+
+def _is_replaced(key: str, keys: set[str]) -> bool:
+    """Return whether keys replace another one: itself, its section, or the strategy that it is for."""
+    section = key.partition(".")[0]
+    is_of_strategy = section == "parallel" and key not in ("parallel.ranks", "parallel.nccl")
+    return key in keys or section in keys or (is_of_strategy and "parallel.strategy" in keys)
 
 
 def _flags(overrides: Sequence[str]) -> tuple[str, ...]:

@@ -108,7 +108,12 @@ class _Search:
             return False
 
     def _overrides(self, ranks: int) -> tuple[str, ...]:
-        strategy = fsdp2_overrides(self._run.config) if self._strategy == "fsdp2" else ("parallel.strategy=ddp",)
+        parallel = self._run.config.parallel
+        strategy: tuple[str, ...] = (f"parallel.strategy={self._strategy}",)
+        if parallel is not None and parallel.strategy == self._strategy:
+            strategy = ()
+        elif self._strategy == "fsdp2":
+            strategy = fsdp2_overrides(self._run.config)
         return (*strategy, f"parallel.ranks={ranks}")
 
     def _impossible(self, reason: str) -> RankPlan:

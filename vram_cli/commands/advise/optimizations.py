@@ -36,7 +36,9 @@ def _of_config(config: Config, device: Device) -> Iterable[MemoryOptimization]:
         yield from _training_step(config)
         yield from _optimizer(config, device)
     if config.parallel is not None:
-        yield from parallel_optimizations(config, config.parallel, rounds_to_bfloat16=_has_bfloat16(device))
+        yield from parallel_optimizations(
+            config, config.parallel, is_predicted=device.is_simulated, rounds_to_bfloat16=_has_bfloat16(device)
+        )
 
 
 def _allocator(config: Config, device: Device) -> Iterable[MemoryOptimization]:

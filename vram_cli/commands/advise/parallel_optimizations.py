@@ -10,13 +10,14 @@ from vram_cli.config.parallel_section import MOST_RANKS, ParallelConfig
 
 
 def parallel_optimizations(
-    config: Config, parallel: ParallelConfig, *, rounds_to_bfloat16: bool
+    config: Config, parallel: ParallelConfig, *, is_predicted: bool, rounds_to_bfloat16: bool
 ) -> Iterable[MemoryOptimization]:
     """Yield the changes that suit the config's strategy and that it does not have yet.
 
     Args:
         config: the training without changes.
         parallel: its section about ranks.
+        is_predicted: whether there may be more ranks than this machine has GPUs.
         rounds_to_bfloat16: whether the GPU computes in bfloat16.
     """
     if parallel.shards:
@@ -28,7 +29,7 @@ def parallel_optimizations(
     if not parallel.shards and _can_be_sharded(config):
         cost_text = "gathers parameters in forward and backward"
         yield MemoryOptimization("FSDP2 instead of DDP", fsdp2_overrides(config), Cost.COMMUNICATION, cost_text)
-    if (ranks := 2 * parallel.ranks) <= MOST_RANKS:
+    if is_predicted and (ranks := 2 * parallel.ranks) <= MOST_RANKS:
         yield MemoryOptimization(f"{ranks:,} ranks", (f"parallel.ranks={ranks}",), Cost.GPUS, "twice as many GPUs")
 
 
