@@ -17,9 +17,9 @@ import torchvision  # noqa: F401
 import vram_cli.probe.worker.rank_trials  # noqa: F401
 from tests.virtual_gpu.rank_trials import config
 from vram_cli.probe.live.forked_worker import ForkedWorker
-from vram_cli.probe.local_ranks import LocalRanks
 from vram_cli.probe.messages import RankPlace
-from vram_cli.probe.rank_probe import RankProbe
+from vram_cli.probe.ranks.local_ranks import LocalRanks
+from vram_cli.probe.ranks.rank_probe import RankProbe
 from vram_cli.probe.worker.main import TrialService
 from vram_cli.probe.worker_process import WorkerProcess
 from vram_cli.records import Detail

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from vram_cli.probe.launch import launch_of
+from vram_cli.probe.ranks.launch import launch_of
 
 
 def launched_ranks() -> int | None:
@@ -19,7 +19,7 @@ def run_as_rank(command: Callable[[], int]) -> int:
     launch = launch_of(os.environ)
     if launch is None:
         return command()
-    from vram_cli.probe.launched_ranks import rank_zero, serve_rank_zero
+    from vram_cli.probe.ranks.launched_ranks import rank_zero, serve_rank_zero
 
     if launch.rank > 0:
         serve_rank_zero(launch)

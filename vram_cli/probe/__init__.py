@@ -9,8 +9,8 @@ from typing import Protocol
 from vram_cli.config import Config
 from vram_cli.probe.client import WorkerProbe
 from vram_cli.probe.environment import predicts_ranks
-from vram_cli.probe.launched_ranks import current_ranks
-from vram_cli.probe.rank_probe import RankProbe
+from vram_cli.probe.ranks.launched_ranks import current_ranks
+from vram_cli.probe.ranks.rank_probe import RankProbe
 from vram_cli.records import Detail, Measurement, RunInfo
 
 __all__ = ["OpenProbe", "Probe", "WorkerProbe", "open_probe"]

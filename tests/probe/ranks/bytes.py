@@ -18,9 +18,9 @@ from torch._C._distributed_c10d import _create_work_from_future
 from tests.probe.ranks.searches import fork
 from vram_cli.config import Config, load_config
 from vram_cli.probe.live.forked_worker import ForkedWorker
-from vram_cli.probe.local_ranks import LocalRanks, Ranks
 from vram_cli.probe.messages import OpenSession, RankPlace
-from vram_cli.probe.rank_probe import RankProbe
+from vram_cli.probe.ranks.local_ranks import LocalRanks, Ranks
+from vram_cli.probe.ranks.rank_probe import RankProbe
 from vram_cli.probe.worker import rank_trials
 from vram_cli.probe.worker.main import TrialService
 from vram_cli.probe.worker.trials import Trials

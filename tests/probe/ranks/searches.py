@@ -16,8 +16,8 @@ from vram_cli.commands.find_batch import find_batch
 from vram_cli.config import Config, load_config
 from vram_cli.errors import ConfigError, ProbeError, WorkloadError
 from vram_cli.probe.live.forked_worker import ForkedWorker
-from vram_cli.probe.local_ranks import LocalRanks
-from vram_cli.probe.rank_probe import RankProbe
+from vram_cli.probe.ranks.local_ranks import LocalRanks
+from vram_cli.probe.ranks.rank_probe import RankProbe
 from vram_cli.probe.worker.main import TrialService
 from vram_cli.probe.worker_process import WorkerProcess
 from vram_cli.records import Detail, Limit, Measurement, Outcome, Phase

@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from vram_cli.errors import MachineError
-from vram_cli.probe import launched_ranks
-from vram_cli.probe.launch import Launch, launch_of
-from vram_cli.probe.launched_ranks import current_ranks, rank_zero, serve_rank_zero
 from vram_cli.probe.messages import TorchImported
-from vram_cli.probe.remote_worker import Connection, RemoteWorker, serve_worker
+from vram_cli.probe.ranks import launched_ranks
+from vram_cli.probe.ranks.launch import Launch, launch_of
+from vram_cli.probe.ranks.launched_ranks import current_ranks, rank_zero, serve_rank_zero
+from vram_cli.probe.ranks.remote_worker import Connection, RemoteWorker, serve_worker
 from vram_cli.probe.worker_process import WorkerStopped
 from vram_cli.records import Outcome
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vram_cli.errors import ConfigError
-from vram_cli.probe.merged_ranks import RankTrial, merge_ranks
 from vram_cli.probe.messages import PhaseStarted, Refused
+from vram_cli.probe.ranks.merged_ranks import RankTrial, merge_ranks
 from vram_cli.probe.scripts.messages import ANSWER, ScriptDone
 from vram_cli.records import Measurement, Outcome, Phase
 

@@ -147,8 +147,8 @@ class ScriptTrials:
             return self._ended(message, "the output above is the script's; fix that first")
         return self._ended(
             message,
-            "vram follows optimizers of torch.optim and calls of backward(), in the process that it starts and in those "
-            "of torchrun: let the script run at least "
+            "vram follows optimizers of torch.optim and calls of backward(), in the process that it starts and in "
+            "those of torchrun: let the script run at least "
             f"{self._config.search.steps} steps of training, or ask for fewer with --steps",
         )
 

@@ -12,11 +12,11 @@ from vram_cli.config import Config
 from vram_cli.errors import ConfigError, CutShortError, ProbeError
 from vram_cli.probe.environment import environment_of
 from vram_cli.probe.first_request import first_reply, import_torch, inspect_workload
-from vram_cli.probe.local_ranks import LocalRanks, Ranks
 from vram_cli.probe.messages import OpenSession, RankPlace, Ready, RunTrial, TrialDone, WarmUpLeft
-from vram_cli.probe.rank_replies import error_in, is_poisoned, merged, require_all
+from vram_cli.probe.ranks.local_ranks import LocalRanks, Ranks
+from vram_cli.probe.ranks.rank_replies import error_in, is_poisoned, merged, require_all
+from vram_cli.probe.ranks.worker_group import RankReply, WorkerGroup
 from vram_cli.probe.user_code import code_folder
-from vram_cli.probe.worker_group import RankReply, WorkerGroup
 from vram_cli.records import Detail, Measurement, Outcome, RunInfo
 
 _WARM_UP = 2

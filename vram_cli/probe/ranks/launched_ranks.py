@@ -13,9 +13,9 @@ from typing import Any
 
 from vram_cli.errors import MachineError
 from vram_cli.probe.devices.host_memory import default_capacity
-from vram_cli.probe.launch import Launch
 from vram_cli.probe.messages import RankPlace
-from vram_cli.probe.remote_worker import Connection, RemoteWorker, serve_worker
+from vram_cli.probe.ranks.launch import Launch
+from vram_cli.probe.ranks.remote_worker import Connection, RemoteWorker, serve_worker
 from vram_cli.probe.worker_process import WorkerProcess
 
 _HELLO = b"h"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from vram_cli.probe.merged_ranks import RankTrial, lost_a_peer, merge_ranks
+from vram_cli.probe.ranks.merged_ranks import RankTrial, lost_a_peer, merge_ranks
 from vram_cli.records import Measurement, Outcome, Phase, PhasePeak
 
 MIB = 1024**2

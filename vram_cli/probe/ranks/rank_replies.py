@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from vram_cli.config import Config
 from vram_cli.errors import ProbeError, VramError
-from vram_cli.probe.merged_ranks import RankTrial, merge_ranks
 from vram_cli.probe.messages import TrialDone
+from vram_cli.probe.ranks.merged_ranks import RankTrial, merge_ranks
+from vram_cli.probe.ranks.worker_group import RankReply, WorkerGroup
 from vram_cli.probe.user_code import ended_by_user_code
-from vram_cli.probe.worker_group import RankReply, WorkerGroup
 from vram_cli.probe.worker_process import WorkerStopped
 from vram_cli.records import Measurement, Outcome
 
