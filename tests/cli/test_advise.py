@@ -239,7 +239,7 @@ def test_ctrl_c_reports_the_answer_so_far(tmp_path: Path) -> None:
     workers = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     advice = json.loads(stdout)
     assert advice["interrupted"]
     assert list(optimizations(advice))[:2] == ["fused optimizer", "optimizer without foreach"]
