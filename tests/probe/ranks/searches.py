@@ -109,7 +109,7 @@ def test_a_rank_that_is_killed_ends_the_trial(phase: str, rank: int) -> None:
 
 
 def test_a_rank_that_hangs_ends_at_the_time_limit_of_a_trial() -> None:
-    with probe(config("search.trial_timeout=4", kind="hang", rank=1, phase="forward")) as ranks:
+    with probe(config("search.trial_timeout=3", kind="hang", rank=1, phase="forward")) as ranks:
         measurement = ranks.measure(8)
         assert measurement.outcome is Outcome.TIMED_OUT
         assert ranks.measure(2).fits, "the next group is a new one"

@@ -21,6 +21,8 @@ from vram_cli.workload.model_without_memory import ReusedModel
 
 _ROUNDS, _PAUSE_SECONDS = 10, 0.02
 """Tries to let tensors of collectives go, and the time between them; tensors that the user's code keeps need all."""
+_SMALL_BYTES = 1024**2
+"""Less than a block of the allocator: the tensor by which collectives are asked to let go, for one."""
 
 _FINDING = ("nonzero", "_unique2", "unique_consecutive")
 """Operators that read how many elements they have found; masks and `masked_select` call the first."""
@@ -76,10 +78,11 @@ class VirtualGpuMonitor(CudaMonitor):
     def _release_collectives(self) -> None:
         """Let collectives go of their tensors, which takes a thread of NCCL's group longer on a busy machine."""
         gc.collect()  # sharded models are in reference cycles
+        self.free_workspaces()
         for _ in range(_ROUNDS):
             self.wait_for_collectives()
             dist.all_reduce(torch.empty(1, device=self.device))
-            if self.allocated_bytes() <= self._before:
+            if self.allocated_bytes() <= self._before + _SMALL_BYTES:
                 return
             time.sleep(_PAUSE_SECONDS)
 
