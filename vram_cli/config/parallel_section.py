@@ -117,7 +117,7 @@ class ParallelConfig(Section):
             raise invalid(f"{self.ranks} ranks cannot be divided into {self.replicas} replicas", hint, "replicas")
         if self.memory_limits is not None and len(self.memory_limits) != self.ranks:
             hint = "give one limit a rank, in their order"
-            raise invalid(f"{len(self.memory_limits)} limits for {self.ranks} ranks", hint, "memory_limits")
+            raise invalid(f"lists {len(self.memory_limits)}, and there are {self.ranks} ranks", hint, "memory_limits")
         return self
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -110,8 +109,8 @@ class RankProbe:
         measurement = self._run(batch_size, Detail.NONE if has_counters else detail)
         if not measurement.fits or not has_counters or detail is Detail.NONE:
             return measurement
-        tracked = self._run(batch_size, detail)
-        return replace(measurement, breakdown=tracked.breakdown, flops=tracked.flops)
+        tracked = self._run(batch_size, detail)  # all of it: another rank may speak than before
+        return measurement if tracked.breakdown is None else tracked
 
     def confirm(self, batch_size: int, detail: Detail = Detail.NONE) -> Measurement:
         """Run a batch size again from a clean state: on GPUs in new workers.
